@@ -1,0 +1,36 @@
+"""The one object between data sets, models, metrics and visualizers."""
+
+from mmengine.structures import BaseDataElement
+
+
+class RefVOSDataSample(BaseDataElement):
+    """One video with its expressions, their ground truth and their predictions.
+
+    Axis letters: ``E`` expressions, ``T`` frames of the video, ``Tq`` query frames, ``H, W`` the
+    original size.
+
+    Metainfo:
+        dataset (str): name of the data set; object identities are only comparable within one.
+        video_id (str).
+        exp_ids (tuple[str]): (E).
+        expressions (tuple[str]): (E), as annotated.
+        object_ids (tuple[tuple[str]]): (E), the objects that each expression refers to; empty
+            where it refers to none.
+        kinds (tuple[str | None]): (E), the kind of expression where the data set states one.
+        context_frame_ids (list[int]): (Tc), 0-based positions in the video.
+        query_frame_ids (list[int]): (Tq), likewise.
+        frame_names (tuple[str]): (T), file stems.
+        ori_shape (tuple[int, int]): ``(H, W)``.
+
+    Data fields, each present only where it makes sense:
+        gt_masks (Tensor): uint8 (E, Tq, H, W); 2 or more where objects overlap and the masks were
+            loaded with ``overlap='sum'``.
+        gt_rles (list[list[dict]]): (E)(T) COCO RLEs.
+        pred_masks (list[list[dict]]): (E)(T) COCO RLEs.
+        pred_scores (Tensor): float32 (E, T), the IoU that the mask decoder expects.
+        pred_seg (Tensor): bool (E, T), False where no ``[SEG]`` was generated; the mask is empty.
+    """
+
+    def __len__(self) -> int:
+        """Number of expressions, E."""
+        return len(self.exp_ids)

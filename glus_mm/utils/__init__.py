@@ -1,0 +1,1 @@
+"""Helpers without dependencies inside the package: images, masks, frame positions."""
