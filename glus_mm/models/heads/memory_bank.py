@@ -1,0 +1,65 @@
+"""The SAM-2 spatial memory of one expression."""
+
+from torch import Tensor
+
+
+class MemoryBank:
+    """What was stored of earlier frames, and which of it a frame may look at.
+
+    A plain object that belongs to one expression of one video: created in ``loss()``, held by the
+    pass in ``predict()``. It keeps only entries that a later frame can still select.
+
+    The selection is GLUS's (facts of the official code): the frame before, and of every
+    ``stride``-th frame the newest ``num_memories - 1`` that lie before that one. It differs from
+    stock SAM-2: no conditioning frames, no temporal position encoding, no object pointers.
+
+    Args:
+        stride: distance r of the older memories; 1 in training, 3 at inference by default.
+        num_memories: the most entries that one frame selects.
+    """
+
+    def __init__(self, stride: int = 1, num_memories: int = 7) -> None:
+        if stride < 1 or num_memories < 1:
+            raise ValueError(f'stride and num_memories must be at least 1, '
+                             f'got {stride} and {num_memories}')
+        self.stride = stride
+        self.num_memories = num_memories
+        self._entries: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        """Number of stored entries."""
+        return len(self._entries)
+
+    @property
+    def frame_ids(self) -> list[int]:
+        """Positions whose memory is stored, ascending."""
+        return sorted(self._entries)
+
+    def candidates(self, frame_idx: int) -> list[int]:
+        """Positions that a frame looks at if they are stored, oldest first.
+
+        Args:
+            frame_idx: position in the pass, 0 for its first frame in either direction.
+        """
+        newest = (frame_idx - 2) // self.stride * self.stride
+        older = [newest - (t - 2) * self.stride for t in range(self.num_memories, 1, -1)]
+        return [idx for idx in [*older, frame_idx - 1] if idx >= 0]
+
+    def select(self, frame_idx: int) -> list[Tensor]:
+        """Entries (tokens, mem_dim) for a frame, oldest first; empty where none is stored."""
+        return [self._entries[i] for i in self.candidates(frame_idx) if i in self._entries]
+
+    def add(self, frame_idx: int, entry: Tensor) -> None:
+        """Store the memory of a frame and drop what no later frame can select.
+
+        Args:
+            frame_idx: position in the pass.
+            entry: (tokens, mem_dim).
+        """
+        self._entries[frame_idx] = entry
+        oldest = (frame_idx - 1) // self.stride * self.stride - \
+            (self.num_memories - 2) * self.stride
+        self._entries = {
+            idx: kept for idx, kept in self._entries.items()
+            if idx == frame_idx or (idx % self.stride == 0 and idx >= oldest)
+        }
