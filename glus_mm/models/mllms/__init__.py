@@ -1,0 +1,1 @@
+"""Language models that see frames: tokenizer, prompts and (later) the models themselves."""

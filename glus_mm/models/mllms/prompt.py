@@ -1,0 +1,333 @@
+"""Conversation templates: from an expression to the ids of a training or inference prompt.
+
+The functions are pure: the same arguments give the same ids. A conversation is one round per query
+frame, ``USER: <question> ASSISTANT: <answer></s>``; the first user message opens with the context
+images. Every image is the three ids ``<im_start>``, :data:`IMAGE_TOKEN_INDEX`, ``<im_end>``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from glus_mm.models.mllms.tokenizer import (
+    IM_END_TOKEN,
+    IM_START_TOKEN,
+    REQUIRED_TOKENS,
+    SEG_TOKEN,
+    SegTokenizer,
+)
+
+IMAGE_TOKEN_INDEX = -200
+"""Placeholder id, replaced by the visual tokens of one frame inside the model."""
+
+IGNORE_INDEX = -100
+"""Label of a position that is not supervised."""
+
+IMAGE_TOKEN = '<image>'
+MAX_EXPRESSION_LENGTH = 1000
+
+_RESERVED = (IMAGE_TOKEN, '<s>', '</s>', '<unk>', *REQUIRED_TOKENS)
+_END = '</s>'
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """Texts of a conversation; ``{x}`` stands for the expression.
+
+    Args:
+        name (str): Key in :data:`TEMPLATES`.
+        system (str): Text before the first ``USER:``; ``''`` for none.
+        context_text (str): Text after the context images.
+        questions (tuple[str, ...]): User messages, each with one ``<image>``; training draws one.
+        answers (tuple[str, ...]): Training answers, each with one ``[SEG]``; training draws one.
+        test_question (str): User message at inference.
+        test_answer (str): Start of the answer at inference, which ``[SEG]`` is to continue.
+    """
+
+    name: str
+    system: str
+    context_text: str
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+    test_question: str
+    test_answer: str
+
+    def __post_init__(self) -> None:
+        for question in (*self.questions, self.test_question):
+            if question.count(IMAGE_TOKEN) != 1:
+                raise ValueError(
+                    f'expected one {IMAGE_TOKEN} in a question of template {self.name!r}, '
+                    f'got {question!r}'
+                )
+        for answer in self.answers:
+            if answer.count(SEG_TOKEN) != 1:
+                raise ValueError(
+                    f'expected one {SEG_TOKEN} in an answer of template {self.name!r}, '
+                    f'got {answer!r}'
+                )
+
+    @property
+    def past_answer(self) -> str:
+        """Answer of an earlier frame at inference, the same whether ``[SEG]`` came or not."""
+        return f'{self.test_answer.rstrip()} {SEG_TOKEN}.'
+
+
+_LLAVA_V1_QUESTIONS = (
+    '<image>\nCan you segment the {x} in this frame?',
+    '<image>\nPlease segment the {x} in this frame.',
+    '<image>\nWhat is {x} in this frame? Please respond with segmentation mask.',
+    '<image>\nWhat is {x} in this frame? Please output segmentation mask.',
+)
+
+TEMPLATES = {
+    template.name: template
+    for template in (
+        # The official texts, spelling included: published weights expect exactly these.
+        PromptTemplate(
+            name='llava_v1',
+            system=(
+                'A chat between a curious human and an artificial intelligence assistant. '
+                'The assistant gives helpful, detailed, and polite answers to the human\'s '
+                'questions.'
+            ),
+            context_text=(
+                '\nPlease finished the following tasks on the context frames above.\n'
+            ),
+            questions=_LLAVA_V1_QUESTIONS,
+            answers=(
+                'It is [SEG].',
+                'Sure, [SEG].',
+                'Sure, it is [SEG].',
+                'Sure, the segmentation result is [SEG].',
+                '[SEG].',
+            ),
+            test_question=_LLAVA_V1_QUESTIONS[0],
+            # The trailing space is an extra token that training never shows; kept as official.
+            test_answer='Sure, the segmentation result is ',
+        ),
+        # Few tokens for a small model. The answer repeats the expression, so that supervising
+        # the whole answer teaches language; the test answer equals it token by token up to [SEG].
+        PromptTemplate(
+            name='compact',
+            system='',
+            context_text='\nThese are context frames.\n',
+            questions=('<image>\nWhere is {x}?',),
+            answers=('{x} is [SEG].',),
+            test_question='<image>\nWhere is {x}?',
+            test_answer='{x} is',
+        ),
+    )
+}
+
+
+def get_template(name: str) -> PromptTemplate:
+    """Returns the template of that name.
+
+    Args:
+        name (str): Key in :data:`TEMPLATES`.
+
+    Returns:
+        PromptTemplate: The template.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if name not in TEMPLATES:
+        raise ValueError(f'expected a prompt template among {sorted(TEMPLATES)}, but got {name!r}')
+    return TEMPLATES[name]
+
+
+def clean_expression(text: str) -> str:
+    """Brings a referring expression into the form the prompts use: lower case, one final '.' cut.
+
+    An expression is data and must not bring tokens of its own: one that contains the text of a
+    special token, in upper or lower case, is refused rather than changed. Use it on the raw
+    expression only; the builders below do so themselves.
+
+    Args:
+        text (str): The expression as annotated or typed.
+
+    Returns:
+        str: The cleaned expression.
+
+    Raises:
+        TypeError: If ``text`` is no string.
+        ValueError: If it is empty, only white space, longer than 1000 characters, not valid
+            Unicode, or contains ``[SEG]``, ``<image>``, ``<im_start>``, ``<im_end>``, ``<s>``,
+            ``</s>`` or ``<unk>``.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f'expected the expression as str, but got {type(text).__name__}: {text!r}')
+    if len(text) > MAX_EXPRESSION_LENGTH:
+        raise ValueError(
+            f'expected an expression of at most {MAX_EXPRESSION_LENGTH} characters, but got '
+            f'{len(text)}: {text[:60]!r}...'
+        )
+    cleaned = text.removesuffix('.').lower()
+    if not cleaned.strip():
+        raise ValueError(f'expected an expression with some text, but got {text!r}')
+    for reserved in _RESERVED:
+        if reserved.lower() in cleaned:
+            raise ValueError(f'expected no {reserved!r} in an expression, but got {text!r}')
+    try:
+        cleaned.encode('utf-8')
+    except UnicodeEncodeError as error:
+        raise ValueError(f'expected valid Unicode text as expression, but got {text!r}') from error
+    return cleaned
+
+
+def build_conversation(
+    tokenizer: SegTokenizer,
+    template: PromptTemplate,
+    expression: str,
+    num_context: int,
+    questions: Sequence[int],
+    answers: Sequence[int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Builds a training conversation with one round per query frame.
+
+    Args:
+        tokenizer (SegTokenizer): The tokenizer.
+        template (PromptTemplate): The texts.
+        expression (str): Raw expression; :func:`clean_expression` is applied.
+        num_context (int): Number of context frames; 0 leaves the context text out too.
+        questions (Sequence[int]): Index into ``template.questions`` of each query frame.
+        answers (Sequence[int]): Index into ``template.answers`` of each query frame.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: ``input_ids`` and ``labels``, int64 of shape (L,).
+        ``labels`` equal the ids on the answers, ``</s>`` included, and are -100 elsewhere (official
+        rule). They are not shifted.
+
+    Raises:
+        ValueError: On a bad expression, a negative ``num_context``, no or unequal numbers of
+            questions and answers, or an index outside the template.
+    """
+    if len(questions) != len(answers) or not questions:
+        raise ValueError(
+            'expected as many questions as answers and at least one, but got '
+            f'{len(questions)} and {len(answers)} for expression {expression!r}'
+        )
+    chosen_questions = [_pick(template, 'questions', index) for index in questions]
+    chosen_answers = [_pick(template, 'answers', index) for index in answers]
+    humans = _human_parts(template, clean_expression(expression), num_context, chosen_questions)
+    texts = [_fill(answer, clean_expression(expression)) for answer in chosen_answers]
+    input_ids, labels = [tokenizer.bos_id], [IGNORE_INDEX]
+    for human, answer in zip(humans, texts, strict=True):
+        ids = _encode(tokenizer, f'{human} {answer}{_END}')
+        # Official: len(tok(human + ' ')) - 2 with <s> and the lone space token counted, which is
+        # the length without either.
+        num_ignored = len(_encode(tokenizer, human))
+        input_ids += ids
+        labels += [IGNORE_INDEX] * num_ignored + ids[num_ignored:]
+    return np.array(input_ids, dtype=np.int64), np.array(labels, dtype=np.int64)
+
+
+def build_prompt(
+    tokenizer: SegTokenizer,
+    template: PromptTemplate,
+    expression: str,
+    num_context: int,
+    num_turns: int,
+) -> list[int]:
+    """Builds the inference prompt for a window of query frames.
+
+    Earlier frames are answered with ``template.past_answer``; the answer to the last frame is left
+    open after ``template.test_answer``. The ids do not depend on which frames the window holds.
+
+    Args:
+        tokenizer (SegTokenizer): The tokenizer.
+        template (PromptTemplate): The texts.
+        expression (str): Raw expression; :func:`clean_expression` is applied.
+        num_context (int): Number of context frames; 0 leaves the context text out too.
+        num_turns (int): Number of query frames in the window, the current one included.
+
+    Returns:
+        list[int]: The ids; -200 at each image.
+
+    Raises:
+        ValueError: On a bad expression, a negative ``num_context`` or ``num_turns`` below 1.
+    """
+    if num_turns < 1:
+        raise ValueError(f'num_turns must be >= 1, but got {num_turns}')
+    cleaned = clean_expression(expression)
+    humans = _human_parts(template, cleaned, num_context, [template.test_question] * num_turns)
+    past = _fill(template.past_answer, cleaned)
+    text = ''.join(f'{human} {past}{_END}' for human in humans[:-1])
+    text += f'{humans[-1]} {_fill(template.test_answer, cleaned)}'
+    return [tokenizer.bos_id, *_encode(tokenizer, text)]
+
+
+def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) -> int:
+    """Finds where the part of a prompt ends that is equal for all expressions and windows.
+
+    Args:
+        ids (Sequence[int]): Ids of :func:`build_prompt` or :func:`build_conversation`.
+        num_context (int): Number of context frames in it.
+        tokenizer (SegTokenizer): The tokenizer that made the ids.
+
+    Returns:
+        int: Length of the prefix: the index of the first query image's ``<im_start>``.
+
+    Raises:
+        ValueError: If there are not more than ``num_context`` images.
+    """
+    if num_context < 0:
+        raise ValueError(f'num_context must be >= 0, but got {num_context}')
+    starts = [i for i, index in enumerate(ids) if index == tokenizer.im_start_id]
+    if len(starts) <= num_context:
+        raise ValueError(
+            f'expected more than {num_context} images (num_context), but got {len(starts)}'
+        )
+    return starts[num_context]
+
+
+def _pick(template: PromptTemplate, field: str, index: int) -> str:
+    """Returns text ``index`` of ``template.<field>``, with an error that names both."""
+    texts = getattr(template, field)
+    if not 0 <= index < len(texts):
+        raise ValueError(
+            f'expected an index in [0, {len(texts)}) into {field} of template '
+            f'{template.name!r}, but got {index}'
+        )
+    return texts[index]
+
+
+def _fill(text: str, expression: str) -> str:
+    """Puts the expression in place of ``{x}``; braces in the expression stay as they are."""
+    return text.replace('{x}', expression)
+
+
+def _human_parts(
+    template: PromptTemplate, expression: str, num_context: int, questions: Sequence[str]
+) -> list[str]:
+    """Returns the text of each round up to and with ``ASSISTANT:``."""
+    if num_context < 0:
+        raise ValueError(f'num_context must be >= 0, but got {num_context}')
+    messages = [_fill(question, expression) for question in questions]
+    if num_context:
+        messages[0] = IMAGE_TOKEN * num_context + template.context_text + messages[0]
+    parts = [f'USER: {message} ASSISTANT:' for message in messages]
+    if template.system:
+        parts[0] = f'{template.system} {parts[0]}'
+    return parts
+
+
+def _encode(tokenizer: SegTokenizer, text: str) -> list[int]:
+    """Tokenizes text with ``<image>`` marks, without ``<s>``.
+
+    Args:
+        tokenizer (SegTokenizer): The tokenizer.
+        text (str): Text of one or more rounds.
+
+    Returns:
+        list[int]: The ids; each ``<image>`` is ``<im_start>``, -200, ``<im_end>``.
+    """
+    chunks = text.replace(IMAGE_TOKEN, IM_START_TOKEN + IMAGE_TOKEN + IM_END_TOKEN)
+    ids: list[int] = []
+    for i, chunk in enumerate(chunks.split(IMAGE_TOKEN)):
+        if i:
+            ids.append(IMAGE_TOKEN_INDEX)
+        ids += tokenizer.encode(chunk)
+    return ids

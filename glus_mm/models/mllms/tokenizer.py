@@ -1,0 +1,312 @@
+"""SentencePiece tokenizer with the added tokens of GLUS and its official white-space rules."""
+
+import functools
+import json
+import re
+from pathlib import Path
+
+import sentencepiece
+
+SEG_TOKEN = '[SEG]'
+IM_START_TOKEN = '<im_start>'
+IM_END_TOKEN = '<im_end>'
+REQUIRED_TOKENS = (SEG_TOKEN, IM_START_TOKEN, IM_END_TOKEN)
+
+SHIPPED_TOKENIZERS = {'tiny': Path(__file__).resolve().parent / 'assets' / 'tiny'}
+
+
+class SegTokenizer:
+    """A Llama SentencePiece tokenizer plus ``[SEG]``, ``<im_start>`` and ``<im_end>``.
+
+    It gives the ids of the slow ``LlamaTokenizer`` of transformers 4.31 (``legacy=True``), which
+    the published weights were trained with and which later versions do not reproduce:
+
+    * the text is split at added tokens and at the special tokens ``<s>``, ``</s>``, ``<unk>``;
+    * white space that touches an added token is stripped on both sides, none is stripped
+      around a special token;
+    * every text chunk between tokens gets SentencePiece's dummy prefix again.
+
+    Instances can be pickled (data-loader workers).
+
+    Args:
+        model_file (str | Path): The SentencePiece model.
+        added_tokens (dict[str, int]): Text of each added token to its id. The ids follow the
+            SentencePiece vocabulary without a gap. A token that the model itself has under the
+            same id (``{"</s>": 2}`` in older checkpoints) may be listed and adds nothing.
+        cache_size (int): Number of text chunks whose ids are remembered; 0 turns it off.
+            Defaults to 4096.
+
+    Raises:
+        FileNotFoundError: If ``model_file`` does not exist.
+        ValueError: If the file is no SentencePiece model, a required token is missing, or ids
+            collide or leave a gap.
+
+    Examples:
+        >>> tokenizer = SegTokenizer.from_pretrained('tiny')
+        >>> tokenizer.encode('[SEG]') == [tokenizer.seg_id]
+        True
+        >>> tokenizer.decode(tokenizer.encode('the red circle'))
+        'the red circle'
+    """
+
+    def __init__(
+        self, model_file: str | Path, added_tokens: dict[str, int], cache_size: int = 4096
+    ) -> None:
+        model_file = Path(model_file)
+        if not model_file.is_file():
+            raise FileNotFoundError(f'expected a SentencePiece model, found no file {model_file}')
+        if cache_size < 0:
+            raise ValueError(f'cache_size must be >= 0, but got {cache_size}')
+        self.model_file = str(model_file)
+        self.cache_size = cache_size
+        self._model_proto = model_file.read_bytes()
+        self._load_model()
+        self._added = self._check_added_tokens(added_tokens)
+        self._build_tables()
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, cache_size: int = 4096) -> 'SegTokenizer':
+        """Loads a shipped tokenizer or the one of a checkpoint folder.
+
+        Args:
+            name_or_folder (str | Path): ``'tiny'`` (shipped with the package), or a folder in the
+                layout of the slow Llama tokenizer: ``tokenizer.model`` and ``added_tokens.json``,
+                or, without the latter, ``added_tokens_decoder`` in ``tokenizer_config.json``.
+                A folder that is itself called "tiny" is reached as ``./tiny``.
+            cache_size (int): As in the constructor.
+
+        Returns:
+            SegTokenizer: The tokenizer.
+
+        Raises:
+            FileNotFoundError: If the folder or its ``tokenizer.model`` does not exist.
+            ValueError: If the added tokens are missing or inconsistent (the file is named).
+        """
+        folder = SHIPPED_TOKENIZERS.get(str(name_or_folder), Path(name_or_folder))
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f'expected one of the shipped tokenizers {sorted(SHIPPED_TOKENIZERS)} or a folder '
+                f'with tokenizer.model, but got {str(name_or_folder)!r}, which is no folder'
+            )
+        model_file = folder / 'tokenizer.model'
+        if not model_file.is_file():
+            raise FileNotFoundError(
+                f'expected the SentencePiece model {model_file}, but it does not exist '
+                '(a tokenizer.json of the fast tokenizer is not read)'
+            )
+        source, added_tokens = _read_added_tokens(folder)
+        try:
+            return cls(model_file, added_tokens, cache_size=cache_size)
+        except ValueError as error:
+            raise ValueError(f'{error} (added tokens read from {source})') from error
+
+    def __len__(self) -> int:
+        """Number of ids: SentencePiece vocabulary and added tokens."""
+        return self._num_pieces + len(self._added)
+
+    def __getstate__(self) -> dict:
+        # The SentencePiece handle and the cache are rebuilt from the model's bytes.
+        names = ('model_file', 'cache_size', '_model_proto', '_added')
+        return {name: self.__dict__[name] for name in names}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._load_model()
+        self._build_tables()
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """Added tokens (copy), text to id."""
+        return dict(self._added)
+
+    @property
+    def bos_id(self) -> int:
+        """Id of ``<s>``."""
+        return self._sp.bos_id()
+
+    @property
+    def eos_id(self) -> int:
+        """Id of ``</s>``."""
+        return self._sp.eos_id()
+
+    @property
+    def pad_id(self) -> int:
+        """Id used for padding: ``<unk>``, as in the official code."""
+        return self._sp.unk_id()
+
+    @property
+    def seg_id(self) -> int:
+        """Id of ``[SEG]``."""
+        return self._added[SEG_TOKEN]
+
+    @property
+    def im_start_id(self) -> int:
+        """Id of ``<im_start>``."""
+        return self._added[IM_START_TOKEN]
+
+    @property
+    def im_end_id(self) -> int:
+        """Id of ``<im_end>``."""
+        return self._added[IM_END_TOKEN]
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Texts that :meth:`encode` turns into one special or added token."""
+        return tuple(self._marker_ids)
+
+    def encode(self, text: str, add_bos: bool = False) -> list[int]:
+        """Turns text into ids.
+
+        Args:
+            text (str): The text; added and special tokens in it become their ids.
+            add_bos (bool): Whether ``<s>`` is put first. Defaults to False.
+
+        Returns:
+            list[int]: The ids.
+        """
+        chunks = self._pattern.split(text)
+        # An odd number of chunks: text at even positions (may be ''), tokens at odd ones.
+        for i in range(1, len(chunks), 2):
+            if chunks[i] in self._added:
+                chunks[i - 1] = chunks[i - 1].rstrip()
+                chunks[i + 1] = chunks[i + 1].lstrip()
+        ids = [self.bos_id] if add_bos else []
+        for i, chunk in enumerate(chunks):
+            if i % 2:
+                ids.append(self._marker_ids[chunk])
+            elif chunk:
+                ids.extend(self._encode_chunk(chunk))
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Turns ids back into text.
+
+        Text without added tokens comes back unchanged. White space next to added tokens was lost
+        while encoding and is not put back.
+
+        Args:
+            ids (list[int]): Ids in ``[0, len(self))``.
+
+        Returns:
+            str: The text; added and special tokens as written in :attr:`markers`.
+
+        Raises:
+            ValueError: If an id is outside the vocabulary, e.g. an image placeholder.
+        """
+        parts: list[str] = []
+        pieces: list[int] = []
+        for index in ids:
+            index = int(index)
+            if not 0 <= index < len(self):
+                raise ValueError(f'expected ids in [0, {len(self)}), but got {index}')
+            if index in self._marker_texts:
+                parts += [self._sp.decode(pieces), self._marker_texts[index]]
+                pieces = []
+            else:
+                pieces.append(index)
+        return ''.join([*parts, self._sp.decode(pieces)])
+
+    def _load_model(self) -> None:
+        """Creates the SentencePiece processor from the model's bytes."""
+        self._sp = sentencepiece.SentencePieceProcessor()
+        try:
+            self._sp.load_from_serialized_proto(self._model_proto)
+        except RuntimeError as error:
+            raise ValueError(
+                f'expected a SentencePiece model, but {self.model_file} is none: {error}'
+            ) from error
+        self._num_pieces = self._sp.vocab_size()
+        specials = {'unk': self._sp.unk_id(), 'bos': self._sp.bos_id(), 'eos': self._sp.eos_id()}
+        if min(specials.values()) < 0:
+            raise ValueError(f'expected ids >= 0, but got {specials} in {self.model_file}')
+
+    def _check_added_tokens(self, added_tokens: dict[str, int]) -> dict[str, int]:
+        """Returns the tokens that extend the model, by id; raises ValueError on bad ids."""
+        added = {}
+        for text, index in sorted(added_tokens.items(), key=lambda item: item[1]):
+            if 0 <= index < self._num_pieces:
+                piece = self._sp.id_to_piece(index)
+                if piece != text:
+                    raise ValueError(
+                        f'added token {text!r} has id {index}, which is {piece!r} in '
+                        f'{self.model_file}; expected ids from {self._num_pieces} on'
+                    )
+                continue
+            added[text] = index
+        missing = [token for token in REQUIRED_TOKENS if token not in added]
+        if missing:
+            raise ValueError(
+                f'expected the added tokens {list(REQUIRED_TOKENS)}, but {missing} are missing; '
+                f'got {added} for {self.model_file}'
+            )
+        expected = list(range(self._num_pieces, self._num_pieces + len(added)))
+        if list(added.values()) != expected:
+            raise ValueError(
+                f'expected the ids {expected[0]}..{expected[-1]} without gap or repeat for the '
+                f'added tokens of {self.model_file}, but got {added}'
+            )
+        return added
+
+    def _build_tables(self) -> None:
+        """Builds the split pattern, the lookup tables and the cache of chunks."""
+        special_ids = (self.pad_id, self.bos_id, self.eos_id)
+        self._marker_ids = {self._sp.id_to_piece(i): i for i in special_ids} | self._added
+        self._marker_texts = {index: text for text, index in self._marker_ids.items()}
+        longest_first = sorted(self._marker_ids, key=len, reverse=True)
+        self._pattern = re.compile('(' + '|'.join(map(re.escape, longest_first)) + ')')
+        sp = self._sp
+        self._encode_chunk = functools.lru_cache(maxsize=self.cache_size)(
+            lambda chunk: tuple(sp.encode(chunk))
+        )
+
+
+def _read_added_tokens(folder: Path) -> tuple[Path, dict[str, int]]:
+    """Reads the added tokens of a checkpoint folder.
+
+    Args:
+        folder (Path): Folder with ``added_tokens.json`` or ``tokenizer_config.json``.
+
+    Returns:
+        tuple[Path, dict[str, int]]: The file that was read and text to id of each added token.
+
+    Raises:
+        ValueError: If neither file lists added tokens, or an entry is malformed.
+    """
+    added_file = folder / 'added_tokens.json'
+    config_file = folder / 'tokenizer_config.json'
+    if added_file.is_file():
+        source, tokens = added_file, _read_json_object(added_file)
+    elif config_file.is_file() and 'added_tokens_decoder' in (
+        config := _read_json_object(config_file)
+    ):
+        source = config_file
+        try:
+            decoder = config['added_tokens_decoder'].items()
+            tokens = {entry['content']: int(index) for index, entry in decoder}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                'expected added_tokens_decoder to be {"<id>": {"content": "<text>"}} in '
+                f'{config_file}, but got {config["added_tokens_decoder"]!r}'
+            ) from error
+    else:
+        raise ValueError(
+            f'expected {added_file} with {SEG_TOKEN}, or added_tokens_decoder in {config_file}, '
+            'but found neither'
+        )
+    for text, index in tokens.items():
+        if not text or type(index) is not int:
+            raise ValueError(
+                f'expected token text to integer id in {source}, but got {text!r}: {index!r}'
+            )
+    return source, tokens
+
+
+def _read_json_object(path: Path) -> dict:
+    """Reads a JSON file whose top level is an object; ValueError with the path otherwise."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'expected JSON in {path}, but: {error}') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'expected a JSON object in {path}, but got {type(content).__name__}')
+    return content
