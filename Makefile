@@ -1,0 +1,51 @@
+# make env   create .venv and install the package with its development extras (once)
+# make demo  train, test and segment a video on the embedded data set; results in outputs/demo
+# make test  run the tests
+# make lint  check the style
+# make clean remove .venv, caches and outputs
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+
+.PHONY: env demo test lint clean
+.DELETE_ON_ERROR:
+
+env: $(STAMP)
+
+# sam2 is published as source only, and an isolated build of it would download torch a second
+# time. It is pure Python without its optional CUDA kernel, so it is built alone, before torch.
+$(STAMP): setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "glus_mm needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)."; \
+		     echo "Name another one: make env PYTHON=python3.11"; exit 1; }
+	@echo "[1/4] creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade setuptools wheel
+	@echo "[2/4] building sam2"
+	@SAM2_BUILD_CUDA=0 $(PIP) install --no-deps --no-build-isolation sam2
+	@echo "[3/4] installing glus_mm and what it needs (torch is large: some minutes)"
+	@if $(BIN)/python -c 'import mmcv' 2>/dev/null; then extras=dev; else extras=dev,lite; fi; \
+		$(PIP) install --editable ".[$$extras]"
+	@echo "[4/4] checking the installation"
+	@$(BIN)/python -c 'import cv2' 2>/dev/null \
+		|| { echo "      opencv-python lacks a system library here; using opencv-python-headless"; \
+		     $(PIP) install --force-reinstall --no-deps opencv-python-headless; }
+	@$(BIN)/python -c 'import cv2, torch, torchvision, sam2, glus_mm; \
+		print("      glus_mm", glus_mm.__version__, "with torch", torch.__version__)'
+	@touch $@
+
+demo: env
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo/quick_start.sh
+
+# Two workers with one thread each: more threads only wait for one another on two cores.
+test: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n 2
+
+lint: env
+	$(BIN)/python -m ruff check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache outputs data/moving_shapes_demo
