@@ -1,0 +1,67 @@
+"""Find out that a place cannot be written before the work, not after it."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def ensure_writable_dir(path: str | os.PathLike) -> Path:
+    """Create a folder if need be and make sure that files can be written into it.
+
+    A file is really written (and removed): permission bits say nothing about a full or read-only
+    file system, nor to a superuser.
+
+    Args:
+        path: the folder; ``~`` is expanded.
+
+    Returns:
+        The folder.
+
+    Raises:
+        NotADirectoryError: the path or one of its parents is a file.
+        PermissionError: it cannot be created or written to.
+        OSError: any other reason of the system, such as a full disk.
+    """
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix='.write_test_') as probe:
+            probe.write(b'0')
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(
+            f'expected an output folder, got a file at or above it: {folder}') from error
+    except OSError as error:
+        raise type(error)(f'the output folder {folder} cannot be written: '
+                          f'{error.strerror or error}') from error
+    return folder
+
+
+def ensure_writable_file(path: str | os.PathLike) -> Path:
+    """Make sure that a file can be written; its folder is created if need be.
+
+    An existing file keeps its content, and no empty file is left behind.
+
+    Args:
+        path: the file; ``~`` is expanded.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        IsADirectoryError: the path is a folder.
+        NotADirectoryError: a parent is a file.
+        PermissionError: the file or its folder cannot be written.
+        OSError: any other reason of the system.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise IsADirectoryError(f'expected an output file, got a folder: {file}')
+    ensure_writable_dir(file.parent)
+    if file.exists():
+        try:
+            with file.open('ab'):
+                pass
+        except OSError as error:
+            raise type(error)(f'the output file {file} cannot be written: '
+                              f'{error.strerror or error}') from error
+    return file
