@@ -1,0 +1,63 @@
+"""One MovingShapes video, made from a seed, a split and an index."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from .expressions import Expression, sample_expressions
+from .moving_object import MovingObject
+from .render import render_scene
+from .scene import sample_scene
+
+SPLIT_CODES = {'train': 0, 'valid_u': 1}
+
+
+@dataclass(frozen=True)
+class MovingShapesVideo:
+    """Pixels and truth of one video.
+
+    Args:
+        video_id (str): Folder name, unique in a split.
+        theme (str): What the scene was drawn for: 'slow', 'moving' or 'crossing'.
+        frames (np.ndarray): uint8 (T, H, W, 3) RGB.
+        masks (np.ndarray): bool (O, T, H, W), visible pixels.
+        objects (tuple[MovingObject, ...]): O objects in z-order, the last one in front.
+        expressions (tuple[Expression, ...]): Their ``targets`` index ``objects``.
+    """
+    video_id: str
+    theme: str
+    frames: np.ndarray
+    masks: np.ndarray
+    objects: tuple[MovingObject, ...]
+    expressions: tuple[Expression, ...]
+
+    @property
+    def frame_names(self) -> tuple[str, ...]:
+        """Names of the T frames, without extension."""
+        return tuple(f'{t:05d}' for t in range(len(self.frames)))
+
+
+def generate_video(seed: int, split: str, index: int) -> MovingShapesVideo:
+    """Generates a video; its arguments alone determine every pixel and every word.
+
+    Args:
+        seed (int): Seed of the data set, >= 0.
+        split (str): A key of ``SPLIT_CODES``.
+        index (int): Number of the video in its split, >= 0.
+
+    Returns:
+        MovingShapesVideo: The video.
+
+    Raises:
+        ValueError: If the split is unknown or a number is negative.
+    """
+    if split not in SPLIT_CODES:
+        raise ValueError(f'expected split to be one of {sorted(SPLIT_CODES)}, got {split!r}')
+    if seed < 0 or index < 0:
+        raise ValueError(f'expected seed >= 0 and index >= 0, got seed={seed}, index={index}')
+    rng = np.random.default_rng([seed, SPLIT_CODES[split], index])
+    scene = sample_scene(rng)
+    frames, masks = render_scene(scene, rng)
+    expressions = sample_expressions(scene, rng)
+    return MovingShapesVideo(
+        video_id=f'{split}_{index:05d}', theme=scene.theme, frames=frames, masks=masks,
+        objects=scene.objects, expressions=tuple(expressions))

@@ -1,0 +1,148 @@
+"""Writes a MovingShapes split in the MeViS layout."""
+import functools
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import imageio.v2 as imageio
+import numpy as np
+
+from glus_mm.utils.masks import encode_mask
+
+from .video import SPLIT_CODES, MovingShapesVideo, generate_video
+
+JPEG_QUALITY = 92
+VIDEO_FPS = 6
+_PARTS = ('meta_expressions.json', 'mask_dict.json', 'JPEGImages', 'videos')
+
+
+def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bool = True,
+                workers: int = 1, overwrite: bool = False,
+                progress: Callable[[], None] | None = None) -> Path:
+    """Generates ``num_videos`` videos and writes them below ``out/split``.
+
+    Writes ``JPEGImages/<vid>/<frame>.jpg``, ``videos/<vid>.mp4``, and last, so that a split with
+    annotations is complete, ``mask_dict.json`` and ``meta_expressions.json``. Seed and split
+    determine every byte of the JSON and JPEG files (at given versions of NumPy and OpenCV); a
+    smaller split is the beginning of a larger one.
+
+    Args:
+        out (str | Path): Root of the data set; made where it does not exist.
+        num_videos (int): Number of videos, >= 1.
+        seed (int): Seed, >= 0.
+        split (str): 'train' or 'valid_u'.
+        mp4 (bool): Whether to write the videos as H.264 too. Defaults to True.
+        workers (int): Number of processes; has no influence on the bytes. Defaults to 1.
+        overwrite (bool): Whether to replace an earlier split. Defaults to False.
+        progress (Callable | None): Called once after each video.
+
+    Returns:
+        Path: The folder of the split.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        FileExistsError: If the split's folder holds something and ``overwrite`` is False.
+        OSError: If the folder cannot be written; found before any video is generated.
+    """
+    if num_videos < 1 or workers < 1:
+        raise ValueError(f'expected num_videos >= 1 and workers >= 1, got num_videos={num_videos}, '
+                         f'workers={workers}')
+    if split not in SPLIT_CODES:
+        raise ValueError(f'expected split to be one of {sorted(SPLIT_CODES)}, got {split!r}')
+    if seed < 0:
+        raise ValueError(f'expected seed >= 0, got {seed}')
+    folder = _prepare_folder(Path(out) / split, mp4, overwrite)
+    make = functools.partial(_write_video, folder, seed, split, mp4)
+    meta, mask_dict = {}, {}
+    for video_id, record, rles in _map_in_order(make, num_videos, workers):
+        # Annotation ids count on through the split, in the order of the videos.
+        first = len(mask_dict)
+        for expression in record['expressions'].values():
+            expression['anno_id'] = [first + i for i in expression['obj_id']]
+        mask_dict.update({str(first + i): track for i, track in enumerate(rles)})
+        meta[video_id] = record
+        if progress is not None:
+            progress()
+    _write_json(folder / 'mask_dict.json', mask_dict)
+    _write_json(folder / 'meta_expressions.json', {'videos': meta})
+    return folder
+
+
+def _prepare_folder(folder: Path, mp4: bool, overwrite: bool) -> Path:
+    """Makes an empty, writable split folder, or says why there cannot be one."""
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f'expected a folder, got a file: {folder}')
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise FileExistsError(f'expected an empty folder, got one with files in it: {folder} '
+                                  '(overwrite replaces an earlier split)')
+        for name in _PARTS:
+            part = folder / name
+            if part.is_dir():
+                shutil.rmtree(part)
+            else:
+                part.unlink(missing_ok=True)
+    (folder / 'JPEGImages').mkdir(parents=True, exist_ok=True)
+    if mp4:
+        (folder / 'videos').mkdir(exist_ok=True)
+    probe = folder / 'mask_dict.json'
+    probe.touch()
+    probe.unlink()
+    return folder
+
+
+def _map_in_order(make: Callable, num_videos: int, workers: int) -> Iterator[tuple]:
+    if workers == 1:
+        yield from map(make, range(num_videos))
+        return
+    with multiprocessing.get_context('spawn').Pool(workers) as pool:
+        yield from pool.imap(make, range(num_videos), chunksize=4)
+
+
+def _write_video(folder: Path, seed: int, split: str, mp4: bool,
+                 index: int) -> tuple[str, dict, list[list]]:
+    """Writes one video's images; returns its id, its meta record and one RLE track an object."""
+    video = generate_video(seed, split, index)
+    images = folder / 'JPEGImages' / video.video_id
+    images.mkdir(parents=True, exist_ok=True)
+    for name, frame in zip(video.frame_names, video.frames):
+        path = images / f'{name}.jpg'
+        bgr = np.ascontiguousarray(frame[..., ::-1])
+        if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+            raise OSError(f'expected to write a JPEG image, got a failure: {path}')
+    if mp4:
+        _write_mp4(folder / 'videos' / f'{video.video_id}.mp4', video.frames)
+    rles = [[encode_mask(mask) if mask.any() else None for mask in track] for track in video.masks]
+    return video.video_id, _meta_record(video), rles
+
+
+def _meta_record(video: MovingShapesVideo) -> dict:
+    """The entry of ``meta_expressions.json``; the writer of the split adds the annotation ids."""
+    height, width = video.frames.shape[1:3]
+    return {
+        'expressions': {
+            str(i): {'exp': item.text, 'obj_id': list(item.targets), 'anno_id': [],
+                     'kind': item.kind}
+            for i, item in enumerate(video.expressions)
+        },
+        'frames': list(video.frame_names),
+        'height': height,
+        'width': width,
+    }
+
+
+def _write_mp4(path: Path, frames: np.ndarray) -> None:
+    # One thread, or x264 starts one a core in every worker; macro blocks of 2 keep the size.
+    with imageio.get_writer(str(path), format='FFMPEG', fps=VIDEO_FPS, codec='libx264', quality=8,
+                            pixelformat='yuv420p', macro_block_size=2,
+                            ffmpeg_log_level='error',
+                            output_params=['-threads', '1']) as writer:
+        for frame in frames:
+            writer.append_data(frame)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, separators=(',', ':')) + '\n', encoding='utf-8')

@@ -1,0 +1,66 @@
+"""Generates MovingShapes, the embedded data set, in the MeViS layout.
+
+Example:
+    python tools/dataset_converters/moving_shapes.py data/moving_shapes \
+        --videos 100 --seed 1 --split valid_u
+"""
+import argparse
+import sys
+
+from tqdm import tqdm
+
+from glus_mm.datasets.moving_shapes import SPLIT_CODES, write_split
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line.
+
+    Args:
+        argv (list[str] | None): Arguments without the program's name. Defaults to ``sys.argv``.
+
+    Returns:
+        argparse.Namespace: The arguments, in range.
+    """
+    parser = argparse.ArgumentParser(description='Generate a split of MovingShapes.')
+    parser.add_argument('out', help='root of the data set; the split becomes a folder in it')
+    parser.add_argument('--videos', type=int, required=True, help='number of videos')
+    parser.add_argument('--seed', type=int, default=0, help='seed (default: 0)')
+    parser.add_argument('--split', choices=sorted(SPLIT_CODES), default='train',
+                        help='split (default: train)')
+    parser.add_argument('--no-mp4', action='store_true', help='write no mp4 files')
+    parser.add_argument('--workers', type=int, default=1,
+                        help='number of processes; the bytes do not depend on it (default: 1)')
+    parser.add_argument('--overwrite', action='store_true', help='replace an earlier split')
+    args = parser.parse_args(argv)
+    for name, least in (('videos', 1), ('workers', 1), ('seed', 0)):
+        value = getattr(args, name)
+        if value < least:
+            parser.error(f'argument --{name}: expected a number >= {least}, got {value}')
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Generates the split that the command line asks for.
+
+    Args:
+        argv (list[str] | None): Arguments without the program's name. Defaults to ``sys.argv``.
+
+    Returns:
+        int: Exit status, 1 where the folder cannot be used.
+    """
+    args = parse_args(argv)
+    with tqdm(total=args.videos, unit='video') as bar:
+        try:
+            folder = write_split(args.out, args.videos, args.seed, args.split,
+                                 mp4=not args.no_mp4, workers=args.workers,
+                                 overwrite=args.overwrite, progress=bar.update)
+        except OSError as error:
+            bar.close()
+            print(f'moving_shapes.py: error: {error}', file=sys.stderr)
+            return 1
+    print(f'wrote {args.videos} videos to {folder}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
