@@ -3,14 +3,16 @@
     python tools/misc/train_tiny_tokenizer.py [OUT_DIR]
 
 The corpus is made here from word lists and sentence templates, so that nothing is downloaded and
-the same SentencePiece version gives the same bytes. Every word of MovingShapes and of the 'compact'
-prompt becomes one piece; the other slots go to frequent English words and word endings, and every
-other character is spelled in bytes. Writes tokenizer.model, added_tokens.json and recipe.json.
+the same SentencePiece build, which recipe.json records, gives the same bytes. Every word of
+MovingShapes and of the 'compact' prompt becomes one piece; the other slots go to frequent English
+words and word endings, and every other character is spelled in bytes. Writes tokenizer.model,
+added_tokens.json and recipe.json.
 """
 
 import argparse
 import io
 import json
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +103,18 @@ def train() -> bytes:
     return model.getvalue()
 
 
+def build() -> dict[str, str]:
+    """Returns what the bytes of the model may depend on besides this script.
+
+    Returns:
+        dict[str, str]: SentencePiece version and platform (training sums floating-point numbers).
+    """
+    return {
+        'sentencepiece': sentencepiece.__version__,
+        'platform': f'{platform.system()}-{platform.machine()}',
+    }
+
+
 def main() -> None:
     """Trains the model and writes the tokenizer folder."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -109,8 +123,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / 'tokenizer.model').write_bytes(train())
     added = {token: NUM_PIECES + i for i, token in enumerate(ADDED_TOKENS)}
-    recipe = {'sentencepiece': sentencepiece.__version__}
-    for name, content in (('added_tokens.json', added), ('recipe.json', recipe)):
+    for name, content in (('added_tokens.json', added), ('recipe.json', build())):
         (out / name).write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
 
 

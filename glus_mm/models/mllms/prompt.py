@@ -190,7 +190,8 @@ def build_conversation(
     Args:
         tokenizer (SegTokenizer): The tokenizer.
         template (PromptTemplate): The texts.
-        expression (str): Raw expression; :func:`clean_expression` is applied.
+        expression (str): Raw expression; :func:`clean_expression` is applied, and added tokens of
+            the tokenizer are refused.
         num_context (int): Number of context frames; 0 leaves the context text out too.
         questions (Sequence[int]): Index into ``template.questions`` of each query frame.
         answers (Sequence[int]): Index into ``template.answers`` of each query frame.
@@ -204,15 +205,16 @@ def build_conversation(
         ValueError: On a bad expression, a negative ``num_context``, no or unequal numbers of
             questions and answers, or an index outside the template.
     """
-    if len(questions) != len(answers) or not questions:
+    if len(questions) != len(answers) or len(questions) == 0:
         raise ValueError(
             'expected as many questions as answers and at least one, but got '
             f'{len(questions)} and {len(answers)} for expression {expression!r}'
         )
     chosen_questions = [_pick(template, 'questions', index) for index in questions]
     chosen_answers = [_pick(template, 'answers', index) for index in answers]
-    humans = _human_parts(template, clean_expression(expression), num_context, chosen_questions)
-    texts = [_fill(answer, clean_expression(expression)) for answer in chosen_answers]
+    cleaned = _clean_for(tokenizer, expression)
+    humans = _human_parts(template, cleaned, num_context, chosen_questions)
+    texts = [_fill(answer, cleaned) for answer in chosen_answers]
     input_ids, labels = [tokenizer.bos_id], [IGNORE_INDEX]
     for human, answer in zip(humans, texts, strict=True):
         ids = _encode(tokenizer, f'{human} {answer}{_END}')
@@ -239,7 +241,8 @@ def build_prompt(
     Args:
         tokenizer (SegTokenizer): The tokenizer.
         template (PromptTemplate): The texts.
-        expression (str): Raw expression; :func:`clean_expression` is applied.
+        expression (str): Raw expression; :func:`clean_expression` is applied, and added tokens of
+            the tokenizer are refused.
         num_context (int): Number of context frames; 0 leaves the context text out too.
         num_turns (int): Number of query frames in the window, the current one included.
 
@@ -251,7 +254,7 @@ def build_prompt(
     """
     if num_turns < 1:
         raise ValueError(f'num_turns must be >= 1, but got {num_turns}')
-    cleaned = clean_expression(expression)
+    cleaned = _clean_for(tokenizer, expression)
     humans = _human_parts(template, cleaned, num_context, [template.test_question] * num_turns)
     past = _fill(template.past_answer, cleaned)
     text = ''.join(f'{human} {past}{_END}' for human in humans[:-1])
@@ -281,6 +284,15 @@ def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) 
             f'expected more than {num_context} images (num_context), but got {len(starts)}'
         )
     return starts[num_context]
+
+
+def _clean_for(tokenizer: SegTokenizer, expression: str) -> str:
+    """Cleans the expression and refuses further added tokens of this tokenizer too."""
+    cleaned = clean_expression(expression)
+    for marker in tokenizer.markers:
+        if marker in cleaned:
+            raise ValueError(f'expected no {marker!r} in an expression, but got {expression!r}')
+    return cleaned
 
 
 def _pick(template: PromptTemplate, field: str, index: int) -> str:

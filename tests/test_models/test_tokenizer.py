@@ -1,0 +1,276 @@
+"""Tests of SegTokenizer: ids, white-space rules, folders and the shipped model."""
+
+import importlib.util
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import sentencepiece
+
+from glus_mm.models.mllms.tokenizer import SHIPPED_TOKENIZERS, SegTokenizer
+
+REPO = Path(__file__).resolve().parents[2]
+OFFICIAL = REPO / 'tests/data/official_prompt'
+OFFICIAL_ADDED = {'[SEG]': 480, '<im_start>': 481, '<im_end>': 482}
+
+
+@pytest.fixture(scope='module')
+def official() -> SegTokenizer:
+    return SegTokenizer.from_pretrained(OFFICIAL)
+
+
+@pytest.fixture(scope='module')
+def tiny() -> SegTokenizer:
+    return SegTokenizer.from_pretrained('tiny')
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint folder with the model only."""
+    shutil.copyfile(OFFICIAL / 'tokenizer.model', tmp_path / 'tokenizer.model')
+    return tmp_path
+
+
+def write_added(folder: Path, added: object) -> None:
+    (folder / 'added_tokens.json').write_text(json.dumps(added))
+
+
+def plain(text: str) -> list[int]:
+    """Ids of SentencePiece itself, dummy prefix included."""
+    model = str(OFFICIAL / 'tokenizer.model')
+    return sentencepiece.SentencePieceProcessor(model_file=model).encode(text)
+
+
+# ids
+
+
+def test_ids_and_length(official):
+    assert len(official) == 483
+    assert (official.seg_id, official.im_start_id, official.im_end_id) == (480, 481, 482)
+    assert (official.pad_id, official.bos_id, official.eos_id) == (0, 1, 2)
+    assert official.added_tokens == OFFICIAL_ADDED
+    assert set(official.markers) == {*OFFICIAL_ADDED, '<s>', '</s>', '<unk>'}
+
+
+def test_added_tokens_is_a_copy(official):
+    official.added_tokens['[SEG]'] = 0
+    assert official.seg_id == 480
+
+
+def test_encode_plain_text_is_sentencepiece(official):
+    text = 'the red square moving to the right'
+    assert official.encode(text) == plain(text)
+    assert official.encode(text, add_bos=True) == [1, *plain(text)]
+    assert official.encode('') == []
+    assert official.encode('', add_bos=True) == [1]
+
+
+@pytest.mark.parametrize('token', list(OFFICIAL_ADDED))
+@pytest.mark.parametrize('space', ['', ' ', '   ', '\n', '\t \n', '\u00a0'])
+def test_white_space_touching_added_tokens_is_stripped(official, token, space):
+    ids = official.encode(f'it is{space}{token}{space}the red')
+    assert ids == [*plain('it is'), OFFICIAL_ADDED[token], *plain('the red')]
+
+
+def test_white_space_between_added_tokens_vanishes(official):
+    assert official.encode(' <im_end> \n <im_start> [SEG]\n') == [482, 481, 480]
+
+
+def test_white_space_around_special_tokens_stays(official):
+    expected = [*plain('red '), 2, *plain(' blue'), 1, *plain(' \n'), 0, *plain('green')]
+    assert official.encode('red </s> blue<s> \n<unk>green') == expected
+
+
+def test_added_token_strips_towards_special_token_only(official):
+    assert official.encode('[SEG] </s> red') == [480, 2, *plain(' red')]
+
+
+def test_text_after_any_token_gets_the_dummy_prefix_again(official):
+    dot = official.encode('.')
+    assert len(dot) == 2, 'expected the prefix piece and the dot'
+    assert official.encode('[SEG].</s>') == [480, *dot, 2]
+
+
+@pytest.mark.parametrize('text', ['[seg]', '[SEG', '<im_start', '< im_end >', '<S>'])
+def test_near_misses_are_text(official, text):
+    assert not {0, 1, 2, 480, 481, 482} & set(official.encode(text))
+    assert official.decode(official.encode(text)) == text
+
+
+# decode
+
+
+@pytest.mark.parametrize('name', ['official', 'tiny'])
+@pytest.mark.parametrize(
+    'text',
+    [
+        'the red circle',
+        '红色的圆圈',
+        'الدائرة الحمراء',
+        'le café près de l’île',
+        '🐈‍⬛ next to 👩‍🚀',
+        'two  spaces, a\ttab and\na newline ',
+        'null \x00 byte',
+        '{x} {} %s \\n',
+    ],
+)
+def test_round_trip_through_bytes(name, text, request):
+    tokenizer = request.getfixturevalue(name)
+    ids = tokenizer.encode(text)
+    assert tokenizer.pad_id not in ids
+    assert tokenizer.decode(ids) == text
+
+
+def test_decode_writes_tokens_as_text(official):
+    ids = official.encode('<im_start><im_end>where? it is[SEG].</s>', add_bos=True)
+    assert official.decode(ids) == '<s><im_start><im_end>where? it is[SEG].</s>'
+    assert official.decode([]) == ''
+
+
+@pytest.mark.parametrize('index', [-200, -1, 483])
+def test_decode_refuses_other_ids(official, index):
+    with pytest.raises(ValueError, match=rf'\[0, 483\).*{index}'):
+        official.decode([1, index])
+
+
+# cache and pickle
+
+
+def test_cached_equals_uncached():
+    cached = SegTokenizer.from_pretrained('tiny', cache_size=2)
+    uncached = SegTokenizer.from_pretrained('tiny', cache_size=0)
+    texts = ['the red star[SEG].', 'a blue star', 'the red star [SEG] .', 'the red star'] * 2
+    assert [cached.encode(text) for text in texts] == [uncached.encode(text) for text in texts]
+
+
+def test_a_changed_result_does_not_reach_the_cache(tiny):
+    first = tiny.encode('the red star')
+    expected = list(first)
+    first.append(-1)
+    assert tiny.encode('the red star') == expected
+
+
+def test_negative_cache_size():
+    with pytest.raises(ValueError, match='cache_size must be >= 0, but got -1'):
+        SegTokenizer.from_pretrained('tiny', cache_size=-1)
+
+
+def test_pickle_needs_no_file(folder):
+    write_added(folder, OFFICIAL_ADDED)
+    tokenizer = SegTokenizer.from_pretrained(folder, cache_size=7)
+    dump = pickle.dumps(tokenizer)
+    (folder / 'tokenizer.model').unlink()
+    copy = pickle.loads(dump)
+    text = 'Where is 红?<im_start> it is [SEG].</s>'
+    assert copy.encode(text, add_bos=True) == tokenizer.encode(text, add_bos=True)
+    assert (copy.cache_size, copy.added_tokens, len(copy)) == (7, OFFICIAL_ADDED, 483)
+
+
+# folders and their errors
+
+
+def test_added_tokens_from_tokenizer_config(folder, official):
+    tokens = {'<unk>': 0, '<s>': 1, '</s>': 2, **OFFICIAL_ADDED}
+    decoder = {str(i): {'content': text, 'special': i < 3} for text, i in tokens.items()}
+    config = folder / 'tokenizer_config.json'
+    config.write_text(json.dumps({'added_tokens_decoder': decoder}))
+    assert SegTokenizer.from_pretrained(folder).added_tokens == OFFICIAL_ADDED
+
+
+def test_added_tokens_json_may_list_the_models_own_and_further_tokens(folder):
+    write_added(folder, {**OFFICIAL_ADDED, '</s>': 2, '<im_patch>': 483})
+    tokenizer = SegTokenizer.from_pretrained(str(folder))
+    assert len(tokenizer) == 484
+    assert tokenizer.encode('</s><im_patch>') == [2, 483]
+
+
+def test_unknown_name_or_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"\['tiny'\].*tinny"):
+        SegTokenizer.from_pretrained('tinny')
+    with pytest.raises(FileNotFoundError, match=r'tokenizer\.model'):
+        SegTokenizer.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match='none.model'):
+        SegTokenizer(tmp_path / 'none.model', OFFICIAL_ADDED)
+
+
+def test_no_added_tokens_at_all(folder):
+    with pytest.raises(ValueError, match=r'added_tokens\.json.*\[SEG\].*tokenizer_config\.json'):
+        SegTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ('added', 'message'),
+    [
+        ({'<im_start>': 480, '<im_end>': 481}, r"\['\[SEG\]'\] are missing"),
+        ({'[SEG]': 480}, r"\['<im_start>', '<im_end>'\] are missing"),
+        ({'[SEG]': 480, '<im_start>': 481, '<im_end>': 483}, r'480\.\.482 without gap'),
+        ({'[SEG]': 481, '<im_start>': 482, '<im_end>': 483}, r'480\.\.482 without gap'),
+        ({'[SEG]': 480, '<im_start>': 480, '<im_end>': 481}, r'480\.\.482 without gap'),
+        ({'[SEG]': 300, '<im_start>': 480, '<im_end>': 481}, r"'\[SEG\]' has id 300, which is"),
+        ({'[SEG]': '480', '<im_start>': 481, '<im_end>': 482}, r"integer id.*'480'"),
+        ({'[SEG]': -1, '<im_start>': 480, '<im_end>': 481}, r'480\.\.482 without gap'),
+        ({'': 480}, 'token text to integer id'),
+        ([480, 481, 482], 'expected a JSON object .* got list'),
+    ],
+)
+def test_bad_added_tokens(folder, added, message):
+    write_added(folder, added)
+    with pytest.raises(ValueError, match=message) as error:
+        SegTokenizer.from_pretrained(folder)
+    assert str(folder / 'added_tokens.json') in str(error.value)
+
+
+@pytest.mark.parametrize('decoder', [[], {'480': '[SEG]'}, {'x': {'content': '[SEG]'}}])
+def test_bad_tokenizer_config(folder, decoder):
+    content = json.dumps({'added_tokens_decoder': decoder})
+    (folder / 'tokenizer_config.json').write_text(content)
+    with pytest.raises(ValueError, match=r'added_tokens_decoder.*tokenizer_config\.json'):
+        SegTokenizer.from_pretrained(folder)
+
+
+def test_broken_files(folder):
+    (folder / 'added_tokens.json').write_text('{')
+    with pytest.raises(ValueError, match=r'expected JSON in .*added_tokens\.json'):
+        SegTokenizer.from_pretrained(folder)
+    write_added(folder, OFFICIAL_ADDED)
+    (folder / 'tokenizer.model').write_bytes(b'version https://git-lfs.github.com/spec/v1\n')
+    with pytest.raises(ValueError, match=r'expected a SentencePiece model.*tokenizer\.model'):
+        SegTokenizer.from_pretrained(folder)
+
+
+# the shipped tokenizer
+
+
+def load_recipe():
+    """Imports tools/misc/train_tiny_tokenizer.py."""
+    path = REPO / 'tools/misc/train_tiny_tokenizer.py'
+    spec = importlib.util.spec_from_file_location('train_tiny_tokenizer', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tiny_is_small_and_has_the_llama_ids(tiny):
+    assert len(tiny) <= 512
+    assert (tiny.pad_id, tiny.bos_id, tiny.eos_id) == (0, 1, 2)
+
+
+def test_tiny_has_a_piece_for_each_word(tiny):
+    recipe = load_recipe()
+    for word in (*recipe.SHAPES_WORDS, *recipe.PROMPT_WORDS):
+        assert len(tiny.encode(word)) == 1, word
+
+
+def test_tiny_recipe_makes_the_shipped_model(tiny):
+    folder = SHIPPED_TOKENIZERS['tiny']
+    recipe = load_recipe()
+    made = recipe.train()
+    shipped = (folder / 'tokenizer.model').read_bytes()
+    if recipe.build() == json.loads((folder / 'recipe.json').read_text()):
+        assert made == shipped
+        return
+    processors = [sentencepiece.SentencePieceProcessor(model_proto=x) for x in (made, shipped)]
+    vocabularies = [{p.id_to_piece(i) for i in range(p.vocab_size())} for p in processors]
+    assert vocabularies[0] == vocabularies[1]
