@@ -69,6 +69,8 @@ def sample_expressions(scene: Scene, rng: np.random.Generator) -> list[Expressio
     # objects that have expressions of another kind already, so that objects get several.
     for kind in ('look-alike', 'event', 'motion', 'position', 'group', 'no-target', 'appearance'):
         of_kind = [item for item in candidates if item.kind == kind]
+        if kind == 'position':
+            of_kind = _mostly_plain(rng, of_kind)
         room = min(_QUOTAS[kind], MAX_EXPRESSIONS - len(kept))
         chosen = _pick(rng, of_kind, room, uses if kind == 'appearance' else None)
         for item in chosen:
@@ -77,8 +79,15 @@ def sample_expressions(scene: Scene, rng: np.random.Generator) -> list[Expressio
     return [kept[i] for i in rng.permutation(len(kept))]
 
 
+def _mostly_plain(rng: np.random.Generator, positions: list[Expression]) -> list[Expression]:
+    """Drops all but one, drawn, of the positions among the objects of one shape."""
+    plain = [item for item in positions if 'shape' in item.text]
+    others = [item for item in positions if 'shape' not in item.text]
+    return plain + (others if not others else [others[int(rng.integers(len(others)))]])
+
+
 def _pick(rng: np.random.Generator, candidates: list[Expression], count: int,
-          uses: np.ndarray = None) -> list[Expression]:
+          uses: np.ndarray | None = None) -> list[Expression]:
     """Weighted draw without replacement that goes round the targets before it repeats one."""
     scores = {item: rng.random() ** (1.0 / item.weight) for item in candidates}
     if uses is not None:
@@ -121,9 +130,9 @@ def _nouns(scene: Scene) -> dict[str, tuple[int, ...]]:
 
 
 def _specific(noun: str) -> float:
-    """Weight of a noun where several objects share it: shapes before colours."""
+    """Weight of a noun where several objects share it: the fewer it leaves, the smaller."""
     if noun == 'shape':
-        return 1.0
+        return 1.5
     return 1.0 if noun in SHAPES else 0.5
 
 

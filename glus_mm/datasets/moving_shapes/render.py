@@ -45,14 +45,15 @@ def render_scene(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np
     """
     height, width = scene.size
     background = _draw_background(rng, height, width)
-    shades = [np.clip(np.array(COLOURS[item.colour]) + rng.uniform(-12, 12, 3), 0, 255)
-              for item in scene.objects]
+    # One shade a colour: look-alikes must not differ by it.
+    shades = {name: np.clip(np.array(rgb) + rng.uniform(-12, 12, 3), 0, 255)
+              for name, rgb in COLOURS.items()}
     frames = np.empty((NUM_FRAMES, height, width, 3), dtype=np.uint8)
     masks = np.zeros((len(scene.objects), NUM_FRAMES, height, width), dtype=bool)
     for t in range(NUM_FRAMES):
         canvas = background.copy()
         for i, item in enumerate(scene.objects):
-            covered = _draw_object(canvas, item, t, shades[i])
+            covered = _draw_object(canvas, item, t, shades[item.colour])
             masks[:i, t] &= ~covered
             masks[i, t] = covered
         frames[t] = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)

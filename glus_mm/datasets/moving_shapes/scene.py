@@ -13,12 +13,15 @@ _THEME_WEIGHTS = (0.40, 0.33, 0.27)
 _FLASH_CHANCE = {'slow': 0.70, 'moving': 0.60, 'crossing': 0.40}
 # How many objects share each shape, per number of objects: alike nouns in every video.
 _PATTERNS = {
-    4: ((2, 2), (2, 1, 1)),
-    5: ((2, 2, 1), (3, 2), (2, 1, 1, 1)),
-    6: ((2, 2, 1, 1), (2, 2, 2), (3, 2, 1)),
+    4: ((2, 2), (2, 1, 1), (3, 1)),
+    5: ((2, 2, 1), (3, 2), (3, 1, 1)),
+    6: ((2, 2, 2), (3, 2, 1), (3, 3)),
 }
-_COUNT_WEIGHTS = {'slow': (0.2, 0.45, 0.35), 'moving': (0.4, 0.45, 0.15),
+_COUNT_WEIGHTS = {'slow': (0.3, 0.45, 0.25), 'moving': (0.5, 0.4, 0.1),
                   'crossing': (0.5, 0.4, 0.1)}
+# Diameters as parts of the short side: most objects, and where sizes are named.
+_DIAMETERS = {'slow': (0.25, 0.35), 'moving': (0.25, 0.33), 'crossing': (0.25, 0.33)}
+_SMALL, _BIG = (0.22, 0.24), (0.335, 0.36)
 _MAX_SCENES = 200
 _MAX_PATHS = 40
 
@@ -62,8 +65,10 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         flash_of = _sample_flasher(rng, looks, theme) if flashing else None
         length = 4 if rng.random() < 0.7 else 3
         start = int(rng.integers(NUM_FRAMES - length + 1))
+        # One angle a shape: look-alikes must not differ by their tilt.
+        angles = dict(zip(SHAPES, rng.uniform(-7, 7, len(SHAPES))))
         objects = [
-            MovingObject(shape, colour, float(diameter), float(rng.uniform(-7, 7)), path,
+            MovingObject(shape, colour, float(diameter), float(angles[shape]), path,
                          (start, start + length) if i == flash_of else None)
             for i, ((shape, colour), diameter, path) in enumerate(zip(looks, diameters, paths))
         ]
@@ -85,8 +90,7 @@ def _sample_looks(rng: np.random.Generator, count: int, theme: str,
     shapes = rng.permutation(SHAPES)[:len(pattern)]
     palette = rng.permutation(list(COLOURS))[:4]
     looks: list[tuple[str, str]] = []
-    largest = {'slow': 0.35, 'moving': 0.31, 'crossing': 0.32}[theme]
-    diameters = rng.uniform(0.235, largest, count) * short
+    diameters = rng.uniform(*_DIAMETERS[theme], count) * short
     contrast = rng.random() < 0.35
     for number, shape in zip(pattern, shapes):
         first = len(looks)
@@ -100,8 +104,9 @@ def _sample_looks(rng: np.random.Generator, count: int, theme: str,
         if twins:
             diameters[first + 1] = diameters[first]
         elif contrast:
-            diameters[first] = rng.uniform(0.22, 0.235) * short
-            diameters[first + 1:first + number] = rng.uniform(0.32, 0.345, number - 1) * short
+            odd, rest = (_SMALL, _BIG) if rng.random() < 0.5 else (_BIG, _SMALL)
+            diameters[first] = rng.uniform(*odd) * short
+            diameters[first + 1:first + number] = rng.uniform(*rest, number - 1) * short
             contrast = False
     return looks, diameters
 
