@@ -1,0 +1,17 @@
+"""The pipeline from a video's annotation to the inputs of the model."""
+
+from glus_mm.datasets.transforms.conversation import BuildConversation
+from glus_mm.datasets.transforms.formatting import PackRefVOSInputs
+from glus_mm.datasets.transforms.frame_sampling import SampleContextQueryFrames
+from glus_mm.datasets.transforms.loading import (
+    LoadRefVOSFrames,
+    LoadRefVOSGroundTruth,
+    LoadRefVOSMasks,
+    OpenFrameReader,
+)
+from glus_mm.datasets.transforms.resize import ResizeForEncoders
+
+__all__ = [
+    'BuildConversation', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth', 'LoadRefVOSMasks',
+    'OpenFrameReader', 'PackRefVOSInputs', 'ResizeForEncoders', 'SampleContextQueryFrames'
+]

@@ -1,0 +1,99 @@
+"""Which frames and expressions of a video make a sample."""
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from glus_mm.registry import TRANSFORMS
+from glus_mm.utils.frames import clip_bounds, clip_centres
+
+STRATEGIES = ('global_local', 'global', 'local', 'random')
+
+
+@TRANSFORMS.register_module()
+class SampleContextQueryFrames(BaseTransform):
+    """Choose context frames, query frames and expressions.
+
+    The strategies are those of the paper's Tables 1 and 4:
+
+    - ``'global_local'``: one random frame of each of ``num_context`` equal clips as context, and
+      ``num_query`` consecutive query frames from a random start (GLUS);
+    - ``'global'``: the same context, and one random frame of each of ``num_query`` clips to query;
+    - ``'local'``: no context, consecutive query frames; ``num_context`` has no effect;
+    - ``'random'``: random context frames and random query frames, each in the order of time.
+
+    A video shorter than a window works: clips that hold no frame repeat a neighbour, consecutive
+    frames repeat the last one, random ones are drawn with replacement.
+
+    When testing, the context is the centre of each clip (none for ``'local'``), all frames are
+    query frames, and all expressions stay, in their order.
+
+    Required keys: ``frame_names``, ``expressions`` and, unless testing, ``rng``.
+    Added keys: ``context_frame_ids`` (Tc) and ``query_frame_ids`` (Tq), lists of 0-based
+    positions. Modified: ``expressions``.
+
+    Args:
+        num_context: number of context frames Tc, at least 0.
+        num_query: number of query frames Tq in training, at least 1.
+        num_expressions: at most this many expressions in training, drawn without replacement.
+        strategy: one of the above.
+        test_mode: choose for testing.
+
+    Raises:
+        ValueError: a number is out of its range or the strategy is unknown.
+    """
+
+    def __init__(self,
+                 num_context: int = 4,
+                 num_query: int = 4,
+                 num_expressions: int = 3,
+                 strategy: str = 'global_local',
+                 test_mode: bool = False) -> None:
+        for name, value, least in (('num_context', num_context, 0), ('num_query', num_query, 1),
+                                   ('num_expressions', num_expressions, 1)):
+            if type(value) is not int or value < least:
+                raise ValueError(f'{name} must be an integer of at least {least}, got {value!r}')
+        if strategy not in STRATEGIES:
+            raise ValueError(f'strategy must be one of {STRATEGIES}, got {strategy!r}')
+        self.num_context = 0 if strategy == 'local' else num_context
+        self.num_query = num_query
+        self.num_expressions = num_expressions
+        self.strategy = strategy
+        self.test_mode = test_mode
+
+    def transform(self, results: dict) -> dict:
+        """Choose; see the class."""
+        num_frames = len(results['frame_names'])
+        if self.test_mode:
+            results['context_frame_ids'] = clip_centres(num_frames, self.num_context)
+            results['query_frame_ids'] = list(range(num_frames))
+            return results
+        rng, expressions = results['rng'], results['expressions']
+        number = min(self.num_expressions, len(expressions))
+        chosen = rng.choice(len(expressions), number, replace=False)
+        results['expressions'] = [expressions[i] for i in chosen]
+        results['context_frame_ids'] = self._context(num_frames, rng)
+        results['query_frame_ids'] = self._query(num_frames, rng)
+        return results
+
+    def _context(self, num_frames: int, rng: np.random.Generator) -> list[int]:
+        if self.strategy == 'random':
+            return _random(num_frames, self.num_context, rng)
+        return _one_per_clip(num_frames, self.num_context, rng)
+
+    def _query(self, num_frames: int, rng: np.random.Generator) -> list[int]:
+        if self.strategy == 'random':
+            return _random(num_frames, self.num_query, rng)
+        if self.strategy == 'global':
+            return _one_per_clip(num_frames, self.num_query, rng)
+        start = int(rng.integers(max(num_frames - self.num_query, 0) + 1))
+        return [min(start + i, num_frames - 1) for i in range(self.num_query)]
+
+
+def _one_per_clip(num_frames: int, number: int, rng: np.random.Generator) -> list[int]:
+    """One uniform position in each of ``number`` equal clips; an empty clip takes its start."""
+    bounds = clip_bounds(num_frames, number)
+    return [int(rng.integers(start, max(end, start + 1))) for start, end in bounds]
+
+
+def _random(num_frames: int, number: int, rng: np.random.Generator) -> list[int]:
+    return np.sort(rng.choice(num_frames, number, replace=number > num_frames)).tolist()
