@@ -1,0 +1,5 @@
+"""What runs around the model: hooks and the form of checkpoints."""
+
+from glus_mm.engine.hooks import PlainCheckpointHook
+
+__all__ = ['PlainCheckpointHook']

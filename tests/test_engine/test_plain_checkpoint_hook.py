@@ -1,0 +1,205 @@
+"""Checkpoints hold only plain things, runs resume from them, and misfits are named."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine import Config
+from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer, MessageHub, MMLogger
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, HOOKS, MODELS, DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from torch import nn
+from torch.utils.data import Dataset
+
+from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
+from glus_mm.engine.plain_state import from_plain, to_plain
+
+
+@DATASETS.register_module()
+class CheckpointToySet(Dataset):
+    metainfo = {'name': 'toy', 'palette': np.arange(6).reshape(2, 3)}
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, idx):
+        x = torch.randn(3, generator=torch.Generator().manual_seed(idx))
+        return {'inputs': x, 'data_samples': x.sum()}
+
+
+@MODELS.register_module()
+class CheckpointToyModel(BaseModel):
+
+    def __init__(self, width: int = 4):
+        super().__init__()
+        self.hidden = nn.Linear(3, width)
+        self.out = nn.Linear(width, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        y = self.out(self.hidden(inputs).tanh())[:, 0]
+        return {'loss': (y - data_samples).square().mean()} if mode == 'loss' else y
+
+
+@HOOKS.register_module()
+class NotesHook(Hook):
+    """Puts things of NumPy and an object into the message hub, as a user's hook may do."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        hub = runner.message_hub
+        hub.update_info('notes', {'best': np.float32(0.5), 'seen': np.array([1, 2]), 'ids': (1, )})
+        hub.update_info('object', NotesHook)
+
+
+@pytest.fixture(autouse=True)
+def clean_singletons():
+    """MMEngine keeps the last run's scope, log and hub as global state."""
+    yield
+    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
+        kind._instance_dict.clear()
+
+
+def make_runner(work_dir, max_iters=6, stop_at=None, width=4, strict=True, **kwargs):
+    return Runner.from_cfg(Config(dict(
+        model=dict(type='CheckpointToyModel', width=width),
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            batch_size=2, num_workers=0, dataset=dict(type='CheckpointToySet'),
+            sampler=dict(type='InfiniteSampler', shuffle=True),
+            collate_fn=dict(type='default_collate')),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=stop_at or max_iters),
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.01)),
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=2),
+            dict(type='PolyLR', power=1.0, by_epoch=False, begin=2, end=max_iters)],
+        default_hooks=dict(checkpoint=dict(
+            type='glus_mm.PlainCheckpointHook', interval=3, strict=strict)),
+        custom_hooks=[dict(type='NotesHook')],
+        log_processor=dict(by_epoch=False),
+        log_level='WARNING',
+        randomness=dict(seed=3),
+        experiment_name=f'{work_dir.name}_{max_iters}_{stop_at}_{width}', **kwargs)))
+
+
+def weights(runner):
+    return {key: value.clone() for key, value in runner.model.state_dict().items()}
+
+
+def test_three_and_three_iterations_are_six(tmp_path):
+    straight = make_runner(tmp_path / 'straight')
+    straight.train()
+    make_runner(tmp_path / 'parts', stop_at=3).train()
+    resumed = make_runner(tmp_path / 'parts', resume=True)
+    resumed.train()
+    assert resumed.iter == 6
+    for key, value in weights(straight).items():
+        assert torch.equal(value, weights(resumed)[key]), key
+    # The log goes on too: six learning rates and losses, as in the straight run.
+    for key in ('train/lr', 'train/loss'):
+        np.testing.assert_array_equal(resumed.message_hub.get_scalar(key).data[0],
+                                      straight.message_hub.get_scalar(key).data[0])
+
+
+def test_file_loads_without_running_code(tmp_path):
+    make_runner(tmp_path / 'run', stop_at=3).train()
+    checkpoint = torch.load(tmp_path / 'run' / 'iter_3.pth', weights_only=True)
+    assert set(checkpoint) == {'meta', 'state_dict', 'message_hub', 'optimizer',
+                               'param_schedulers'}
+    info = checkpoint['message_hub']['runtime_info']
+    assert info['notes']['best'] == 0.5
+    assert info['notes']['ids'] == (1, )
+    assert 'object' not in info, 'a class has no plain form and must be left out'
+    assert 'object' not in checkpoint['message_hub']['resumed_keys']
+    hub = from_plain(checkpoint['message_hub'])
+    assert len(hub['log_scalars']['train/loss'].data[0]) == 3
+    np.testing.assert_array_equal(hub['runtime_info']['notes']['seen'], [1, 2])
+    np.testing.assert_array_equal(from_plain(checkpoint['meta'])['dataset_meta']['palette'],
+                                  CheckpointToySet.metainfo['palette'])
+
+
+def test_load_from_starts_at_iteration_zero_with_the_weights(tmp_path):
+    make_runner(tmp_path / 'first', stop_at=3).train()
+    runner = make_runner(tmp_path / 'second', load_from=str(tmp_path / 'first' / 'iter_3.pth'))
+    runner.load_or_resume()
+    state = torch.load(tmp_path / 'first' / 'iter_3.pth', weights_only=True)['state_dict']
+    for key, value in weights(runner).items():
+        assert torch.equal(value, state[key])
+    assert runner.iter == 0
+
+
+def test_misfit_lists_the_keys(tmp_path):
+    state = {'hidden.weight': torch.zeros(4, 3), 'hidden.bias': torch.zeros(5),
+             'out.weight': torch.zeros(1, 4), 'other.weight': torch.zeros(2)}
+    torch.save({'state_dict': state}, tmp_path / 'misfit.pth')
+    runner = make_runner(tmp_path / 'run', load_from=str(tmp_path / 'misfit.pth'))
+    with pytest.raises(ValueError) as error:
+        runner.load_or_resume()
+    text = str(error.value)
+    for part in ('misfit.pth', 'missing in the checkpoint (1):\n  out.bias',
+                 'hidden.bias: expected (4,), got (5,)', 'unknown to the model (1)',
+                 'other.weight'):
+        assert part in text
+
+
+def test_not_strict_takes_what_fits(tmp_path):
+    torch.save({'state_dict': {'module.out.bias': torch.full((1, ), 7.)}}, tmp_path / 'part.pth')
+    runner = make_runner(tmp_path / 'run', strict=False, load_from=str(tmp_path / 'part.pth'))
+    runner.load_or_resume()
+    assert runner.model.out.bias.item() == 7.
+
+
+def test_more_than_the_model_needs_is_no_error(tmp_path):
+    state = dict(CheckpointToyModel().state_dict(), bank=torch.zeros(2))
+    torch.save({'state_dict': state}, tmp_path / 'more.pth')
+    make_runner(tmp_path / 'run', load_from=str(tmp_path / 'more.pth')).load_or_resume()
+
+
+@pytest.mark.parametrize('content', [{'state_dict': {}}, [1, 2], {'meta': {'iter': 3}}])
+def test_file_without_weights(tmp_path, content):
+    torch.save(content, tmp_path / 'none.pth')
+    runner = make_runner(tmp_path / 'run', load_from=str(tmp_path / 'none.pth'))
+    with pytest.raises(ValueError, match='none.pth'):
+        runner.load_or_resume()
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    state = CheckpointToyModel().state_dict()
+    torch.save({'state_dict': state, 'meta': Payload(tmp_path / 'ran')}, tmp_path / 'evil.pth')
+    runner = make_runner(tmp_path / 'run', load_from=str(tmp_path / 'evil.pth'))
+    with pytest.raises(pickle.UnpicklingError):
+        runner.load_or_resume()
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_typo_in_the_hooks_config():
+    with pytest.raises(TypeError, match='intervall'):
+        PlainCheckpointHook(intervall=3)
+
+
+def test_plain_state_round_trip():
+    value = {'array': np.arange(3.), 'words': np.array(['a', 'b']), 'n': [np.int64(2), {1, 2}],
+             'history': HistoryBuffer([1., 2.], [1, 1])}
+    plain = to_plain(value, 'value')
+    assert plain['n'][0] == 2 and type(plain['n'][0]) is int
+    back = from_plain(plain)
+    np.testing.assert_array_equal(back['array'], value['array'])
+    assert back['words'].tolist() == ['a', 'b']
+    assert back['history'].mean() == 1.5
+
+
+def test_plain_state_names_what_it_cannot_turn():
+    with pytest.raises(TypeError, match=r"builtins.object at meta.tasks\[1\]"):
+        to_plain({'tasks': [1, object()]}, 'meta')
