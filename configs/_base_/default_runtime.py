@@ -1,0 +1,29 @@
+# What every run shares. Inherit by path: _base_ = ['../_base_/default_runtime.py', ...].
+default_scope = 'glus_mm'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    # Files that torch.load(weights_only=True) accepts. A run that starts from a checkpoint of a
+    # part of the model sets strict=False here.
+    checkpoint=dict(type='PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'))
+
+# nccl becomes gloo where there is no CUDA (tools/train.py and tools/test.py see to it).
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+
+# For TensorBoard beside it add dict(type='TensorboardVisBackend') to vis_backends in a config, or
+# have it instead: --cfg-options visualizer.vis_backends.0.type=TensorboardVisBackend
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='Visualizer', vis_backends=vis_backends, name='visualizer')
+
+log_processor = dict(by_epoch=False, window_size=10)
+log_level = 'INFO'
+randomness = dict(seed=0)
+
+load_from = None
+resume = False

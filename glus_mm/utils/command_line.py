@@ -1,0 +1,98 @@
+"""What the command-line tools share: options, configs, and errors found before the work."""
+
+import argparse
+import inspect
+import os
+from pathlib import Path
+
+from mmengine import Config, DictAction
+from mmengine.runner import Runner
+
+from glus_mm.utils.paths import ensure_writable_dir
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+# Read by MMEngine from a config, although they are no arguments of the Runner.
+_EXTRA_KEYS = {'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type',
+               'sync_bn', 'compile', 'strategy', 'env_cfg'}
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing share.
+
+    Args:
+        parser: gets ``--work-dir``, ``--cfg-options``, ``--launcher`` and ``--local-rank``.
+    """
+    parser.add_argument('--work-dir', metavar='D',
+                        help='folder for logs and checkpoints (default: work_dirs/<config name>)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+                        help='override config values: a.b=1 c="[1,2]"')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
+                        help='how the processes were started (default: %(default)s)')
+    # Older launchers pass the local rank as an option; MMEngine reads the variable.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+
+
+def load_config(path: str, options: dict | None, work_dir: str | None) -> Config:
+    """Read a config, override values, and choose the folder to work in.
+
+    Args:
+        path: the config file.
+        options: dotted keys and values of ``--cfg-options``.
+        work_dir: the folder asked for; else the config's own, else ``work_dirs/<config name>``.
+
+    Returns:
+        The config; its ``work_dir`` exists and can be written.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        KeyError: an option's first part is neither in the config nor known to MMEngine.
+        OSError: the folder cannot be written.
+    """
+    require_file(path, 'config')
+    cfg = Config.fromfile(path)
+    known = set(cfg) | set(inspect.signature(Runner.__init__).parameters) | _EXTRA_KEYS
+    for key in options or {}:
+        if key.split('.')[0] not in known:
+            raise KeyError(f'--cfg-options {key}: the config {path} has no '
+                           f'{key.split(".")[0]!r}, and MMEngine knows none')
+    cfg.merge_from_dict(options or {})
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
+    ensure_writable_dir(cfg.work_dir)
+    return cfg
+
+
+def require_file(path: str, what: str) -> None:
+    """Raise ``FileNotFoundError`` unless ``path`` is a file; ``what`` names it in the message."""
+    if not os.path.isfile(os.path.expanduser(path)):
+        got = 'a folder' if os.path.isdir(path) else 'nothing there'
+        raise FileNotFoundError(f'expected a {what} file, got {got}: {path}')
+
+
+def set_resume(cfg: Config, resume: str | None) -> None:
+    """Apply ``--resume``.
+
+    Args:
+        cfg: a config with ``work_dir``; ``resume`` and ``load_from`` are set in it.
+        resume: None = leave the config as it is; ``'auto'`` = go on from the latest checkpoint in
+            the work folder, or start as the config says if there is none; else a checkpoint.
+
+    Raises:
+        FileNotFoundError: the checkpoint, or the one that the work folder names, is missing.
+    """
+    if resume is None:
+        return
+    if resume == 'auto':
+        note = Path(cfg.work_dir) / 'last_checkpoint'
+        if not note.is_file():
+            return
+        # MMEngine notes the absolute path; the folder may have moved since.
+        noted = Path(note.read_text(encoding='utf-8').strip())
+        beside = note.parent / noted.name
+        resume = str(beside if beside.is_file() else noted)
+    require_file(resume, 'checkpoint')
+    cfg.resume = True
+    cfg.load_from = resume

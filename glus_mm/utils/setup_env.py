@@ -1,0 +1,88 @@
+"""Processes that work together, with and without an accelerator."""
+
+import logging
+import os
+import subprocess
+from datetime import timedelta
+
+import torch
+from mmengine import Config
+from mmengine.logging import print_log
+from torch import distributed as torch_dist
+
+# Where a launcher puts what torch.distributed reads from RANK, WORLD_SIZE and LOCAL_RANK.
+_LAUNCHER_VARIABLES = {
+    'pytorch': {},
+    'slurm': dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'),
+    'mpi': dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+                LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+DEFAULT_PORT = '29500'
+
+
+def choose_dist_backend(cfg: Config) -> str:
+    """Choose how processes talk: what the config says where it can work, gloo on a CPU.
+
+    Args:
+        cfg: a config; ``env_cfg.dist_cfg.backend`` is set in it. Without CUDA the wrapper of
+            the model is set too, as MMEngine's default one names a CUDA device.
+
+    Returns:
+        The backend's name.
+    """
+    env_cfg = cfg.setdefault('env_cfg', {})
+    dist_cfg = env_cfg.setdefault('dist_cfg', {})
+    backend = dist_cfg.setdefault('backend', 'nccl')
+    if torch.cuda.is_available():
+        return backend
+    if backend == 'nccl':
+        print_log('CUDA is not available: backend gloo instead of nccl', 'current', logging.INFO)
+        dist_cfg['backend'] = backend = 'gloo'
+    wrapper = cfg.setdefault('model_wrapper_cfg', dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False)))
+    if wrapper.get('type') == 'MMDistributedDataParallel':
+        wrapper.setdefault('device_ids', None)
+    return backend
+
+
+def setup_dist(cfg: Config, launcher: str) -> None:
+    """Prepare a config for a launcher, and on a CPU join the other processes.
+
+    With CUDA the Runner joins them itself. Without, MMEngine 0.10 still selects a CUDA device,
+    which raises; it leaves a group alone that exists already.
+
+    Args:
+        cfg: a config; changed in place.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Raises:
+        ValueError: unknown launcher.
+        KeyError: a variable that the launcher should have set is missing.
+    """
+    if launcher == 'none':
+        return
+    if launcher not in _LAUNCHER_VARIABLES:
+        raise ValueError(f'expected a launcher of {sorted(_LAUNCHER_VARIABLES)} or none, '
+                         f'got {launcher!r}')
+    backend = choose_dist_backend(cfg)
+    if torch.cuda.is_available() or torch_dist.is_initialized():
+        return
+    for name, source in _LAUNCHER_VARIABLES[launcher].items():
+        if source not in os.environ:
+            raise KeyError(f'launcher {launcher}: the environment variable {source} is not set')
+        os.environ[name] = os.environ[source]
+    if launcher == 'slurm':
+        os.environ.setdefault('MASTER_ADDR', _first_slurm_host())
+    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    os.environ.setdefault('MASTER_PORT', DEFAULT_PORT)
+    timeout = cfg.env_cfg.dist_cfg.get('timeout')  # seconds, as in MMEngine
+    torch_dist.init_process_group(
+        backend=backend, timeout=None if timeout is None else timedelta(seconds=timeout))
+
+
+def _first_slurm_host() -> str:
+    nodes = os.environ.get('SLURM_NODELIST', '')
+    shown = subprocess.run(['scontrol', 'show', 'hostnames', nodes], check=True,
+                           capture_output=True, text=True)
+    return shown.stdout.split()[0]

@@ -1,0 +1,144 @@
+"""The tools find what is wrong with a call before they start to work."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+
+from glus_mm.utils.command_line import load_config, set_resume
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+default_scope = 'glus_mm'
+model = dict(type='Nothing', width=1)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW'))
+test_evaluator = dict(type='RefVOSMetric')
+default_hooks = dict(visualization=dict(type='RefVOSVisualizationHook'))
+"""
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / 'model.pth'
+    torch.save({'state_dict': {'weight': torch.zeros(1)}}, path)
+    return path
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Run a tool that has to refuse; return what it says."""
+
+    def run(name, *args):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            load_tool(name).main()
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    return run
+
+
+def test_config_is_missing(call, checkpoint):
+    assert 'expected a config file, got nothing there: no.py' in call('train', 'no.py')
+    assert 'expected a config file, got nothing there: no.py' in call('test', 'no.py', checkpoint)
+
+
+def test_config_is_a_folder(call, tmp_path):
+    assert f'got a folder: {tmp_path}' in call('train', tmp_path)
+
+
+def test_checkpoint_is_missing(call, config):
+    assert 'expected a checkpoint file, got nothing there: no.pth' in call(
+        'test', config, 'no.pth')
+    assert 'no.pth' in call('train', config, '--resume', 'no.pth')
+    assert 'no.pth' in call('train', config, '--cfg-options', 'load_from=no.pth')
+
+
+def test_unknown_option(call, config):
+    assert "has no 'trian_cfg'" in call('train', config, '--cfg-options', 'trian_cfg.max_iters=3')
+    assert 'invalid choice' in call('train', config, '--launcher', 'mpirun')
+
+
+@pytest.mark.parametrize('option', ['--work-dir', '--out', '--show-dir'])
+def test_folder_that_cannot_be_written(call, config, checkpoint, tmp_path, option):
+    (tmp_path / 'file').write_text('text')
+    message = call('test', config, checkpoint, option, tmp_path / 'file' / 'sub')
+    assert 'expected an output folder, got a file' in message
+    assert str(tmp_path / 'file') in message
+
+
+def test_dump_is_a_folder(call, config, checkpoint, tmp_path):
+    assert 'expected an output file, got a folder' in call(
+        'test', config, checkpoint, '--dump', tmp_path)
+
+
+def test_config_without_metric_or_hook(call, config, checkpoint):
+    config.write_text("test_evaluator = dict(type='Other')")
+    assert 'RefVOSMetric' in call('test', config, checkpoint, '--out', 'out')
+    assert 'default_hooks.visualization' in call('test', config, checkpoint, '--show-dir', 'out')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is an accelerator')
+def test_amp_without_accelerator(call, config):
+    assert '--amp needs an accelerator' in call('train', config, '--amp')
+
+
+def test_test_options_reach_the_config(config, checkpoint, tmp_path):
+    tool = load_tool('test')
+    cfg = Config.fromfile(config)
+    tool.set_evaluator(cfg, 'output_dir', 'masks')
+    tool.set_show_dir(cfg, 'shown')
+    assert cfg.test_evaluator.output_dir == 'masks'
+    assert cfg.default_hooks.visualization.out_dir == 'shown'
+    cfg.test_evaluator = [dict(type='Other'), dict(type='glus_mm.RefVOSMetric')]
+    tool.set_evaluator(cfg, 'dump_file', 'f.json')
+    assert cfg.test_evaluator[1].dump_file == 'f.json'
+    assert 'dump_file' not in cfg.test_evaluator[0]
+
+
+def test_table_of_figures():
+    table = load_tool('test').format_metrics(
+        {'J': 50.0, 'F': 60.123, 'J&F': 55.06, 'motion/J&F': 40.0, 'N-acc': 12.5, 'pairs': 3})
+    lines = table.splitlines()
+    assert lines[0].split() == ['J', 'F', 'J&F']
+    assert lines[1].split() == ['all', '50.00', '60.12', '55.06']
+    assert lines[2].split() == ['motion', '-', '-', '40.00']
+    assert lines[3:] == ['N-acc: 12.50', 'pairs: 3']
+
+
+def test_work_dir_and_options(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = load_config(str(config), {'model.width': 2, 'load_from': 'x.pth'}, None)
+    assert Path(cfg.work_dir) == Path('work_dirs/config')
+    assert cfg.model.width == 2 and cfg.load_from == 'x.pth'
+    assert load_config(str(config), None, str(tmp_path / 'w')).work_dir == str(tmp_path / 'w')
+
+
+def test_resume_auto(config, tmp_path):
+    cfg = load_config(str(config), {'load_from': 'pretrained.pth'}, str(tmp_path / 'run'))
+    set_resume(cfg, 'auto')
+    assert not cfg.get('resume') and cfg.load_from == 'pretrained.pth', 'nothing to resume yet'
+    note = tmp_path / 'run' / 'last_checkpoint'
+    note.write_text('/moved/away/iter_5.pth')
+    with pytest.raises(FileNotFoundError, match='iter_5.pth'):
+        set_resume(cfg, 'auto')
+    (tmp_path / 'run' / 'iter_5.pth').write_bytes(b'')
+    set_resume(cfg, 'auto')
+    assert cfg.resume and cfg.load_from == str(tmp_path / 'run' / 'iter_5.pth')

@@ -1,0 +1,122 @@
+"""Test a checkpoint on a config's test set and print J, F and J&F, by kind where there are kinds.
+
+Example::
+
+    python tools/test.py configs/glus/glus_tiny_moving-shapes.py \
+        checkpoints/glus_tiny_moving-shapes.pth --dump outputs/test.json
+"""
+
+import argparse
+
+from mmengine import Config
+from mmengine.dist import is_main_process
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from glus_mm.utils.command_line import add_common_options, load_config, require_file
+from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
+from glus_mm.utils.setup_env import setup_dist
+
+
+def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Test a checkpoint')
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
+    parser.add_argument('--out', metavar='DIR', help='write the masks as PNG into this folder')
+    parser.add_argument('--dump', metavar='F.json', help='write the figures into this file')
+    parser.add_argument('--show-dir', metavar='D', help='write overlays into this folder')
+    add_common_options(parser)
+    return parser, parser.parse_args()
+
+
+def set_evaluator(cfg: Config, key: str, value: str) -> None:
+    """Set an argument of the test evaluator's metric.
+
+    Args:
+        cfg: a config; ``test_evaluator`` is changed in place. Of a list of metrics the
+            ``RefVOSMetric`` entries are meant.
+        key: the argument.
+        value: its value.
+
+    Raises:
+        ValueError: the config has no such metric.
+    """
+    evaluator = cfg.get('test_evaluator') or []
+    metrics = [evaluator] if isinstance(evaluator, dict) else list(evaluator)
+    metrics = [m for m in metrics if str(m.get('type', '')).split('.')[-1] == 'RefVOSMetric']
+    if not metrics:
+        raise ValueError(f'expected a RefVOSMetric in test_evaluator to set {key}, got {evaluator}')
+    for metric in metrics:
+        metric[key] = value
+
+
+def set_show_dir(cfg: Config, folder: str) -> None:
+    """Let the visualization hook draw into a folder.
+
+    Args:
+        cfg: a config; its hook is changed in place.
+        folder: where the overlays go.
+
+    Raises:
+        ValueError: the config has no ``default_hooks.visualization``.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ValueError('--show-dir: the config has no default_hooks.visualization')
+    hook.draw = True
+    hook.out_dir = folder
+
+
+def format_metrics(metrics: dict[str, float]) -> str:
+    """Lay out figures as a table with a row for each kind.
+
+    Args:
+        metrics: figures in %, as ``RefVOSMetric`` names them.
+
+    Returns:
+        The table; other figures follow, one a line.
+    """
+    columns = ('J', 'F', 'J&F')
+    rows: dict[str, dict[str, float]] = {}
+    others = []
+    for key, value in metrics.items():
+        kind, _, name = key.rpartition('/')
+        if name in columns:
+            rows.setdefault(kind or 'all', {})[name] = value
+        else:
+            others.append(f'{key}: {value:.2f}' if isinstance(value, float) else f'{key}: {value}')
+    width = max([len(kind) for kind in rows] + [12])
+    lines = [' '.join([f'{"":{width}}'] + [f'{name:>6}' for name in columns])]
+    for kind, row in rows.items():
+        cells = [f'{row[name]:6.2f}' if name in row else f'{"-":>6}' for name in columns]
+        lines.append(' '.join([f'{kind:{width}}', *cells]))
+    return '\n'.join((lines if rows else []) + others)
+
+
+def main() -> None:
+    """Check what was asked for, then test."""
+    parser, args = parse_args()
+    try:
+        require_file(args.checkpoint, 'checkpoint')
+        cfg = load_config(args.config, args.cfg_options, args.work_dir)
+        if args.out is not None:
+            set_evaluator(cfg, 'output_dir', str(ensure_writable_dir(args.out)))
+        if args.dump is not None:
+            set_evaluator(cfg, 'dump_file', str(ensure_writable_file(args.dump)))
+        if args.show_dir is not None:
+            set_show_dir(cfg, str(ensure_writable_dir(args.show_dir)))
+    except (OSError, KeyError, ValueError) as error:
+        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    cfg.launcher = args.launcher
+    setup_dist(cfg, args.launcher)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    metrics = runner.test()
+    if is_main_process():
+        print(format_metrics(metrics))
+
+
+if __name__ == '__main__':
+    main()

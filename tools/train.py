@@ -1,0 +1,69 @@
+"""Train a model from a config.
+
+Example::
+
+    python tools/train.py configs/glus/glus_tiny_moving-shapes.py --work-dir outputs/train
+"""
+
+import argparse
+
+import torch
+from mmengine import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from glus_mm.utils.command_line import add_common_options, load_config, require_file, set_resume
+from glus_mm.utils.setup_env import setup_dist
+
+
+def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Train a model from a config')
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('--amp', action='store_true',
+                        help='mixed precision; the config may name the dtype')
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|CKPT',
+                        help='go on from a checkpoint: the latest in the work folder (no value '
+                             'or "auto"; starts afresh if there is none) or the one named')
+    add_common_options(parser)
+    return parser, parser.parse_args()
+
+
+def use_amp(cfg: Config) -> None:
+    """Switch the optimizer wrapper to mixed precision.
+
+    Args:
+        cfg: a config; ``optim_wrapper`` is changed in place.
+
+    Raises:
+        ValueError: no accelerator, or another wrapper than MMEngine's plain one.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError('--amp needs an accelerator, and there is none')
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(f'--amp: expected optim_wrapper.type OptimWrapper, got {kind}')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def main() -> None:
+    """Check what was asked for, then train."""
+    parser, args = parse_args()
+    try:
+        cfg = load_config(args.config, args.cfg_options, args.work_dir)
+        if args.amp:
+            use_amp(cfg)
+        set_resume(cfg, args.resume)
+        if cfg.get('load_from') and '://' not in cfg.load_from:
+            require_file(cfg.load_from, 'checkpoint')
+    except (OSError, KeyError, ValueError) as error:
+        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
+    cfg.launcher = args.launcher
+    setup_dist(cfg, args.launcher)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
