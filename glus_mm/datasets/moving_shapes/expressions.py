@@ -174,8 +174,10 @@ def _position(scene: Scene, nouns: dict[str, tuple[int, ...]]) -> list[Expressio
             best = _extreme(centres[..., axis], scene.size[1 - axis], sign, POSITION_MARGIN)
             if best < 0:
                 continue
-            for text, weight in zip(_POSITION_TEXTS[side], (1.0, 0.6)):
-                weight = weight if noun == 'shape' else 0.35 * weight
+            # "the star on the far left" need not be the leftmost of the stars: plain nouns only.
+            texts = _POSITION_TEXTS[side] if noun == 'shape' else _POSITION_TEXTS[side][:1]
+            for text, weight in zip(texts, (1.0, 0.6)):
+                weight = weight if noun == 'shape' else 0.35
                 found.append(Expression(text.format(noun), 'position', (members[best],), weight))
     return found
 
