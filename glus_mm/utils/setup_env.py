@@ -30,19 +30,17 @@ def choose_dist_backend(cfg: Config) -> str:
     Returns:
         The backend's name.
     """
-    env_cfg = cfg.setdefault('env_cfg', {})
-    dist_cfg = env_cfg.setdefault('dist_cfg', {})
-    backend = dist_cfg.setdefault('backend', 'nccl')
-    if torch.cuda.is_available():
-        return backend
-    if backend == 'nccl':
-        print_log('CUDA is not available: backend gloo instead of nccl', 'current', logging.INFO)
-        dist_cfg['backend'] = backend = 'gloo'
-    wrapper = cfg.setdefault('model_wrapper_cfg', dict(
-        type='MMDistributedDataParallel', broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False)))
-    if wrapper.get('type') == 'MMDistributedDataParallel':
-        wrapper.setdefault('device_ids', None)
+    # Assigned as whole values: a Config hands out copies of the dicts that are put into it.
+    env_cfg = cfg.get('env_cfg') or {}
+    dist_cfg = dict(env_cfg.get('dist_cfg') or {})
+    backend = dist_cfg.get('backend', 'nccl')
+    if not torch.cuda.is_available():
+        if backend == 'nccl':
+            print_log('CUDA is not available: backend gloo instead of nccl', 'current',
+                      logging.INFO)
+            backend = 'gloo'
+        cfg.model_wrapper_cfg = _without_device(cfg)
+    cfg.env_cfg = dict(env_cfg, dist_cfg=dict(dist_cfg, backend=backend))
     return backend
 
 
@@ -79,6 +77,15 @@ def setup_dist(cfg: Config, launcher: str) -> None:
     timeout = cfg.env_cfg.dist_cfg.get('timeout')  # seconds, as in MMEngine
     torch_dist.init_process_group(
         backend=backend, timeout=None if timeout is None else timedelta(seconds=timeout))
+
+
+def _without_device(cfg: Config) -> dict:
+    wrapper = dict(cfg.get('model_wrapper_cfg') or dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False)))
+    if wrapper.get('type', 'MMDistributedDataParallel') == 'MMDistributedDataParallel':
+        wrapper.setdefault('device_ids', None)
+    return wrapper
 
 
 def _first_slurm_host() -> str:

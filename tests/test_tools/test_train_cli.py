@@ -1,0 +1,90 @@
+"""tools/train.py on a small model: one process, resume, and two processes on a CPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = '''
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, MODELS
+from torch import nn
+from torch.utils.data import Dataset
+
+
+@DATASETS.register_module()
+class CliToySet(Dataset):
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, idx):
+        x = torch.randn(3, generator=torch.Generator().manual_seed(idx))
+        return dict(inputs=x, data_samples=x.sum())
+
+
+@MODELS.register_module()
+class CliToyModel(BaseModel):
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        y = self.fc(inputs)[:, 0]
+        return dict(loss=(y - data_samples).square().mean()) if mode == 'loss' else y
+'''
+CONFIG = '''
+_base_ = ['{root}/configs/_base_/default_runtime.py']
+custom_imports = dict(imports=['cli_toy_parts'])
+model = dict(type='CliToyModel')
+train_dataloader = dict(
+    batch_size=2, num_workers=0, dataset=dict(type='CliToySet'),
+    sampler=dict(type='InfiniteSampler', shuffle=True), collate_fn=dict(type='default_collate'))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=4)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2, max_keep_ckpts=-1))
+'''
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / 'cli_toy_parts.py').write_text(PARTS)
+    (tmp_path / 'toy.py').write_text(CONFIG.format(root=ROOT))
+    env = dict(os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
+               PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
+               PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
+
+    def call(*args):
+        done = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True,
+                              timeout=300)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout + done.stderr
+
+    return call
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_one_process_then_two_that_resume(run, tmp_path):
+    log = run(sys.executable, str(ROOT / 'tools' / 'train.py'), 'toy.py', '--work-dir', 'run',
+              '--cfg-options', 'train_cfg.max_iters=2',
+              'visualizer.vis_backends.0.type=TensorboardVisBackend')
+    assert 'Iter(train) [2/2]' in log and 'eta:' in log and 'loss:' in log
+    assert load(tmp_path / 'run' / 'iter_2.pth')['meta']['iter'] == 2
+    assert list((tmp_path / 'run').rglob('events.out.tfevents*')), 'no TensorBoard file'
+
+    log = run('bash', str(ROOT / 'tools' / 'dist_train.sh'), 'toy.py', '2', '--work-dir', 'run',
+              '--resume')
+    assert 'resumed epoch: 0, iter: 2' in log
+    assert 'Iter(train) [3/4]' in log and 'Iter(train) [4/4]' in log
+    if not torch.cuda.is_available():
+        assert 'backend gloo instead of nccl' in log
+    assert load(tmp_path / 'run' / 'iter_4.pth')['meta']['iter'] == 4
