@@ -1,0 +1,162 @@
+"""Scopes of the registries, and the direction in which the packages depend on one another."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import (
+    DATASETS as MMENGINE_DATASETS,
+    HOOKS as MMENGINE_HOOKS,
+    MODELS as MMENGINE_MODELS,
+    TRANSFORMS as MMENGINE_TRANSFORMS,
+    DefaultScope,
+    Registry,
+)
+
+from glus_mm import registry
+from glus_mm.registry import HOOKS, MODELS, SCOPE, build_child
+
+PACKAGE = Path(registry.__file__).parent
+LAYERS = ('structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization', 'engine',
+          'apis')
+# What each part of the package may import; registry and version are free for all.
+MAY_IMPORT = {
+    'structures': set(),
+    'utils': set(),
+    'datasets': {'structures', 'utils', 'models.mllms', 'models.inference'},
+    'models': {'structures', 'utils'},
+    'evaluation': {'structures', 'utils'},
+    'visualization': {'structures', 'utils'},
+    'engine': {'structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization'},
+    'apis': {'structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization',
+             'engine'},
+}
+
+
+@MODELS.register_module()
+class RegistryTestPart:
+
+    def __init__(self, size: int, name: str = 'none') -> None:
+        self.size = size
+        self.name = name
+
+
+@MODELS.register_module()
+class RegistryTestWhole:
+
+    def __init__(self, part: dict) -> None:
+        self.part = build_child(MODELS, part, name='from the whole')
+
+
+@pytest.fixture
+def other_scope():
+    """Another project: its registry, its default scope, a module with a name of ours."""
+    models = Registry('model', parent=MMENGINE_MODELS, scope='registry_test_project')
+
+    class RegistryTestPart:
+
+        def __init__(self) -> None:
+            self.size = 'of the other project'
+
+    models.register_module(module=RegistryTestPart)
+    for kind in (DefaultScope, MessageHub, MMLogger):
+        kind._instance_dict.clear()
+    DefaultScope.get_instance('registry_test', scope_name='registry_test_project')
+    yield models
+    DefaultScope._instance_dict.clear()
+    MMENGINE_MODELS._children.pop('registry_test_project')
+
+
+def test_every_registry_has_the_scope_and_a_place_that_imports():
+    for name in ('MODELS', 'DATASETS', 'TRANSFORMS', 'METRICS', 'HOOKS', 'DATA_SAMPLERS',
+                 'VISUALIZERS'):
+        child = getattr(registry, name)
+        assert child.scope == SCOPE and child.parent.scope == 'mmengine'
+        assert child._locations
+        child.import_from_location()
+
+
+@pytest.mark.parametrize(('parent', 'name'), [
+    (MMENGINE_HOOKS, 'PlainCheckpointHook'), (MMENGINE_MODELS, 'GLUS'),
+    (MMENGINE_MODELS, 'SAM2MemoryHead'), (MMENGINE_DATASETS, 'MeViSDataset'),
+    (MMENGINE_TRANSFORMS, 'SampleContextQueryFrames')])
+def test_prefixed_names_are_found_from_mmengine(parent, name):
+    assert parent.get(f'glus_mm.{name}').__module__.startswith('glus_mm.')
+
+
+def test_names_of_mmengine_are_found_from_glus_mm():
+    assert HOOKS.get('CheckpointHook').__module__.startswith('mmengine.')
+
+
+def test_children_keep_our_scope_in_another_project(other_scope):
+    whole = other_scope.build(dict(
+        type='glus_mm.RegistryTestWhole', part=dict(type='RegistryTestPart', size=3)))
+    assert whole.part.size == 3
+    assert isinstance(whole.part, RegistryTestPart)
+    # A child may still come from elsewhere, when it says so.
+    whole = other_scope.build(dict(type='glus_mm.RegistryTestWhole', part=dict(
+        type='RegistryTestPart', size=4, name='own', _scope_='glus_mm')))
+    assert (whole.part.size, whole.part.name) == (4, 'own')
+
+
+def test_build_child_defaults_and_instances():
+    part = build_child(MODELS, dict(type='RegistryTestPart', size=1), name='default')
+    assert part.name == 'default'
+    assert build_child(MODELS, part) is part
+    cfg = dict(type='RegistryTestPart', size=1)
+    build_child(MODELS, cfg, name='default')
+    assert cfg == dict(type='RegistryTestPart', size=1), 'the config must not change'
+
+
+@pytest.mark.parametrize('cfg', [None, 'RegistryTestPart', [1], 3])
+def test_build_child_refuses_what_is_no_config(cfg):
+    with pytest.raises(TypeError, match='expected a config dict for a model'):
+        build_child(MODELS, cfg)
+
+
+def test_config_typo_names_the_key():
+    with pytest.raises(TypeError, match='sise'):
+        build_child(MODELS, dict(type='RegistryTestPart', sise=1))
+
+
+def imports_of(file):
+    """Dotted names below glus_mm that a file imports, with the lines."""
+    for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level > 1:  # one dot stays in the folder
+                yield node.lineno, ['..', '(name the package in full)']
+            # ``from glus_mm import x`` and ``from glus_mm.x import y`` alike
+            names = [] if node.level else [f'{node.module}.{alias.name}' for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split('.')
+            if parts[0] == 'glus_mm' and len(parts) > 1:
+                yield node.lineno, parts[1:]
+
+
+@pytest.mark.parametrize('layer', LAYERS)
+def test_dependency_direction(layer):
+    wrong = []
+    for file in sorted((PACKAGE / layer).rglob('*.py')):
+        for line, parts in imports_of(file):
+            allowed = {layer} | MAY_IMPORT[layer]
+            free = parts[0] in ('registry', 'version', '__version__')
+            if free or parts[0] in allowed or '.'.join(parts[:2]) in allowed:
+                continue
+            wrong.append(f'{file.relative_to(PACKAGE)}:{line} imports {".".join(parts)}')
+    assert not wrong, '\n'.join(wrong)
+
+
+def test_the_direction_test_sees_a_wrong_import(tmp_path):
+    file = tmp_path / 'bad.py'
+    file.write_text('def f():\n    from glus_mm.apis import init_model\n')
+    assert list(imports_of(file)) == [(2, ['apis', 'init_model'])]
+
+
+def test_every_package_has_its_place_in_the_order():
+    packages = {path.parent.name for path in PACKAGE.glob('*/__init__.py')}
+    assert packages <= set(LAYERS)
