@@ -57,7 +57,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     count = int(rng.choice((4, 5, 6), p=_COUNT_WEIGHTS[theme]))
     flashing = rng.random() < _FLASH_CHANCE[theme]
     for attempt in range(_MAX_SCENES):
-        spacing = 1.0 - 0.4 * attempt / _MAX_SCENES
+        spacing = 1.0 - attempt / _MAX_SCENES
         looks, diameters = _sample_looks(rng, count, theme, min(size))
         paths = _sample_paths(rng, looks, diameters, theme, size, spacing)
         if paths is None:
