@@ -1,6 +1,7 @@
 """Read predicted and true masks out of a data sample, with every check on the way."""
 
 from collections.abc import Iterator
+from os.path import splitdrive
 
 import numpy as np
 import torch
@@ -49,13 +50,14 @@ def check_path_names(sample: dict) -> None:
 
     Raises:
         ValueError: the video's id, an expression's or a frame's name is empty, '.' or '..', or has
-            a separator, a drive or a null character.
+            a separator, a null character or, on Windows, a drive.
     """
     names = [('video id', sample['video_id'])]
     names += [('expression id', exp_id) for exp_id in sample['exp_ids']]
     names += [('frame name', name) for name in sample['frame_names']]
     for what, name in names:
-        if name in ('', '.', '..') or any(char in name for char in '/\\:\0'):
+        if (name in ('', '.', '..') or any(char in name for char in '/\\\0')
+                or splitdrive(name)[0]):
             raise ValueError(f'expected a {what} that can be the name of a file, got {name!r} in '
                              f'video {sample["video_id"]!r}')
 
