@@ -1,0 +1,159 @@
+"""The shortcuts of a tiny split, whose figures are known."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
+from glus_mm.utils.masks import encode_mask, write_mask_png
+
+FILE = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'moving_shapes_shortcuts.py'
+SIZE = (40, 60)
+BOXES = {'big': np.s_[4:16, 4:20], 'small': np.s_[24:30, 40:46], 'silent': np.s_[30:38, 4:12]}
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('moving_shapes_shortcuts', FILE)
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by name.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def box(name, t):
+    mask = np.zeros(SIZE, bool)
+    mask[BOXES[name]] = True
+    return np.roll(mask, t, 1)
+
+
+def jf(pairs):
+    pairs = list(pairs)
+    return 50 * (np.mean([region_similarity(*pair) for pair in pairs])
+                 + np.mean([boundary_accuracy(*pair) for pair in pairs]))
+
+
+@pytest.fixture
+def split(tmp_path):
+    """Two videos of three frames; in the second one the small object is hidden at first."""
+    expressions = [('appearance', [0]), ('motion', [1]), ('group', [0, 1]), ('no-target', [])]
+    videos, masks = {}, {}
+    for index, video in enumerate(('a', 'b')):
+        videos[video] = {
+            'frames': ['00000', '00001', '00002'], 'height': SIZE[0], 'width': SIZE[1],
+            'expressions': {
+                str(i): {'exp': 'a shape', 'kind': kind, 'obj_id': ids,
+                         'anno_id': [3 * index + i for i in ids]}
+                for i, (kind, ids) in enumerate(expressions)}}
+        for i, name in enumerate(BOXES):
+            masks[str(3 * index + i)] = [
+                None if (video, name, t) == ('b', 'small', 0) else encode_mask(box(name, t))
+                for t in range(3)]
+    root = tmp_path / 'valid_u'
+    root.mkdir()
+    (root / 'meta_expressions.json').write_text(json.dumps({'videos': videos}))
+    (root / 'mask_dict.json').write_text(json.dumps(masks))
+    return root
+
+
+def targets(video, exp_id):
+    """True masks (T) of an expression."""
+    names = {'0': ['big'], '1': ['small'], '2': ['big', 'small'], '3': []}[exp_id]
+    masks = []
+    for t in range(3):
+        hidden = (video, t) == ('b', 0)
+        parts = [box(name, t) for name in names if not (hidden and name == 'small')]
+        masks.append(np.any([np.zeros(SIZE, bool), *parts], axis=0))
+    return masks
+
+
+@pytest.fixture
+def preds(tmp_path):
+    """The truth as PNGs, and a folder with nothing predicted."""
+    for name in ('truth', 'blank'):
+        for video in 'ab':
+            for exp_id in '0123':
+                folder = tmp_path / name / video / exp_id
+                folder.mkdir(parents=True)
+                for t, mask in enumerate(targets(video, exp_id)):
+                    write_mask_png(folder / f'{t:05d}.png', mask & (name == 'truth'))
+    return tmp_path / 'truth', tmp_path / 'blank'
+
+
+def test_shortcuts_alone(tool, split, capsys):
+    tool.main([str(split)])
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == '| J&F in % | n | everything | largest | centre blob |'
+    assert [line.split(' | ')[0] for line in table[2:]] == [
+        '| appearance', '| group', '| motion', '| all with a target']
+    rows = tool.measure(str(split), {})['per_kind']
+    hidden = [('a', t) for t in range(3)] + [('b', t) for t in range(3)]
+    # All objects, among them the one that no expression refers to.
+    everything = [np.any([targets(v, '2')[t], box('silent', t)], axis=0) for v, t in hidden]
+    for kind, exp_id in (('appearance', '0'), ('motion', '1'), ('group', '2')):
+        gt = [targets(v, exp_id)[t] for v, t in hidden]
+        assert rows[kind]['everything'] == pytest.approx(jf(zip(gt, everything)))
+        assert rows[kind]['largest'] == pytest.approx(
+            jf((mask, box('big', t)) for mask, (_, t) in zip(gt, hidden)))
+    assert rows['appearance']['largest'] == 100
+    assert rows['all with a target']['n'] == 6
+    assert rows['all with a target']['everything'] == pytest.approx(
+        np.mean([rows[kind]['everything'] for kind in ('appearance', 'group', 'motion')]))
+
+
+def test_model_blank_frames_and_swapped(tool, split, preds, tmp_path, capsys):
+    out = tmp_path / 'new' / 'figures.json'
+    tool.main([str(split), '--pred', str(preds[0]), '--blank-pred', str(preds[1]),
+               '--out', str(out)])
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0].endswith('| centre blob | swapped | pairs |')
+    assert 'N-acc of model: 100.00' in printed
+    summary = json.loads(out.read_text())
+    rows = summary['per_kind']
+    for kind in ('appearance', 'group', 'motion', 'all with a target'):
+        assert rows[kind]['model'] == 100
+    # Nothing is right on the one frame of three, in one video of two, that shows no target.
+    assert rows['motion']['blank frames'] == pytest.approx(100 / 6)
+    assert rows['appearance']['blank frames'] == 0
+    # Only big and small have disjoint targets, in either direction, in both videos.
+    assert rows['all with a target']['pairs'] == 4
+    assert rows['motion']['pairs'] == rows['appearance']['pairs'] == 2
+    assert 'pairs' not in rows['group']
+    assert rows['all with a target']['swapped'] == 0
+    assert summary['N-acc'] == {'model': 100, 'blank frames': 100}
+    folders = {'model': str(preds[0]), 'blank frames': str(preds[1])}
+    assert tool.measure(str(split), folders) == summary
+
+
+@pytest.mark.parametrize('size', [(96, 128), (101, 60)])
+def test_blob_covers_its_share(tool, size):
+    blob = tool.centre_blob(size, 0.1)
+    assert blob.mean() == pytest.approx(0.1, abs=0.01)
+    np.testing.assert_array_equal(blob, blob[::-1, ::-1])
+
+
+def test_clear_errors(tool, split, preds, tmp_path, capsys):
+    def refuse(*args):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(arg) for arg in args])
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    assert str(tmp_path / 'none') in refuse(tmp_path / 'none')
+    assert 'expected a folder with masks' in refuse(split, '--pred', tmp_path / 'none')
+    assert '--workers' in refuse(split, '--workers', 0)
+    write_mask_png(preds[0] / 'a' / '1' / '00002.png', np.zeros((3, 4), bool))
+    assert str(Path('a') / '1' / '00002.png') in refuse(split, '--pred', preds[0])
+    shutil.rmtree(preds[0] / 'a' / '0')
+    assert str(Path('a') / '0' / '00000.png') in refuse(split, '--pred', preds[0])
+    meta = json.loads((split / 'meta_expressions.json').read_text())
+    meta['videos']['a']['expressions']['0']['anno_id'] = [2]
+    (split / 'meta_expressions.json').write_text(json.dumps(meta))
+    assert "video 'a'" in refuse(split)
