@@ -16,6 +16,9 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
 
+# SAM-2 has parts that GLUS never runs (object pointers, further mask tokens).
+find_unused_parameters = True
+
 # For TensorBoard beside it add dict(type='TensorboardVisBackend') to vis_backends in a config, or
 # have it instead: --cfg-options visualizer.vis_backends.0.type=TensorboardVisBackend
 vis_backends = [dict(type='LocalVisBackend')]

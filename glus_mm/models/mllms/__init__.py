@@ -1,1 +1,7 @@
-"""Language models that see frames: tokenizer, prompts and (later) the models themselves."""
+"""Multimodal LLMs, their prompts and tokenizers."""
+
+from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
+from glus_mm.models.mllms.llava import LlavaMLLM
+from glus_mm.models.mllms.lora import LoRA
+
+__all__ = ['BaseMLLM', 'LlavaMLLM', 'LoRA', 'SegTokens']

@@ -1,0 +1,35 @@
+"""Cross-entropy on the answer's tokens."""
+
+from mmengine.model import BaseModule
+from torch import Tensor
+from torch.nn import functional as F
+
+from glus_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class TokenCELoss(BaseModule):
+    """Mean cross-entropy over the supervised tokens of a batch.
+
+    Which tokens are supervised is ``model.ce_target``: ``[SEG]`` only, as the official code
+    does, or the whole answer.
+
+    Args:
+        loss_weight: factor of the result.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of a batch.
+
+        Args:
+            logits: (K, vocabulary).
+            target: (K) token ids.
+
+        Returns:
+            Scalar, weighted.
+        """
+        return self.loss_weight * F.cross_entropy(logits.float(), target)

@@ -1,0 +1,88 @@
+"""What GLUS asks of a multimodal LLM; one subclass per family."""
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SegTokens:
+    """Seg tokens of ``N`` conversations.
+
+    Attributes:
+        tokens: (N, Tq, C) projected hidden states in training, (N, C) at inference.
+        is_seg: bool (N), whether ``[SEG]`` is the most likely next token; None in training,
+            where the answer is given.
+    """
+
+    tokens: Tensor
+    is_seg: Tensor | None = None
+
+
+class BaseMLLM(BaseModule, metaclass=ABCMeta):
+    """Interface between GLUS and a multimodal LLM.
+
+    Training hands over whole conversations, inference a prefix (system text and context frames,
+    the same for all expressions of a video) and then windows of query frames. All state is passed:
+    what :meth:`prefill` returns belongs to the session.
+
+    Attributes:
+        image_size (int): side P of the vision tower's input.
+        vision_crop (str): how a frame is brought to it, see
+            :func:`glus_mm.utils.image.vision_tower_image`.
+    """
+
+    image_size: int
+    vision_crop: str
+
+    @abstractmethod
+    def encode_images(self, imgs: Tensor) -> Tensor:
+        """Turn frames (M, 3, P, P) into visual tokens (M, V, D)."""
+
+    @abstractmethod
+    def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
+                visual_tokens: Sequence[Tensor], ce_target: str) -> tuple[SegTokens, Tensor,
+                                                                          Tensor]:
+        """Run whole conversations.
+
+        Args:
+            input_ids: N of (L) with :data:`IMAGE_TOKEN_INDEX` where a frame stands.
+            labels: N of (L), -100 where nothing is supervised.
+            visual_tokens: N of (frames, V, D) in the order of the conversation.
+            ce_target: ``'seg'`` or ``'answer'``, which labels count.
+
+        Returns:
+            The seg tokens (N, Tq, C), the logits (K, vocabulary) at the supervised positions and
+            their targets (K).
+        """
+
+    @abstractmethod
+    def prompt(self, expression: str, num_context: int, num_turns: int) -> list[int]:
+        """Token ids of the inference prompt for a window of ``num_turns`` query frames."""
+
+    @abstractmethod
+    def split_prefix(self, prompt: list[int], num_context: int) -> int:
+        """Length of the part of a prompt that all expressions share."""
+
+    @abstractmethod
+    def prefill(self, prefix_ids: list[int], visual_tokens: Tensor) -> Any:
+        """Run the prefix once: its ids and context frames (Tc, V, D); returns its state."""
+
+    @abstractmethod
+    def next_seg_tokens(self, input_ids: Sequence[list[int]], visual_tokens: Tensor,
+                        prefix: Any = None) -> SegTokens:
+        """Predict the next token of ``N`` prompts that end where the answer is open.
+
+        Args:
+            input_ids: N prompts, or what follows the prefix of each.
+            visual_tokens: (frames, V, D) that all N of them show.
+            prefix: state of :meth:`prefill`; it is not changed. None where ``input_ids`` hold
+                the whole prompts.
+
+        Returns:
+            Seg tokens (N, C) and whether each would be ``[SEG]``.
+        """

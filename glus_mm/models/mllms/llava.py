@@ -1,0 +1,211 @@
+"""LLaVA v1 as LISA and GLUS use it: CLIP vision tower, linear projector, LLaMA, seg projector."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (CLIPVisionConfig, CLIPVisionModel, DynamicCache, LlamaConfig, LlamaModel)
+
+from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
+from glus_mm.models.mllms.lora import LoRA
+from glus_mm.models.mllms.prompt import (IMAGE_TOKEN_INDEX, build_prompt, get_template,
+                                         split_prefix)
+from glus_mm.models.mllms.tokenizer import SegTokenizer
+from glus_mm.registry import MODELS
+from glus_mm.utils.image import VISION_CROPS
+from glus_mm.utils.modules import check_keys, is_trained, set_trainable
+
+IGNORE_INDEX = -100
+CE_TARGETS = ('seg', 'answer')
+POOLINGS = ('raster4', '2x2', 'none')
+
+
+@MODELS.register_module()
+class LlavaMLLM(BaseMLLM):
+    """LLaVA v1 with a ``[SEG]`` token.
+
+    The seg token is the hidden state of the last layer, after the final norm, at the position that
+    predicts ``[SEG]``, through Linear, ReLU, Linear (section B.1 of the paper says the
+    penultimate layer; the official code does what is done here).
+
+    Sequences are padded on the right and no padding mask is given: attention is causal, so that
+    padding never reaches a position that is read.
+
+    Args:
+        vision_tower: sizes, as ``CLIPVisionConfig`` names them.
+        llm: sizes, as ``LlamaConfig`` names them; the vocabulary follows the tokenizer.
+        seg_dim: width C of a seg token; GLUS fills in that of its mask head.
+        tokenizer: ``'tiny'`` (ships with the package) or a folder, see :class:`SegTokenizer`.
+        template: name of the prompt template.
+        pooling: ``'raster4'`` averages 4 tokens that follow one another in raster order, as the
+            official code does, ``'2x2'`` squares of four patches, ``'none'`` keeps all.
+        vision_select_layer: index into the tower's hidden states.
+        vision_crop: ``'center'`` (CLIP's and the official way) or ``'squash'``.
+        lora: fields of :class:`LoRA`; None trains the LLM itself.
+        trainable: patterns of the parameters to train, None for all that LoRA leaves.
+        gradient_checkpointing: recompute the LLM's activations in the backward pass.
+        init_cfg: as in MMEngine.
+    """
+
+    def __init__(self,
+                 vision_tower: dict,
+                 llm: dict,
+                 seg_dim: int,
+                 tokenizer: str = 'tiny',
+                 template: str = 'llava_v1',
+                 pooling: str = 'raster4',
+                 vision_select_layer: int = -2,
+                 vision_crop: str = 'center',
+                 lora: dict | None = None,
+                 trainable: Sequence[str] | None = None,
+                 gradient_checkpointing: bool = False,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        if pooling not in POOLINGS:
+            raise ValueError(f'model.mllm.pooling must be one of {POOLINGS}, got {pooling!r}')
+        if vision_crop not in VISION_CROPS:
+            raise ValueError(f'model.mllm.vision_crop must be one of {VISION_CROPS}, '
+                             f'got {vision_crop!r}')
+        self.tokenizer = SegTokenizer.from_pretrained(tokenizer)
+        self.template = get_template(template)
+        self.pooling = pooling
+        self.vision_select_layer = vision_select_layer
+        self.vision_crop = vision_crop
+        self.vision_tower = CLIPVisionModel(_hf_config(CLIPVisionConfig, vision_tower,
+                                                       'model.mllm.vision_tower'))
+        llm = dict(llm, vocab_size=len(self.tokenizer), pad_token_id=self.tokenizer.pad_id,
+                   bos_token_id=self.tokenizer.bos_id, eos_token_id=self.tokenizer.eos_id)
+        config = _hf_config(LlamaConfig, llm, 'model.mllm.llm')
+        self.llm = LlamaModel(config)
+        width = config.hidden_size
+        self.lm_head = nn.Linear(width, config.vocab_size, bias=False)
+        nn.init.normal_(self.lm_head.weight, std=config.initializer_range)
+        self.projector = nn.Linear(self.vision_tower.config.hidden_size, width)
+        self.seg_projector = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, seg_dim))
+        if gradient_checkpointing:
+            self.llm.gradient_checkpointing_enable()
+        if lora is not None:
+            LoRA(**lora).inject(self.llm)
+        set_trainable(self, trainable)
+
+    @property
+    def image_size(self) -> int:
+        """Side P of the vision tower's input."""
+        return self.vision_tower.config.image_size
+
+    def encode_images(self, imgs: Tensor) -> Tensor:
+        """Visual tokens of frames: tower, pooling, then projector.
+
+        Args:
+            imgs: (M, 3, P, P), normalised.
+
+        Returns:
+            (M, V, D).
+
+        Raises:
+            ValueError: the images have another size.
+        """
+        if imgs.shape[1:] != (3, self.image_size, self.image_size):
+            raise ValueError(f'expected vision-tower images (M, 3, {self.image_size}, '
+                             f'{self.image_size}) as model.mllm.vision_tower.image_size says, '
+                             f'got {tuple(imgs.shape)}')
+        with torch.set_grad_enabled(torch.is_grad_enabled() and is_trained(self.vision_tower)):
+            states = self.vision_tower(imgs, output_hidden_states=True).hidden_states
+        return self.projector(self._pool(states[self.vision_select_layer][:, 1:]))
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        if self.pooling == 'none':
+            return tokens
+        tokens = tokens.transpose(1, 2)
+        if self.pooling == 'raster4':
+            return F.avg_pool1d(tokens, 4).transpose(1, 2)
+        side = self.image_size // self.vision_tower.config.patch_size
+        return F.avg_pool2d(tokens.unflatten(2, (side, side)), 2).flatten(2).transpose(1, 2)
+
+    def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
+                visual_tokens: Sequence[Tensor],
+                ce_target: str = 'seg') -> tuple[SegTokens, Tensor, Tensor]:
+        """See :meth:`BaseMLLM.forward`; logits are made only where a label counts."""
+        per_image = visual_tokens[0].shape[1]
+        hidden = self._run(input_ids, visual_tokens)[:, :-1]
+        ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids], 0)
+        targets = self._pad([_expand(i, label, per_image, IGNORE_INDEX)
+                             for i, label in zip(input_ids, labels)], IGNORE_INDEX)
+        next_is_seg = ids[:, 1:] == self.tokenizer.seg_id
+        counts = next_is_seg.sum(1)
+        if counts.min() != counts.max():
+            raise ValueError('expected conversations with equally many [SEG], '
+                             f'got {counts.tolist()}')
+        tokens = self.seg_projector(hidden[next_is_seg]).unflatten(0, (len(input_ids), -1))
+        targets = targets[:, 1:]
+        counted = next_is_seg if ce_target == 'seg' else targets != IGNORE_INDEX
+        return SegTokens(tokens), self.lm_head(hidden[counted]), targets[counted]
+
+    def prompt(self, expression: str, num_context: int, num_turns: int) -> list[int]:
+        """See :meth:`BaseMLLM.prompt`."""
+        return build_prompt(self.tokenizer, self.template, expression, num_context, num_turns)
+
+    def split_prefix(self, prompt: list[int], num_context: int) -> int:
+        """See :meth:`BaseMLLM.split_prefix`."""
+        return split_prefix(prompt, num_context, self.tokenizer)
+
+    def prefill(self, prefix_ids: list[int], visual_tokens: Tensor) -> DynamicCache:
+        """See :meth:`BaseMLLM.prefill`; the state is the keys and values (1, heads, L, D/heads)."""
+        cache = DynamicCache()
+        self._run([torch.tensor(prefix_ids)], [visual_tokens], cache)
+        return cache
+
+    def next_seg_tokens(self, input_ids: Sequence[list[int]], visual_tokens: Tensor,
+                        prefix: DynamicCache | None = None) -> SegTokens:
+        """See :meth:`BaseMLLM.next_seg_tokens`; logits are made for one position only."""
+        ids = [torch.tensor(i) for i in input_ids]
+        if prefix is not None:
+            prefix = copy.deepcopy(prefix)
+            prefix.batch_repeat_interleave(len(ids))
+        hidden = self._run(ids, [visual_tokens] * len(ids), prefix)
+        last = [_expanded_length(i, visual_tokens.shape[1]) - 1 for i in ids]
+        hidden = hidden[torch.arange(len(ids)), torch.tensor(last)]
+        is_seg = self.lm_head(hidden).argmax(-1) == self.tokenizer.seg_id
+        return SegTokens(self.seg_projector(hidden), is_seg)
+
+    def _run(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor],
+             cache: DynamicCache | None = None) -> Tensor:
+        """Hidden states (N, L, D) after the final norm; ``cache`` is read and extended."""
+        per_image = visual_tokens[0].shape[1]
+        ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids],
+                        self.tokenizer.pad_id)
+        is_image = ids == IMAGE_TOKEN_INDEX
+        visual = torch.cat([tokens.flatten(0, 1) for tokens in visual_tokens])
+        if int(is_image.sum()) != len(visual):
+            raise ValueError(f'expected {len(visual) // per_image} image places in the '
+                             f'conversations, got {int(is_image.sum()) // per_image}')
+        embeds = self.llm.get_input_embeddings()(ids.masked_fill(is_image, 0))
+        embeds = embeds.masked_scatter(is_image[..., None], visual.to(embeds.dtype))
+        return self.llm(
+            inputs_embeds=embeds, past_key_values=cache,
+            use_cache=cache is not None).last_hidden_state
+
+    def _pad(self, rows: Sequence[Tensor], value: int) -> Tensor:
+        padded = pad_sequence(rows, batch_first=True, padding_value=value)
+        return padded.to(self.lm_head.weight.device)
+
+
+def _expand(ids: Tensor, values: Tensor, per_image: int, fill: int) -> Tensor:
+    """Repeat each image place of ``ids`` (L) ``per_image`` times; ``values`` (L) follow."""
+    is_image = ids == IMAGE_TOKEN_INDEX
+    values = values.masked_fill(is_image, fill)
+    return values.repeat_interleave(torch.where(is_image, per_image, 1))
+
+
+def _expanded_length(ids: Tensor, per_image: int) -> int:
+    return len(ids) + int((ids == IMAGE_TOKEN_INDEX).sum()) * (per_image - 1)
+
+
+def _hf_config(config_class: type, values: dict, where: str):
+    """Build a transformers config; unlike the class itself, refuse keys that it does not know."""
+    known = set(config_class().to_dict()) | {'attn_implementation'}
+    return config_class(**{str(k): v for k, v in check_keys(values, sorted(known), where).items()})

@@ -1,0 +1,315 @@
+"""GLUS: wires MLLM and mask head; training and testing decode a frame with the same function."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor
+from torch.nn import functional as F
+
+from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
+from glus_mm.models.inference import (FrameReader, GLUSTestCfg, MaskPrediction, VideoSession)
+from glus_mm.models.mllms.base_mllm import SegTokens
+from glus_mm.registry import MODELS, build_child
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.frames import clip_centres
+from glus_mm.utils.image import sam2_image, vision_tower_image
+from glus_mm.utils.masks import encode_mask
+from glus_mm.utils.modules import check_keys
+
+CE_TARGETS = ('seg', 'answer')
+
+
+@MODELS.register_module()
+class GLUS(BaseModel):
+    """Global-local unified reasoning for referring video object segmentation (CVPR 2025).
+
+    Args:
+        mllm: config of a :class:`BaseMLLM`; its ``seg_dim`` follows the mask head.
+        mask_head: config of a :class:`SAM2MemoryHead`.
+        loss_ce: config of the loss on answer tokens.
+        loss_mask_bce: config of the first mask loss.
+        loss_mask_dice: config of the second mask loss.
+        ce_target: ``'seg'`` supervises ``[SEG]`` only, as the official code does; ``'answer'`` the
+            whole answer, which is what makes a model learn from scratch.
+        train_cfg: ``memory_stride`` of training, 1 by default (section B.2 of the paper).
+        test_cfg: fields of :class:`GLUSTestCfg`.
+        data_preprocessor: config of a :class:`RefVOSDataPreprocessor`.
+        init_cfg: as in MMEngine.
+    """
+
+    def __init__(self,
+                 mllm: dict,
+                 mask_head: dict,
+                 loss_ce: dict | None = None,
+                 loss_mask_bce: dict | None = None,
+                 loss_mask_dice: dict | None = None,
+                 ce_target: str = 'seg',
+                 train_cfg: dict | None = None,
+                 test_cfg: dict | None = None,
+                 data_preprocessor: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
+        preprocessor = build_child(MODELS, data_preprocessor or dict(type='RefVOSDataPreprocessor'))
+        super().__init__(preprocessor, init_cfg)
+        if ce_target not in CE_TARGETS:
+            raise ValueError(f'model.ce_target must be one of {CE_TARGETS}, got {ce_target!r}')
+        self.mask_head = build_child(MODELS, mask_head)
+        self.mllm = build_child(MODELS, mllm, seg_dim=self.mask_head.token_dim)
+        self.loss_ce = build_child(MODELS, loss_ce or dict(type='TokenCELoss'))
+        self.loss_mask_bce = build_child(MODELS, loss_mask_bce or dict(type='MaskBCELoss'))
+        self.loss_mask_dice = build_child(MODELS, loss_mask_dice or dict(type='MaskDiceLoss'))
+        self.ce_target = ce_target
+        train_cfg = check_keys(dict(train_cfg or {}), ['memory_stride'], 'model.train_cfg')
+        self.train_memory_stride = train_cfg.get('memory_stride', 1)
+        self.test_cfg = GLUSTestCfg(**(test_cfg or {}))
+
+    def forward(self, inputs: dict, data_samples: list[RefVOSDataSample] | None = None,
+                mode: str = 'tensor'):
+        """Dispatch as MMEngine's models do: ``'loss'``, ``'predict'`` or ``'tensor'``."""
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        if mode == 'tensor':
+            return self._forward(inputs)[0]
+        raise ValueError(f'mode must be loss, predict or tensor, got {mode!r}')
+
+    # Training
+
+    def loss(self, inputs: dict, data_samples: list[RefVOSDataSample]) -> dict[str, Tensor]:
+        """Losses of a batch of B videos.
+
+        Args:
+            inputs: lists of B: ``clip_imgs`` (Tc + Tq, 3, P, P), ``sam_imgs`` (Tq, 3, S, S),
+                ``input_ids`` and ``labels`` (E, L); E may differ from video to video.
+            data_samples: (B) with ``gt_masks`` (E, Tq, H, W).
+
+        Returns:
+            ``loss_ce``, ``loss_mask_bce`` and ``loss_mask_dice``, weighted scalars; mask losses
+            are means over all masks (expression, frame) of the batch.
+        """
+        logits, ce_logits, ce_targets = self._forward(inputs)
+        sizes = [len(ids) for ids in inputs['input_ids']]
+        bce, dice = [], []
+        for video_logits, sample in zip(logits.split(sizes), data_samples):
+            target = sample.gt_masks.flatten(0, 1)
+            full = F.interpolate(
+                video_logits, target.shape[-2:], mode='bilinear', align_corners=False)
+            bce.append(self.loss_mask_bce(full.flatten(0, 1), target))
+            dice.append(self.loss_mask_dice(full.flatten(0, 1), target))
+        return dict(
+            loss_ce=self.loss_ce(ce_logits, ce_targets),
+            loss_mask_bce=torch.cat(bce).mean(),
+            loss_mask_dice=torch.cat(dice).mean())
+
+    def _forward(self, inputs: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """Mask logits (N, Tq, h, w), token logits (K, vocabulary) and their targets (K)."""
+        video_of = [b for b, ids in enumerate(inputs['input_ids']) for _ in range(len(ids))]
+        num_query = len(inputs['sam_imgs'][0])
+        visual = self.mllm.encode_images(torch.cat(inputs['clip_imgs']))
+        visual = visual.split([len(imgs) for imgs in inputs['clip_imgs']])
+        seg, ce_logits, ce_targets = self.mllm(
+            [torch.as_tensor(ids) for rows in inputs['input_ids'] for ids in rows],
+            [torch.as_tensor(labels) for rows in inputs['labels'] for labels in rows],
+            [visual[b] for b in video_of], self.ce_target)
+        feats = self.mask_head.extract_feat(torch.cat(inputs['sam_imgs']))
+        memory = [MemoryBank(self.train_memory_stride) for _ in video_of]
+        first = torch.tensor(video_of, device=seg.tokens.device) * num_query
+        logits = [
+            self._decode(feats.select(first + q), seg.tokens[:, q], memory, q,
+                         store=q < num_query - 1).low_res_logits for q in range(num_query)
+        ]
+        return torch.stack(logits, 1), ce_logits, ce_targets
+
+    def _decode(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
+                frame_idx: int, store: bool = True) -> HeadOutput:
+        """Decode one frame of N tracks and store its memory: the one path of both phases."""
+        pred = self.mask_head(feats, seg_tokens, memory, frame_idx)
+        if store:
+            for bank, entry in zip(memory, self.mask_head.encode_memory(pred)):
+                bank.add(frame_idx, entry)
+        return pred
+
+    # Inference
+
+    @torch.inference_mode()
+    def predict(self, inputs: dict,
+                data_samples: list[RefVOSDataSample]) -> list[RefVOSDataSample]:
+        """Segment whole videos.
+
+        Args:
+            inputs: ``reader``, a list of B frame readers.
+            data_samples: (B), with the expressions.
+
+        Returns:
+            The data samples with ``pred_masks``, ``pred_scores`` and ``pred_seg``.
+        """
+        for reader, sample in zip(inputs['reader'], data_samples):
+            session = self.init_session(reader, sample)
+            num_exp, num_frames = len(session.expressions), len(reader)
+            masks = [[None] * num_frames for _ in range(num_exp)]
+            scores = torch.zeros(num_exp, num_frames)
+            is_seg = torch.zeros(num_exp, num_frames, dtype=torch.bool)
+            for t, exps, pred in self.segment(session):
+                for e, mask in zip(exps, pred.masks.cpu().numpy()):
+                    masks[e][t] = encode_mask(mask)
+                scores[exps, t] = pred.scores.float().cpu()
+                is_seg[exps, t] = pred.is_seg.cpu()
+            sample.pred_masks, sample.pred_scores, sample.pred_seg = masks, scores, is_seg
+        return data_samples
+
+    def init_session(self, reader: FrameReader, data_sample: RefVOSDataSample) -> VideoSession:
+        """Open the state of one video.
+
+        Args:
+            reader: its frames.
+            data_sample: its expressions; every one is checked here, before any work.
+
+        Returns:
+            The session, to hand to :meth:`propagate`.
+
+        Raises:
+            ValueError: an expression cannot be used; the message names it.
+        """
+        cfg = self.test_cfg
+        for expression in data_sample.expressions:
+            self.mllm.prompt(expression, cfg.num_context, 1)
+        return VideoSession(reader, tuple(data_sample.expressions),
+                            clip_centres(len(reader), cfg.num_context),
+                            window=cfg.window if cfg.reuse == 'exact' else 0)
+
+    def segment(self, session: VideoSession, key_frames: Sequence[int] | None = None
+                ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
+        """Segment every frame for every expression.
+
+        From its key frame an expression is propagated forward to the end and backward to the
+        start, each with an empty memory bank and a new conversation, as the official code does.
+
+        Args:
+            session: state of the video.
+            key_frames: (E) 0-based positions; the first frame by default.
+
+        Yields:
+            ``(frame_idx, exp_indices, prediction)``, each frame once for each expression.
+
+        Raises:
+            ValueError: a key frame is not a position in the video.
+        """
+        num_exp, num_frames = len(session.expressions), len(session.reader)
+        key_frames = [0] * num_exp if key_frames is None else list(key_frames)
+        if len(key_frames) != num_exp or not all(0 <= k < num_frames for k in key_frames):
+            raise ValueError(f'expected a key frame in 0..{num_frames - 1} for each of {num_exp} '
+                             f'expressions, got {key_frames}')
+        if self.test_cfg.reuse == 'exact':
+            groups = [[e for e in range(num_exp) if key_frames[e] == k]
+                      for k in sorted(set(key_frames))]
+        else:
+            groups = [[e] for e in range(num_exp)]
+        for exps in groups:
+            key = key_frames[exps[0]]
+            for t, pred in self.propagate(session, exps, key):
+                yield t, exps, pred
+            if key == 0:
+                continue
+            for t, pred in self.propagate(session, exps, key, reverse=True):
+                if t != key:
+                    yield t, exps, pred
+
+    def propagate(self, session: VideoSession, exp_indices: Sequence[int], start: int = 0,
+                  reverse: bool = False) -> Iterator[tuple[int, MaskPrediction]]:
+        """Segment from one frame on, in one direction.
+
+        Args:
+            session: state of the video.
+            exp_indices: (E) which of its expressions.
+            start: 0-based position of the first frame.
+            reverse: go to the first frame of the video instead of the last.
+
+        Yields:
+            ``(frame_idx, prediction)``, frame by frame, for all of ``exp_indices``.
+        """
+        cfg = self.test_cfg
+        frames = range(start, -1, -1) if reverse else range(start, len(session.reader))
+        memory = [MemoryBank(cfg.memory_stride) for _ in exp_indices]
+        prompts = [[self.mllm.prompt(session.expressions[e], cfg.num_context, turns)
+                    for e in exp_indices] for turns in range(1, min(cfg.window, len(frames)) + 1)]
+        for step, t in enumerate(frames):
+            window = frames[max(0, step + 1 - cfg.window):step + 1]
+            preds = []
+            for i in range(0, len(exp_indices), cfg.max_expressions):
+                chunk = slice(i, i + cfg.max_expressions)
+                seg = self._next_seg_tokens(session, prompts[len(window) - 1][chunk], window)
+                preds.append(self._predict_frame(session, t, seg, memory[chunk], step))
+            yield t, _join(preds)
+
+    def _next_seg_tokens(self, session: VideoSession, prompts: list[list[int]],
+                         window: Sequence[int]) -> SegTokens:
+        """Seg tokens of a window's last frame; the prefix is shared where ``reuse`` says so."""
+        visual = torch.stack([self._visual_tokens(session, t) for t in window])
+        context = session.context_frame_ids
+        if self.test_cfg.reuse == 'none':
+            if context:
+                visual = torch.cat([self._context_tokens(session), visual])
+            return self.mllm.next_seg_tokens(prompts, visual)
+        cut = self.mllm.split_prefix(prompts[0], len(context))
+
+        def prefill():
+            tokens = self._context_tokens(session) if context else visual[:0]
+            return self.mllm.prefill(prompts[0][:cut], tokens)
+
+        prefix = session.prefix.get('prefix', prefill)
+        return self.mllm.next_seg_tokens([p[cut:] for p in prompts], visual, prefix)
+
+    def _context_tokens(self, session: VideoSession) -> Tensor:
+        return torch.stack([self._encode_vision(session, t) for t in session.context_frame_ids])
+
+    def _visual_tokens(self, session: VideoSession, frame_idx: int) -> Tensor:
+        return session.visual_tokens.get(frame_idx,
+                                         lambda: self._encode_vision(session, frame_idx))
+
+    def _encode_vision(self, session: VideoSession, frame_idx: int) -> Tensor:
+        """Visual tokens (V, D) of one frame."""
+        image = vision_tower_image(
+            session.frame(frame_idx), self.mllm.image_size, self.mllm.vision_crop)
+        image = torch.from_numpy(image.copy()).permute(2, 0, 1)
+        return self.mllm.encode_images(self.data_preprocessor.normalize_vision(image)[None])[0]
+
+    def _sam_features(self, session: VideoSession, frame_idx: int) -> SAM2Features:
+
+        def encode():
+            image = sam2_image(session.frame(frame_idx), self.mask_head.image_size)
+            return self.mask_head.extract_feat(self.data_preprocessor.normalize_sam(image)[None])
+
+        return session.sam_features.get(frame_idx, encode)
+
+    def _predict_frame(self, session: VideoSession, frame_idx: int, seg: SegTokens,
+                       memory: Sequence[MemoryBank], step: int) -> MaskPrediction:
+        """Decode the tracks that have a ``[SEG]``; the others get an empty mask, no memory."""
+        num = len(seg.tokens)
+        height, width = session.frame(frame_idx).shape[:2]
+        tracks = seg.is_seg.nonzero()[:, 0].tolist()
+        side = self.mask_head.image_size // 4
+        logits = seg.tokens.new_full((num, side, side), float('-inf'))
+        masks = torch.zeros(num, height, width, dtype=torch.bool, device=logits.device)
+        scores = seg.tokens.new_zeros(num)
+        if tracks:
+            feats = self._sam_features(session, frame_idx)
+            index = torch.zeros(len(tracks), dtype=torch.long, device=logits.device)
+            pred = self._decode(
+                feats.select(index), seg.tokens[tracks], [memory[i] for i in tracks], step,
+                store=self.test_cfg.use_memory)
+            logits[tracks], scores[tracks] = pred.low_res_logits, pred.scores
+            masks[tracks] = F.interpolate(
+                pred.low_res_logits[:, None], (height, width), mode='bilinear',
+                align_corners=False)[:, 0] > 0
+        return MaskPrediction(masks, logits, seg.tokens, seg.is_seg, scores)
+
+
+def _join(preds: list[MaskPrediction]) -> MaskPrediction:
+    """Put the chunks of a frame's expressions together."""
+    if len(preds) == 1:
+        return preds[0]
+    return MaskPrediction(**{
+        name: torch.cat([getattr(pred, name) for pred in preds])
+        for name in MaskPrediction.__dataclass_fields__
+    })
