@@ -239,21 +239,22 @@ def test_groups_and_no_targets(split):
         assert any({item.shape, item.colour} & words for item in objects), text
 
 
-def test_kinds_directions_and_words_are_balanced():
+def test_kinds_directions_and_sizes_are_balanced(split):
     kinds, motions, sides, ranks = Counter(), Counter(), Counter(), []
-    for index in range(NUM_VIDEOS):
-        video = generate_video(3, 'train', index)
-        areas = video.masks.sum((1, 2, 3))
-        for item in video.expressions:
-            kinds[item.kind] += 1
-            if item.kind == 'motion':
-                motions.update({'left', 'right', 'up', 'down', 'still'} & set(item.text.split()))
-            if item.kind == 'position':
-                sides[_side(item.text)] += 1
-            if len(item.targets) == 1:
-                ranks.append((areas > areas[item.targets[0]]).sum() / (len(areas) - 1))
-    assert all(kinds[kind] >= 0.6 * NUM_VIDEOS * 0.75 for kind in KINDS), kinds
-    assert kinds['motion'] >= 0.8 * NUM_VIDEOS and kinds['event'] >= 0.8 * NUM_VIDEOS, kinds
+    for record, masks, _, _ in split:
+        areas = masks.sum((1, 2, 3))
+        for item in record['expressions'].values():
+            text, kind, ids = item['exp'], item['kind'], item['obj_id']
+            kinds[kind] += 1
+            if kind == 'motion':
+                motions.update({'left', 'right', 'up', 'down', 'still'} & set(text.split()))
+            if kind == 'position':
+                sides[_side(text)] += 1
+            if len(ids) == 1:
+                ranks.append((areas > areas[ids[0]]).sum() / (len(areas) - 1))
+    # Over 300 videos every kind has more than 70 in 100; 40 videos scatter around that.
+    assert set(kinds) == set(KINDS) and min(kinds.values()) >= 0.45 * NUM_VIDEOS, kinds
+    assert min(kinds[k] for k in ('motion', 'event', 'position')) >= 0.8 * NUM_VIDEOS, kinds
     assert len(motions) == 5 and min(motions.values()) >= 0.08 * sum(motions.values()), motions
     assert len(sides) == 4 and min(sides.values()) >= 0.12 * sum(sides.values()), sides
     assert 0.4 < np.mean(ranks) < 0.6, 'the target is as often large as small'
