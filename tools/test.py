@@ -9,7 +9,6 @@ Example::
 import argparse
 
 from mmengine import Config
-from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -68,32 +67,6 @@ def set_show_dir(cfg: Config, folder: str) -> None:
     hook.out_dir = folder
 
 
-def format_metrics(metrics: dict[str, float]) -> str:
-    """Lay out figures as a table with a row for each kind.
-
-    Args:
-        metrics: figures in %, as ``RefVOSMetric`` names them.
-
-    Returns:
-        The table; other figures follow, one a line.
-    """
-    columns = ('J', 'F', 'J&F')
-    rows: dict[str, dict[str, float]] = {}
-    others = []
-    for key, value in metrics.items():
-        kind, _, name = key.rpartition('/')
-        if name in columns:
-            rows.setdefault(kind or 'all', {})[name] = value
-        else:
-            others.append(f'{key}: {value:.2f}' if isinstance(value, float) else f'{key}: {value}')
-    width = max([len(kind) for kind in rows] + [12])
-    lines = [' '.join([f'{"":{width}}'] + [f'{name:>6}' for name in columns])]
-    for kind, row in rows.items():
-        cells = [f'{row[name]:6.2f}' if name in row else f'{"-":>6}' for name in columns]
-        lines.append(' '.join([f'{kind:{width}}', *cells]))
-    return '\n'.join((lines if rows else []) + others)
-
-
 def main() -> None:
     """Check what was asked for, then test."""
     parser, args = parse_args()
@@ -113,9 +86,7 @@ def main() -> None:
     cfg.launcher = args.launcher
     setup_dist(cfg, args.launcher)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    metrics = runner.test()
-    if is_main_process():
-        print(format_metrics(metrics))
+    runner.test()
 
 
 if __name__ == '__main__':

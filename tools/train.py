@@ -55,7 +55,8 @@ def main() -> None:
         if args.amp:
             use_amp(cfg)
         set_resume(cfg, args.resume)
-        if cfg.get('load_from') and '://' not in cfg.load_from:
+        cfg.load_from = cfg.get('load_from') or None
+        if cfg.load_from and '://' not in cfg.load_from:
             require_file(cfg.load_from, 'checkpoint')
     except (OSError, KeyError, ValueError) as error:
         parser.error(str(error.args[0] if isinstance(error, KeyError) else error))

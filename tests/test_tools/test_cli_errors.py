@@ -113,16 +113,6 @@ def test_test_options_reach_the_config(config, checkpoint, tmp_path):
     assert 'dump_file' not in cfg.test_evaluator[0]
 
 
-def test_table_of_figures():
-    table = load_tool('test').format_metrics(
-        {'J': 50.0, 'F': 60.123, 'J&F': 55.06, 'motion/J&F': 40.0, 'N-acc': 12.5, 'pairs': 3})
-    lines = table.splitlines()
-    assert lines[0].split() == ['J', 'F', 'J&F']
-    assert lines[1].split() == ['all', '50.00', '60.12', '55.06']
-    assert lines[2].split() == ['motion', '-', '-', '40.00']
-    assert lines[3:] == ['N-acc: 12.50', 'pairs: 3']
-
-
 def test_work_dir_and_options(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = load_config(str(config), {'model.width': 2, 'load_from': 'x.pth'}, None)
