@@ -6,12 +6,15 @@ _base_ = [
 ]
 load_from = 'work_dirs/sam2-tiny_points_moving-shapes/iter_800.pth'
 model = dict(mask_head=dict(trainable=['sam2.sam_mask_decoder.*']))
-_base_.train_pipeline[0].update(num_context=1, num_query=1, num_expressions=6)
+# What a single frame shows.
+_base_.train_pipeline[0].update(
+    num_context=1, num_query=1, num_expressions=6,
+    kinds=('appearance', 'position', 'group', 'no-target'))
 train_dataloader = dict(batch_size=6, dataset=dict(pipeline=_base_.train_pipeline))
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'mask_head': dict(lr_mult=0.1)}))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, end=50, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=50, end=1800, eta_min=1e-4, by_epoch=False)
+    dict(type='CosineAnnealingLR', begin=50, end=1500, eta_min=1e-4, by_epoch=False)
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=1800)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=1500)
 default_hooks = dict(checkpoint=dict(strict=False))

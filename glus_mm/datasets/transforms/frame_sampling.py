@@ -1,5 +1,7 @@
 """Which frames and expressions of a video make a sample."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 
@@ -36,10 +38,13 @@ class SampleContextQueryFrames(BaseTransform):
         num_query: number of query frames Tq in training, at least 1.
         num_expressions: at most this many expressions in training, drawn without replacement.
         strategy: one of the above.
+        kinds: in training, draw expressions of these kinds only, where the data set states
+            kinds; None draws from all.
         test_mode: choose for testing.
 
     Raises:
-        ValueError: a number is out of its range or the strategy is unknown.
+        ValueError: a number is out of its range, the strategy is unknown, or a video has no
+            expression of the kinds.
     """
 
     def __init__(self,
@@ -47,6 +52,7 @@ class SampleContextQueryFrames(BaseTransform):
                  num_query: int = 4,
                  num_expressions: int = 3,
                  strategy: str = 'global_local',
+                 kinds: Sequence[str] | None = None,
                  test_mode: bool = False) -> None:
         for name, value, least in (('num_context', num_context, 0), ('num_query', num_query, 1),
                                    ('num_expressions', num_expressions, 1)):
@@ -58,6 +64,7 @@ class SampleContextQueryFrames(BaseTransform):
         self.num_query = num_query
         self.num_expressions = num_expressions
         self.strategy = strategy
+        self.kinds = None if kinds is None else frozenset(kinds)
         self.test_mode = test_mode
 
     def transform(self, results: dict) -> dict:
@@ -67,13 +74,24 @@ class SampleContextQueryFrames(BaseTransform):
             results['context_frame_ids'] = clip_centres(num_frames, self.num_context)
             results['query_frame_ids'] = list(range(num_frames))
             return results
-        rng, expressions = results['rng'], results['expressions']
+        rng, expressions = results['rng'], self._of_kinds(results)
         number = min(self.num_expressions, len(expressions))
         chosen = rng.choice(len(expressions), number, replace=False)
         results['expressions'] = [expressions[i] for i in chosen]
         results['context_frame_ids'] = self._context(num_frames, rng)
         results['query_frame_ids'] = self._query(num_frames, rng)
         return results
+
+    def _of_kinds(self, results: dict) -> list[dict]:
+        expressions = results['expressions']
+        if self.kinds is None:
+            return expressions
+        kept = [expression for expression in expressions if expression['kind'] in self.kinds]
+        if not kept:
+            found = sorted({str(expression['kind']) for expression in expressions})
+            raise ValueError(f"video {results['video_id']!r}: expected an expression of the kinds "
+                             f'{sorted(self.kinds)}, got {found}')
+        return kept
 
     def _context(self, num_frames: int, rng: np.random.Generator) -> list[int]:
         if self.strategy == 'random':
