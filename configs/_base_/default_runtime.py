@@ -8,7 +8,9 @@ default_hooks = dict(
     # Files that torch.load(weights_only=True) accepts. A run that starts from a checkpoint of a
     # part of the model sets strict=False here.
     checkpoint=dict(type='PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Draws with tools/test.py --show-dir.
+    visualization=dict(type='RefVOSVisualizationHook'))
 
 # nccl becomes gloo where there is no CUDA (tools/train.py and tools/test.py see to it).
 env_cfg = dict(
@@ -22,7 +24,7 @@ find_unused_parameters = True
 # For TensorBoard beside it add dict(type='TensorboardVisBackend') to vis_backends in a config, or
 # have it instead: --cfg-options visualizer.vis_backends.0.type=TensorboardVisBackend
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='Visualizer', vis_backends=vis_backends, name='visualizer')
+visualizer = dict(type='RefVOSLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 
 log_processor = dict(by_epoch=False, window_size=10)
 log_level = 'INFO'

@@ -9,7 +9,7 @@ model = dict(mask_head=dict(trainable=['sam2.sam_mask_decoder.*']))
 # What a single frame shows.
 _base_.train_pipeline[0].update(
     num_context=1, num_query=1, num_expressions=6,
-    kinds=('appearance', 'position', 'group', 'no-target'))
+    kind_weights=dict(appearance=6, group=3, position=1))
 train_dataloader = dict(batch_size=6, dataset=dict(pipeline=_base_.train_pipeline))
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'mask_head': dict(lr_mult=0.1)}))
 param_scheduler = [

@@ -1,6 +1,6 @@
 """Which frames and expressions of a video make a sample."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -38,13 +38,13 @@ class SampleContextQueryFrames(BaseTransform):
         num_query: number of query frames Tq in training, at least 1.
         num_expressions: at most this many expressions in training, drawn without replacement.
         strategy: one of the above.
-        kinds: in training, draw expressions of these kinds only, where the data set states
-            kinds; None draws from all.
+        kind_weights: in training, how readily an expression of each kind is drawn, where the data
+            set states kinds; kinds that are not named are never drawn. None draws uniformly.
         test_mode: choose for testing.
 
     Raises:
         ValueError: a number is out of its range, the strategy is unknown, or a video has no
-            expression of the kinds.
+            expression of a kind with a weight.
     """
 
     def __init__(self,
@@ -52,7 +52,7 @@ class SampleContextQueryFrames(BaseTransform):
                  num_query: int = 4,
                  num_expressions: int = 3,
                  strategy: str = 'global_local',
-                 kinds: Sequence[str] | None = None,
+                 kind_weights: Mapping[str, float] | None = None,
                  test_mode: bool = False) -> None:
         for name, value, least in (('num_context', num_context, 0), ('num_query', num_query, 1),
                                    ('num_expressions', num_expressions, 1)):
@@ -64,7 +64,9 @@ class SampleContextQueryFrames(BaseTransform):
         self.num_query = num_query
         self.num_expressions = num_expressions
         self.strategy = strategy
-        self.kinds = None if kinds is None else frozenset(kinds)
+        if kind_weights is not None and not all(w > 0 for w in kind_weights.values()):
+            raise ValueError(f'kind_weights must be positive, got {kind_weights}')
+        self.kind_weights = kind_weights
         self.test_mode = test_mode
 
     def transform(self, results: dict) -> dict:
@@ -74,24 +76,25 @@ class SampleContextQueryFrames(BaseTransform):
             results['context_frame_ids'] = clip_centres(num_frames, self.num_context)
             results['query_frame_ids'] = list(range(num_frames))
             return results
-        rng, expressions = results['rng'], self._of_kinds(results)
-        number = min(self.num_expressions, len(expressions))
-        chosen = rng.choice(len(expressions), number, replace=False)
+        rng, expressions = results['rng'], results['expressions']
+        weights = self._weights(results)
+        number = min(self.num_expressions, np.count_nonzero(weights))
+        chosen = rng.choice(
+            len(expressions), number, replace=False, p=weights / weights.sum())
         results['expressions'] = [expressions[i] for i in chosen]
         results['context_frame_ids'] = self._context(num_frames, rng)
         results['query_frame_ids'] = self._query(num_frames, rng)
         return results
 
-    def _of_kinds(self, results: dict) -> list[dict]:
-        expressions = results['expressions']
-        if self.kinds is None:
-            return expressions
-        kept = [expression for expression in expressions if expression['kind'] in self.kinds]
-        if not kept:
-            found = sorted({str(expression['kind']) for expression in expressions})
+    def _weights(self, results: dict) -> np.ndarray:
+        kinds = [expression['kind'] for expression in results['expressions']]
+        if self.kind_weights is None:
+            return np.ones(len(kinds))
+        weights = np.array([self.kind_weights.get(kind, 0.0) for kind in kinds])
+        if not weights.any():
             raise ValueError(f"video {results['video_id']!r}: expected an expression of the kinds "
-                             f'{sorted(self.kinds)}, got {found}')
-        return kept
+                             f'{sorted(self.kind_weights)}, got {sorted(set(map(str, kinds)))}')
+        return weights
 
     def _context(self, num_frames: int, rng: np.random.Generator) -> list[int]:
         if self.strategy == 'random':
