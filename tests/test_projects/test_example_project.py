@@ -42,7 +42,7 @@ def test_trains_from_another_scope(tmp_path):
          str(PROJECT / 'configs' / 'glus_tiny_focal_moving-shapes.py'),
          str(tmp_path / 'data'), str(tmp_path / 'run')],
         cwd=tmp_path, env=dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS='1'),
-        capture_output=True, text=True, timeout=300)
+        capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     lines = dict(line.split(' ', 1) for line in done.stdout.splitlines()
                  if line.startswith(('LOSS ', 'TRANSFORMS ', 'TEST ')))

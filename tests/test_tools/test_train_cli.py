@@ -62,7 +62,7 @@ def run(tmp_path):
 
     def call(*args):
         done = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True,
-                              timeout=300)
+                              timeout=600)
         assert done.returncode == 0, done.stderr[-4000:]
         return done.stdout + done.stderr
 

@@ -1,5 +1,6 @@
 """Hooks of glus_mm, registered in ``HOOKS``."""
 
 from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
+from glus_mm.engine.hooks.visualization_hook import RefVOSVisualizationHook
 
-__all__ = ['PlainCheckpointHook']
+__all__ = ['PlainCheckpointHook', 'RefVOSVisualizationHook']

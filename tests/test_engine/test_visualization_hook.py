@@ -1,0 +1,77 @@
+"""Overlays of tested videos."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from glus_mm.engine.hooks import RefVOSVisualizationHook
+from glus_mm.models.inference.frame_reader import ArrayReader
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.masks import encode_mask
+from glus_mm.visualization import RefVOSLocalVisualizer
+
+SIZE = (20, 30)
+
+
+@pytest.fixture
+def batch():
+    frames = [np.full((*SIZE, 3), 10 * t, dtype=np.uint8) for t in range(6)]
+    reader = ArrayReader(frames)
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[5:15, 5:15] = True
+    sample = RefVOSDataSample(metainfo=dict(
+        dataset='toy', video_id='video_a', exp_ids=('0', ), expressions=('the box', ),
+        object_ids=(('1', ), ), kinds=(None, ), frame_names=reader.frame_names, ori_shape=SIZE))
+    sample.gt_rles = [[encode_mask(mask)] * 6]
+    sample.pred_masks = [[encode_mask(~mask)] * 6]
+    sample.pred_scores = torch.ones(1, 6)
+    return dict(inputs=dict(reader=[reader])), [sample]
+
+
+def runner(visualizer):
+    return SimpleNamespace(visualizer=visualizer)
+
+
+def test_files_and_both_panels(tmp_path, batch):
+    hook = RefVOSVisualizationHook(draw=True, out_dir=str(tmp_path / 'shown'), num_frames=3)
+    run = runner(RefVOSLocalVisualizer(min_width=30))
+    hook.before_test(run)
+    data, outputs = batch
+    hook.after_test_iter(run, 0, data, outputs)
+    files = sorted((tmp_path / 'shown' / 'video_a').iterdir())
+    assert [f.stem for f in files] == [data['inputs']['reader'][0].frame_names[t]
+                                       for t in (1, 3, 5)]
+    image = cv2.imread(str(files[0])).astype(int)
+    assert image.shape == (20, 60, 3)
+    assert (image[:, :30] != image[:, 30:]).any(), 'truth and prediction differ here'
+
+
+def test_interval_and_off(tmp_path, batch):
+    run = runner(RefVOSLocalVisualizer())
+    RefVOSVisualizationHook().after_test_iter(run, 0, *batch)
+    hook = RefVOSVisualizationHook(draw=True, out_dir=str(tmp_path / 'shown'), interval=2)
+    hook.after_test_iter(run, 1, *batch)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / 'file').write_text('text')
+    hook = RefVOSVisualizationHook(draw=True, out_dir=str(tmp_path / 'file'))
+    with pytest.raises(NotADirectoryError):
+        hook.before_test(runner(RefVOSLocalVisualizer()))
+
+
+@pytest.mark.parametrize(('kwargs', 'error'), [
+    (dict(draw=True), ValueError), (dict(interval=0), ValueError), (dict(drow=1), TypeError)])
+def test_bad_arguments(kwargs, error):
+    with pytest.raises(error):
+        RefVOSVisualizationHook(**kwargs)
+
+
+def test_another_visualizer(tmp_path):
+    hook = RefVOSVisualizationHook(draw=True, out_dir=str(tmp_path))
+    with pytest.raises(TypeError, match='RefVOSLocalVisualizer'):
+        hook.before_test(runner(object()))
