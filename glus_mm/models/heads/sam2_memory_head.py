@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from glus_mm.models.heads.memory_bank import MemoryBank
@@ -128,7 +129,7 @@ class SAM2MemoryHead(BaseModule):
         dense = sam.sam_prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
         logits, scores, _, _ = sam.sam_mask_decoder(
             image_embeddings=conditioned,
-            image_pe=sam.sam_prompt_encoder.get_dense_pe().to(conditioned.dtype),
+            image_pe=self._dense_pe().to(conditioned.dtype),
             sparse_prompt_embeddings=seg_tokens[:, None],
             dense_prompt_embeddings=dense.expand(num, -1, height, width),
             multimask_output=False,
@@ -153,6 +154,16 @@ class SAM2MemoryHead(BaseModule):
             mask = mask.sigmoid() * sam.sigmoid_scale_for_mem_enc + sam.sigmoid_bias_for_mem_enc
             out = sam.memory_encoder(pred.conditioned, mask, skip_mask_sigmoid=True)
             return out['vision_features'].flatten(2).transpose(1, 2)
+
+    def _dense_pe(self) -> Tensor:
+        """Position encoding (1, C, S/16, S/16) of the decoder's image tokens, float32.
+
+        The prompt encoder's own ``get_dense_pe`` multiplies a float32 grid with its buffer, which
+        fails once the model was cast to float64 or bfloat16.
+        """
+        encoder = self.sam2.sam_prompt_encoder
+        buffers = {name: value.float() for name, value in encoder.pe_layer.named_buffers()}
+        return functional_call(encoder.pe_layer, buffers, (encoder.image_embedding_size,))[None]
 
     def _memory_grad(self):
         return torch.no_grad() if self.detach_memory else nullcontext()
