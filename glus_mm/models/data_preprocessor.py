@@ -32,7 +32,9 @@ class RefVOSDataPreprocessor(BaseDataPreprocessor):
                              ('sam_mean', sam_mean), ('sam_std', sam_std)]:
             if len(values) != 3:
                 raise ValueError(f'{name} needs a value for each of R, G, B, got {values}')
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+            # Integers in a config must not make integer buffers: images are cast to their type.
+            value = torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
 
     def normalize_vision(self, imgs: Tensor) -> Tensor:
         """Normalise uint8 (..., 3, P, P) for the vision tower; returns floats."""
