@@ -7,19 +7,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformers import (CLIPVisionConfig, CLIPVisionModel, DynamicCache, LlamaConfig, LlamaModel)
+from transformers import CLIPVisionConfig, CLIPVisionModel, DynamicCache, LlamaConfig, LlamaModel
 
 from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
 from glus_mm.models.mllms.lora import LoRA
-from glus_mm.models.mllms.prompt import (IMAGE_TOKEN_INDEX, build_prompt, get_template,
-                                         split_prefix)
+from glus_mm.models.mllms.prompt import (
+    IGNORE_INDEX,
+    IMAGE_TOKEN_INDEX,
+    build_prompt,
+    get_template,
+    split_prefix,
+)
 from glus_mm.models.mllms.tokenizer import SegTokenizer
 from glus_mm.registry import MODELS
 from glus_mm.utils.image import VISION_CROPS
 from glus_mm.utils.modules import check_keys, is_trained, set_trainable
 
-IGNORE_INDEX = -100
-CE_TARGETS = ('seg', 'answer')
 POOLINGS = ('raster4', '2x2', 'none')
 
 
@@ -76,6 +79,7 @@ class LlavaMLLM(BaseMLLM):
         self.vision_crop = vision_crop
         self.vision_tower = CLIPVisionModel(_hf_config(CLIPVisionConfig, vision_tower,
                                                        'model.mllm.vision_tower'))
+        self._check_pooling()
         llm = dict(llm, vocab_size=len(self.tokenizer), pad_token_id=self.tokenizer.pad_id,
                    bos_token_id=self.tokenizer.bos_id, eos_token_id=self.tokenizer.eos_id)
         config = _hf_config(LlamaConfig, llm, 'model.mllm.llm')
@@ -116,6 +120,16 @@ class LlavaMLLM(BaseMLLM):
         with torch.set_grad_enabled(torch.is_grad_enabled() and is_trained(self.vision_tower)):
             states = self.vision_tower(imgs, output_hidden_states=True).hidden_states
         return self.projector(self._pool(states[self.vision_select_layer][:, 1:]))
+
+    def _check_pooling(self) -> None:
+        """Refuse a pooling that would drop patches at the end."""
+        patch = self.vision_tower.config.patch_size
+        side = self.image_size // patch
+        # Four tokens in a row of the raster and a square of patches alike need an even side.
+        if self.image_size % patch or (self.pooling != 'none' and side % 2):
+            raise ValueError(
+                f'model.mllm.pooling={self.pooling!r} does not divide the patches of '
+                f'model.mllm.vision_tower: image_size {self.image_size}, patch_size {patch}')
 
     def _pool(self, tokens: Tensor) -> Tensor:
         if self.pooling == 'none':
