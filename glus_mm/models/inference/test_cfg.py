@@ -36,6 +36,9 @@ class GLUSTestCfg:
             if not isinstance(value, int) or value < minimum:
                 raise ValueError(f'model.test_cfg.{name} must be an integer of at least '
                                  f'{minimum}, got {value!r}')
+        if not isinstance(self.use_memory, bool):
+            raise ValueError(f'model.test_cfg.use_memory must be True or False, '
+                             f'got {self.use_memory!r}')
         if self.window_stride != 1:
             raise ValueError('model.test_cfg.window_stride must be 1, the window of the paper, '
                              f'got {self.window_stride!r}')

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
-from glus_mm.models.inference import (FrameReader, GLUSTestCfg, MaskPrediction, VideoSession)
+from glus_mm.models.inference import FrameReader, GLUSTestCfg, MaskPrediction, VideoSession
 from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
@@ -61,6 +61,9 @@ class GLUS(BaseModel):
         self.ce_target = ce_target
         train_cfg = check_keys(dict(train_cfg or {}), ['memory_stride'], 'model.train_cfg')
         self.train_memory_stride = train_cfg.get('memory_stride', 1)
+        if not isinstance(self.train_memory_stride, int) or self.train_memory_stride < 1:
+            raise ValueError('model.train_cfg.memory_stride must be an integer of at least 1, '
+                             f'got {self.train_memory_stride!r}')
         self.test_cfg = GLUSTestCfg(**(test_cfg or {}))
 
     def forward(self, inputs: dict, data_samples: list[RefVOSDataSample] | None = None,
@@ -215,6 +218,7 @@ class GLUS(BaseModel):
                 if t != key:
                     yield t, exps, pred
 
+    @torch.no_grad()
     def propagate(self, session: VideoSession, exp_indices: Sequence[int], start: int = 0,
                   reverse: bool = False) -> Iterator[tuple[int, MaskPrediction]]:
         """Segment from one frame on, in one direction.
