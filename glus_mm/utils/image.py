@@ -1,4 +1,4 @@
-"""Reading an image and bringing it to the two encoders' sizes: one path for training and testing."""
+"""Reading an image and bringing it to the two encoders' sizes, for training and testing alike."""
 
 from os import PathLike
 
@@ -27,10 +27,12 @@ def read_image(path: str | PathLike) -> np.ndarray:
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise FileNotFoundError(f'expected an image file, but cannot read {path}: {error}') from error
+        raise FileNotFoundError(
+            f'expected an image file, but cannot read {path}: {error}') from error
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
-        raise ValueError(f'expected an image file, but {path} ({data.size} bytes) cannot be decoded')
+        raise ValueError(
+            f'expected an image file, but {path} ({data.size} bytes) cannot be decoded')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

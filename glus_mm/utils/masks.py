@@ -1,7 +1,7 @@
 """Masks as COCO RLE and as PNG files."""
 
+from collections.abc import Sequence
 from os import PathLike
-from typing import Sequence
 
 import cv2
 import numpy as np

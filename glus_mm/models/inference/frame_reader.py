@@ -70,7 +70,7 @@ class FrameReader(metaclass=ABCMeta):
     def _read(self, frame_idx: int) -> np.ndarray:
         """Decode the frame at a valid position."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most readers hold nothing open
         """Give back files that are held open."""
 
 
@@ -122,7 +122,8 @@ class VideoFileReader(FrameReader):
     Frames are counted by decoding the file once without conversion: the container's own count is
     wrong for truncated files and for some encoders, and a wrong count would only be seen after
     the work. Going back further than the window seeks by decoding again from the start of the
-    file, which is exact for every encoder.
+    file, which is exact for every encoder; the frames before the one that was asked for are then
+    kept too, so that reading backward seeks only once per window.
 
     Args:
         path: the file.
@@ -166,18 +167,21 @@ class VideoFileReader(FrameReader):
     def _read(self, frame_idx: int) -> np.ndarray:
         if frame_idx in self._cache:
             return self._cache[frame_idx]
+        keep_from = frame_idx
         if self._capture is None or frame_idx < self._next:
             self.close()
             self._capture = self._open()
-        while self._next < frame_idx:
+            keep_from = frame_idx - self.cache_size + 1
+        while self._next < keep_from:
             self._decode(self._capture.grab())
-        ok, frame = self._capture.read()
-        self._decode(ok)
-        frame = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        self._cache[frame_idx] = frame
-        while len(self._cache) > self.cache_size:
-            self._cache.popitem(last=False)
-        return frame
+        while self._next <= frame_idx:
+            position = self._next
+            ok, frame = self._capture.read()
+            self._decode(ok)
+            self._cache[position] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            if len(self._cache) > self.cache_size:
+                self._cache.popitem(last=False)
+        return self._cache[frame_idx]
 
     def _decode(self, ok: bool) -> None:
         if not ok:
@@ -220,8 +224,9 @@ class SpooledReader(ImageFolderReader):
             _, data = cv2.imencode('.png', cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
             used += data.nbytes
             if used > max_bytes:
-                raise ValueError(f'the iterator\'s frames exceed the temporary store of {max_bytes} '
-                                 f'bytes at frame {i}; pass a video file or a folder instead')
+                raise ValueError(f'expected frames that fit the temporary store of {max_bytes} '
+                                 f'bytes, but the iterator exceeds it at frame {i}; pass a video '
+                                 f'file or a folder instead')
             paths.append(self._folder / f'{i:05d}.png')
             data.tofile(paths[-1])
         return paths
