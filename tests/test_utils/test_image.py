@@ -1,0 +1,119 @@
+"""Images for both encoders: equal to the official preprocessing, and errors of broken files."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
+from glus_mm.utils.image import check_frame, read_image, sam2_image, vision_tower_image
+
+REPO = Path(__file__).resolve().parents[2]
+GOLDEN = REPO / 'tests' / 'data' / 'official_preprocess_160x240.npz'
+SHARED = Path(os.environ.get('GLUS_MM_FIXTURES', REPO.parent / 'shared'))
+FIXTURE = SHARED / 'fixtures' / 'official_glus_tiny' / 'preprocess' / 'expected.npz'
+
+
+def pattern(height, width):
+    """The image that the official preprocessing was recorded for."""
+    y, x, c = np.ogrid[:height, :width, :3]
+    blocks = (x // 16) ^ (y // 16)
+    return ((3 * x + 5 * y + 85 * c + 9 * blocks) % 256).astype(np.uint8)
+
+
+def prepare(image):
+    """Both images as the model gets them: (3, 224, 224) and (3, 1024, 1024)."""
+    preprocessor = RefVOSDataPreprocessor()
+    vision = torch.from_numpy(vision_tower_image(image, 224).copy()).permute(2, 0, 1)
+    return (preprocessor.normalize_vision(vision).numpy(),
+            preprocessor.normalize_sam(sam2_image(image, 1024)).numpy())
+
+
+def test_equals_official_excerpt():
+    expected = np.load(GOLDEN)
+    vision, sam = prepare(pattern(160, 240))
+    np.testing.assert_allclose(vision[:, ::8, ::8], expected['clip_s8'], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(sam[:, ::32, ::32], expected['sam_s32'], rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not FIXTURE.is_file(),
+                    reason='the official fixture is not here (set GLUS_MM_FIXTURES)')
+@pytest.mark.parametrize('size', [(160, 240), (720, 1280), (1100, 600)])
+def test_equals_official_fixture(size):
+    expected = np.load(FIXTURE)
+    vision, sam = prepare(pattern(*size))
+    name = f'{size[0]}x{size[1]}'
+    np.testing.assert_allclose(
+        vision[:, ::4, ::4], expected[f'clip_{name}_s4'], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        sam[:, ::16, ::16], expected[f'sam_{name}_s16'], rtol=0, atol=1e-4)
+
+
+def test_center_cuts_the_long_side_and_squash_keeps_it():
+    image = np.zeros((32, 96, 3), np.uint8)
+    image[:, :32, 0] = 255  # a red left third
+    cut, whole = vision_tower_image(image, 32), vision_tower_image(image, 32, 'squash')
+    assert cut.shape == whole.shape == (32, 32, 3) and cut.dtype == whole.dtype == np.uint8
+    assert cut[..., 0].max() == 0
+    assert whole[:, :8, 0].min() > 200 and whole[:, 16:, 0].max() == 0
+    assert np.array_equal(vision_tower_image(image.transpose(1, 0, 2), 32), cut.transpose(1, 0, 2))
+
+
+def test_images_that_have_the_size_already_stay():
+    image = pattern(64, 64)
+    assert np.array_equal(vision_tower_image(image, 64), image)
+    assert np.array_equal(vision_tower_image(image, 64, 'squash'), image)
+    expected = torch.from_numpy(image).permute(2, 0, 1) / 255
+    assert torch.equal(sam2_image(image, 64), expected)
+
+
+def test_sam_image_keeps_range_and_order_of_channels():
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[..., 1] = 255
+    out = sam2_image(image, 64)
+    assert out.shape == (3, 64, 64) and out.dtype == torch.float32
+    assert out[1].min() == 1 and out[[0, 2]].max() == 0
+    assert torch.equal(sam2_image(image[:, ::-1], 64), out), 'an array with negative strides'
+
+
+def test_unknown_crop():
+    with pytest.raises(ValueError, match="crop must be one of .*'center', 'squash'.* got 'top'"):
+        vision_tower_image(pattern(8, 8), 4, 'top')
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg'])
+def test_read_image_is_rgb_whatever_the_suffix(tmp_path, suffix):
+    image = np.zeros((6, 8, 3), np.uint8)
+    image[..., 0] = 250
+    _, data = cv2.imencode('.png', image[..., ::-1])
+    path = tmp_path / f'image{suffix}'
+    data.tofile(path)
+    assert np.array_equal(read_image(path), image)
+
+
+def test_read_image_makes_grey_images_rgb(tmp_path):
+    path = tmp_path / 'grey.png'
+    cv2.imwrite(str(path), np.full((5, 7), 99, np.uint8))
+    assert read_image(path).shape == (5, 7, 3)
+
+
+def test_read_image_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no.jpg'):
+        read_image(tmp_path / 'no.jpg')
+    with pytest.raises(FileNotFoundError, match=tmp_path.name):
+        read_image(tmp_path)
+    for name, content in (('empty.jpg', b''), ('text.jpg', b'no image at all')):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf'{name} \({len(content)} bytes\)'):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize('frame', [
+    np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32),
+    np.zeros((0, 4, 3), np.uint8), torch.zeros(4, 4, 3, dtype=torch.uint8), None])
+def test_check_frame_refuses(frame):
+    with pytest.raises(ValueError, match=r'frame 3: expected an RGB frame, uint8 \(H, W, 3\), got'):
+        check_frame(frame, 'frame 3')
