@@ -1,0 +1,224 @@
+"""Frame readers: files, folders, arrays and iterators; random access, bounds, broken input."""
+
+import pickle
+import subprocess
+from pathlib import Path
+
+import cv2
+import imageio
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+
+from glus_mm.models.inference import (
+    ArrayReader,
+    ImageFolderReader,
+    SpooledReader,
+    VideoFileReader,
+    open_reader,
+)
+
+NUM_FRAMES = 24
+SHAPE = (48, 64)
+
+
+def make_frame(index):
+    """A grey frame whose brightness tells its position, also after lossy coding."""
+    return np.full((*SHAPE, 3), 10 * index, np.uint8)
+
+
+def position(frame):
+    return round(float(frame.mean()) / 10)
+
+
+@pytest.fixture
+def frames():
+    return [make_frame(i) for i in range(NUM_FRAMES)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / 'frames'
+    path.mkdir()
+    for i in range(5):
+        cv2.imwrite(str(path / f'{i:05d}.png'), make_frame(i))
+    (path / 'notes.txt').write_text('no image')
+    return path
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp('video') / 'video.mp4'
+    with imageio.get_writer(path, fps=10, codec='libx264', quality=8, macro_block_size=2) as out:
+        for i in range(NUM_FRAMES):
+            out.append_data(make_frame(i))
+    return path
+
+
+def test_folder(folder):
+    reader = open_reader(str(folder))
+    assert isinstance(reader, ImageFolderReader)
+    assert reader.frame_names == tuple(f'{i:05d}' for i in range(5)) and len(reader) == 5
+    assert reader.shape == SHAPE
+    assert [position(reader.read(i)) for i in (4, 0, 3)] == [4, 0, 3]
+
+
+def test_folder_without_images(tmp_path):
+    (tmp_path / 'notes.txt').write_text('no image')
+    with pytest.raises(ValueError, match=f'a folder with images.*{tmp_path.name} has none'):
+        open_reader(tmp_path)
+    with pytest.raises(ValueError, match='at least one frame'):
+        ImageFolderReader([])
+
+
+def test_folder_with_broken_files(folder):
+    (folder / '00002.png').write_bytes(b'broken')
+    reader = open_reader(folder)
+    assert position(reader.read(1)) == 1
+    with pytest.raises(ValueError, match='00002.png'):
+        reader.read(2)
+    (folder / '00003.png').unlink()
+    with pytest.raises(FileNotFoundError, match='00003.png'):
+        reader.read(3)
+
+
+def test_frames_of_another_size(folder, frames):
+    cv2.imwrite(str(folder / '00003.png'), np.zeros((20, 20, 3), np.uint8))
+    reader = open_reader(folder)
+    reader.read(0)
+    with pytest.raises(ValueError, match=r'frame 3 \(00003\).*\(48, 64\).*got \(20, 20\)'):
+        reader.read(3)
+    assert position(reader.read(4)) == 4, 'the size of the first frame still counts'
+    reader = ArrayReader([frames[0], frames[1].transpose(1, 0, 2)])
+    assert reader.shape == SHAPE
+    with pytest.raises(ValueError, match=r'frame 1 .*got \(64, 48\)'):
+        reader.read(1)
+
+
+@pytest.mark.parametrize('index', [-1, 5])
+def test_positions_outside_the_video(folder, index):
+    with pytest.raises(IndexError, match=rf'{folder.name} has frames 0\.\.4, not {index}'):
+        open_reader(folder).read(index)
+
+
+def test_arrays(frames):
+    reader = open_reader(frames)
+    assert isinstance(reader, ArrayReader) and len(reader) == NUM_FRAMES
+    assert reader.read(3) is frames[3], 'nothing is copied'
+    assert reader.frame_names[:2] == ('00000', '00001')
+    assert open_reader(reader) is reader
+
+
+@pytest.mark.parametrize('bad', [
+    make_frame(0).astype(np.float32), make_frame(0)[..., 0], torch.zeros(4, 4, 3).byte(), 'text'])
+def test_arrays_of_another_kind(frames, bad):
+    with pytest.raises(ValueError, match='frame 2: expected an RGB frame'):
+        open_reader([*frames[:2], bad])
+    with pytest.raises(ValueError, match='frame 2 of the iterator: expected an RGB frame'):
+        open_reader(iter([*frames[:2], bad]))
+
+
+def test_sources_of_another_kind(tmp_path):
+    with pytest.raises(ValueError, match='at least one frame'):
+        open_reader([])
+    with pytest.raises(FileNotFoundError, match='no.mp4'):
+        open_reader(tmp_path / 'no.mp4')
+    for source in (3, None, make_frame(0), {'a': 1}):
+        with pytest.raises(TypeError, match=f'got {type(source).__name__}'):
+            open_reader(source)
+
+
+def test_video_file_forward_and_back(video):
+    reader = open_reader(video)
+    assert isinstance(reader, VideoFileReader)
+    assert len(reader) == NUM_FRAMES and reader.shape == SHAPE and reader.fps == 10
+    order = [*range(NUM_FRAMES), *reversed(range(NUM_FRAMES)), 11, 2, 23, 0]
+    assert [position(reader.read(i)) for i in order] == order
+    reader.close()
+    assert position(reader.read(7)) == 7, 'a closed file is opened again'
+
+
+@pytest.mark.parametrize('cache_size', [1, 5])
+def test_video_file_keeps_few_frames_and_seeks_once_per_window(video, cache_size):
+    reader = VideoFileReader(video, cache_size=cache_size)
+    opened = []
+    for i in reversed(range(NUM_FRAMES)):
+        assert position(reader.read(i)) == i
+        assert len(reader._cache) <= cache_size
+        opened.append(reader._capture)
+    assert len(set(map(id, opened))) <= -(-NUM_FRAMES // cache_size)
+
+
+def test_video_file_in_another_process(video):
+    reader = open_reader(video)
+    reader.read(9)
+    copy = pickle.loads(pickle.dumps(reader))
+    assert position(copy.read(4)) == 4 and position(reader.read(10)) == 10
+    assert copy.frame_names == reader.frame_names
+
+
+@pytest.mark.parametrize('cut', [40, 200])
+def test_truncated_video_file(video, tmp_path, cut):
+    whole, short = tmp_path / 'whole.mp4', tmp_path / 'short.mp4'
+    # With the index in front, so that the rest can still be opened.
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), '-v', 'error', '-i', video, '-c', 'copy',
+                    '-movflags', '+faststart', whole], check=True)
+    short.write_bytes(whole.read_bytes()[:-cut])
+    with pytest.raises(ValueError, match=r'short\.mp4 is truncated: its header states 24 frames'):
+        open_reader(short)
+
+
+def test_file_that_is_no_video(video, tmp_path):
+    for name, content in (('half.mp4', video.read_bytes()[:900]), ('empty.mp4', b''),
+                          ('text.mp4', b'no video at all')):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name):
+            open_reader(tmp_path / name)
+    with pytest.raises(ValueError, match='cache_size must be at least 1, got 0'):
+        VideoFileReader(video, cache_size=0)
+
+
+@pytest.fixture
+def spool_place(tmp_path, monkeypatch):
+    """Where temporary stores are made."""
+    place = tmp_path / 'spool'
+    place.mkdir()
+    monkeypatch.setattr('tempfile.tempdir', str(place))
+    return place
+
+
+def test_iterator_is_spooled_without_loss_and_cleaned_up(frames, spool_place):
+    noise = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
+    reader = open_reader(frame for frame in [*frames[:3], noise])
+    assert isinstance(reader, SpooledReader) and len(reader) == 4
+    assert len(list(spool_place.rglob('*.png'))) == 4
+    assert np.array_equal(reader.read(3), noise)
+    assert position(reader.read(1)) == 1
+    reader.close()
+    assert not list(spool_place.iterdir())
+    reader.close()
+
+
+def test_spool_is_bounded(frames, spool_place):
+    with pytest.raises(ValueError, match='temporary store of 300 bytes.* at frame [1-9]'):
+        SpooledReader(iter(frames), max_bytes=300)
+    assert not list(spool_place.iterdir())
+
+
+def test_spool_is_removed_when_the_iterator_fails(frames, spool_place):
+
+    def broken():
+        yield from frames[:2]
+        raise ConnectionError('camera is gone')
+
+    with pytest.raises(ConnectionError, match='camera is gone'):
+        open_reader(broken())
+    with pytest.raises(ValueError, match='at least one frame'):
+        open_reader(iter([]))
+    assert not list(spool_place.iterdir())
+
+
+def test_paths_of_every_kind(folder, video):
+    assert len(open_reader(Path(folder))) == 5
+    assert len(open_reader(str(video))) == NUM_FRAMES
