@@ -3,7 +3,7 @@ _base_ = [
     '../_base_/models/glus_tiny.py', '../_base_/datasets/moving_shapes.py',
     '../_base_/schedules/adamw.py', '../_base_/default_runtime.py'
 ]
-load_from = 'work_dirs/glus_tiny_stills_moving-shapes/iter_1500.pth'
+load_from = 'work_dirs/glus_tiny_stills_moving-shapes/iter_1200.pth'
 model = dict(mask_head=dict(trainable=[
     'sam2.sam_mask_decoder.*', 'sam2.memory_attention.*', 'sam2.memory_encoder.*'
 ]))

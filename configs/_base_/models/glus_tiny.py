@@ -6,25 +6,27 @@ mask_head = dict(
     # Only mask token 0 is trained here, so that the other ones must not be chosen.
     dynamic_multimask=False)
 
+mllm = dict(
+    type='LlavaMLLM',
+    tokenizer='tiny',
+    template='compact',
+    pooling='2x2',
+    vision_crop='squash',
+    vision_select_layer=-1,
+    vision_tower=dict(
+        hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256,
+        image_size=64, patch_size=8),
+    llm=dict(
+        hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256,
+        max_position_embeddings=2048,
+        # About 1 / sqrt(hidden_size): with LLaMA's own 0.02 a model of this width does not
+        # leave the plateau where it segments every object.
+        initializer_range=0.09))
+
 model = dict(
     type='GLUS',
     data_preprocessor=dict(type='RefVOSDataPreprocessor'),
-    mllm=dict(
-        type='LlavaMLLM',
-        tokenizer='tiny',
-        template='compact',
-        pooling='2x2',
-        vision_crop='squash',
-        vision_select_layer=-1,
-        vision_tower=dict(
-            hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256,
-            image_size=64, patch_size=8),
-        llm=dict(
-            hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256,
-            max_position_embeddings=2048,
-            # About 1 / sqrt(hidden_size): with LLaMA's own 0.02 a model of this width does not
-            # leave the plateau where it segments every object.
-            initializer_range=0.09)),
+    mllm=mllm,
     mask_head=mask_head,
     loss_ce=dict(type='TokenCELoss', loss_weight=1.0),
     loss_mask_bce=dict(type='MaskBCELoss', loss_weight=2.0),
