@@ -6,27 +6,43 @@ imported when a name is first looked up.
 
 from typing import Any
 
-from mmengine.registry import (DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS, DATASETS as
-                               MMENGINE_DATASETS, HOOKS as MMENGINE_HOOKS, INFERENCERS as
-                               MMENGINE_INFERENCERS, METRICS as MMENGINE_METRICS, MODELS as
-                               MMENGINE_MODELS, TRANSFORMS as MMENGINE_TRANSFORMS, VISUALIZERS as
-                               MMENGINE_VISUALIZERS, Registry)
+from mmengine import registry as mmengine_registry
+from mmengine.registry import Registry
 
 SCOPE = 'glus_mm'
 
 
-def _child(name: str, parent: Registry, location: str) -> Registry:
-    return Registry(name, parent=parent, scope=SCOPE, locations=[location])
+def _child(name: str, location: str | None = None) -> Registry:
+    """Child of MMEngine's registry of that name; ``location`` is imported at the first look-up."""
+    parent = getattr(mmengine_registry, name)
+    locations = [location] if location else []
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=locations)
 
 
-MODELS = _child('model', MMENGINE_MODELS, 'glus_mm.models')
-DATASETS = _child('dataset', MMENGINE_DATASETS, 'glus_mm.datasets')
-DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'glus_mm.datasets')
-TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'glus_mm.datasets')
-HOOKS = _child('hook', MMENGINE_HOOKS, 'glus_mm.engine')
-METRICS = _child('metric', MMENGINE_METRICS, 'glus_mm.evaluation')
-VISUALIZERS = _child('visualizer', MMENGINE_VISUALIZERS, 'glus_mm.visualization')
-INFERENCERS = _child('inferencer', MMENGINE_INFERENCERS, 'glus_mm.apis')
+MODELS = _child('MODELS', 'glus_mm.models')
+DATASETS = _child('DATASETS', 'glus_mm.datasets')
+DATA_SAMPLERS = _child('DATA_SAMPLERS', 'glus_mm.datasets')
+TRANSFORMS = _child('TRANSFORMS', 'glus_mm.datasets')
+HOOKS = _child('HOOKS', 'glus_mm.engine')
+METRICS = _child('METRICS', 'glus_mm.evaluation')
+VISUALIZERS = _child('VISUALIZERS', 'glus_mm.visualization')
+INFERENCERS = _child('INFERENCERS', 'glus_mm.apis')
+
+# Nothing of our own is in these; without them MMEngine warns at each look-up in our scope.
+EVALUATOR = _child('EVALUATOR')
+FUNCTIONS = _child('FUNCTIONS')
+LOG_PROCESSORS = _child('LOG_PROCESSORS')
+LOOPS = _child('LOOPS')
+MODEL_WRAPPERS = _child('MODEL_WRAPPERS')
+OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS')
+OPTIMIZERS = _child('OPTIMIZERS')
+PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS')
+RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
+RUNNERS = _child('RUNNERS')
+TASK_UTILS = _child('TASK_UTILS')
+VISBACKENDS = _child('VISBACKENDS')
+WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS')
 
 
 def build_child(registry: Registry, cfg: Any, **defaults) -> Any:
