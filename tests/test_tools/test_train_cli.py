@@ -78,6 +78,7 @@ def test_one_process_then_two_that_resume(run, tmp_path):
               '--cfg-options', 'train_cfg.max_iters=2',
               'visualizer.vis_backends.0.type=TensorboardVisBackend')
     assert 'Iter(train) [2/2]' in log and 'eta:' in log and 'loss:' in log
+    assert 'Failed to search registry' not in log, 'a kind of registry without our scope'
     assert load(tmp_path / 'run' / 'iter_2.pth')['meta']['iter'] == 2
     assert list((tmp_path / 'run').rglob('events.out.tfevents*')), 'no TensorBoard file'
 
