@@ -3,14 +3,14 @@ _base_ = [
     '../_base_/models/glus_tiny.py', '../_base_/datasets/moving_shapes.py',
     '../_base_/schedules/adamw.py', '../_base_/default_runtime.py'
 ]
-load_from = 'work_dirs/glus_tiny_stills_moving-shapes/iter_1200.pth'
+load_from = 'work_dirs/glus_tiny_stills_moving-shapes/iter_3000.pth'
 model = dict(mask_head=dict(trainable=[
     'sam2.sam_mask_decoder.*', 'sam2.memory_attention.*', 'sam2.memory_encoder.*'
 ]))
 optim_wrapper = dict(
-    optimizer=dict(lr=6e-4), paramwise_cfg=dict(custom_keys={'mask_head': dict(lr_mult=0.2)}))
+    optimizer=dict(lr=8e-4), paramwise_cfg=dict(custom_keys={'mask_head': dict(lr_mult=0.2)}))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, end=50, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=50, end=2500, eta_min=2e-5, by_epoch=False)
+    dict(type='LinearLR', start_factor=0.01, end=30, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=30, end=1600, eta_min=2e-5, by_epoch=False)
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2500)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=1600)

@@ -106,7 +106,8 @@ class SAM2MemoryHead(BaseModule):
         decoder = self.sam2.sam_mask_decoder
         with nullcontext() if is_trained(self.sam2.image_encoder) else torch.no_grad():
             out = self.sam2.image_encoder(imgs)
-        s0, s1, top = out['backbone_fpn'][-3:]
+        # SAM-2's neck computes in float32 and leaves bfloat16 images' features so.
+        s0, s1, top = (f.to(imgs.dtype) for f in out['backbone_fpn'][-3:])
         return SAM2Features((decoder.conv_s0(s0), decoder.conv_s1(s1)), top,
                             out['vision_pos_enc'][-1][:1])
 

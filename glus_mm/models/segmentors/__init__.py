@@ -2,6 +2,5 @@
 
 from glus_mm.models.segmentors.glus import GLUS
 from glus_mm.models.segmentors.sam2_pretrainer import SAM2Pretrainer
-from glus_mm.models.segmentors.vision_text_pretrainer import VisionTextPretrainer
 
-__all__ = ['GLUS', 'SAM2Pretrainer', 'VisionTextPretrainer']
+__all__ = ['GLUS', 'SAM2Pretrainer']
