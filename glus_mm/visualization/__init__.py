@@ -1,0 +1,7 @@
+"""Drawing masks with their expressions: frames, overlay videos, contact sheets."""
+
+from glus_mm.visualization.contact_sheet import contact_sheet
+from glus_mm.visualization.local_visualizer import RefVOSLocalVisualizer
+from glus_mm.visualization.video_writer import OverlayVideoWriter
+
+__all__ = ['OverlayVideoWriter', 'RefVOSLocalVisualizer', 'contact_sheet']

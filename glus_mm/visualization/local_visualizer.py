@@ -1,0 +1,230 @@
+"""Draw masks and their expressions on frames."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.dist import master_only
+from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import BaseVisBackend
+
+from glus_mm.registry import VISUALIZERS
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.image import check_frame
+from glus_mm.utils.masks import decode_rle
+from glus_mm.visualization.text import Color, draw_caption, draw_legend
+
+# Okabe and Ito's colours, which people with any colour vision tell apart. Their darker ones are a
+# little lighter here, and black is a light grey, as texts stand on a dark panel.
+PALETTE: tuple[Color, ...] = (
+    (230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66), (0, 172, 126), (230, 106, 16),
+    (64, 146, 214), (220, 220, 220))
+_DARK = (20, 20, 20)
+_MAX_RIMS = 3
+
+
+@VISUALIZERS.register_module()
+class RefVOSLocalVisualizer(Visualizer):
+    """Draw the masks of several expressions on a frame, each in its colour, with a legend.
+
+    Args:
+        name: name of the instance.
+        image: as in MMEngine.
+        vis_backends: configs of MMEngine's backends; they get what :meth:`add_datasample` draws.
+        save_dir: where backends store files.
+        fig_save_cfg: as in MMEngine.
+        fig_show_cfg: as in MMEngine.
+        alpha: opacity of the masks, 0..1.
+        min_width: narrower frames are enlarged to this width in pixels before drawing, so that
+            text stays readable.
+        palette: RGB colours; expression ``e`` gets colour ``e`` modulo their number.
+    """
+
+    def __init__(self,
+                 name: str = 'visualizer',
+                 image: np.ndarray | None = None,
+                 vis_backends: dict | BaseVisBackend | list | None = None,
+                 save_dir: str | None = None,
+                 fig_save_cfg: dict | None = None,
+                 fig_show_cfg: dict | None = None,
+                 alpha: float = 0.45,
+                 min_width: int = 480,
+                 palette: Sequence[Color] = PALETTE) -> None:
+        super().__init__(
+            name=name, image=image, vis_backends=vis_backends, save_dir=save_dir,
+            fig_save_cfg=fig_save_cfg or dict(frameon=False),
+            fig_show_cfg=fig_show_cfg or dict(frameon=False))
+        if not 0 <= alpha <= 1:
+            raise ValueError(f'visualizer.alpha must be in 0..1, got {alpha!r}')
+        if min_width < 1:
+            raise ValueError(f'visualizer.min_width must be at least 1, got {min_width!r}')
+        if not palette or any(len(color) != 3 for color in palette):
+            raise ValueError(f'visualizer.palette must hold RGB colours, got {palette!r}')
+        self.alpha = alpha
+        self.min_width = min_width
+        self.palette = tuple(tuple(int(value) for value in color) for color in palette)
+
+    def color(self, exp_idx: int) -> Color:
+        """RGB of the expression at a position."""
+        return self.palette[exp_idx % len(self.palette)]
+
+    def draw_frame(self,
+                   image: np.ndarray,
+                   masks: np.ndarray,
+                   expressions: Sequence[str],
+                   colors: Sequence[Color] | None = None,
+                   caption: str = '',
+                   legend: bool = True) -> np.ndarray:
+        """Draw masks, their outlines and a legend.
+
+        Args:
+            image: uint8 (H, W, 3) in RGB.
+            masks: bool (E, H, W).
+            expressions: (E) texts of the legend; an expression whose mask is empty on this frame
+                gets a hollow box. Long ones are cut after two lines.
+            colors: (E) RGB; those of the palette by default.
+            caption: drawn into the lower right corner, such as the frame's name.
+            legend: whether to draw the legend.
+
+        Returns:
+            uint8 (H', W', 3) in RGB, the frame's own size unless it is narrower than
+            ``min_width``.
+
+        Raises:
+            ValueError: sizes or numbers do not agree.
+        """
+        check_frame(image, 'the image to draw on')
+        masks = np.asarray(masks)
+        expected = (len(expressions), *image.shape[:2])
+        if masks.shape != expected:
+            raise ValueError(f'expected masks (E, H, W) = {expected} as the expressions and the '
+                             f'image say, got {masks.shape}')
+        if colors is None:
+            colors = [self.color(e) for e in range(len(expressions))]
+        elif len(colors) != len(expressions):
+            raise ValueError(f'expected a colour for each of {len(expressions)} expressions, '
+                             f'got {len(colors)}')
+        has_mask = [bool(mask.any()) for mask in masks]
+        canvas, masks = self._enlarge(image, masks)
+        canvas = self._blend(canvas, masks, colors)
+        if legend:
+            canvas = draw_legend(canvas, expressions, colors, has_mask)
+        return draw_caption(canvas, caption) if caption else canvas
+
+    def _enlarge(self, image: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bring a small frame and its masks, now uint8 0/1, to ``min_width``."""
+        masks = (masks != 0).astype(np.uint8)
+        height, width = image.shape[:2]
+        if width >= self.min_width:
+            return image.copy(), masks
+        size = (self.min_width, max(1, round(height * self.min_width / width)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+        # Half of the interpolated mask is its edge, without the stairs of its own pixels.
+        large = [cv2.resize(m * np.float32(1), size, interpolation=cv2.INTER_LINEAR) >= 0.5
+                 for m in masks]
+        return image, np.array(large, dtype=np.uint8).reshape(len(masks), *image.shape[:2])
+
+    def _blend(self, image: np.ndarray, masks: np.ndarray,
+               colors: Sequence[Color]) -> np.ndarray:
+        """Lay colours over the masks (E, H, W), then outline them; ``image`` is changed."""
+        for mask, color in zip(masks, colors):
+            inside = mask != 0
+            mixed = image[inside] * (1 - self.alpha) + np.float32(color) * self.alpha
+            image[inside] = mixed.round().astype(np.uint8)
+        line = max(2, round(min(image.shape[:2]) / 240))
+        for e, (mask, color) in enumerate(zip(masks, colors)):
+            # Expressions that mean the same object show as rims around one another.
+            same = sum(_alike(mask, later) for later in masks[e + 1:])
+            thickness = line * (1 + 2 * min(same, _MAX_RIMS))
+            outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            # A dark rim keeps the outline visible on a ground of its own colour.
+            cv2.drawContours(image, outlines, -1, _DARK, thickness + 2, cv2.LINE_AA)
+            cv2.drawContours(image, outlines, -1, color, thickness, cv2.LINE_AA)
+        return image
+
+    @master_only
+    def add_datasample(self,
+                       name: str,
+                       image: np.ndarray,
+                       data_sample: RefVOSDataSample | None = None,
+                       draw_gt: bool = True,
+                       draw_pred: bool = True,
+                       show: bool = False,
+                       wait_time: float = 0,
+                       out_file: str | Path | None = None,
+                       step: int = 0,
+                       frame_idx: int = 0) -> None:
+        """Draw one frame of a data sample, ground truth left and prediction right.
+
+        Args:
+            name: name of the image in the backends, title of the window.
+            image: uint8 (H, W, 3) in RGB, the frame at ``frame_idx``.
+            data_sample: the video with its expressions; without one the bare image is recorded.
+            draw_gt: draw ``gt_rles``, or ``gt_masks`` where the frame is a query frame.
+            draw_pred: draw ``pred_masks``.
+            show: open a window.
+            wait_time: seconds that it stays; 0 waits for a key.
+            out_file: write the drawing there instead of handing it to the backends.
+            step: global step in the backends.
+            frame_idx: 0-based position of the frame in the video.
+
+        Raises:
+            OSError: ``out_file`` cannot be written.
+        """
+        panels = []
+        if data_sample is not None:
+            sources = [('ground truth', _gt_masks, draw_gt), ('prediction', _pred_masks, draw_pred)]
+            for title, masks_of, wanted in sources:
+                masks = masks_of(data_sample, frame_idx) if wanted else None
+                if masks is not None:
+                    panels.append(self.draw_frame(image, masks, data_sample.expressions,
+                                                  caption=title))
+        if not panels:
+            panels.append(self.draw_frame(image, np.zeros((0, *image.shape[:2])), []))
+        drawn = np.concatenate(panels, axis=1)
+        if show:
+            self.show(drawn, win_name=name, wait_time=wait_time)
+        if out_file is not None:
+            _write_image(Path(out_file), drawn)
+        else:
+            self.add_image(name, drawn, step)
+
+
+def _alike(mask: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two masks (H, W) of 0/1 overlap by more than half of their union."""
+    return np.count_nonzero(mask & other) * 2 > np.count_nonzero(mask | other)
+
+
+def _gt_masks(sample: RefVOSDataSample, frame_idx: int) -> np.ndarray | None:
+    """True masks (E, H, W) of a frame, or None where the sample has none for it."""
+    if 'gt_rles' in sample:
+        return _decode(sample, sample.gt_rles, frame_idx)
+    if 'gt_masks' in sample and frame_idx in sample.query_frame_ids:
+        query = list(sample.query_frame_ids).index(frame_idx)
+        return sample.gt_masks[:, query].cpu().numpy() != 0
+    return None
+
+
+def _pred_masks(sample: RefVOSDataSample, frame_idx: int) -> np.ndarray | None:
+    """Predicted masks (E, H, W) of a frame, or None where the sample has none."""
+    if 'pred_masks' not in sample:
+        return None
+    return _decode(sample, sample.pred_masks, frame_idx)
+
+
+def _decode(sample: RefVOSDataSample, tracks: Sequence[Sequence[dict | None]],
+            frame_idx: int) -> np.ndarray:
+    masks = np.zeros((len(tracks), *sample.ori_shape), dtype=bool)
+    for mask, track in zip(masks, tracks):
+        if track[frame_idx] is not None:
+            mask[:] = decode_rle(track[frame_idx])
+    return masks
+
+
+def _write_image(path: Path, image: np.ndarray) -> None:
+    ok, data = cv2.imencode(path.suffix or '.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise OSError(f'cannot encode an image for {path}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.tobytes())
