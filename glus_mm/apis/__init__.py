@@ -1,0 +1,7 @@
+"""The few calls that most programs need: build a model, segment a video."""
+
+from glus_mm.apis.glus_inferencer import GLUSInferencer
+from glus_mm.apis.init_model import init_model
+from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
+
+__all__ = ['GLUSInferencer', 'RLEMaskSequence', 'init_model']

@@ -1,0 +1,226 @@
+"""Segment a video by texts."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from tqdm import tqdm
+
+from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
+from glus_mm.models.inference import FrameReader, MaskPrediction, open_reader
+from glus_mm.models.segmentors import GLUS
+from glus_mm.registry import INFERENCERS
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.masks import encode_mask, write_mask_png
+from glus_mm.utils.paths import ensure_writable_dir
+
+Video = str | PathLike | Sequence[np.ndarray] | Iterable[np.ndarray] | FrameReader
+Callback = Callable[[int, list[int], MaskPrediction], None]
+
+
+@INFERENCERS.register_module()
+class GLUSInferencer:
+    """Segment videos with one model; what belongs to a video lives in the call.
+
+    Args:
+        model: from :func:`init_model`; it is put into eval mode.
+
+    Examples:
+        >>> model = init_model('configs/glus/glus_tiny_moving-shapes.py', 'model.pth')
+        >>> out = GLUSInferencer(model)('video.mp4', texts=['the red circle'])
+        >>> out['masks'][0][5]  # first text, sixth frame: bool (H, W)
+    """
+
+    def __init__(self, model: GLUS) -> None:
+        if not callable(getattr(model, 'segment', None)):
+            raise TypeError('expected a model that segments videos, such as init_model returns, '
+                            f'got {type(model).__name__}')
+        self.model = model.eval()
+
+    @torch.inference_mode()
+    def __call__(self,
+                 video: Video,
+                 texts: str | Sequence[str],
+                 key_frames: Sequence[int] | None = None,
+                 out_dir: str | PathLike | None = None,
+                 return_logits: bool = False,
+                 callback: Callback | None = None,
+                 progress: bool = False) -> dict:
+        """Segment every frame of a video for every text.
+
+        Args:
+            video: path of a video file or of a folder of images, a list of RGB uint8 arrays
+                (H, W, 3), an iterator of them (written to a bounded temporary store, which is
+                removed afterwards), or a frame reader, which stays open.
+            texts: (E) referring expressions; one string is one text.
+            key_frames: (E) 0-based positions where propagation starts, forward and backward; the
+                first frame by default.
+            out_dir: masks are written to ``<out_dir>/<video>/<exp>/<frame>.png`` (mode L, 0 and
+                255) as they come. ``<video>`` is the name of the file without its suffix or of
+                the folder, ``video`` for frames in memory; ``<exp>`` counts the texts from 0.
+            return_logits: keep what the masks are made from, too.
+            callback: called as ``callback(frame_idx, exp_indices, prediction)`` for every frame
+                of every group of texts that share a key frame; tensors are on the model's device.
+            progress: show a progress bar on standard error.
+
+        Returns:
+            A dict with
+
+            - ``expressions`` (E), ``frame_names`` (T);
+            - ``masks``: ``[e][t]`` is a bool array (H, W), decoded on access from RLE. None with
+              ``out_dir`` or ``callback``: masks are handed over and not kept;
+            - ``scores`` float32 (E, T): the IoU that the mask decoder expects, 0 without [SEG];
+            - ``is_seg`` bool (E, T): whether a [SEG] was generated; where not, the mask is empty;
+            - with ``return_logits`` ``low_res_logits``, ``[e][t]`` float32 (h, w), and
+              ``seg_tokens``, ``[e][t]`` float32 (C); None where no [SEG] was generated.
+
+        Raises:
+            FileNotFoundError: there is no such video.
+            OSError: ``out_dir`` cannot be written; found before the work.
+            TypeError: an argument is of another kind.
+            ValueError: a text, a key frame or the video cannot be used.
+        """
+        texts = self._check_texts(texts)
+        key_frames = _check_key_frames(key_frames, texts)
+        if out_dir is not None:
+            out_dir = ensure_writable_dir(out_dir)
+        reader = open_reader(video)
+        try:
+            name = video_name(video)
+            if out_dir is not None:
+                _make_folders(out_dir, name, reader, texts)
+            out = _empty_result(texts, reader, return_logits,
+                                keep=out_dir is None and callback is None)
+            session = self.model.init_session(reader, _data_sample(name, texts, reader))
+            with tqdm(total=len(texts) * len(reader), unit='mask', disable=not progress) as bar:
+                for t, exps, pred in self.model.segment(session, key_frames):
+                    _record(out, t, exps, pred)
+                    if out_dir is not None:
+                        _write_masks(out_dir, name, reader.frame_names[t], exps, pred)
+                    if callback is not None:
+                        callback(t, list(exps), pred)
+                    bar.update(len(exps))
+        finally:
+            if reader is not video:
+                reader.close()
+        if out['masks'] is not None:
+            out['masks'] = [RLEMaskSequence(rles) for rles in out['masks']]
+        _log_missing_seg(out)
+        return out
+
+    def _check_texts(self, texts: str | Sequence[str]) -> tuple[str, ...]:
+        """The texts as a tuple, each one checked before the video is touched."""
+        if isinstance(texts, str):
+            texts = [texts]
+        if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f'expected texts as a list of strings, got {texts!r:.200}')
+        if not texts:
+            raise ValueError('expected at least one text, got an empty list')
+        for i, text in enumerate(texts):
+            try:
+                self.model.mllm.prompt(text, self.model.test_cfg.num_context, 1)
+            except ValueError as error:
+                raise ValueError(f'texts[{i}]: {error}') from error
+        return tuple(texts)
+
+
+def video_name(video: Video) -> str:
+    """Name of a video for the files that are made from it; ``'video'`` for frames in memory."""
+    source = video.source if isinstance(video, FrameReader) else video
+    if isinstance(source, (str, PathLike)) and Path(source).exists():
+        path = Path(source).resolve()
+        return (path.name if path.is_dir() else path.stem) or 'video'
+    return 'video'
+
+
+def mask_path(out_dir: Path, video: str, exp_idx: int, frame_name: str) -> Path:
+    """Where the mask of an expression on a frame is written."""
+    return out_dir / video / str(exp_idx) / f'{frame_name}.png'
+
+
+def _check_key_frames(key_frames: Sequence[int] | None, texts: tuple[str, ...]
+                      ) -> list[int] | None:
+    """Key frames as ints; their upper bound is checked once the video's length is known."""
+    if key_frames is None:
+        return None
+    if isinstance(key_frames, (str, bytes)) or not hasattr(key_frames, '__len__') or not all(
+            isinstance(k, Integral) and not isinstance(k, bool) for k in key_frames):
+        raise TypeError(f'expected key_frames as a list of integers, got {key_frames!r}')
+    if len(key_frames) != len(texts):
+        raise ValueError(f'expected a key frame for each of {len(texts)} texts, got '
+                         f'{len(key_frames)}: {list(key_frames)}')
+    if any(k < 0 for k in key_frames):
+        raise ValueError(f'expected 0-based positions as key_frames, got {list(key_frames)}')
+    return [int(k) for k in key_frames]
+
+
+def _data_sample(name: str, texts: tuple[str, ...], reader: FrameReader) -> RefVOSDataSample:
+    ids = tuple(str(e) for e in range(len(texts)))
+    return RefVOSDataSample(metainfo=dict(
+        dataset='user', video_id=name, exp_ids=ids, expressions=texts,
+        object_ids=tuple(() for _ in texts), kinds=tuple(None for _ in texts),
+        frame_names=reader.frame_names, ori_shape=reader.shape))
+
+
+def _make_folders(out_dir: Path, name: str, reader: FrameReader,
+                  texts: tuple[str, ...]) -> None:
+    """Make a folder for each text; frames whose masks would overwrite one another are refused."""
+    twice = [name for name, count in Counter(reader.frame_names).items() if count > 1]
+    if twice:
+        raise ValueError(f'expected frames with different names, as their masks are files of '
+                         f'these names, got {twice[0]!r} more than once in {reader.source}')
+    for e in range(len(texts)):
+        ensure_writable_dir(mask_path(out_dir, name, e, reader.frame_names[0]).parent)
+
+
+def _write_masks(out_dir: Path, name: str, frame_name: str, exps: list[int],
+                 pred: MaskPrediction) -> None:
+    for e, mask in zip(exps, pred.masks.cpu().numpy()):
+        write_mask_png(mask_path(out_dir, name, e, frame_name), mask)
+
+
+def _empty_result(texts: tuple[str, ...], reader: FrameReader, return_logits: bool,
+                  keep: bool) -> dict:
+    num_exp, num_frames = len(texts), len(reader)
+
+    def table() -> list[list]:
+        return [[None] * num_frames for _ in range(num_exp)]
+
+    out = dict(
+        expressions=texts, frame_names=reader.frame_names, masks=table() if keep else None,
+        scores=np.zeros((num_exp, num_frames), dtype=np.float32),
+        is_seg=np.zeros((num_exp, num_frames), dtype=bool))
+    if return_logits:
+        out.update(low_res_logits=table(), seg_tokens=table())
+    return out
+
+
+def _record(out: dict, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
+    """Keep of the predictions of one frame what the result holds."""
+    out['scores'][exps, frame_idx] = pred.scores.float().cpu().numpy()
+    out['is_seg'][exps, frame_idx] = pred.is_seg.cpu().numpy()
+    if out['masks'] is not None:
+        for e, mask in zip(exps, pred.masks.cpu().numpy()):
+            out['masks'][e][frame_idx] = encode_mask(mask)
+    if 'seg_tokens' not in out:
+        return
+    for i, e in enumerate(exps):
+        if out['is_seg'][e, frame_idx]:
+            # Copies, as a view would keep the arrays of all expressions.
+            out['low_res_logits'][e][frame_idx] = np.array(pred.low_res_logits[i].float().cpu())
+            out['seg_tokens'][e][frame_idx] = np.array(pred.seg_tokens[i].float().cpu())
+
+
+def _log_missing_seg(out: dict) -> None:
+    missing = (~out['is_seg']).sum(1).tolist()
+    if any(missing):
+        parts = ', '.join(f'{text!r:.60}: {n}' for text, n in zip(out['expressions'], missing)
+                          if n)
+        print_log(f'no [SEG] on {sum(missing)} of {out["is_seg"].size} masks, which are empty '
+                  f'({parts})', 'current', logging.WARNING)

@@ -1,0 +1,127 @@
+"""Build a model from a config and fill it from a checkpoint."""
+
+import copy
+import logging
+import pickle
+import zipfile
+from os import PathLike
+from pathlib import Path
+
+import torch
+from mmengine import Config
+from mmengine.logging import print_log
+from torch import nn
+
+from glus_mm.registry import MODELS, SCOPE
+from glus_mm.utils.checkpoint import check_fit, list_keys, model_state_of
+
+
+def init_model(config: str | PathLike | Config,
+               checkpoint: str | PathLike | None = None,
+               device: str | torch.device = 'cpu',
+               cfg_options: dict | None = None) -> nn.Module:
+    """Make a model ready for inference.
+
+    The caller's default scope stays what it is. Weights that are stored as fp16 or bf16 become
+    what the model has, float32. Loading never runs code from the file.
+
+    Args:
+        config: path of a config file, or a config, which is not changed.
+        checkpoint: path of a checkpoint; None leaves the weights random.
+        device: where the model goes.
+        cfg_options: dotted keys and values that override the config, such as
+            ``{'model.test_cfg.window': 2}``.
+
+    Returns:
+        The model in eval mode; ``.cfg`` is its config.
+
+    Raises:
+        FileNotFoundError: the config or the checkpoint is no file.
+        KeyError: an option begins with a key that the config does not have.
+        TypeError: a part of the model does not know a key of its config.
+        ValueError: the config has no model, the checkpoint cannot be read or does not fit (the
+            message lists the keys), or the device cannot be used here.
+    """
+    device = _usable_device(device)
+    cfg = _load_config(config, cfg_options or {})
+    if checkpoint is not None:
+        checkpoint = _require_file(checkpoint, 'checkpoint')
+    model_cfg = dict(cfg.model)
+    model_cfg.setdefault('_scope_', cfg.get('default_scope') or SCOPE)
+    if cfg.get('data_preprocessor') is not None:  # where MMEngine's Runner looks for it too
+        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(model_cfg)
+    if checkpoint is not None:
+        _load_weights(model, checkpoint)
+    model.cfg = cfg
+    return model.to(device).eval()
+
+
+def _load_config(config: str | PathLike | Config, options: dict) -> Config:
+    if isinstance(config, Config):
+        cfg, source = copy.deepcopy(config), config.filename or 'the config'
+    elif isinstance(config, (str, PathLike)):
+        source = _require_file(config, 'config')
+        cfg = Config.fromfile(source)
+    else:
+        raise TypeError(f'expected the path of a config or a mmengine Config, got '
+                        f'{type(config).__name__}')
+    for key in options:
+        if key.split('.')[0] not in cfg:
+            raise KeyError(f'cfg_options {key!r}: {source} has no {key.split(".")[0]!r}, only '
+                           f'{sorted(cfg.keys())}')
+    cfg.merge_from_dict(options)
+    if not isinstance(cfg.get('model'), dict) or 'type' not in cfg.model:
+        raise ValueError(f'expected a config with model = dict(type=...), got '
+                         f'{cfg.get("model")!r}: {source}')
+    return cfg
+
+
+def _require_file(path: str | PathLike, what: str) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        got = 'a folder' if file.is_dir() else 'nothing there'
+        raise FileNotFoundError(f'expected the path of a {what} file, got {got}: {path}')
+    return file
+
+
+def _usable_device(device: str | torch.device) -> torch.device:
+    try:
+        result = torch.device(device)
+        torch.empty(0, device=result)
+    # Builds without CUDA raise an AssertionError; other back ends a NotImplementedError.
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        usable = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f'expected a device that can be used here ({", ".join(usable)}), got '
+                         f'{str(device)!r}: {reason}') from error
+    return result
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    state = model_state_of(_read_checkpoint(path), str(path))
+    unknown = check_fit(model, state, str(path))
+    if unknown:
+        print_log(list_keys(f'not used from {path}', unknown), 'current', logging.INFO)
+    # Copies into the model's own parameters, so that their type stays.
+    model.load_state_dict(state, strict=False)
+
+
+def _read_checkpoint(path: Path) -> object:
+    """Read a checkpoint that holds only tensors and plain containers.
+
+    A zip archive, torch's format since 1.6, is mapped, so that a large one is not held in memory
+    beside the model.
+    """
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True,
+                          mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f'expected a checkpoint with tensors and plain containers only, got one with other '
+            f'objects, or no checkpoint: {path}; objects are never loaded, as that can run code. '
+            f'({str(error).splitlines()[0]})') from error
+    except (RuntimeError, EOFError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else 'it ends too early'
+        raise ValueError(f'expected a checkpoint, but {path} cannot be read as one: '
+                         f'{reason}') from error

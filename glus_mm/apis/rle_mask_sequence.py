@@ -1,0 +1,42 @@
+"""Masks that are decoded when they are looked at."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from glus_mm.utils.masks import decode_rle
+
+
+class RLEMaskSequence(Sequence):
+    """The masks of one expression, held as COCO RLE.
+
+    ``sequence[t]`` decodes a bool mask (H, W), a new array each time; a slice gives another
+    sequence without decoding.
+
+    Args:
+        rles: (T) COCO RLEs.
+
+    Attributes:
+        rles: (T) what the masks are decoded from, ready for JSON.
+    """
+
+    def __init__(self, rles: Sequence[dict]) -> None:
+        self.rles = list(rles)
+
+    def __len__(self) -> int:
+        """Number of frames, T."""
+        return len(self.rles)
+
+    def __getitem__(self, index: int | slice) -> 'np.ndarray | RLEMaskSequence':
+        """Decode the mask (H, W) of a frame, or cut out a part of the video."""
+        if isinstance(index, slice):
+            return RLEMaskSequence(self.rles[index])
+        return decode_rle(self.rles[index])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Decode the masks one by one."""
+        return map(decode_rle, self.rles)
+
+    def __repr__(self) -> str:
+        """Length only: there may be thousands of masks."""
+        return f'{type(self).__name__}({len(self)} masks)'
