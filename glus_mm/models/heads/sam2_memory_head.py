@@ -109,7 +109,7 @@ class SAM2MemoryHead(BaseModule):
         # SAM-2's neck computes in float32 and leaves bfloat16 images' features so.
         s0, s1, top = (f.to(imgs.dtype) for f in out['backbone_fpn'][-3:])
         return SAM2Features((decoder.conv_s0(s0), decoder.conv_s1(s1)), top,
-                            out['vision_pos_enc'][-1][:1])
+                            out['vision_pos_enc'][-1][:1].to(imgs.dtype))
 
     def forward(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
                 frame_idx: int) -> HeadOutput:
