@@ -1,0 +1,174 @@
+"""The smallest GLUS, made from the shipped tiny config, and a video with expressions for it.
+
+A model with random weights never says ``[SEG]``; :func:`emit_seg` makes it do so.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine import Config
+
+from glus_mm.models import GLUS
+from glus_mm.models.inference import ArrayReader
+from glus_mm.models.mllms.prompt import build_conversation
+from glus_mm.registry import MODELS, build_child
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.image import sam2_image, vision_tower_image
+
+REPO = Path(__file__).resolve().parents[2]
+TINY = REPO / 'configs' / '_base_' / 'models' / 'glus_tiny.py'
+EXPRESSIONS = ('the red circle', 'the big blue square that moves to the left', 'all stars')
+SHRINK = {
+    'model.mllm.vision_tower': dict(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        image_size=16, patch_size=4),
+    'model.mllm.llm': dict(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=1024, initializer_range=0.2),
+    'model.mask_head.image_size': 64,
+    'model.mask_head.sam2': dict(
+        embed_dim=8, stages=(1, 1, 2, 1), global_att_blocks=(3, ), d_model=32, mem_dim=16,
+        num_memory_layers=1, ffn_dim=32, dropout=0.0,
+        # At its initial 1e-6 a branch would not be tested.
+        layer_scale=0.3),
+}
+
+
+def shrunk_config(options: dict | None = None) -> dict:
+    """Config of the shipped tiny model with smaller sizes.
+
+    Args:
+        options: dotted keys below ``model`` and their values.
+    """
+    cfg = Config.fromfile(TINY)
+    for key, value in SHRINK.items():
+        if isinstance(value, dict):
+            value = dict(value, _delete_=True)
+        Config._merge_a_into_b(_nested(key, value), cfg._cfg_dict)
+    cfg.merge_from_dict({f'model.{key}': value for key, value in (options or {}).items()})
+    return cfg.model.to_dict()
+
+
+def _nested(key: str, value: object) -> dict:
+    for part in reversed(key.split('.')):
+        value = {part: value}
+    return value
+
+
+@pytest.fixture(scope='session')
+def tiny_cfg() -> Callable[..., dict]:
+    """``tiny_cfg({'mllm.pooling': 'none'})``: config of a small GLUS with options."""
+    return shrunk_config
+
+
+@pytest.fixture(scope='session')
+def make_glus() -> Callable[..., GLUS]:
+    """``make_glus(options, dtype, seed)``: a small GLUS in eval mode; equal calls, equal weights.
+    """
+
+    def make(options: dict | None = None, dtype: torch.dtype = torch.float64,
+             seed: int = 0) -> GLUS:
+        torch.manual_seed(seed)
+        model = build_child(MODELS, shrunk_config(options))
+        with torch.no_grad():
+            for name, parameter in model.mask_head.named_parameters():
+                if name.endswith(('no_mem_embed', 'bias')):
+                    parameter.normal_(std=0.2)
+        return model.to(dtype).eval()
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def video() -> list[np.ndarray]:
+    """8 frames (40, 56) with a bright square that moves over noise."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 120, (8, 40, 56, 3), dtype=np.uint8)
+    for i, frame in enumerate(frames):
+        frame[8:28, 4 * i:4 * i + 16] = (250, 20 * i, 30)
+    return list(frames)
+
+
+@pytest.fixture(scope='session')
+def make_sample() -> Callable[..., RefVOSDataSample]:
+    """``make_sample(expressions, **fields)``: a data sample of one video."""
+
+    def make(expressions: Sequence[str] = EXPRESSIONS, **fields) -> RefVOSDataSample:
+        sample = RefVOSDataSample(metainfo=dict(
+            dataset='toy', video_id='video', expressions=tuple(expressions),
+            exp_ids=tuple(str(e) for e in range(len(expressions)))))
+        sample.set_data(fields)
+        return sample
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def make_batch(make_sample) -> Callable[..., tuple[dict, list[RefVOSDataSample]]]:
+    """``make_batch(model, videos)``: inputs and data samples of training, preprocessed.
+
+    Each video is a tuple (frames, expressions, context_frame_ids, query_frame_ids).
+    """
+
+    def one(model: GLUS, frames: Sequence[np.ndarray], expressions: Sequence[str],
+            context: Sequence[int], query: Sequence[int]) -> tuple[dict, RefVOSDataSample]:
+        size, crop = model.mllm.image_size, model.mllm.vision_crop
+        vision = np.stack([vision_tower_image(frames[i], size, crop) for i in (*context, *query)])
+        sam = torch.stack([sam2_image(frames[i], model.mask_head.image_size) for i in query])
+        turns = [0] * len(query)
+        texts = [build_conversation(model.mllm.tokenizer, model.mllm.template, expression,
+                                    len(context), turns, turns) for expression in expressions]
+        shape = (len(expressions), len(query), *frames[0].shape[:2])
+        masks = torch.zeros(shape, dtype=torch.uint8)
+        for e in range(len(expressions)):
+            masks[e, :, 5 + 3 * e:20, 10:30] = 1
+        inputs = dict(clip_imgs=torch.from_numpy(vision).permute(0, 3, 1, 2), sam_imgs=sam,
+                      input_ids=[ids for ids, _ in texts], labels=[labels for _, labels in texts])
+        return inputs, make_sample(expressions, gt_masks=masks)
+
+    def make(model: GLUS, videos: Sequence[tuple]) -> tuple[dict, list[RefVOSDataSample]]:
+        parts = [one(model, *video) for video in videos]
+        inputs = {key: [part[key] for part, _ in parts] for key in parts[0][0]}
+        data = dict(inputs=inputs, data_samples=[sample for _, sample in parts])
+        data = model.data_preprocessor(data, True)
+        return data['inputs'], data['data_samples']
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def emit_seg(make_sample) -> Callable[..., GLUS]:
+    """``emit_seg(model, frames, expressions, always=True)``: let a random model say ``[SEG]``.
+
+    All rows of the ``lm_head`` become 0 but that of ``[SEG]``: with ``always`` the mean of the
+    hidden states that are met on the video, else a direction in which they differ, so that
+    ``[SEG]`` comes at some of the steps only. Without it the masks of other models are empty.
+    """
+
+    def change(model: GLUS, frames: Sequence[np.ndarray],
+               expressions: Sequence[str] = EXPRESSIONS, always: bool = True) -> GLUS:
+        states = []
+        with torch.no_grad():
+            model.mllm.lm_head.weight.zero_()
+        handle = model.mllm.lm_head.register_forward_pre_hook(
+            lambda _, args: states.append(args[0]))
+        session = model.init_session(ArrayReader(frames), make_sample(expressions))
+        for _ in model.segment(session):
+            pass
+        handle.remove()
+        states = torch.cat(states)
+        mean = states.mean(0)
+        row = 100 * mean
+        if not always:
+            row = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0)).to(mean)
+            row -= (row @ mean) / (mean @ mean) * mean
+        said = states @ row > 0
+        assert said.all() if always else 0.2 < said.double().mean() < 0.8
+        with torch.no_grad():
+            model.mllm.lm_head.weight[model.mllm.tokenizer.seg_id] = row
+        return model
+
+    return change

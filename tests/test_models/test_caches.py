@@ -1,0 +1,46 @@
+"""A cache that keeps its bound and gives what computing would give."""
+
+import random
+
+import pytest
+
+from glus_mm.models.inference import BoundedCache
+
+
+@pytest.mark.parametrize('max_size', [0, 1, 4])
+def test_cached_equals_computed_within_the_bound(max_size):
+    cache = BoundedCache(max_size)
+    keys = random.Random(0).choices(range(8), k=300)
+    for key in keys:
+        assert cache.get(key, lambda key=key: key * key) == key * key
+        assert len(cache) <= max_size
+
+
+def test_what_was_used_last_is_kept():
+    cache, computed = BoundedCache(2), []
+
+    def get(key):
+        return cache.get(key, lambda: computed.append(key))
+
+    for key in 'abacab':
+        get(key)
+    assert computed == ['a', 'b', 'c', 'b']
+
+
+def test_none_is_a_value_and_an_error_is_not():
+    cache, computed = BoundedCache(1), []
+    for _ in range(2):
+        cache.get('x', lambda: computed.append(1))
+    assert computed == [1]
+
+    def fail():
+        raise OSError('no frame')
+
+    with pytest.raises(OSError, match='no frame'):
+        cache.get('y', fail)
+    assert len(cache) == 1 and cache.get('y', lambda: 5) == 5
+
+
+def test_negative_bound():
+    with pytest.raises(ValueError, match='max_size must be at least 0, got -1'):
+        BoundedCache(-1)

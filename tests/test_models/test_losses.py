@@ -1,0 +1,79 @@
+"""Losses against their plain formulas, and on masks without any foreground."""
+
+import math
+
+import pytest
+import torch
+
+from glus_mm.models import MaskBCELoss, MaskDiceLoss, TokenCELoss
+from glus_mm.registry import MODELS, build_child
+
+LOGITS = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+TARGET = (torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(1)) < 0.4).byte()
+
+
+def plain_bce(logits, target):
+    total = 0.0
+    for x, g in zip(logits.flatten().tolist(), target.flatten().tolist()):
+        p = 1 / (1 + math.exp(-x))
+        total -= g * math.log(p) + (1 - g) * math.log(1 - p)
+    return total / logits.numel()
+
+
+def plain_dice(logits, target, scale=1000.0, eps=1e-6):
+    p, g = logits.sigmoid(), target.double()
+    return 1 - (2 * (p * g).sum() / scale + eps) / (p.sum() / scale + g.sum() / scale + eps)
+
+
+def test_bce_per_mask():
+    loss = MaskBCELoss(loss_weight=2.0)(LOGITS, TARGET)
+    assert loss.shape == (3, )
+    for value, x, g in zip(loss.tolist(), LOGITS, TARGET):
+        assert value == pytest.approx(2 * plain_bce(x, g), rel=1e-12)
+
+
+def test_dice_per_mask():
+    loss = MaskDiceLoss(loss_weight=0.5)(LOGITS, TARGET)
+    assert loss.shape == (3, )
+    for value, x, g in zip(loss.tolist(), LOGITS, TARGET):
+        assert value == pytest.approx(0.5 * float(plain_dice(x, g)), rel=1e-12)
+
+
+def test_ground_truth_may_be_a_sum_of_objects():
+    target = TARGET * 2
+    bce, dice = MaskBCELoss(1.0)(LOGITS, target), MaskDiceLoss(1.0)(LOGITS, target)
+    for i in range(3):
+        assert bce[i].item() == pytest.approx(plain_bce(LOGITS[i], target[i]), rel=1e-12)
+        assert dice[i].item() == pytest.approx(float(plain_dice(LOGITS[i], target[i])), rel=1e-12)
+
+
+def test_empty_masks():
+    empty = torch.zeros(1, 5, 7)
+    nothing, everything = torch.full((1, 5, 7), -200.0), torch.full((1, 5, 7), 200.0)
+    assert MaskDiceLoss(1.0)(nothing, empty).item() == pytest.approx(0)
+    assert MaskDiceLoss(1.0)(everything, empty).item() == pytest.approx(1, abs=1e-4)
+    assert MaskBCELoss(1.0)(nothing, empty).item() == 0
+    logits = torch.zeros(1, 5, 7, requires_grad=True)
+    (MaskDiceLoss()(logits, empty) + MaskBCELoss()(logits, empty)).sum().backward()
+    assert logits.grad.isfinite().all() and (logits.grad > 0).all()
+
+
+def test_losses_are_finite_in_half_precision():
+    big = torch.zeros(1, 512, 512, dtype=torch.float16)
+    assert MaskDiceLoss(1.0)(big, torch.ones_like(big)).item() == pytest.approx(1 / 3, abs=0.01)
+    assert MaskBCELoss(1.0)(big, torch.ones_like(big)).isfinite()
+
+
+def test_token_ce():
+    logits, target = LOGITS[0], torch.tensor([0, 3, 6, 6, 1])
+    plain = sum(math.log(sum(map(math.exp, row))) - row[t]
+                for row, t in zip(logits.tolist(), target.tolist())) / 5
+    assert TokenCELoss(0.5)(logits, target).item() == pytest.approx(plain / 2, rel=1e-6)
+    assert TokenCELoss()(logits.bfloat16(), target).dtype == torch.float32
+
+
+@pytest.mark.parametrize('name', ['MaskBCELoss', 'MaskDiceLoss', 'TokenCELoss'])
+def test_config(name):
+    assert build_child(MODELS, dict(type=name, loss_weight=3.0)).loss_weight == 3.0
+    with pytest.raises(TypeError, match='loss_wieght'):
+        build_child(MODELS, dict(type=name, loss_wieght=3.0))

@@ -1,0 +1,64 @@
+"""Which memories a frame sees: the official table, and a bank that stays small."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from glus_mm.models import MemoryBank
+
+REPO = Path(__file__).resolve().parents[2]
+TABLE = json.loads((REPO / 'tests' / 'data' / 'official_tables.json').read_text())['memory_frames']
+
+
+def entry(frame_idx):
+    return torch.tensor([[float(frame_idx)]])
+
+
+def select(bank, frame_idx):
+    return [int(value) for value in bank.select(frame_idx)]
+
+
+@pytest.mark.parametrize('stride', sorted(TABLE, key=int))
+def test_selection_equals_official(stride):
+    bank = MemoryBank(int(stride))
+    for frame_idx in range(len(TABLE[stride])):
+        expected = TABLE[stride][str(frame_idx)]
+        assert bank.candidates(frame_idx) == expected
+        assert select(bank, frame_idx) == expected, 'nothing that is needed was dropped'
+        bank.add(frame_idx, entry(frame_idx))
+
+
+@pytest.mark.parametrize('stride', [1, 3, 5, 9])
+def test_bounded(stride):
+    bank = MemoryBank(stride)
+    for frame_idx in range(1000):
+        assert len(bank.select(frame_idx)) <= bank.num_memories
+        bank.add(frame_idx, entry(frame_idx))
+        assert len(bank) == len(bank.frame_ids) <= bank.num_memories + 1
+
+
+@pytest.mark.parametrize(('stride', 'num_memories'), [(1, 7), (3, 7), (4, 1), (2, 2), (5, 3)])
+def test_pruned_bank_selects_like_one_that_keeps_all(stride, num_memories):
+    """Also where frames are missing, as those without [SEG] are."""
+    stored = (torch.rand(200, generator=torch.Generator().manual_seed(stride)) < 0.6).tolist()
+    bank, everything = MemoryBank(stride, num_memories), {}
+    for frame_idx in range(200):
+        expected = [i for i in bank.candidates(frame_idx) if i in everything]
+        assert select(bank, frame_idx) == expected
+        if stored[frame_idx]:
+            everything[frame_idx] = True
+            bank.add(frame_idx, entry(frame_idx))
+
+
+def test_empty_bank():
+    bank = MemoryBank()
+    assert len(bank) == 0 and bank.frame_ids == [] and bank.select(5) == []
+    assert bank.candidates(0) == []
+
+
+@pytest.mark.parametrize('args', [(0, 7), (3, 0)])
+def test_impossible_numbers(args):
+    with pytest.raises(ValueError, match='stride and num_memories must be at least 1, got'):
+        MemoryBank(*args)

@@ -1,0 +1,202 @@
+"""The SAM-2 head: batches, memories, gradients, sizes, and architectures by name."""
+
+import pytest
+import torch
+
+from glus_mm.models import MemoryBank, SAM2MemoryHead
+from glus_mm.models.heads.sam2_arch import build_sam2
+from glus_mm.registry import MODELS, build_child
+
+SIZES = dict(embed_dim=8, stages=(1, 1, 2, 1), global_att_blocks=(3, ), d_model=32, mem_dim=16,
+             num_memory_layers=1, ffn_dim=32, dropout=0.0, layer_scale=0.3)
+
+
+def make_head(**options):
+    torch.manual_seed(0)
+    head = build_child(MODELS, dict(dict(
+        type='SAM2MemoryHead', sam2=SIZES, image_size=64, dynamic_multimask=False), **options))
+    torch.nn.init.normal_(head.sam2.no_mem_embed)
+    return head.double().eval()
+
+
+@pytest.fixture(scope='module')
+def head():
+    return make_head()
+
+
+def random(*shape, seed=1):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def track(head, feats, tokens, num_frames, stored=None):
+    """Decode ``num_frames`` frames of N tracks; ``stored[i]``: frames track i stores."""
+    memory = [MemoryBank() for _ in range(tokens.shape[1])]
+    out = []
+    for t in range(num_frames):
+        index = torch.full((tokens.shape[1], ), t)
+        pred = head(feats.select(index), tokens[t], memory, t)
+        for i, entry in enumerate(head.encode_memory(pred)):
+            if stored is None or t in stored[i]:
+                memory[i].add(t, entry)
+        out.append(pred)
+    return out
+
+
+def test_shapes(head):
+    feats = head.extract_feat(random(2, 3, 64, 64))
+    assert [tuple(f.shape) for f in feats.high_res] == [(2, 4, 16, 16), (2, 8, 8, 8)]
+    assert feats.top.shape == (2, 32, 4, 4) and feats.top_pos.shape == (1, 32, 4, 4)
+    assert head.token_dim == 32
+    pred = head(feats, random(2, 32), [MemoryBank(), MemoryBank()], 0)
+    assert pred.low_res_logits.shape == (2, 16, 16) and pred.scores.shape == (2, )
+    assert 0 <= pred.scores.min() and pred.scores.max() <= 1
+    assert head.encode_memory(pred).shape == (2, 16, 16)
+
+
+def test_batch_equals_one_by_one_with_different_numbers_of_memories(head):
+    feats, tokens = head.extract_feat(random(4, 3, 64, 64)), random(4, 3, 32, seed=2)
+    stored = [{0, 1, 2}, set(), {1}]
+    batch = track(head, feats, tokens, 4, stored)
+    for i in range(3):
+        alone = track(head, feats, tokens[:, i:i + 1], 4, stored[i:i + 1])
+        for t in range(4):
+            torch.testing.assert_close(
+                batch[t].low_res_logits[i], alone[t].low_res_logits[0], rtol=0, atol=1e-6)
+            torch.testing.assert_close(
+                batch[t].conditioned[i], alone[t].conditioned[0], rtol=0, atol=1e-6)
+
+
+def test_order_of_tracks_survives_the_grouping(head):
+    """Tracks with 1, 0, 2, 1 memories: grouped inside, but given back in their order."""
+    feats = head.extract_feat(random(4, 3, 64, 64))
+    tokens, entries = random(4, 32), random(4, 16, 16, seed=3)
+    banks = [MemoryBank() for _ in range(4)]
+    for i, frames in enumerate(([2], [], [1, 2], [1])):
+        for t in frames:
+            banks[i].add(t, entries[i])
+    both = head(feats, tokens, banks, 3)
+    back = head(feats.select(torch.tensor([3, 2, 1, 0])), tokens.flip(0), banks[::-1], 3)
+    torch.testing.assert_close(back.low_res_logits.flip(0), both.low_res_logits, rtol=0, atol=1e-6)
+
+
+def test_without_memory_the_embedding_is_added(head):
+    feats = head.extract_feat(random(1, 3, 64, 64))
+    pred = head(feats, random(1, 32), [MemoryBank()], 0)
+    expected = feats.top + head.sam2.no_mem_embed.view(1, -1, 1, 1)
+    torch.testing.assert_close(pred.conditioned, expected)
+
+
+def test_memory_and_its_content_change_the_mask(head):
+    feats, token = head.extract_feat(random(2, 3, 64, 64)), random(1, 32)
+    frame = feats.select(torch.tensor([1]))
+    logits = [head(frame, token, [MemoryBank()], 1).low_res_logits]
+    for scale in (1, 5):
+        bank = MemoryBank()
+        first = head(feats.select(torch.tensor([0])), scale * token, [MemoryBank()], 0)
+        bank.add(0, head.encode_memory(first)[0])
+        logits.append(head(frame, token, [bank], 1).low_res_logits)
+    for a, b in ((0, 1), (1, 2)):
+        assert (logits[a] - logits[b]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize('detach', [False, True])
+def test_gradient_through_memory(detach):
+    head = make_head(detach_memory=detach)
+    feats = head.extract_feat(random(3, 3, 64, 64))
+    tokens = random(3, 2, 32).requires_grad_()
+    last = track(head, feats, tokens, 3)[-1]
+    last.low_res_logits[0].square().sum().backward()
+    assert tokens.grad[2, 0].abs().max() > 0, 'the own token always gets one'
+    assert not tokens.grad[:, 1].any(), 'the other track never'
+    if detach:
+        assert not tokens.grad[:2].any()
+    else:
+        assert tokens.grad[0, 0].abs().max() > 0 and tokens.grad[1, 0].abs().max() > 0
+    encoder = [p.grad for p in head.sam2.memory_encoder.parameters()]
+    attention = [p.grad for p in head.sam2.memory_attention.parameters()]
+    for grads in (encoder, attention):
+        assert any(g is not None and g.any() for g in grads) is not detach
+
+
+def test_detach_memory_changes_no_value(head):
+    images, tokens = random(3, 3, 64, 64), random(3, 1, 32)
+    out = []
+    for other in (head, make_head(detach_memory=True)):
+        out.append(track(other, other.extract_feat(images), tokens, 3)[-1].low_res_logits)
+    assert torch.equal(*out)
+
+
+def test_frozen_encoder_runs_without_gradients():
+    head = make_head(trainable=['sam2.sam_mask_decoder.*'])
+    images = random(1, 3, 64, 64)
+    assert not head.extract_feat(images).top.requires_grad
+    assert head.extract_feat(images).high_res[0].requires_grad, 'conv_s0 belongs to the decoder'
+    assert make_head().extract_feat(images).top.requires_grad
+    trained = {name.split('.')[1] for name, p in head.named_parameters() if p.requires_grad}
+    assert trained == {'sam_mask_decoder'}
+
+
+def test_training_and_evaluation_decode_alike(head):
+    images, tokens = random(2, 3, 64, 64), random(2, 1, 32)
+    before = track(head, head.extract_feat(images), tokens, 2)[-1].low_res_logits
+    head.train()
+    after = track(head, head.extract_feat(images), tokens, 2)[-1].low_res_logits
+    head.eval()
+    assert torch.equal(before, after)
+
+
+def test_dynamic_multimask_is_a_choice_and_for_evaluation_only():
+    single, best = make_head(), make_head(dynamic_multimask=True)
+    best.load_state_dict(single.state_dict())
+    assert not single.sam2.sam_mask_decoder.dynamic_multimask_via_stability
+    images, token = random(1, 3, 64, 64), random(1, 32)
+
+    def logits(head):
+        return head(head.extract_feat(images), token, [MemoryBank()], 0).low_res_logits
+
+    assert not torch.equal(logits(single), logits(best)), 'random masks are not stable'
+    assert torch.equal(logits(single), logits(best.train()))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_other_types(dtype):
+    head = make_head().to(dtype)
+    tokens = random(2, 1, 32).to(dtype)
+    pred = track(head, head.extract_feat(random(2, 3, 64, 64).to(dtype)), tokens, 2)[-1]
+    assert pred.low_res_logits.dtype == dtype and pred.low_res_logits.isfinite().all()
+
+
+def test_images_of_another_size(head):
+    with pytest.raises(ValueError, match=r'\(M, 3, 64, 64\) as model.mask_head.image_size says, '
+                                         r'got \(1, 3, 32, 64\)'):
+        head.extract_feat(random(1, 3, 32, 64))
+
+
+@pytest.mark.parametrize(('options', 'error', 'message'), [
+    (dict(image_size=100), ValueError, 'multiple of 32, got 100'),
+    (dict(sam2='sam2_hiera_x'), FileNotFoundError, 'sam2_hiera_x'),
+    (dict(sam2='no/such.yaml'), FileNotFoundError, 'no/such.yaml'),
+    (dict(sam2=dict(d_modle=32)), TypeError, 'd_modle'),
+    (dict(trainable=['sam2.mask_decoder.*']), ValueError, 'sam2.mask_decoder'),
+    (dict(memory=3), TypeError, 'memory'),
+])
+def test_wrong_configs(options, error, message):
+    with pytest.raises(error, match=message):
+        make_head(**options)
+
+
+def test_yaml_file(tmp_path):
+    path = tmp_path / 'arch.yaml'
+    path.write_text('modle: {}')
+    with pytest.raises(ValueError, match=r"arch\.yaml: expected a SAM-2 config with the key "
+                                         r'"model", got \[\'modle\'\]'):
+        build_sam2(str(path), 64)
+
+
+def test_architecture_of_the_sam2_package_by_name():
+    head = SAM2MemoryHead('sam2_hiera_t', 512)
+    assert head.token_dim == 256
+    assert head.sam2.image_size == 512
+    assert head.sam2.sam_mask_decoder.dynamic_multimask_via_stability
+    attention = head.sam2.memory_attention.layers[0].cross_attn_image
+    assert attention.freqs_cis.shape[0] == (512 // 16)**2
