@@ -10,7 +10,7 @@ model = dict(mask_head=dict(trainable=['sam2.sam_mask_decoder.*']))
 _base_.train_pipeline[0].update(
     num_context=1, num_query=1, num_expressions=6,
     kind_weights={'appearance': 6, 'position': 2, 'group': 3, 'no-target': 1})
-train_dataloader = dict(batch_size=6, dataset=dict(pipeline=_base_.train_pipeline))
+train_dataloader = dict(batch_size=8, dataset=dict(pipeline=_base_.train_pipeline))
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'mask_head': dict(lr_mult=0.1)}))
 # No decay: the plateau at which every object is segmented is left late.
 param_scheduler = [dict(type='LinearLR', start_factor=0.01, end=50, by_epoch=False)]
