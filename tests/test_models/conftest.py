@@ -21,20 +21,16 @@ from glus_mm.utils.image import sam2_image, vision_tower_image
 REPO = Path(__file__).resolve().parents[2]
 TINY = REPO / 'configs' / '_base_' / 'models' / 'glus_tiny.py'
 EXPRESSIONS = ('the red circle', 'the big blue square that moves to the left', 'all stars')
-SHRINK = {
-    'model.mllm.vision_tower': dict(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        image_size=16, patch_size=4),
-    'model.mllm.llm': dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=1024, initializer_range=0.2),
-    'model.mask_head.image_size': 64,
-    'model.mask_head.sam2': dict(
-        embed_dim=8, stages=(1, 1, 2, 1), global_att_blocks=(3, ), d_model=32, mem_dim=16,
-        num_memory_layers=1, ffn_dim=32, dropout=0.0,
-        # At its initial 1e-6 a branch would not be tested.
-        layer_scale=0.3),
-}
+VISION_TOWER = dict(
+    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+    image_size=16, patch_size=4)
+LLM = dict(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+    max_position_embeddings=1024, initializer_range=0.2)
+# At its initial 1e-6 the fuser's layer scale would leave a branch untested.
+SAM2 = dict(
+    embed_dim=8, stages=(1, 1, 2, 1), global_att_blocks=(3, ), d_model=32, mem_dim=16,
+    num_memory_layers=1, ffn_dim=32, dropout=0.0, layer_scale=0.3)
 
 
 def shrunk_config(options: dict | None = None) -> dict:
@@ -43,19 +39,12 @@ def shrunk_config(options: dict | None = None) -> dict:
     Args:
         options: dotted keys below ``model`` and their values.
     """
-    cfg = Config.fromfile(TINY)
-    for key, value in SHRINK.items():
-        if isinstance(value, dict):
-            value = dict(value, _delete_=True)
-        Config._merge_a_into_b(_nested(key, value), cfg._cfg_dict)
+    model = Config.fromfile(TINY).model.to_dict()
+    model['mllm'].update(vision_tower=VISION_TOWER, llm=LLM)
+    model['mask_head'].update(sam2=SAM2, image_size=64)
+    cfg = Config(dict(model=model))
     cfg.merge_from_dict({f'model.{key}': value for key, value in (options or {}).items()})
     return cfg.model.to_dict()
-
-
-def _nested(key: str, value: object) -> dict:
-    for part in reversed(key.split('.')):
-        value = {part: value}
-    return value
 
 
 @pytest.fixture(scope='session')
