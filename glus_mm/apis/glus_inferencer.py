@@ -213,8 +213,9 @@ def _record(out: dict, frame_idx: int, exps: list[int], pred: MaskPrediction) ->
     for i, e in enumerate(exps):
         if out['is_seg'][e, frame_idx]:
             # Copies, as a view would keep the arrays of all expressions.
-            out['low_res_logits'][e][frame_idx] = np.array(pred.low_res_logits[i].float().cpu())
-            out['seg_tokens'][e][frame_idx] = np.array(pred.seg_tokens[i].float().cpu())
+            for key, values in [('low_res_logits', pred.low_res_logits),
+                                ('seg_tokens', pred.seg_tokens)]:
+                out[key][e][frame_idx] = values[i].float().cpu().numpy().copy()
 
 
 def _log_missing_seg(out: dict) -> None:

@@ -117,10 +117,11 @@ def _read_checkpoint(path: Path) -> object:
         return torch.load(path, map_location='cpu', weights_only=True,
                           mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
+        # torch's own message recommends to load the file by running its code.
         raise ValueError(
             f'expected a checkpoint with tensors and plain containers only, got one with other '
-            f'objects, or no checkpoint: {path}; objects are never loaded, as that can run code. '
-            f'({str(error).splitlines()[0]})') from error
+            f'objects, or no checkpoint: {path}; objects are never loaded, as that can run '
+            f'code') from error
     except (RuntimeError, EOFError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else 'it ends too early'
         raise ValueError(f'expected a checkpoint, but {path} cannot be read as one: '

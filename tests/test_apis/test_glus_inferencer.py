@@ -1,0 +1,290 @@
+"""GLUSInferencer: every source gives the same masks, and nothing is left behind."""
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import cv2
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MMLogger
+
+from glus_mm.apis import GLUSInferencer, RLEMaskSequence
+from glus_mm.models.inference import ArrayReader, VideoFileReader
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.masks import encode_mask
+
+ROOT = Path(__file__).resolve().parents[2]
+MEDIA = Path(os.environ.get('GLUS_MM_MEDIA', ROOT.parent / 'shared' / 'media'))
+TEXTS = ['the red box', 'the box moving right']
+
+
+@pytest.fixture
+def infer(model):
+    return GLUSInferencer(model)
+
+
+@pytest.fixture(scope='module')
+def in_memory(model, frames):
+    """What every other way to call it is compared with."""
+    return GLUSInferencer(model)(frames, TEXTS, return_logits=True)
+
+
+@pytest.fixture
+def spool(tmp_path, monkeypatch):
+    """The folder that temporary stores are made in."""
+    folder = tmp_path / 'spool'
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(folder))
+    return folder
+
+
+def assert_same_masks(out, expected):
+    assert len(out['masks']) == len(expected['masks'])
+    for track, wanted in zip(out['masks'], expected['masks']):
+        assert isinstance(track, RLEMaskSequence)
+        assert track.rles == wanted.rles
+
+
+def write_folder(folder, frames):
+    folder.mkdir()
+    for t, frame in enumerate(frames):
+        cv2.imwrite(str(folder / f'frame_{t:03d}.png'), frame[..., ::-1])
+    return folder
+
+
+def test_result(in_memory, frames):
+    assert in_memory['expressions'] == tuple(TEXTS)
+    assert in_memory['frame_names'] == tuple(f'{t:05d}' for t in range(len(frames)))
+    assert in_memory['is_seg'].all()
+    assert in_memory['scores'].shape == (2, 5) and in_memory['scores'].dtype == np.float32
+    mask = in_memory['masks'][1][4]
+    assert mask.dtype == bool and mask.shape == frames[0].shape[:2]
+    coverage = np.mean([mask.mean() for track in in_memory['masks'] for mask in track])
+    assert 0.01 < coverage < 0.99, 'other random weights are needed for these tests to mean much'
+
+
+def test_one_string_is_one_text(infer, frames, in_memory):
+    out = infer(frames, TEXTS[0])
+    assert len(out['masks']) == 1
+    assert out['masks'][0].rles == in_memory['masks'][0].rles
+    assert 'low_res_logits' not in out
+
+
+def test_folder_equals_list(infer, frames, in_memory, tmp_path):
+    out = infer(write_folder(tmp_path / 'clip.v1', frames), TEXTS)
+    assert_same_masks(out, in_memory)
+    assert out['frame_names'][0] == 'frame_000'
+
+
+def test_mp4_equals_its_decoded_frames(infer, frames, tmp_path):
+    path = tmp_path / 'clip.mp4'
+    imageio.mimwrite(path, frames, fps=5, macro_block_size=2)
+    reader = VideoFileReader(path)
+    decoded = [reader.read(t).copy() for t in range(len(reader))]
+    reader.close()
+    assert len(decoded) == len(frames)
+    assert_same_masks(infer(str(path), TEXTS), infer(decoded, TEXTS))
+
+
+def test_iterator_equals_list_and_is_removed(infer, frames, in_memory, spool):
+    assert_same_masks(infer(iter(frames), TEXTS), in_memory)
+    assert not list(spool.iterdir())
+
+
+def test_iterator_is_removed_after_errors(infer, frames, spool):
+    seen = []
+
+    def fail(frame_idx, exp_indices, prediction):
+        seen.append(list(spool.iterdir()))
+        raise RuntimeError('the callback failed')
+
+    def broken():
+        yield frames[0]
+        raise OSError('the camera is gone')
+
+    with pytest.raises(RuntimeError, match='the callback failed'):
+        infer(iter(frames), TEXTS, callback=fail)
+    assert len(seen) == 1 and len(seen[0]) == 1, 'the store must exist while it is read'
+    with pytest.raises(OSError, match='the camera is gone'):
+        infer(broken(), TEXTS)
+    assert not list(spool.iterdir())
+
+
+def test_a_bad_text_leaves_an_iterator_alone(infer, frames):
+    iterator = iter(frames)
+    with pytest.raises(ValueError, match=r'texts\[1\]: expected an expression with some text'):
+        infer(iterator, ['the red box', '  '])
+    assert next(iterator) is frames[0]
+
+
+def test_reader_of_the_caller_stays_open(infer, frames, in_memory):
+    class CountingReader(ArrayReader):
+        closed = 0
+
+        def close(self):
+            self.closed += 1
+
+    reader = CountingReader(frames)
+    assert_same_masks(infer(reader, TEXTS), in_memory)
+    assert reader.closed == 0
+
+
+def test_key_frame_is_a_forward_and_a_backward_propagation(infer, model, frames):
+    out = infer(frames, TEXTS, key_frames=[2, 0])
+    reader = ArrayReader(frames)
+    sample = RefVOSDataSample(metainfo=dict(expressions=tuple(TEXTS)))
+    expected = {}
+    with torch.inference_mode():
+        for reverse in (True, False):
+            session = model.init_session(reader, sample)
+            for t, pred in model.propagate(session, [0], 2, reverse=reverse):
+                expected[t] = encode_mask(pred.masks[0].numpy())
+        session = model.init_session(reader, sample)
+        plain = [encode_mask(p.masks[0].numpy()) for _, p in model.propagate(session, [1])]
+    assert out['masks'][0].rles == [expected[t] for t in range(5)]
+    assert out['masks'][1].rles == plain
+
+
+def test_out_dir_holds_the_same_masks(infer, frames, in_memory, tmp_path):
+    folder = write_folder(tmp_path / 'my.clip', frames)
+    out = infer(folder, TEXTS, out_dir=tmp_path / 'out')
+    assert out['masks'] is None
+    files = sorted(p.relative_to(tmp_path / 'out') for p in (tmp_path / 'out').rglob('*.png'))
+    assert len(files) == 10 and files[0] == Path('my.clip/0/frame_000.png')
+    for e in range(2):
+        for t in range(5):
+            path = tmp_path / 'out' / 'my.clip' / str(e) / f'frame_{t:03d}.png'
+            mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            assert mask.dtype == np.uint8
+            np.testing.assert_array_equal(mask, in_memory['masks'][e][t] * np.uint8(255))
+
+
+def test_frames_in_memory_are_called_video(infer, frames, tmp_path):
+    infer(frames[:1], TEXTS[:1], out_dir=tmp_path)
+    assert (tmp_path / 'video' / '0' / '00000.png').is_file()
+
+
+def test_callback_gets_every_mask(infer, frames, in_memory):
+    calls = []
+
+    def keep(frame_idx, exp_indices, prediction):
+        calls.append((frame_idx, exp_indices, prediction.masks.numpy()))
+
+    out = infer(frames, TEXTS, callback=keep)
+    assert out['masks'] is None
+    assert [call[:2] for call in calls] == [(t, [0, 1]) for t in range(5)]
+    for t, exps, masks in calls:
+        for e, mask in zip(exps, masks):
+            np.testing.assert_array_equal(mask, in_memory['masks'][e][t])
+    np.testing.assert_array_equal(out['scores'], in_memory['scores'])
+
+
+def test_logits_make_the_masks(in_memory, model):
+    for e in range(2):
+        for t in range(5):
+            logits = in_memory['low_res_logits'][e][t]
+            assert logits.shape == (32, 32) and logits.dtype == np.float32
+            full = torch.nn.functional.interpolate(
+                torch.from_numpy(logits)[None, None], (48, 64), mode='bilinear',
+                align_corners=False)[0, 0]
+            np.testing.assert_array_equal(full.numpy() > 0, in_memory['masks'][e][t])
+            token = in_memory['seg_tokens'][e][t]
+            assert token.shape == (model.mask_head.token_dim, ) and token.dtype == np.float32
+
+
+def test_without_seg_the_mask_is_empty_and_counted(half_deaf, frames):
+    records = []
+    logger = MMLogger.get_current_instance()
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger.addHandler(handler)
+    try:
+        out = GLUSInferencer(half_deaf)(frames, ['the red box', 'the sky'], return_logits=True)
+    finally:
+        logger.removeHandler(handler)
+    assert out['is_seg'].tolist() == [[True] * 5, [False] * 5]
+    assert not any(mask.any() for mask in out['masks'][1])
+    assert out['low_res_logits'][1] == [None] * 5 and out['seg_tokens'][1] == [None] * 5
+    assert all(logits is not None for logits in out['low_res_logits'][0])
+    assert out['scores'][1].tolist() == [0] * 5
+    assert [r.getMessage() for r in records] == [
+        "no [SEG] on 5 of 10 masks, which are empty ('the sky': 5)"]
+
+
+def test_texts_that_cannot_be_used(infer, frames):
+    with pytest.raises(TypeError, match='texts as a list of strings'):
+        infer(frames, [3])
+    with pytest.raises(TypeError, match='texts as a list of strings'):
+        infer(frames, None)
+    with pytest.raises(ValueError, match='at least one text'):
+        infer(frames, [])
+    with pytest.raises(ValueError, match=r'texts\[0\]: .*at most 1000 characters.*10000'):
+        infer(frames, 'x' * 10000)
+
+
+def test_text_in_another_script_works(infer, frames):
+    assert len(infer(frames[:2], ['красный прямоугольник', '红色的方块'])['masks']) == 2
+
+
+@pytest.mark.parametrize(('key_frames', 'error', 'match'), [
+    ([0], ValueError, 'a key frame for each of 2 texts, got 1'),
+    ([0, -1], ValueError, '0-based positions'),
+    ([0, 5], ValueError, r'key frame in 0\.\.4 for each of 2 expressions'),
+    ([0, 1.5], TypeError, 'list of integers'),
+    (3, TypeError, 'list of integers'),
+])
+def test_key_frames_that_cannot_be_used(infer, frames, key_frames, error, match):
+    with pytest.raises(error, match=match):
+        infer(frames, TEXTS, key_frames=key_frames)
+
+
+def test_out_dir_is_checked_before_the_work(infer, frames, tmp_path):
+    (tmp_path / 'file').write_text('')
+    iterator = iter(frames)
+    with pytest.raises(NotADirectoryError, match='output folder'):
+        infer(iterator, TEXTS, out_dir=tmp_path / 'file')
+    assert next(iterator) is frames[0]
+
+
+def test_frames_of_one_name_are_refused(infer, frames, tmp_path):
+    folder = write_folder(tmp_path / 'clip', frames[:1])
+    cv2.imwrite(str(folder / 'frame_000.jpg'), frames[0])
+    with pytest.raises(ValueError, match="'frame_000' more than once"):
+        infer(folder, TEXTS, out_dir=tmp_path / 'out')
+
+
+def test_video_that_cannot_be_used(infer, tmp_path):
+    with pytest.raises(FileNotFoundError, match='nothing at .*none.mp4'):
+        infer(tmp_path / 'none.mp4', TEXTS)
+    with pytest.raises(TypeError, match='iterator'):
+        infer(np.zeros((2, 4, 4, 3), dtype=np.uint8), TEXTS)
+
+
+def test_model_that_cannot_segment():
+    with pytest.raises(TypeError, match='segments videos.*Linear'):
+        GLUSInferencer(torch.nn.Linear(1, 1))
+
+
+def test_mask_sequence_decodes_on_access():
+    masks = [np.eye(3, dtype=bool) * (t % 2 == 0) for t in range(4)]
+    sequence = RLEMaskSequence([encode_mask(mask) for mask in masks])
+    assert len(sequence) == 4 and repr(sequence) == 'RLEMaskSequence(4 masks)'
+    np.testing.assert_array_equal(sequence[-2], masks[2])
+    np.testing.assert_array_equal(list(sequence[1:]), masks[1:])
+    with pytest.raises(IndexError):
+        sequence[4]
+
+
+@pytest.mark.skipif(not (MEDIA / 'bedroom.mp4').is_file(),
+                    reason='bedroom.mp4 is absent; GLUS_MM_MEDIA names its folder')
+def test_real_clip(infer):
+    capture = cv2.VideoCapture(str(MEDIA / 'bedroom.mp4'))
+    clip = [cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB) for _ in range(4)]
+    capture.release()
+    out = infer(clip, ['the child who jumps'], key_frames=[1])
+    assert [mask.shape for mask in out['masks'][0]] == [(540, 960)] * 4
+    assert out['is_seg'].shape == (1, 4)

@@ -1,0 +1,213 @@
+"""Drawing masks and expressions on frames, and frames on a contact sheet."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from glus_mm.registry import VISUALIZERS
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.masks import encode_mask
+from glus_mm.visualization import RefVOSLocalVisualizer, contact_sheet
+from glus_mm.visualization.local_visualizer import PALETTE
+from glus_mm.visualization.text import load_font, wrap_text
+
+GREY = 90
+
+
+@pytest.fixture
+def visualizer():
+    return RefVOSLocalVisualizer()
+
+
+def frame(height, width):
+    return np.full((height, width, 3), GREY, dtype=np.uint8)
+
+
+def box_mask(height, width, top, left):
+    """A box of a quarter of the sides; ``top`` and ``left`` are parts of them."""
+    mask = np.zeros((height, width), dtype=bool)
+    mask[int(top * height):int((top + 0.25) * height),
+         int(left * width):int((left + 0.25) * width)] = True
+    return mask
+
+
+def test_masks_get_their_colours_and_the_rest_stays(visualizer):
+    image, masks = frame(540, 960), [box_mask(540, 960, 0.5, 0.1), box_mask(540, 960, 0.5, 0.6)]
+    drawn = visualizer.draw_frame(image, np.stack(masks), ['a', 'b'])
+    assert drawn.shape == image.shape and drawn.dtype == np.uint8
+    for mask, color in zip(masks, PALETTE):
+        inside = cv2.erode(mask.astype(np.uint8), np.ones((21, 21))) > 0
+        mixed = np.round(GREY * (1 - visualizer.alpha) + np.array(color) * visualizer.alpha)
+        assert (drawn[inside] == mixed.astype(np.uint8)).all()
+    # Below the legend and away from the outlines nothing changes; the input never does.
+    outside = cv2.dilate((masks[0] | masks[1]).astype(np.uint8), np.ones((21, 21))) == 0
+    outside[:200] = False
+    assert (drawn[outside] == GREY).all()
+    assert (image == GREY).all()
+
+
+@pytest.mark.parametrize(('shape', 'expected'), [
+    ((96, 128), (360, 480)), ((128, 96), (640, 480)), ((7, 13), (258, 480)),
+    ((300, 480), (300, 480)), ((201, 601), (201, 601))])
+def test_small_frames_are_enlarged(visualizer, shape, expected):
+    mask = box_mask(*shape, 0.6, 0.3)
+    drawn = visualizer.draw_frame(frame(*shape), mask[None], ['the red circle'])
+    assert drawn.shape == (*expected, 3)
+
+
+def test_one_pixel_stays_visible(visualizer):
+    mask = np.zeros((96, 128), dtype=bool)
+    mask[70, 60] = True
+    drawn = visualizer.draw_frame(frame(96, 128), mask[None], ['a'], legend=False)
+    assert (drawn != GREY).any(2).sum() > 20
+
+
+def has_color(area, color):
+    return (np.abs(area.astype(int) - color).max(axis=2) <= 12).any()
+
+
+def test_legend_has_the_text_in_the_colour_of_the_mask(visualizer):
+    empty = np.zeros((2, 96, 128), dtype=bool)
+    drawn = visualizer.draw_frame(frame(96, 128), empty, ['first', 'second'])
+    assert has_color(drawn[:24], PALETTE[0]) and not has_color(drawn[:24], PALETTE[1])
+    assert has_color(drawn[24:48], PALETTE[1])
+    own = [(10, 250, 10), (250, 10, 250)]
+    drawn = visualizer.draw_frame(frame(96, 128), empty, ['first', 'second'], own)
+    assert has_color(drawn[:24], own[0]) and has_color(drawn[24:48], own[1])
+
+
+def test_box_of_the_legend_tells_whether_there_is_a_mask(visualizer):
+    mask = box_mask(96, 128, 0.7, 0.7)
+    full = visualizer.draw_frame(frame(96, 128), mask[None], [' '])
+    hollow = visualizer.draw_frame(frame(96, 128), mask[None] & False, [' '])
+
+    def colored(drawn):
+        return (np.abs(drawn[:30, :30].astype(int) - PALETTE[0]).max(2) <= 12).sum()
+
+    assert 0 < colored(hollow) < colored(full) / 2
+
+
+@pytest.mark.parametrize('text', [
+    'красный круг', '红色的圆形', 'الدائرة الحمراء', '🙂 emoji', 'lone \ud800 surrogate',
+    'tabs\tand\nnew lines', 'nul \0 and bell \7', '', ' ', 'x' * 10000, 'many words ' * 1000])
+def test_any_text_can_be_drawn(visualizer, text):
+    mask = box_mask(96, 128, 0.6, 0.3)
+    drawn = visualizer.draw_frame(frame(96, 128), mask[None], [text], caption=text)
+    assert drawn.shape == (360, 480, 3)
+    # At most two lines: the middle of the left side is free of them.
+    assert (drawn[60:180, :100] == GREY).all()
+
+
+def test_many_expressions_leave_half_of_the_frame(visualizer):
+    masks = np.zeros((40, 96, 128), dtype=bool)
+    drawn = visualizer.draw_frame(frame(96, 128), masks, [f'expression {e}' for e in range(40)])
+    assert (drawn[185:] == GREY).all()
+    assert visualizer.color(len(PALETTE)) == PALETTE[0]
+
+
+def test_expressions_of_one_object_are_all_visible(visualizer):
+    mask = box_mask(540, 960, 0.5, 0.4)
+    drawn = visualizer.draw_frame(frame(540, 960), np.stack([mask, mask]), ['a', 'b'],
+                                  legend=False)
+    assert has_color(drawn, PALETTE[0]) and has_color(drawn, PALETTE[1])
+
+
+def test_wrapping():
+    font = load_font(14)
+    assert wrap_text('the red circle', font, 400) == ['the red circle']
+    two = wrap_text('the red circle that moves to the left', font, 150)
+    assert len(two) == 2 and ' '.join(two) == 'the red circle that moves to the left'
+    cut = wrap_text('one two three four five six seven eight nine ten', font, 100)
+    assert len(cut) == 2 and cut[1].endswith('\N{HORIZONTAL ELLIPSIS}')
+    assert all(font.getlength(line) <= 100 for line in [*two, *cut] if line in cut)
+    assert len(wrap_text('x' * 300, font, 100)) == 2
+
+
+@pytest.mark.parametrize(('masks', 'expressions', 'colors', 'match'), [
+    (np.zeros((1, 8, 8)), ['a', 'b'], None, r'expected masks \(E, H, W\) = \(2, 8, 8\)'),
+    (np.zeros((1, 9, 8)), ['a'], None, r'\(1, 8, 8\) .*got \(1, 9, 8\)'),
+    (np.zeros((1, 8, 8)), ['a'], [], 'a colour for each of 1'),
+])
+def test_what_does_not_agree_is_refused(visualizer, masks, expressions, colors, match):
+    with pytest.raises(ValueError, match=match):
+        visualizer.draw_frame(frame(8, 8), masks, expressions, colors)
+
+
+def test_frame_that_is_none_is_refused(visualizer):
+    with pytest.raises(ValueError, match='the image to draw on: expected an RGB frame'):
+        visualizer.draw_frame(np.zeros((8, 8)), np.zeros((0, 8, 8)), [])
+
+
+@pytest.mark.parametrize('wrong', [dict(alpha=1.5), dict(min_width=0), dict(palette=[])])
+def test_arguments_are_checked(wrong):
+    with pytest.raises(ValueError, match=f'visualizer.{next(iter(wrong))}'):
+        RefVOSLocalVisualizer(**wrong)
+
+
+@pytest.fixture
+def sample():
+    sample = RefVOSDataSample(metainfo=dict(
+        video_id='v', exp_ids=('0', ), expressions=('the box', ), ori_shape=(48, 64),
+        query_frame_ids=[3, 4]))
+    sample.gt_rles = [[None, encode_mask(box_mask(48, 64, 0.6, 0.1))]]
+    sample.pred_masks = [[encode_mask(box_mask(48, 64, 0.6, 0.6))] * 2]
+    return sample
+
+
+def test_data_sample_goes_to_the_backend(sample, tmp_path):
+    visualizer = VISUALIZERS.build(dict(
+        type='RefVOSLocalVisualizer', name='backend_test', save_dir=str(tmp_path),
+        vis_backends=[dict(type='LocalVisBackend')]))
+    for t in range(2):
+        visualizer.add_datasample('shown', frame(48, 64), sample, step=t, frame_idx=t)
+    visualizer.add_datasample('bare', frame(48, 64))
+    files = {path.name: cv2.imread(str(path))[..., ::-1] for path in tmp_path.rglob('*.png')}
+    assert sorted(files) == ['bare_0.png', 'shown_0.png', 'shown_1.png']
+    assert (files['bare_0.png'] == GREY).all()
+    assert files['shown_1.png'].shape == (360, 960, 3)
+    # The middle of the true box: frame 0 has no annotation.
+    middle = (int(0.72 * 360), int(0.22 * 480))
+    assert (files['shown_0.png'][middle] == GREY).all()
+    assert (files['shown_1.png'][middle] != GREY).any()
+
+
+def test_data_sample_goes_to_a_file(visualizer, sample, tmp_path):
+    out = tmp_path / 'new' / 'x.jpg'
+    visualizer.add_datasample('x', frame(48, 64), sample, draw_gt=False, out_file=out)
+    assert cv2.imread(str(out)).shape == (360, 480, 3)
+    del sample.gt_rles, sample.pred_masks
+    sample.gt_masks = torch.zeros(1, 2, 48, 64, dtype=torch.uint8)
+    visualizer.add_datasample('x', frame(48, 64), sample, out_file=out, frame_idx=4)
+    assert cv2.imread(str(out)).shape == (360, 480, 3)
+
+
+def test_contact_sheet_keeps_the_order():
+    frames = [np.full((20, 30, 3), 50 + 10 * i, dtype=np.uint8) for i in range(5)]
+    sheet = contact_sheet(frames, columns=3)
+    assert sheet.shape == (2 * 28, 3 * 34 + 4, 3)
+    centres = [sheet[14 + 28 * (i // 3), 19 + 34 * (i % 3), 0] for i in range(5)]
+    assert centres == [50, 60, 70, 80, 90]
+    assert (sheet[28:, 2 * 34 + 4:] == sheet[0, 0]).all(), 'the free place is ground'
+
+
+def test_contact_sheet_with_titles_and_other_sizes():
+    frames = [frame(20, 300), frame(40, 100), frame(20, 300)]
+    plain = contact_sheet(frames, 2)
+    titled = contact_sheet(frames, 2, row_titles=['first', 'второй'],
+                           row_colors=[(250, 0, 0), (0, 250, 0)])
+    assert titled.shape[1] == plain.shape[1] and titled.shape[0] > plain.shape[0]
+    assert has_color(titled[:40], (250, 0, 0))
+    assert contact_sheet(frames[:1], 8).shape == (28, 308, 3)
+
+
+@pytest.mark.parametrize(('arguments', 'match'), [
+    (dict(frames=[], columns=1), 'at least one frame'),
+    (dict(frames=[frame(4, 4)], columns=0), 'at least 1 column'),
+    (dict(frames=[frame(4, 4)], columns=1, row_titles=['a', 'b']), 'a title for each of 1'),
+    (dict(frames=[frame(4, 4)], columns=1, row_titles=['a'], row_colors=[]), 'a colour for each'),
+    (dict(frames=[frame(4, 4), np.zeros((4, 4))], columns=1), 'frame 1 of the contact sheet'),
+])
+def test_contact_sheet_refuses(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        contact_sheet(**arguments)

@@ -1,0 +1,78 @@
+"""Overlay videos can be read back, whatever the size of their frames."""
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+
+from glus_mm.models.inference import VideoFileReader
+from glus_mm.visualization import OverlayVideoWriter
+
+
+def frames(height, width, count=5):
+    ramp = np.linspace(40, 200, width).astype(np.uint8)
+    return [np.broadcast_to(ramp[None, :, None] // 2 + 20 * t, (height, width, 3)).copy()
+            for t in range(count)]
+
+
+@pytest.mark.parametrize(('shape', 'size'), [((48, 64), (64, 48)), ((51, 63), (64, 52))])
+def test_frames_come_back(tmp_path, shape, size):
+    path = tmp_path / 'new' / 'out.mp4'
+    written = frames(*shape)
+    with OverlayVideoWriter(path, fps=6.5) as writer:
+        for frame in written:
+            writer.write(frame)
+    meta = imageio.get_reader(path).get_meta_data()
+    assert meta['codec'] == 'h264' and meta['pix_fmt'].startswith('yuv420p')
+    assert meta['size'] == size and meta['fps'] == 6.5
+    reader = VideoFileReader(path)
+    assert len(reader) == len(written)
+    for t, frame in enumerate(written):
+        decoded = reader.read(t)[:shape[0], :shape[1]]
+        assert np.abs(decoded.astype(int) - frame).mean() < 6
+
+
+def test_an_existing_file_is_replaced(tmp_path):
+    path = tmp_path / 'out.mp4'
+    path.write_text('older')
+    with OverlayVideoWriter(path, 5) as writer:
+        assert path.read_text() == 'older'
+        writer.write(frames(16, 16)[0])
+    assert len(VideoFileReader(path)) == 1
+
+
+def test_what_was_written_before_an_error_can_be_read(tmp_path):
+    path = tmp_path / 'out.mp4'
+    with pytest.raises(RuntimeError, match='stopped'), OverlayVideoWriter(path, 5) as writer:
+        writer.write(frames(16, 16)[0])
+        raise RuntimeError('stopped')
+    assert len(VideoFileReader(path)) == 1
+
+
+def test_another_size_is_refused(tmp_path):
+    with OverlayVideoWriter(tmp_path / 'out.mp4', 5) as writer:
+        writer.write(frames(16, 16)[0])
+        with pytest.raises(ValueError, match=r'\(16, 16\) as the first one, got \(18, 16\)'):
+            writer.write(frames(18, 16)[0])
+        with pytest.raises(ValueError, match='expected an RGB frame'):
+            writer.write(np.zeros((16, 16), dtype=np.uint8))
+
+
+def test_without_frames_nothing_is_written(tmp_path):
+    writer = OverlayVideoWriter(tmp_path / 'out.mp4', 5)
+    writer.close()
+    writer.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('fps', [0, -1, float('nan'), float('inf')])
+def test_frame_rate_is_checked(tmp_path, fps):
+    with pytest.raises(ValueError, match='positive number of frames per second'):
+        OverlayVideoWriter(tmp_path / 'out.mp4', fps)
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(NotADirectoryError):
+        OverlayVideoWriter(tmp_path / 'file' / 'out.mp4', 5)
+    with pytest.raises(IsADirectoryError):
+        OverlayVideoWriter(tmp_path, 5)
