@@ -30,6 +30,11 @@ REQUIRES = [
     'pillow>=10.0',
     'imageio>=2.34',
     'imageio-ffmpeg>=0.5',
+    # Named because they are imported here; sam2 and MMEngine bring them too.
+    'hydra-core>=1.3',
+    'omegaconf>=2.3',
+    'matplotlib>=3.7',
+    'tqdm>=4.65',
 ]
 
 # mmcv is no hard requirement: mmcv and mmcv-lite provide the same module, and only one may be

@@ -64,7 +64,8 @@ class GLUS(BaseModel):
         if not isinstance(self.train_memory_stride, int) or self.train_memory_stride < 1:
             raise ValueError('model.train_cfg.memory_stride must be an integer of at least 1, '
                              f'got {self.train_memory_stride!r}')
-        self.test_cfg = GLUSTestCfg(**(test_cfg or {}))
+        known = GLUSTestCfg.__dataclass_fields__
+        self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
 
     def forward(self, inputs: dict, data_samples: list[RefVOSDataSample] | None = None,
                 mode: str = 'tensor'):
