@@ -1,0 +1,383 @@
+"""GLUS: training and testing decode alike, and what is shared between expressions is exact."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from glus_mm.models.inference import ArrayReader
+from glus_mm.models.segmentors.glus import GLUS
+from glus_mm.utils.masks import decode_rle
+
+# RoPE of the sam2 package computes in float32, whatever the model's type is.
+EXACT = dict(rtol=0, atol=1e-8)
+
+
+@pytest.fixture(scope='module')
+def talking(make_glus, emit_seg, video):
+    """``talking(options, dtype)``: a GLUS that says [SEG] on every frame of ``video``."""
+    weights = emit_seg(make_glus(), video).state_dict()
+
+    def make(options=None, dtype=torch.float64):
+        model = make_glus(options, dtype)
+        model.load_state_dict(weights)
+        return model
+
+    return make
+
+
+def run(model, frames, sample, key_frames=None):
+    """Low-resolution logits (E, T, h, w) and is_seg (E, T) of a whole video."""
+    session = model.init_session(ArrayReader(frames), sample)
+    num_exp, side = len(sample), model.mask_head.image_size // 4
+    logits = torch.full((num_exp, len(frames), side, side), torch.nan).double()
+    is_seg = torch.zeros(num_exp, len(frames), dtype=torch.bool)
+    for t, exps, pred in model.segment(session, key_frames):
+        assert logits[exps, t].isnan().all(), 'a frame came twice'
+        logits[exps, t], is_seg[exps, t] = pred.low_res_logits.double(), pred.is_seg
+    assert not logits.isnan().any()
+    return logits, is_seg
+
+
+def predict(model, frames, sample):
+    """Data sample with predictions; the masks also decoded, bool (E, T, H, W)."""
+    out, = model.predict(dict(reader=[ArrayReader(frames)]), [copy.deepcopy(sample)])
+    return out, np.array([[decode_rle(rle) for rle in rles] for rles in out.pred_masks])
+
+
+def test_training_and_testing_decode_alike(talking, video, make_sample, make_batch):
+    """Frames 0 to 3, taught and generated, with and without several videos in the batch."""
+    model = talking({'test_cfg.memory_stride': 1})
+    sample = make_sample()
+    session = model.init_session(ArrayReader(video), sample)
+    first = (video, sample.expressions, session.context_frame_ids, range(4))
+    other = (video[::-1], sample.expressions[:1], [0, 1, 2, 3], range(2, 6))
+    predicted = [pred for _, pred in zip(range(4), model.propagate(session, [0, 1, 2]))]
+    logits = torch.stack([pred.low_res_logits for _, pred in predicted], 1)
+    assert all(pred.is_seg.all() for _, pred in predicted)
+    assert logits.flatten(2).std(2).min() > 1e-3
+    for videos in ([first], [other, first]):
+        with torch.no_grad():
+            taught = model._forward(make_batch(model, videos)[0])[0]
+        torch.testing.assert_close(taught[-3:], logits, **EXACT)
+
+
+def test_memory_stride_of_training(talking, video, make_sample, make_batch):
+    sample = make_sample()
+    for stride in (1, 2):
+        model = talking({'test_cfg.memory_stride': stride, 'train_cfg.memory_stride': stride})
+        assert model.train_memory_stride == stride
+        context = model.init_session(ArrayReader(video), sample).context_frame_ids
+        batch = make_batch(model, [(video[:4], sample.expressions, [0, 1, 2, 3], range(4))])
+        with torch.no_grad():
+            taught = model._forward(batch[0])[0]
+        torch.testing.assert_close(taught, run(model, video[:4], sample)[0], **EXACT)
+    assert context == [1, 3, 5, 7]
+
+
+def test_losses_are_means_over_masks_of_the_batch(make_glus, video, make_sample, make_batch):
+    model = make_glus({'mllm.trainable': None})
+    videos = [(video, ['the star'], [0, 2], range(4)),
+              (video[::-1], ['a', 'both circles', 'c'], [0, 2], range(1, 5))]
+    inputs, samples = make_batch(model, videos)
+    samples[1].gt_masks = samples[1].gt_masks[..., :32]  # another width
+    losses = model(inputs, samples, mode='loss')
+    assert set(losses) == {'loss_ce', 'loss_mask_bce', 'loss_mask_dice'}
+    logits, ce_logits, targets = model._forward(inputs)
+    bce, dice = [], []
+    for rows, sample in ((logits[:1], samples[0]), (logits[1:], samples[1])):
+        for row, masks in zip(rows, sample.gt_masks):
+            for small, mask in zip(row, masks.double()):
+                full = F.interpolate(small[None, None], mask.shape, mode='bilinear')[0, 0]
+                p = full.sigmoid()
+                bce.append(2 * F.binary_cross_entropy(p, mask))
+                sums = (p.sum() + mask.sum()) / 1000
+                dice.append(0.5 * (1 - (2 * (p * mask).sum() / 1000 + 1e-6) / (sums + 1e-6)))
+    assert len(bce) == 16
+    torch.testing.assert_close(losses['loss_mask_bce'], sum(bce) / 16)
+    torch.testing.assert_close(losses['loss_mask_dice'], sum(dice) / 16)
+    torch.testing.assert_close(losses['loss_ce'], F.cross_entropy(ce_logits.float(), targets))
+    torch.testing.assert_close(model(inputs, samples), logits)
+    model.parse_losses(losses)[0].backward()
+    for part in (model.mllm.vision_tower, model.mllm.projector, model.mllm.llm,
+                 model.mllm.seg_projector, model.mllm.lm_head, model.mask_head.sam2.image_encoder,
+                 model.mask_head.sam2.memory_attention, model.mask_head.sam2.memory_encoder):
+        assert any(p.grad is not None and p.grad.any() for p in part.parameters())
+
+
+def test_predict_fills_the_data_sample(talking, video, make_sample):
+    model = talking()
+    out, masks = predict(model, video, make_sample())
+    assert masks.shape == (3, 8, 40, 56)
+    assert out.pred_seg.all() and out.pred_seg.shape == out.pred_scores.shape == (3, 8)
+    assert out.pred_scores.dtype == torch.float32
+    assert 0 < out.pred_scores.min() and out.pred_scores.max() <= 1
+    full = F.interpolate(run(model, video, make_sample())[0], (40, 56), mode='bilinear')
+    assert np.array_equal(masks, full.numpy() > 0) and masks.any() and not masks.all()
+
+
+def test_several_videos_at_once(talking, video, make_sample):
+    model = talking()
+    samples = [make_sample(), make_sample(['all stars'])]
+    readers = [ArrayReader(video), ArrayReader(video[2:5])]
+    out = model(dict(reader=readers), copy.deepcopy(samples), mode='predict')
+    for sample, frames, result in zip(samples, (video, video[2:5]), out):
+        assert result.pred_masks == predict(model, frames, sample)[0].pred_masks
+
+
+def test_batched_expressions_equal_one_by_one(talking, video, make_sample):
+    model, sample = talking(), make_sample()
+    together = run(model, video, sample)[0]
+    for e, expression in enumerate(sample.expressions):
+        torch.testing.assert_close(
+            run(model, video, make_sample([expression]))[0][0], together[e], **EXACT)
+    assert (together[0] - together[1]).abs().max() > 1e-3, 'expressions make a difference'
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'window': 2, 'num_context': 0}, {'use_memory': False, 'num_context': 2}])
+@pytest.mark.parametrize('always', [True, False])
+def test_reuse_is_exact(make_glus, emit_seg, video, make_sample, options, always):
+    options = {f'test_cfg.{key}': value for key, value in options.items()}
+    exact, plain = (make_glus(dict(options, **{'test_cfg.reuse': reuse}))
+                    for reuse in ('exact', 'none'))
+    emit_seg(exact, video, always=always)
+    plain.load_state_dict(exact.state_dict())
+    sample = make_sample()
+    (logits, is_seg), (others, other_seg) = (run(m, video, sample) for m in (exact, plain))
+    assert torch.equal(is_seg, other_seg) and is_seg.all() == always
+    torch.testing.assert_close(logits, others, **EXACT)
+    out, masks = predict(exact, video, sample)
+    assert out.pred_masks == predict(plain, video, sample)[0].pred_masks
+    assert masks.any()
+
+
+def test_reuse_in_float32(talking, video, make_sample):
+    outs = [run(talking({'test_cfg.reuse': reuse}, torch.float32), video, make_sample())[0]
+            for reuse in ('exact', 'none')]
+    scale = outs[0].std()
+    assert (outs[0] - outs[1]).abs().max() < 1e-3 * scale
+
+
+@pytest.mark.parametrize('max_expressions', [1, 2, 3])
+def test_chunks_of_expressions(talking, video, make_sample, max_expressions):
+    model = talking({'test_cfg.max_expressions': max_expressions})
+    logits, is_seg = run(model, video, make_sample())
+    expected = run(talking(), video, make_sample())
+    torch.testing.assert_close(logits, expected[0], **EXACT)
+    assert torch.equal(is_seg, expected[1])
+
+
+@pytest.mark.parametrize('num_frames', [1, 2, 3])
+def test_videos_shorter_than_window_and_context(talking, video, make_sample, num_frames):
+    """Also against the official schedule of work."""
+    frames = video[:num_frames]
+    out, masks = predict(talking(), frames, make_sample())
+    assert masks.shape == (3, num_frames, 40, 56) and len(out.pred_masks[0]) == num_frames
+    other = predict(talking({'test_cfg.reuse': 'none'}), frames, make_sample())[0]
+    assert out.pred_masks == other.pred_masks
+
+
+def test_a_longer_window_and_more_context(talking, video, make_sample):
+    base = run(talking(), video, make_sample())[0]
+    for option in ({'test_cfg.window': 3}, {'test_cfg.num_context': 5},
+                   {'test_cfg.memory_stride': 1}):
+        other = run(talking(option), video, make_sample())[0]
+        assert (other - base).abs().max() > 1e-6, f'{option} has no effect'
+
+
+def test_blank_frames(talking, make_sample):
+    """Nothing to see is no error, whatever the masks then are."""
+    frames = [np.zeros((40, 56, 3), np.uint8)] * 3
+    out, masks = predict(talking(), frames, make_sample())
+    assert masks.shape == (3, 3, 40, 56) and out.pred_scores.isfinite().all()
+    logits = run(talking(), frames, make_sample())[0]
+    assert logits[torch.isfinite(logits)].numel() > 0
+
+
+def test_steps_without_seg(make_glus, emit_seg, video, make_sample):
+    """The mask is empty, nothing is stored, and the next frames go on."""
+    model = emit_seg(make_glus(), video, always=False)
+    sample = make_sample()
+    stored = []
+    handle = model.mask_head.register_forward_pre_hook(
+        lambda _, args: stored.extend((args[3], bank.frame_ids) for bank in args[2]))
+    out, masks = predict(model, video, sample)
+    handle.remove()
+    silent = ~out.pred_seg
+    assert silent.any() and out.pred_seg.any()
+    assert not masks[silent.numpy()].any() and not out.pred_scores[silent].any()
+    assert (out.pred_scores[out.pred_seg] > 0).all()
+    logits, is_seg = run(model, video, sample)
+    assert torch.equal(is_seg, out.pred_seg)
+    assert logits[silent].isneginf().all() and logits[~silent].isfinite().all()
+    assert len(stored) == int(out.pred_seg.sum()), 'SAM-2 runs for tracks with [SEG] only'
+    spoken = [(t, [i for i in range(t) if out.pred_seg[e, i]])
+              for t in range(8) for e in range(3) if out.pred_seg[e, t]]
+    for (t, frame_ids), (expected_t, before) in zip(stored, spoken):
+        assert t == expected_t and set(frame_ids) <= set(before)
+
+
+def test_no_seg_at_all(make_glus, video, make_sample):
+    model = make_glus()
+    with torch.no_grad():
+        model.mllm.lm_head.weight.zero_()
+    runs = []
+    model.mask_head.sam2.image_encoder.register_forward_hook(lambda *_: runs.append(1))
+    out, masks = predict(model, video, make_sample())
+    assert not masks.any() and not out.pred_seg.any() and not runs
+
+
+def test_without_memory_frames_do_not_depend_on_one_another(talking, video, make_sample):
+    sample = make_sample()
+    model = talking({'test_cfg.use_memory': False, 'test_cfg.window': 1,
+                     'test_cfg.num_context': 0})
+    logits = run(model, video, sample)[0]
+    alone = torch.cat([run(model, [frame], sample)[0] for frame in video], 1)
+    torch.testing.assert_close(logits, alone, **EXACT)
+    with_memory = run(talking({'test_cfg.window': 1, 'test_cfg.num_context': 0}), video, sample)[0]
+    torch.testing.assert_close(with_memory[:, 0], logits[:, 0], **EXACT)
+    assert (with_memory[:, 1:] - logits[:, 1:]).flatten(2).abs().amax(2).min() > 1e-6
+
+
+@pytest.mark.parametrize('reuse', ['exact', 'none'])
+def test_key_frames(talking, video, make_sample, reuse):
+    """Forward and backward passes, each on its own, for expressions with different key frames."""
+    model, sample = talking({'test_cfg.reuse': reuse}), make_sample()
+    key_frames = [3, 7, 3]
+    logits = run(model, video, sample, key_frames)[0]
+    for e, key in enumerate(key_frames):
+        session = model.init_session(ArrayReader(video), sample)
+        forward = dict(model.propagate(session, [e], key))
+        backward = dict(model.propagate(session, [e], key, reverse=True))
+        assert list(forward) == list(range(key, 8))
+        assert list(backward) == list(range(key, -1, -1))
+        torch.testing.assert_close(
+            forward[key].low_res_logits, backward[key].low_res_logits, **EXACT)
+        for t in range(8):
+            pred = (forward if t >= key else backward)[t]
+            torch.testing.assert_close(logits[e, t], pred.low_res_logits[0], **EXACT)
+
+
+def test_a_backward_pass_is_a_forward_pass_of_the_reversed_video(talking, video, make_sample):
+    model, sample = talking({'test_cfg.num_context': 0}), make_sample()
+    backward = run(model, video, sample, [7, 7, 7])[0]
+    torch.testing.assert_close(backward, run(model, video[::-1], sample)[0].flip(1), **EXACT)
+
+
+@pytest.mark.parametrize('key_frames', [[0], [0, 1, 8], [0, -1, 0]])
+def test_impossible_key_frames(talking, video, make_sample, key_frames):
+    model = talking()
+    session = model.init_session(ArrayReader(video), make_sample())
+    with pytest.raises(ValueError, match=r'a key frame in 0\.\.7 for each of 3 expressions, got'):
+        next(model.segment(session, key_frames))
+
+
+def count_images(module):
+    counts = []
+    module.register_forward_pre_hook(lambda _, args: counts.append(len(args[0])))
+    return counts
+
+
+@pytest.mark.parametrize('max_expressions', [16, 2])
+def test_each_encoder_sees_each_frame_once(talking, video, make_sample, max_expressions):
+    model = talking({'test_cfg.max_expressions': max_expressions})
+    vision = count_images(model.mllm.vision_tower)
+    sam = count_images(model.mask_head.sam2.image_encoder)
+    predict(model, video, make_sample())
+    assert sum(vision) == len(video) + model.test_cfg.num_context
+    assert sum(sam) == len(video)
+
+
+def test_official_schedule_recomputes(talking, video, make_sample):
+    """Every step of every expression encodes its context, its window, and the frame for SAM-2."""
+    model = talking({'test_cfg.reuse': 'none'})
+    vision = count_images(model.mllm.vision_tower)
+    sam = count_images(model.mask_head.sam2.image_encoder)
+    predict(model, video, make_sample())
+    assert sum(vision) == 3 * sum(4 + min(t + 1, 4) for t in range(len(video)))
+    assert sum(sam) == 3 * len(video)
+
+
+def test_a_session_stays_bounded(talking, make_sample, video):
+    model = talking({'test_cfg.window': 3})
+    session = model.init_session(ArrayReader(video * 3), make_sample())
+    for _ in model.segment(session):
+        assert len(session.visual_tokens) <= 3
+        assert len(session.sam_features) <= 1 and len(session.prefix) <= 1
+        assert len(session._frames) <= 2
+
+
+def test_videos_leave_nothing_in_the_model(talking, video, make_sample):
+    model, sample = talking(), make_sample()
+    before = predict(model, video, sample)[0]
+    predict(model, video[::-1], make_sample(['another text']))
+    after = predict(model, video, sample)[0]
+    assert after.pred_masks == before.pred_masks
+    assert torch.equal(after.pred_scores, before.pred_scores)
+
+
+def test_training_goes_on_after_testing(talking, video, make_sample, make_batch):
+    """What sam2 caches while testing must not be unusable for the backward pass."""
+    model = talking(dtype=torch.float32)
+    predict(model, video[:3], make_sample())
+    model.train()
+    batch = make_batch(model, [(video, ['a star'], [0, 2], range(3))])
+    model.parse_losses(model(*batch, mode='loss'))[0].backward()
+    assert model.mask_head.sam2.memory_encoder.out_proj.weight.grad.any()
+
+
+def test_propagation_keeps_no_graph(talking, video, make_sample):
+    model = talking()
+    session = model.init_session(ArrayReader(video), make_sample())
+    for _, pred in model.propagate(session, [0, 1]):
+        assert not pred.low_res_logits.requires_grad and not pred.seg_tokens.requires_grad
+
+
+@pytest.mark.parametrize('text', ['', '  ', 'x' * 1001, 'a [SEG] b', '<image>'])
+def test_bad_expressions_are_found_before_the_work(talking, video, make_sample, text):
+    reader = ArrayReader(video)
+    with pytest.raises(ValueError, match='expected .*expression'):
+        talking().init_session(reader, make_sample(['fine', text]))
+
+
+def test_autocast(talking, video, make_sample, make_batch):
+    model = talking(dtype=torch.float32)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = predict(model, video[:3], make_sample())[0]
+        assert out.pred_seg.all()
+        batch = make_batch(model, [(video, ['a star'], [0, 2], range(3))])
+        total = model.parse_losses(model(*batch, mode='loss'))[0]
+    total.backward()
+    assert total.isfinite()
+
+
+def test_model_in_bfloat16(talking, video, make_sample):
+    out, masks = predict(talking(dtype=torch.bfloat16), video[:3], make_sample())
+    assert out.pred_seg.all() and masks.shape == (3, 3, 40, 56)
+
+
+@pytest.mark.parametrize(('options', 'error', 'message'), [
+    ({'test_cfg.windw': 4}, TypeError, 'windw'),
+    ({'test_cfg.window': 0}, ValueError, r'model\.test_cfg\.window must be .* at least 1, got 0'),
+    ({'test_cfg.window_stride': 2}, ValueError, r'model\.test_cfg\.window_stride must be 1'),
+    ({'test_cfg.reuse': 'all'}, ValueError, r"model\.test_cfg\.reuse must be one of .*'all'"),
+    ({'test_cfg.use_memory': 'no'}, ValueError, r"model\.test_cfg\.use_memory .* got 'no'"),
+    ({'train_cfg.memory_strid': 1}, TypeError, 'model.train_cfg.*memory_strid'),
+    ({'train_cfg.memory_stride': 0}, ValueError, r'model\.train_cfg\.memory_stride .* got 0'),
+    ({'ce_target': 'all'}, ValueError, r"model\.ce_target must be one of .*'all'"),
+    ({'mask_hed': dict()}, TypeError, 'mask_hed'),
+    ({'mllm.seg_dmi': 8}, TypeError, 'seg_dmi'),
+    ({'data_preprocessor.mean': (0, 0, 0)}, TypeError, 'mean'),
+])
+def test_wrong_configs(make_glus, options, error, message):
+    with pytest.raises(error, match=message):
+        make_glus(options)
+
+
+def test_unknown_mode(talking):
+    with pytest.raises(ValueError, match="mode must be loss, predict or tensor, got 'test'"):
+        talking()({}, [], mode='test')
+    assert isinstance(talking(), GLUS)
