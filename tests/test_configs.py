@@ -1,0 +1,160 @@
+"""Every shipped config builds, agrees with itself, and a typo in any part of one is an error."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mmengine import Config
+from mmengine.registry import DefaultScope
+
+from glus_mm.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    TRANSFORMS,
+    VISUALIZERS,
+)
+from glus_mm.visualization import RefVOSLocalVisualizer
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAVES = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+BASES = sorted((ROOT / 'configs' / '_base_').rglob('*.py'))
+DEFAULT = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT / 'configs'))
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """The default scope that MMEngine's Runner sets, and no visualizer from or for other tests."""
+    RefVOSLocalVisualizer._instance_dict.clear()
+    with DefaultScope.overwrite_default_scope('glus_mm'):
+        yield
+    RefVOSLocalVisualizer._instance_dict.clear()
+
+
+def part(path: str, registry, **arguments) -> tuple[str, Callable]:
+    """Where a part of a config is, and how it is built."""
+
+    def build(cfg):
+        return registry.build(dict(cfg), default_args=arguments or None)
+
+    return path, build
+
+
+def build_dataset(cfg):
+    # Without data, so that only the arguments and the pipeline are looked at.
+    return DATASETS.build(dict(cfg, lazy_init=True))
+
+
+def parts_of(cfg, folder):
+    """(path, build) of everything in a config that a registry builds; it may write to folder."""
+    yield part('model', MODELS)
+    for phase in ('train', 'val', 'test'):
+        loader = f'{phase}_dataloader'
+        if cfg.get(loader) is not None:
+            yield f'{loader}.dataset', build_dataset
+            for i in range(len(cfg[loader].dataset.pipeline)):
+                yield part(f'{loader}.dataset.pipeline.{i}', TRANSFORMS)
+            yield part(f'{loader}.sampler', DATA_SAMPLERS, dataset=['a', 'b'])
+        if cfg.get(f'{phase}_evaluator') is not None:
+            yield part(f'{phase}_evaluator', METRICS)
+    for name in cfg.default_hooks:
+        yield part(f'default_hooks.{name}', HOOKS)
+    yield part('visualizer', VISUALIZERS, save_dir=str(folder))
+
+
+def get(cfg, path):
+    for key in path.split('.'):
+        cfg = cfg[int(key)] if isinstance(cfg, (list, tuple)) else cfg[key]
+    return cfg
+
+
+def test_there_are_configs():
+    assert DEFAULT in LEAVES and BASES
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=name_of)
+def test_every_part_builds(path, tmp_path):
+    cfg = Config.fromfile(path)
+    for where, build in parts_of(cfg, tmp_path):
+        assert build(get(cfg, where)) is not None, where
+    assert cfg.default_scope == 'glus_mm'
+
+
+@pytest.mark.parametrize('path', BASES, ids=name_of)
+def test_every_primitive_can_be_read_alone(path):
+    assert len(Config.fromfile(path)) > 0
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=name_of)
+def test_leaves_hold_only_the_difference(path):
+    """And inherit over at most three levels."""
+    assert len(path.read_text().splitlines()) <= 40
+
+    def depth(file):
+        bases = Config._get_base_files(str(file))
+        bases = [bases] if isinstance(bases, str) else bases
+        return 1 + max((depth(file.parent / base) for base in bases), default=0)
+
+    assert depth(path) <= 3
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=name_of)
+def test_pipeline_and_model_agree(path):
+    """Numbers that the pipeline and the model both need are the same ones."""
+    cfg = Config.fromfile(path)
+    transforms = {item.type: item for item in cfg.train_dataloader.dataset.pipeline}
+    resize, text = transforms['ResizeForEncoders'], transforms['BuildConversation']
+    assert resize.sam_size == cfg.model.mask_head.image_size
+    if 'mllm' not in cfg.model:
+        return
+    mllm = cfg.model.mllm
+    assert resize.vision_size == mllm.vision_tower.image_size
+    assert resize.get('vision_crop', 'center') == mllm.get('vision_crop', 'center')
+    assert text.tokenizer == mllm.get('tokenizer', 'tiny')
+    assert text.template == mllm.get('template', 'llava_v1')
+    test = cfg.test_dataloader.dataset.pipeline[0]
+    assert test.num_context == cfg.model.test_cfg.num_context
+
+
+TYPOS = [
+    'model', 'model.mllm', 'model.mllm.llm', 'model.mllm.vision_tower', 'model.mask_head',
+    'model.mask_head.sam2', 'model.loss_ce', 'model.loss_mask_bce', 'model.loss_mask_dice',
+    'model.data_preprocessor', 'model.test_cfg', 'train_dataloader.dataset',
+    'train_dataloader.dataset.pipeline.0', 'train_dataloader.dataset.pipeline.2',
+    'train_dataloader.dataset.pipeline.3', 'train_dataloader.dataset.pipeline.4',
+    'train_dataloader.sampler', 'test_dataloader.dataset', 'test_dataloader.dataset.pipeline.0',
+    'test_evaluator', 'default_hooks.checkpoint', 'default_hooks.visualization', 'visualizer'
+]
+
+
+@pytest.mark.parametrize('where', TYPOS)
+def test_a_typo_is_an_error_that_names_the_key(where, tmp_path):
+    cfg = Config.fromfile(DEFAULT)
+    builders = dict(parts_of(cfg, tmp_path))
+    owner = max((path for path in builders if f'{where}.'.startswith(f'{path}.')), key=len)
+    cfg.merge_from_dict({f'{where}.a_typo': 1})
+    with pytest.raises(TypeError, match='a_typo'):
+        builders[owner](get(cfg, owner))
+
+
+@pytest.mark.parametrize('where', ['train_dataloader.dataset.pipeline.1',
+                                   'train_dataloader.dataset.pipeline.5'])
+def test_a_typo_in_a_transform_without_arguments(where):
+    cfg = Config.fromfile(DEFAULT)
+    item = dict(get(cfg, where), a_typo=1)
+    with pytest.raises(TypeError, match=item['type']):
+        TRANSFORMS.build(item)
+
+
+def test_building_does_not_change_the_config():
+    cfg = Config.fromfile(DEFAULT)
+    before = copy.deepcopy(cfg.to_dict())
+    MODELS.build(cfg.model)
+    assert cfg.to_dict() == before
