@@ -429,3 +429,28 @@ def test_official_training_sample():
         assert np.array_equal(results['gt_masks'], arrays[f'masks_b{b}'])
         clip_imgs = (results['clip_imgs'] / 255 - mean) / std
         assert np.abs(clip_imgs[..., ::8, ::8].numpy() - arrays['images_clip_s8'][b]).max() < 1e-5
+
+
+def test_kind_weights_choose_expressions():
+    expressions = [dict(exp_id=str(i), kind=kind) for i, kind in enumerate('aabbc')]
+    transform = SampleContextQueryFrames(
+        num_context=0, num_query=1, num_expressions=1, kind_weights=dict(a=9, b=1))
+    kinds = []
+    for draw in range(300):
+        results = dict(
+            frame_names=('0', '1'), expressions=expressions, rng=np.random.default_rng(draw))
+        kinds += [item['kind'] for item in transform(results)['expressions']]
+    assert set(kinds) == {'a', 'b'} and 240 < kinds.count('a') < 295
+
+    few = SampleContextQueryFrames(num_expressions=4, kind_weights=dict(b=1))
+    results = dict(frame_names=('0', ), expressions=expressions, rng=np.random.default_rng(0))
+    assert [item['kind'] for item in few(results)['expressions']] == ['b', 'b']
+
+
+def test_kind_weights_that_fit_nothing():
+    results = dict(video_id='v', frame_names=('0', ), expressions=[dict(kind='a')],
+                   rng=np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"video 'v': .*kinds \['b'\], got \['a'\]"):
+        SampleContextQueryFrames(kind_weights=dict(b=1))(results)
+    with pytest.raises(ValueError, match='kind_weights must be positive'):
+        SampleContextQueryFrames(kind_weights=dict(a=0))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from glus_mm.registry import VISUALIZERS
+from glus_mm.registry import VISUALIZERS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask
 from glus_mm.visualization import RefVOSLocalVisualizer, contact_sheet
@@ -156,7 +156,7 @@ def sample():
 
 
 def test_data_sample_goes_to_the_backend(sample, tmp_path):
-    visualizer = VISUALIZERS.build(dict(
+    visualizer = build_child(VISUALIZERS, dict(
         type='RefVOSLocalVisualizer', name='backend_test', save_dir=str(tmp_path),
         vis_backends=[dict(type='LocalVisBackend')]))
     for t in range(2):

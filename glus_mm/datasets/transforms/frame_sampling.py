@@ -87,9 +87,9 @@ class SampleContextQueryFrames(BaseTransform):
         return results
 
     def _weights(self, results: dict) -> np.ndarray:
-        kinds = [expression['kind'] for expression in results['expressions']]
         if self.kind_weights is None:
-            return np.ones(len(kinds))
+            return np.ones(len(results['expressions']))
+        kinds = [expression['kind'] for expression in results['expressions']]
         weights = np.array([self.kind_weights.get(kind, 0.0) for kind in kinds])
         if not weights.any():
             raise ValueError(f"video {results['video_id']!r}: expected an expression of the kinds "
