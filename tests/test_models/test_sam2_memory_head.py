@@ -99,6 +99,19 @@ def test_memory_and_its_content_change_the_mask(head):
         assert (logits[a] - logits[b]).abs().max() > 1e-4
 
 
+def test_memory_is_made_of_the_conditioned_features(head):
+    """As in the official GLUS; stock SAM-2 takes the unconditioned ones."""
+    feats = head.extract_feat(random(1, 3, 64, 64))
+    pred = head(feats, random(1, 32), [MemoryBank()], 0)
+    mask = torch.nn.functional.interpolate(
+        pred.low_res_logits[None], (64, 64), mode='bilinear').sigmoid() * 20 - 10
+    out = head.sam2.memory_encoder(pred.conditioned, mask, skip_mask_sigmoid=True)
+    entry = head.encode_memory(pred)
+    torch.testing.assert_close(entry, out['vision_features'].flatten(2).mT)
+    stock = head.sam2.memory_encoder(feats.top, mask, skip_mask_sigmoid=True)
+    assert (entry - stock['vision_features'].flatten(2).mT).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize('detach', [False, True])
 def test_gradient_through_memory(detach):
     head = make_head(detach_memory=detach)
