@@ -84,8 +84,9 @@ def test_prefix_reuse_equals_the_whole_prompt(make_glus, visual, template, num_c
                 [prompt[cut:] for prompt in prompts], frames[num_context:], prefix)
             close(reused.tokens, whole.tokens)
             assert torch.equal(reused.is_seg, whole.is_seg)
-        one = mllm.next_seg_tokens([prompts[1][cut:]], frames[num_context:], prefix)
-        close(one.tokens[0], whole.tokens[1])
+        for i, prompt in enumerate(prompts):  # shorter prompts are padded in the batch only
+            alone = mllm.next_seg_tokens([prompt[cut:]], frames[num_context:], prefix)
+            close(alone.tokens[0], whole.tokens[i])
 
 
 def test_a_window_of_turns_predicts_what_training_sees(mllm, visual):

@@ -141,7 +141,7 @@ def test_detach_memory_changes_no_value(head):
 
 def test_frozen_encoder_runs_without_gradients():
     head = make_head(trainable=['sam2.sam_mask_decoder.*'])
-    images = random(1, 3, 64, 64)
+    images = random(1, 3, 64, 64).requires_grad_()
     assert not head.extract_feat(images).top.requires_grad
     assert head.extract_feat(images).high_res[0].requires_grad, 'conv_s0 belongs to the decoder'
     assert make_head().extract_feat(images).top.requires_grad

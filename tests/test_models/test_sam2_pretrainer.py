@@ -61,9 +61,10 @@ def test_points_lie_on_the_object(make_pretrainer):
     masks = torch.zeros(20, 64, 64)
     masks[:, 30, 12] = 1
     tokens = model._point_tokens(masks, drop=False)
-    assert torch.equal(tokens, tokens[:1].expand_as(tokens))
-    masks[:, 30, 12], masks[:, 12, 30] = 0, 1
-    assert not torch.equal(model._point_tokens(masks, drop=False), tokens), 'x and y differ'
+    # SAM-2 takes points as (x, y).
+    point = (torch.tensor([[[12., 30.]]]), torch.ones(1, 1))
+    expected, _ = model.mask_head.sam2.sam_prompt_encoder(points=point, boxes=None, masks=None)
+    torch.testing.assert_close(tokens, expected[:, 0].expand_as(tokens))
 
 
 def test_left_out_prompts_are_all_alike(make_pretrainer):
@@ -89,7 +90,7 @@ def test_objects_that_start_hidden_are_left_out(make_pretrainer, make_sample):
 def test_nothing_visible(make_pretrainer, make_sample):
     model = make_pretrainer()
     out = model.loss(*batch(make_sample, [square(2, 2) * 0]))
-    assert {key: float(value) for key, value in out.items()} == dict(
+    assert {key: value.item() for key, value in out.items()} == dict(
         loss_mask_bce=0, loss_mask_dice=0, iou=0)
     model.parse_losses(out)[0].backward()
     grads = [p.grad for p in model.parameters() if p.grad is not None]
