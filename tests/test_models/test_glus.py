@@ -107,6 +107,15 @@ def test_losses_are_means_over_masks_of_the_batch(make_glus, video, make_sample,
         assert any(p.grad is not None and p.grad.any() for p in part.parameters())
 
 
+def test_batches_whose_videos_do_not_fit_together(make_glus, video, make_batch):
+    model = make_glus()
+    videos = [(video, ['a'], [0, 2], range(4)), (video, ['b'], [0, 2], range(4))]
+    inputs, samples = make_batch(model, videos)
+    inputs['sam_imgs'][1] = inputs['sam_imgs'][1][:3]
+    with pytest.raises(ValueError, match=r'as many query frames in every video .* got \[3, 4\]'):
+        model(inputs, samples, mode='loss')
+
+
 def test_predict_fills_the_data_sample(talking, video, make_sample):
     model = talking()
     out, masks = predict(model, video, make_sample())

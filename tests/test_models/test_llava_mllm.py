@@ -257,6 +257,7 @@ def test_images_of_another_size(mllm):
 
 @pytest.mark.parametrize(('options', 'error', 'message'), [
     ({'llm.hiden_size': 3}, TypeError, r"model\.mllm\.llm got unexpected keys \['hiden_size'\]"),
+    ({'llm.vocab_size': 5}, ValueError, r'model\.mllm\.llm\.vocab_size follows the tokenizer.* 5'),
     ({'vision_tower.path_size': 3}, TypeError,
      r"model\.mllm\.vision_tower got unexpected keys \['path_size'\]"),
     ({'lora': dict(rank=4)}, TypeError, 'rank'),

@@ -80,9 +80,14 @@ class LlavaMLLM(BaseMLLM):
         self.vision_tower = CLIPVisionModel(_hf_config(CLIPVisionConfig, vision_tower,
                                                        'model.mllm.vision_tower'))
         self._check_pooling()
-        llm = dict(llm, vocab_size=len(self.tokenizer), pad_token_id=self.tokenizer.pad_id,
-                   bos_token_id=self.tokenizer.bos_id, eos_token_id=self.tokenizer.eos_id)
-        config = _hf_config(LlamaConfig, llm, 'model.mllm.llm')
+        derived = dict(
+            vocab_size=len(self.tokenizer), pad_token_id=self.tokenizer.pad_id,
+            bos_token_id=self.tokenizer.bos_id, eos_token_id=self.tokenizer.eos_id)
+        for key in sorted(set(derived) & set(llm)):
+            if llm[key] != derived[key]:
+                raise ValueError(f'model.mllm.llm.{key} follows the tokenizer, which has '
+                                 f'{derived[key]}, got {llm[key]!r}')
+        config = _hf_config(LlamaConfig, dict(llm, **derived), 'model.mllm.llm')
         self.llm = LlamaModel(config)
         width = config.hidden_size
         self.lm_head = nn.Linear(width, config.vocab_size, bias=False)

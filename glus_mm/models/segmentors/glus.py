@@ -116,6 +116,10 @@ class GLUS(BaseModel):
             [torch.as_tensor(ids) for rows in inputs['input_ids'] for ids in rows],
             [torch.as_tensor(labels) for rows in inputs['labels'] for labels in rows],
             [visual[b] for b in video_of], self.ce_target)
+        lengths = {len(imgs) for imgs in inputs['sam_imgs']} | {seg.tokens.shape[1]}
+        if len(lengths) > 1:
+            raise ValueError('expected as many query frames in every video of a batch as its '
+                             f'conversations have [SEG], got {sorted(lengths)}')
         feats = self.mask_head.extract_feat(torch.cat(inputs['sam_imgs']))
         memory = [MemoryBank(self.train_memory_stride) for _ in video_of]
         first = torch.tensor(video_of, device=seg.tokens.device) * num_query
