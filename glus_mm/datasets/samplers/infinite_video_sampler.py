@@ -1,17 +1,16 @@
 """An endless sampler that also chooses the draw of each item."""
 
-from collections.abc import Iterator, Sized
-from itertools import count, islice
+from collections.abc import Sized
+from typing import Any
 
 import numpy as np
-from mmengine.dist import get_dist_info, sync_random_seed
-from torch.utils.data import Sampler
 
+from glus_mm.datasets.samplers.base_video_sampler import BaseVideoSampler
 from glus_mm.registry import DATA_SAMPLERS
 
 
 @DATA_SAMPLERS.register_module()
-class InfiniteVideoSampler(Sampler):
+class InfiniteVideoSampler(BaseVideoSampler):
     """Yield ``(index, draw)`` for ever; the draw is the number of the epoch.
 
     All ranks walk through one global sequence, each taking every ``world_size``-th entry. It
@@ -34,32 +33,21 @@ class InfiniteVideoSampler(Sampler):
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = 0) -> None:
-        if len(dataset) < 1:
-            raise ValueError('expected a data set with at least one item, got an empty one')
-        if seed is None:
-            seed = sync_random_seed()
-        if seed < 0:
-            raise ValueError(f'seed must be at least 0, got {seed}')
-        self.size = len(dataset)
+        super().__init__(len(dataset), seed)
         self.shuffle = shuffle
-        self.seed = seed
-        self.rank, self.world_size = get_dist_info()
+        self._order: tuple[tuple[int, int], np.ndarray] | None = None
 
-    def _global_sequence(self) -> Iterator[tuple[int, int]]:
-        for epoch in count():
+    def item(self, position: int) -> tuple[int, int]:
+        """Look up the sequence; see the base class."""
+        epoch, place = divmod(position, self.size)
+        if not self.shuffle:
+            return place, epoch
+        if self._order is None or self._order[0] != (self.seed, epoch):
             order = np.arange(self.size)
-            if self.shuffle:
-                np.random.default_rng((self.seed, epoch)).shuffle(order)
-            for index in order.tolist():
-                yield index, epoch
+            np.random.default_rng((self.seed, epoch)).shuffle(order)
+            self._order = (self.seed, epoch), order
+        return int(self._order[1][place]), epoch
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Start this rank's part of the sequence from its beginning."""
-        return islice(self._global_sequence(), self.rank, None, self.world_size)
-
-    def __len__(self) -> int:
-        """Length of one epoch over all ranks, as mmengine's infinite sampler counts."""
-        return self.size
-
-    def set_epoch(self, epoch: int) -> None:
-        """Do nothing: the sequence counts its epochs itself."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the sequence depends on, as plain values."""
+        return dict(super().state_dict(), shuffle=self.shuffle)
