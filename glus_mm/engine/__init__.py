@@ -1,5 +1,5 @@
 """What runs around the model: hooks and the form of checkpoints."""
 
-from glus_mm.engine.hooks import PlainCheckpointHook, RefVOSVisualizationHook
+from glus_mm.engine.hooks import PlainCheckpointHook, RefVOSVisualizationHook, ResumeSamplerHook
 
-__all__ = ['PlainCheckpointHook', 'RefVOSVisualizationHook']
+__all__ = ['PlainCheckpointHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook']

@@ -1,6 +1,7 @@
 """Hooks of glus_mm, registered in ``HOOKS``."""
 
 from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
+from glus_mm.engine.hooks.resume_sampler_hook import ResumeSamplerHook
 from glus_mm.engine.hooks.visualization_hook import RefVOSVisualizationHook
 
-__all__ = ['PlainCheckpointHook', 'RefVOSVisualizationHook']
+__all__ = ['PlainCheckpointHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook']
