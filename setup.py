@@ -35,6 +35,9 @@ REQUIRES = [
     'omegaconf>=2.3',
     'matplotlib>=3.7',
     'tqdm>=4.65',
+    'huggingface-hub>=1.0',
+    'filelock>=3.12',
+    'platformdirs>=4.0',
 ]
 
 # mmcv is no hard requirement: mmcv and mmcv-lite provide the same module, and only one may be

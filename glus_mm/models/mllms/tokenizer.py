@@ -7,12 +7,21 @@ from pathlib import Path
 
 import sentencepiece
 
+from glus_mm.utils.hub import download, is_hub_name
+
 SEG_TOKEN = '[SEG]'
 IM_START_TOKEN = '<im_start>'
 IM_END_TOKEN = '<im_end>'
 REQUIRED_TOKENS = (SEG_TOKEN, IM_START_TOKEN, IM_END_TOKEN)
 
 SHIPPED_TOKENIZERS = {'tiny': Path(__file__).resolve().parent / 'assets' / 'tiny'}
+
+FROM_WEIGHTS = 'load_from'
+"""Stands in a config for the tokenizer that comes with the weights; filled in before building."""
+
+TOKENIZER_FILES = ('tokenizer.model', 'added_tokens.json', 'tokenizer_config.json',
+                   'special_tokens_map.json')
+"""Files of the slow Llama tokenizer."""
 
 
 class SegTokenizer:
@@ -66,12 +75,13 @@ class SegTokenizer:
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, cache_size: int = 4096) -> 'SegTokenizer':
-        """Loads a shipped tokenizer or the one of a checkpoint folder.
+        """Loads a shipped tokenizer, the one of a checkpoint folder, or one from the hub.
 
         Args:
             name_or_folder (str | Path): ``'tiny'`` (shipped with the package), or a folder in the
                 layout of the slow Llama tokenizer: ``tokenizer.model`` and ``added_tokens.json``,
-                or, without the latter, ``added_tokens_decoder`` in ``tokenizer_config.json``.
+                or, without the latter, ``added_tokens_decoder`` in ``tokenizer_config.json``, or
+                the name ``org/name`` of a repository with such files; only they are downloaded.
                 A folder that is itself called "tiny" is reached as ``./tiny``.
             cache_size (int): As in the constructor.
 
@@ -79,15 +89,12 @@ class SegTokenizer:
             SegTokenizer: The tokenizer.
 
         Raises:
+            ConnectionError: If it is the name of a repository, and the hub cannot be reached.
             FileNotFoundError: If the folder or its ``tokenizer.model`` does not exist.
-            ValueError: If the added tokens are missing or inconsistent (the file is named).
+            ValueError: If the added tokens are missing or inconsistent (the file is named), or
+                the name is the placeholder ``'load_from'``.
         """
-        folder = SHIPPED_TOKENIZERS.get(str(name_or_folder), Path(name_or_folder))
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f'expected one of the shipped tokenizers {sorted(SHIPPED_TOKENIZERS)} or a folder '
-                f'with tokenizer.model, but got {str(name_or_folder)!r}, which is no folder'
-            )
+        folder = tokenizer_folder(name_or_folder)
         model_file = folder / 'tokenizer.model'
         if not model_file.is_file():
             raise FileNotFoundError(
@@ -258,6 +265,34 @@ class SegTokenizer:
         self._encode_chunk = functools.lru_cache(maxsize=self.cache_size)(
             lambda chunk: tuple(sp.encode(chunk))
         )
+
+
+def tokenizer_folder(name_or_folder: str | Path) -> Path:
+    """Finds the folder of a tokenizer; arguments and errors as ``SegTokenizer.from_pretrained``.
+
+    Returns:
+        Path: A folder that exists; what is in it is not looked at.
+    """
+    if str(name_or_folder) == FROM_WEIGHTS:
+        raise ValueError(
+            f'tokenizer={FROM_WEIGHTS!r} in a config stands for the tokenizer that comes with the '
+            'weights. tools/train.py, tools/test.py and init_model fill it in from the checkpoint '
+            'or from the load_from of the config; building a part of a config by hand needs a '
+            'folder with tokenizer.model here'
+        )
+    folder = SHIPPED_TOKENIZERS.get(str(name_or_folder), Path(name_or_folder))
+    if folder.is_dir():
+        return folder
+    if is_hub_name(name_or_folder):
+        return download(
+            name_or_folder, TOKENIZER_FILES,
+            'Without a network give a folder with tokenizer.model and added_tokens.json.'
+        )
+    raise FileNotFoundError(
+        f'expected one of the shipped tokenizers {sorted(SHIPPED_TOKENIZERS)}, a folder with '
+        f'tokenizer.model, or a name org/name on the hub, but got {str(name_or_folder)!r}, which '
+        'is no folder'
+    )
 
 
 def _read_added_tokens(folder: Path) -> tuple[Path, dict[str, int]]:
