@@ -77,6 +77,20 @@ def test_memory_stride_of_training(talking, video, make_sample, make_batch):
     assert context == [1, 3, 5, 7]
 
 
+def test_training_without_memory(talking, video, make_sample, make_batch):
+    sample, taught = make_sample(), {}
+    for use_memory in (True, False):
+        model = talking({'test_cfg.memory_stride': 1, 'test_cfg.use_memory': use_memory,
+                         'train_cfg.use_memory': use_memory})
+        batch = make_batch(model, [(video[:4], sample.expressions, [0, 1, 2, 3], range(4))])
+        with torch.no_grad():
+            taught[use_memory] = model._forward(batch[0])[0]
+        torch.testing.assert_close(
+            taught[use_memory], run(model, video[:4], sample)[0], **EXACT)
+    torch.testing.assert_close(taught[True][:, 0], taught[False][:, 0], **EXACT)
+    assert (taught[True][:, 1:] - taught[False][:, 1:]).abs().max() > 1e-3
+
+
 def test_losses_are_means_over_masks_of_the_batch(make_glus, video, make_sample, make_batch):
     model = make_glus({'mllm.trainable': None})
     videos = [(video, ['the star'], [0, 2], range(4)),
@@ -85,7 +99,7 @@ def test_losses_are_means_over_masks_of_the_batch(make_glus, video, make_sample,
     samples[1].gt_masks = samples[1].gt_masks[..., :32]  # another width
     losses = model(inputs, samples, mode='loss')
     assert set(losses) == {'loss_ce', 'loss_mask_bce', 'loss_mask_dice'}
-    logits, ce_logits, targets = model._forward(inputs)
+    logits, ce_logits, targets, _ = model._forward(inputs)
     bce, dice = [], []
     for rows, sample in ((logits[:1], samples[0]), (logits[1:], samples[1])):
         for row, masks in zip(rows, sample.gt_masks):
@@ -378,6 +392,7 @@ def test_model_in_bfloat16(talking, video, make_sample):
     ({'test_cfg.use_memory': 'no'}, ValueError, r"model\.test_cfg\.use_memory .* got 'no'"),
     ({'train_cfg.memory_strid': 1}, TypeError, 'model.train_cfg.*memory_strid'),
     ({'train_cfg.memory_stride': 0}, ValueError, r'model\.train_cfg\.memory_stride .* got 0'),
+    ({'train_cfg.use_memory': 1}, ValueError, r'model\.train_cfg\.use_memory .* got 1'),
     ({'ce_target': 'all'}, ValueError, r"model\.ce_target must be one of .*'all'"),
     ({'mask_hed': dict()}, TypeError, 'mask_hed'),
     ({'mllm.seg_dmi': 8}, TypeError, 'seg_dmi'),

@@ -30,9 +30,12 @@ class GLUS(BaseModel):
         loss_ce: config of the loss on answer tokens.
         loss_mask_bce: config of the first mask loss.
         loss_mask_dice: config of the second mask loss.
+        loss_contrastive: config of the loss between seg tokens, :class:`ObjectContrastiveLoss`;
+            None trains without it.
         ce_target: ``'seg'`` supervises ``[SEG]`` only, as the official code does; ``'answer'`` the
             whole answer, which is what makes a model learn from scratch.
-        train_cfg: ``memory_stride`` of training, 1 by default (section B.2 of the paper).
+        train_cfg: ``memory_stride`` of training, 1 by default (section B.2 of the paper), and
+            ``use_memory``, True by default; False decodes every frame without the memory bank.
         test_cfg: fields of :class:`GLUSTestCfg`.
         data_preprocessor: config of a :class:`RefVOSDataPreprocessor`.
         init_cfg: as in MMEngine.
@@ -44,6 +47,7 @@ class GLUS(BaseModel):
                  loss_ce: dict | None = None,
                  loss_mask_bce: dict | None = None,
                  loss_mask_dice: dict | None = None,
+                 loss_contrastive: dict | None = None,
                  ce_target: str = 'seg',
                  train_cfg: dict | None = None,
                  test_cfg: dict | None = None,
@@ -58,12 +62,19 @@ class GLUS(BaseModel):
         self.loss_ce = build_child(MODELS, loss_ce or dict(type='TokenCELoss'))
         self.loss_mask_bce = build_child(MODELS, loss_mask_bce or dict(type='MaskBCELoss'))
         self.loss_mask_dice = build_child(MODELS, loss_mask_dice or dict(type='MaskDiceLoss'))
+        self.loss_contrastive = (
+            None if loss_contrastive is None else build_child(MODELS, loss_contrastive))
         self.ce_target = ce_target
-        train_cfg = check_keys(dict(train_cfg or {}), ['memory_stride'], 'model.train_cfg')
+        train_cfg = check_keys(
+            dict(train_cfg or {}), ['memory_stride', 'use_memory'], 'model.train_cfg')
         self.train_memory_stride = train_cfg.get('memory_stride', 1)
+        self.train_use_memory = train_cfg.get('use_memory', True)
         if not isinstance(self.train_memory_stride, int) or self.train_memory_stride < 1:
             raise ValueError('model.train_cfg.memory_stride must be an integer of at least 1, '
                              f'got {self.train_memory_stride!r}')
+        if not isinstance(self.train_use_memory, bool):
+            raise ValueError('model.train_cfg.use_memory must be True or False, '
+                             f'got {self.train_use_memory!r}')
         known = GLUSTestCfg.__dataclass_fields__
         self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
 
@@ -90,9 +101,10 @@ class GLUS(BaseModel):
 
         Returns:
             ``loss_ce``, ``loss_mask_bce`` and ``loss_mask_dice``, weighted scalars; mask losses
-            are means over all masks (expression, frame) of the batch.
+            are means over all masks (expression, frame) of the batch. With a contrastive loss
+            also ``loss_contrastive``.
         """
-        logits, ce_logits, ce_targets = self._forward(inputs)
+        logits, ce_logits, ce_targets, seg_tokens = self._forward(inputs)
         sizes = [len(ids) for ids in inputs['input_ids']]
         bce, dice = [], []
         for video_logits, sample in zip(logits.split(sizes), data_samples):
@@ -101,13 +113,19 @@ class GLUS(BaseModel):
                 video_logits, target.shape[-2:], mode='bilinear', align_corners=False)
             bce.append(self.loss_mask_bce(full.flatten(0, 1), target))
             dice.append(self.loss_mask_dice(full.flatten(0, 1), target))
-        return dict(
+        losses = dict(
             loss_ce=self.loss_ce(ce_logits, ce_targets),
             loss_mask_bce=torch.cat(bce).mean(),
             loss_mask_dice=torch.cat(dice).mean())
+        if self.loss_contrastive is not None:
+            losses['loss_contrastive'] = self.loss_contrastive(
+                seg_tokens.flatten(0, 1), **_identities(data_samples))
+        return losses
 
-    def _forward(self, inputs: dict) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask logits (N, Tq, h, w), token logits (K, vocabulary) and their targets (K)."""
+    def _forward(self, inputs: dict) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mask logits (N, Tq, h, w), token logits (K, vocabulary), their targets (K), and the seg
+        tokens (N, Tq, C).
+        """
         video_of = [b for b, ids in enumerate(inputs['input_ids']) for _ in range(len(ids))]
         num_query = len(inputs['sam_imgs'][0])
         visual = self.mllm.encode_images(torch.cat(inputs['clip_imgs']))
@@ -125,9 +143,10 @@ class GLUS(BaseModel):
         first = torch.tensor(video_of, device=seg.tokens.device) * num_query
         logits = [
             self._decode(feats.select(first + q), seg.tokens[:, q], memory, q,
-                         store=q < num_query - 1).low_res_logits for q in range(num_query)
+                         store=self.train_use_memory and q < num_query - 1).low_res_logits
+            for q in range(num_query)
         ]
-        return torch.stack(logits, 1), ce_logits, ce_targets
+        return torch.stack(logits, 1), ce_logits, ce_targets, seg.tokens
 
     def _decode(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
                 frame_idx: int, store: bool = True) -> HeadOutput:
@@ -312,6 +331,16 @@ class GLUS(BaseModel):
                 pred.low_res_logits[:, None], (height, width), mode='bilinear',
                 align_corners=False)[:, 0] > 0
         return MaskPrediction(masks, logits, seg.tokens, seg.is_seg, scores)
+
+
+def _identities(data_samples: Sequence[RefVOSDataSample]) -> dict[str, list]:
+    """What each seg token refers to, in the order (video, expression, query frame)."""
+    rows = [(f'{sample.dataset}/{sample.video_id}', exp_id, object_ids, frame_id)
+            for sample in data_samples
+            for exp_id, object_ids in zip(sample.exp_ids, sample.object_ids)
+            for frame_id in sample.query_frame_ids]
+    names = ('video_ids', 'exp_ids', 'object_ids', 'frame_ids')
+    return {name: list(column) for name, column in zip(names, zip(*rows))}
 
 
 def _join(preds: list[MaskPrediction]) -> MaskPrediction:
