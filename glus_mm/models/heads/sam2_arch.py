@@ -1,11 +1,13 @@
 """Build the stock SAM-2 model from a name, a YAML file or a few sizes."""
 
+import inspect
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from sam2.modeling.memory_encoder import CXBlock
 from sam2.modeling.sam2_base import SAM2Base
 
 from glus_mm.utils.modules import check_keys
@@ -37,7 +39,7 @@ def build_sam2(arch: str | dict, image_size: int, dynamic_multimask: bool = True
     if image_size % (2 * _STRIDE):
         raise ValueError(f'image_size of SAM-2 must be a multiple of {2 * _STRIDE}, '
                          f'got {image_size}')
-    model = sam2_sizes(**arch) if isinstance(arch, dict) else _load_yaml(arch)
+    model = _load_arch(arch)
     model['image_size'] = image_size
     model['sam_mask_decoder_extra_args'] = dict(_DYNAMIC_MULTIMASK) if dynamic_multimask else None
     for attention in ('self_attention', 'cross_attention'):
@@ -46,7 +48,37 @@ def build_sam2(arch: str | dict, image_size: int, dynamic_multimask: bool = True
     return instantiate(OmegaConf.create(model), _recursive_=True)
 
 
-def _load_yaml(name: str) -> dict[str, Any]:
+def initial_layer_scale(arch: str | dict) -> float | None:
+    """Initial ``gamma`` of the memory encoder's fuser.
+
+    Args:
+        arch: as for :func:`build_sam2`.
+
+    Returns:
+        The value; None where the blocks have no ``gamma``, because it is 0.
+    """
+    default = inspect.signature(CXBlock).parameters['layer_scale_init_value'].default
+    layer = _load_arch(arch)['memory_encoder']['fuser']['layer']
+    return float(layer.get('layer_scale_init_value', default)) or None
+
+
+def _load_arch(arch: str | dict) -> dict[str, Any]:
+    return sam2_sizes(**arch) if isinstance(arch, dict) else load_sam2_yaml(arch)
+
+
+def load_sam2_yaml(name: str) -> dict[str, Any]:
+    """Read the ``model`` of a SAM-2 config.
+
+    Args:
+        name: of a config that ships with the ``sam2`` package, or the path of a YAML file.
+
+    Returns:
+        Its structure; nothing is built.
+
+    Raises:
+        FileNotFoundError: there is no such name or file.
+        ValueError: the file has no ``model``.
+    """
     if name.endswith(('.yaml', '.yml')):
         path = Path(name)
     else:

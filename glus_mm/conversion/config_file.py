@@ -1,0 +1,148 @@
+"""Write the config of a converted checkpoint."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from glus_mm.models.mllms.tokenizer import IM_END_TOKEN, IM_START_TOKEN, SEG_TOKEN, SegTokenizer
+from glus_mm.version import __version__
+
+# MMEngine replaces it by the folder of the config file.
+HERE = '{{ fileDirname }}'
+WIDTH = 100
+HEADER = """\
+# GLUS with the weights of model.pth, which lies beside this file.
+{origin}
+# Token ids: {tokens}.
+#
+# Paths below are relative to this folder, so that it can be moved as a whole.
+#
+#     python tools/test.py THIS_FOLDER/config.py THIS_FOLDER/model.pth
+#     python demo/video_demo.py VIDEO THIS_FOLDER/config.py THIS_FOLDER/model.pth \\
+#         --text "..." --out-dir DIR
+default_scope = 'glus_mm'
+
+"""
+RUNTIME = """
+# MeViS valid_u; --cfg-options test_dataloader.dataset.data_root=... for another split or place.
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='MeViSDataset',
+        data_root='data/mevis/valid_u',
+        test_mode=True,
+        pipeline=[
+            dict(type='SampleContextQueryFrames', num_context={num_context}, test_mode=True),
+            dict(type='OpenFrameReader'),
+            dict(type='LoadRefVOSGroundTruth'),
+            dict(type='PackRefVOSInputs')
+        ]))
+test_evaluator = dict(type='RefVOSMetric')
+test_cfg = dict(type='TestLoop')
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='RefVOSVisualizationHook'))
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+visualizer = dict(
+    type='RefVOSLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+log_processor = dict(by_epoch=False, window_size=10)
+log_level = 'INFO'
+randomness = dict(seed=0)
+"""
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """What a checkpoint does not say about how it is used.
+
+    Attributes:
+        num_context: context frames of a video.
+        num_query: query frames in the sliding window.
+        memory_stride: distance of the older memories.
+    """
+
+    num_context: int = 4
+    num_query: int = 4
+    memory_stride: int = 3
+
+
+def model_config(llm: dict[str, Any], vision_tower: dict[str, Any], vision_select_layer: int,
+                 sam2: str, image_size: int, dtype: str, settings: InferenceSettings
+                 ) -> dict[str, Any]:
+    """Config of the model, with the switches that the official weights need.
+
+    Args:
+        llm: sizes of the LLM.
+        vision_tower: sizes of the vision tower.
+        vision_select_layer: index into its hidden states.
+        sam2: name of a SAM-2 config or a YAML file.
+        image_size: side S of SAM-2's input.
+        dtype: type in which the model runs.
+        settings: how it is used.
+
+    Returns:
+        The ``model`` of a config; paths may begin with ``HERE``.
+    """
+    mllm = dict(
+        type='LlavaMLLM', tokenizer=HERE, template='llava_v1', pooling='raster4',
+        vision_crop='center', vision_select_layer=vision_select_layer, vision_tower=vision_tower,
+        llm=llm, trainable=[])
+    mask_head = dict(type='SAM2MemoryHead', sam2=sam2, image_size=image_size,
+                     dynamic_multimask=True, trainable=[])
+    test_cfg = dict(use_memory=True, memory_stride=settings.memory_stride,
+                    num_context=settings.num_context, window=settings.num_query)
+    model = dict(type='GLUS', mllm=mllm, mask_head=mask_head, test_cfg=test_cfg)
+    if dtype != 'float32':
+        model['dtype'] = dtype
+    return model
+
+
+def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer,
+                settings: InferenceSettings) -> str:
+    """The text of config.py.
+
+    Args:
+        model: of :func:`model_config`.
+        origin: what the weights were made from, one or more lines.
+        tokenizer: its ids are noted.
+        settings: how the model is used.
+
+    Returns:
+        A config in MMEngine's text style.
+    """
+    ids = {SEG_TOKEN: tokenizer.seg_id, IM_START_TOKEN: tokenizer.im_start_id,
+           IM_END_TOKEN: tokenizer.im_end_id}
+    tokens = ', '.join(f'{text} {index}' for text, index in ids.items())
+    # What is not printable, or a brace that MMEngine would replace, has no place in a comment.
+    plain = ''.join(c if c.isprintable() and c not in '{}' or c == '\n' else '?' for c in origin)
+    comment = '\n'.join(f'# {line}' for line in plain.split('\n'))
+    header = HEADER.format(origin=comment, tokens=tokens)
+    return (f'{header}model = {_format(model, 0, len("model = "))}\n'
+            + RUNTIME.format(num_context=settings.num_context))
+
+
+def made_by(tool: str) -> str:
+    """First words of ``origin``."""
+    return f'Made by {tool} of glus_mm {__version__} from'
+
+
+def _format(value: Any, indent: int, used: int) -> str:
+    """Python text of a value, dicts as ``dict(...)``; ``used`` characters stand before it."""
+    if not isinstance(value, dict) or not value:
+        return repr(value)
+    one_line = 'dict(' + ', '.join(f'{k}={_format(v, 0, -10**6)}' for k, v in value.items()) + ')'
+    if used + len(one_line) < WIDTH:
+        return one_line
+    inner = ' ' * (indent + 4)
+    lines = [f'{inner}{key}={_format(item, indent + 4, len(inner) + len(key) + 1)}'
+             for key, item in value.items()]
+    return 'dict(\n' + ',\n'.join(lines) + ')'

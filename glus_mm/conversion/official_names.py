@@ -1,0 +1,34 @@
+"""Names of the weights in the official layout and here."""
+
+# (official, ours). A vision tower is named as in CLIPVisionModel's files before transformers 5.
+PREFIXES = (
+    ('lm_head.', 'mllm.lm_head.'),
+    ('model.embed_tokens.', 'mllm.llm.embed_tokens.'),
+    ('model.layers.', 'mllm.llm.layers.'),
+    ('model.norm.', 'mllm.llm.norm.'),
+    ('model.mm_projector.', 'mllm.projector.'),
+    ('model.text_hidden_fcs.0.', 'mllm.seg_projector.'),
+    ('model.visual_model.', 'mask_head.sam2.'),
+)
+VISION_TOWER = 'mllm.vision_tower.'
+CLIP_PREFIX = 'vision_model.'
+# Where official checkpoints that hold the vision tower have it (most leave it out).
+OFFICIAL_TOWER = 'model.vision_tower.vision_tower.'
+INV_FREQ = 'rotary_emb.inv_freq'
+
+
+def to_ours(name: str) -> str | None:
+    """Our name of an official weight, None if there is none."""
+    return _rename(name, PREFIXES)
+
+
+def to_official(name: str) -> str | None:
+    """Official name of one of our weights; None for what the official layout does not have."""
+    return _rename(name, [(ours, official) for official, ours in PREFIXES])
+
+
+def _rename(name: str, prefixes) -> str | None:
+    for old, new in prefixes:
+        if name.startswith(old):
+            return new + name[len(old):]
+    return None

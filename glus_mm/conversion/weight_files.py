@@ -1,0 +1,193 @@
+"""Read the weight files of a Hugging Face folder: named tensors, and nothing that is run."""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.logging import print_log
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from glus_mm.utils.checkpoint import list_keys
+
+# In the order in which they are preferred; an index lists the shards of one format.
+FORMATS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin',
+           'pytorch_model.bin.index.json')
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Named tensors of a folder.
+
+    Attributes:
+        folder: where they were read.
+        tensors: name to tensor; the data stay in the mapped file until they are used.
+        files: name to the file that holds the tensor.
+    """
+
+    folder: Path
+    tensors: dict[str, Tensor]
+    files: dict[str, Path]
+
+
+def find_weights(folder: Path) -> Path | None:
+    """The weight file of a folder, or the index of its shards; None where there is none.
+
+    Where several are at hand the first of ``FORMATS`` is taken, and the log says so.
+    """
+    found = [folder / name for name in FORMATS if (folder / name).is_file()]
+    if len(found) > 1:
+        print_log(f'{folder}: {found[0].name} is read, not {[f.name for f in found[1:]]}',
+                  'current')
+    return found[0] if found else None
+
+
+def read_weights(folder: str | Path) -> Weights:
+    """Read all weights of a folder.
+
+    Args:
+        folder: with one of ``FORMATS``.
+
+    Returns:
+        The weights, mapped, so that they take no memory of their own where the format allows it
+        (all but the ``.bin`` of torch before 1.6).
+
+    Raises:
+        FileNotFoundError: there are no weights, or a shard that the index names is missing.
+        ValueError: a file cannot be read, holds anything but named tensors, or index and shards
+            do not agree.
+    """
+    folder = Path(folder)
+    path = find_weights(folder)
+    if path is None:
+        shards = sorted(f.name for f in folder.glob('*-of-*') if f.suffix in ('.bin',
+                                                                               '.safetensors'))
+        hint = f'; there are shards, but not their index: {shards}' if shards else ''
+        raise FileNotFoundError(f'expected weights in {folder}, one of {", ".join(FORMATS)}, '
+                                f'got none of them{hint}')
+    if path.suffix != '.json':
+        tensors = read_weight_file(path)
+        return Weights(folder, tensors, dict.fromkeys(tensors, path))
+    return _read_shards(path)
+
+
+def read_weight_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """Read one file.
+
+    Args:
+        path: a ``.safetensors`` file, else one of ``torch.save``. The latter is loaded with
+            ``weights_only=True``: objects in it are refused, not made.
+        key: the entry of the file's dict that holds the tensors, None for the dict itself.
+
+    Returns:
+        The tensors, mapped.
+
+    Raises:
+        ValueError: the file cannot be read, or holds anything but named tensors.
+    """
+    if path.suffix == '.safetensors':
+        return _read_safetensors(path)
+    content = _read_torch(path)
+    if key is not None:
+        if not isinstance(content, Mapping) or key not in content:
+            got = sorted(map(str, content))[:8] if isinstance(content, Mapping) else type(
+                content).__name__
+            raise ValueError(f'expected a dict with the key {key!r} in {path}, got {got}')
+        content = content[key]
+    return _named_tensors(content, path)
+
+
+def _read_shards(index_file: Path) -> Weights:
+    folder = index_file.parent
+    weight_map = _read_index(index_file)
+    tensors, files = {}, {}
+    for shard in sorted(set(weight_map.values())):
+        path = folder / shard
+        if not path.is_file():
+            raise FileNotFoundError(f'expected the shard {path}, which {index_file.name} names, '
+                                    'but there is no such file')
+        held = read_weight_file(path)
+        _check_shard(held, shard, weight_map, files, index_file)
+        tensors.update(held)
+        files.update(dict.fromkeys(held, path))
+    return Weights(folder, tensors, files)
+
+
+def _check_shard(held: Mapping[str, Tensor], shard: str, weight_map: Mapping[str, str],
+                 seen: Mapping[str, Path], index_file: Path) -> None:
+    """Refuse a shard that does not hold exactly what the index says."""
+    double = [f'{key} (also in {seen[key].name})' for key in held if key in seen]
+    double += [f'{key} (its place is {weight_map[key]})' for key in held
+               if key not in seen and weight_map.get(key, shard) != shard]
+    parts = [(f'in {shard} and in another shard', double),
+             (f'promised by the index, missing in {shard}',
+              [key for key, value in weight_map.items() if value == shard and key not in held]),
+             (f'in {shard}, unknown to the index',
+              [key for key in held if key not in weight_map])]
+    if any(keys for _, keys in parts):
+        raise ValueError('\n'.join(
+            [f'{index_file} and {shard} do not agree; expected each key once, in the shard that '
+             'the index names', *(list_keys(title, keys) for title, keys in parts if keys)]))
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'expected JSON in {path}, but: {error}') from error
+    weight_map = content.get('weight_map') if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map or not all(
+            isinstance(shard, str) for shard in weight_map.values()):
+        raise ValueError(f'expected {{"weight_map": {{name: shard}}}} in {path}, got '
+                         f'{str(content)[:80]}')
+    outside = sorted({shard for shard in weight_map.values() if Path(shard).name != shard})
+    if outside:
+        raise ValueError(f'expected the shards beside {path}, got the paths {outside[:4]}')
+    return weight_map
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework='pt') as file:
+            names = file.keys()
+            return _named_tensors({key: file.get_tensor(key) for key in names}, path)
+    except SafetensorError as error:
+        raise ValueError(f'expected a safetensors file, but {path} cannot be read as one (is it '
+                         f'complete?): {error}') from error
+
+
+def _read_torch(path: Path) -> object:
+    """What is in a file of ``torch.save``; a zip archive, torch's format since 1.6, is mapped."""
+    mapped = zipfile.is_zipfile(path)
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        # torch's own message recommends to load the file by running its code.
+        raise ValueError(
+            f'expected named tensors only in {path}, got other objects, or a file that torch.save '
+            'did not write or that is not complete; objects are never loaded, as that can run '
+            'code') from error
+    except (RuntimeError, EOFError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else 'it ends too early'
+        raise ValueError(f'expected a file of torch.save, but {path} cannot be read as one (is it '
+                         f'complete?): {reason}') from error
+
+
+def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        raise ValueError(f'expected named tensors in {path}, got {type(content).__name__}')
+    if not content:
+        raise ValueError(f'expected named tensors in {path}, got an empty file')
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ValueError(f'expected named tensors only in {path}, got '
+                             f'{key!r}: {type(value).__name__}')
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise ValueError(f'expected plain tensors in {path}, got a {value.layout} one on '
+                             f'{value.device}: {key}')
+    return {key: value.detach() for key, value in content.items()}
