@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from glus_mm.models.heads.memory_bank import MemoryBank
-from glus_mm.models.heads.sam2_arch import build_sam2
+from glus_mm.models.heads.sam2_arch import build_sam2, initial_layer_scale
 from glus_mm.registry import MODELS
 from glus_mm.utils.modules import is_trained, set_trainable
+from glus_mm.utils.precision import at_least_float32, dtype_of
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,20 @@ class SAM2MemoryHead(BaseModule):
     gradients flow through stored memories and memory attention, as section 4.2 of the paper
     says; ``detach_memory=True`` gives the official behaviour.
 
+    The parts of SAM-2 may have different floating types (``model.dtype``): each gets its input in
+    its own.
+
     Args:
         sam2: name, YAML file or sizes, see :func:`build_sam2`.
         image_size: side S of the input.
         dynamic_multimask: see :func:`build_sam2`.
         detach_memory: no gradient through memory attention, memory encoder and stored memories.
-        trainable: patterns of the parameters to train, None for all.
+        official_gamma: the layer scale ``gamma`` of the memory encoder's fuser counts as its
+            initial value (1e-6 in all of SAM-2's own configs), whatever the weights hold. The
+            official inference script loses ``gamma`` while it loads a checkpoint and runs like
+            that; its training, and its notebook, do not. Weights and ``state_dict`` stay as they
+            are. Meant for comparing with the script: a training with it leaves ``gamma`` alone.
+        trainable: patterns of the parameters to train, None for all, an empty list for none.
         init_cfg: as in MMEngine.
     """
 
@@ -75,18 +84,27 @@ class SAM2MemoryHead(BaseModule):
                  image_size: int,
                  dynamic_multimask: bool = True,
                  detach_memory: bool = False,
+                 official_gamma: bool = False,
                  trainable: Sequence[str] | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.sam2 = build_sam2(sam2, image_size, dynamic_multimask)
         self.image_size = image_size
         self.detach_memory = detach_memory
+        self.gamma_override = initial_layer_scale(sam2) if official_gamma else None
         set_trainable(self, trainable)
 
     @property
     def token_dim(self) -> int:
         """Width C of a seg token."""
         return self.sam2.hidden_dim
+
+    @property
+    def precision_parts(self) -> list[nn.Module]:
+        """Modules that compute in one floating type each and get their input in it."""
+        sam = self.sam2
+        return [sam.image_encoder, sam.memory_attention, sam.memory_encoder,
+                sam.sam_prompt_encoder, sam.sam_mask_decoder]
 
     def extract_feat(self, imgs: Tensor) -> SAM2Features:
         """Run the image encoder, without gradients where it is frozen.
@@ -103,13 +121,15 @@ class SAM2MemoryHead(BaseModule):
         if imgs.shape[1:] != (3, self.image_size, self.image_size):
             raise ValueError(f'expected SAM-2 images (M, 3, {self.image_size}, {self.image_size}) '
                              f'as model.mask_head.image_size says, got {tuple(imgs.shape)}')
-        decoder = self.sam2.sam_mask_decoder
-        with nullcontext() if is_trained(self.sam2.image_encoder) else torch.no_grad():
-            out = self.sam2.image_encoder(imgs)
-        # SAM-2's neck computes in float32 and leaves bfloat16 images' features so.
-        s0, s1, top = (f.to(imgs.dtype) for f in out['backbone_fpn'][-3:])
-        return SAM2Features((decoder.conv_s0(s0), decoder.conv_s1(s1)), top,
-                            out['vision_pos_enc'][-1][:1].to(imgs.dtype))
+        encoder, decoder = self.sam2.image_encoder, self.sam2.sam_mask_decoder
+        with nullcontext() if is_trained(encoder) else torch.no_grad():
+            out = encoder(imgs.to(dtype_of(encoder)))
+        # SAM-2's neck computes a part in float32, whatever the type of its weights is.
+        s0, s1 = (f.to(dtype_of(decoder)) for f in out['backbone_fpn'][-3:-1])
+        attention = dtype_of(self.sam2.memory_attention)
+        return SAM2Features(
+            (decoder.conv_s0(s0), decoder.conv_s1(s1)), out['backbone_fpn'][-1].to(attention),
+            out['vision_pos_enc'][-1][:1].to(attention))
 
     def forward(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
                 frame_idx: int) -> HeadOutput:
@@ -128,14 +148,15 @@ class SAM2MemoryHead(BaseModule):
         sam = self.sam2
         num, _, height, width = conditioned.shape
         dense = sam.sam_prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        dtype = dtype_of(sam.sam_mask_decoder)
         logits, scores, _, _ = sam.sam_mask_decoder(
-            image_embeddings=conditioned,
-            image_pe=self._dense_pe().to(conditioned.dtype),
-            sparse_prompt_embeddings=seg_tokens[:, None],
-            dense_prompt_embeddings=dense.expand(num, -1, height, width),
+            image_embeddings=conditioned.to(dtype),
+            image_pe=self._dense_pe().to(dtype),
+            sparse_prompt_embeddings=seg_tokens[:, None].to(dtype),
+            dense_prompt_embeddings=dense.to(dtype).expand(num, -1, height, width),
             multimask_output=False,
             repeat_image=False,
-            high_res_features=list(feats.high_res))
+            high_res_features=[f.to(dtype) for f in feats.high_res])
         return HeadOutput(logits[:, 0], scores[:, 0], conditioned)
 
     def encode_memory(self, pred: HeadOutput) -> Tensor:
@@ -148,13 +169,24 @@ class SAM2MemoryHead(BaseModule):
             (N, tokens, mem_dim), one entry of :class:`MemoryBank` per track.
         """
         sam = self.sam2
+        dtype = dtype_of(sam.memory_encoder)
         with self._memory_grad():
             mask = F.interpolate(
-                pred.low_res_logits[:, None], (self.image_size, self.image_size),
-                mode='bilinear', align_corners=False)
+                at_least_float32(pred.low_res_logits[:, None]),
+                (self.image_size, self.image_size), mode='bilinear', align_corners=False)
             mask = mask.sigmoid() * sam.sigmoid_scale_for_mem_enc + sam.sigmoid_bias_for_mem_enc
-            out = sam.memory_encoder(pred.conditioned, mask, skip_mask_sigmoid=True)
+            out = functional_call(
+                sam.memory_encoder, self._gammas(), (pred.conditioned.to(dtype), mask.to(dtype)),
+                dict(skip_mask_sigmoid=True))
             return out['vision_features'].flatten(2).transpose(1, 2)
+
+    def _gammas(self) -> dict[str, Tensor]:
+        """What stands in for the memory encoder's layer scales: nothing, or initial values."""
+        if self.gamma_override is None:
+            return {}
+        return {name: torch.full_like(value, self.gamma_override)
+                for name, value in self.sam2.memory_encoder.named_parameters()
+                if name.endswith('.gamma')}
 
     def _dense_pe(self) -> Tensor:
         """Position encoding (1, C, S/16, S/16) of the decoder's image tokens, float32.
@@ -192,6 +224,7 @@ class SAM2MemoryHead(BaseModule):
     def _attend(self, top: Tensor, top_pos: Tensor, stored: Tensor, count: int) -> Tensor:
         """Memory attention of (n, C, h, w) over ``count`` memories, stored (tokens, n, mem)."""
         num, channels, height, width = top.shape
+        stored = stored.to(dtype_of(self.sam2.memory_attention))
         pos = self.sam2.memory_encoder.position_encoding(
             stored.new_empty(1, stored.shape[-1], height, width)).to(stored.dtype)
         pos = pos.flatten(2).permute(2, 0, 1).repeat(count, num, 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,16 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
 
     image_size: int
     vision_crop: str
+
+    @property
+    def precision_parts(self) -> list[nn.Module]:
+        """Modules that compute in one floating type each and cast their input to it.
+
+        With ``model.dtype`` in half precision GLUS builds the MLLM under that default type, then
+        keeps float32 what is trained, see :func:`glus_mm.utils.precision.set_precision`. A family
+        that does not cast between its modules is one part, the default.
+        """
+        return [self]
 
     @abstractmethod
     def encode_images(self, imgs: Tensor) -> Tensor:

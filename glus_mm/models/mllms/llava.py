@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from glus_mm.models.mllms.tokenizer import SegTokenizer
 from glus_mm.registry import MODELS
 from glus_mm.utils.image import VISION_CROPS
 from glus_mm.utils.modules import check_keys, is_trained, set_trainable
+from glus_mm.utils.precision import dtype_of
 
 POOLINGS = ('raster4', '2x2', 'none')
 
@@ -37,18 +39,24 @@ class LlavaMLLM(BaseMLLM):
     Sequences are padded on the right and no padding mask is given: attention is causal, so that
     padding never reaches a position that is read.
 
+    Its parts may have different floating types (``model.dtype``): each gets its input in its own.
+
     Args:
         vision_tower: sizes, as ``CLIPVisionConfig`` names them.
-        llm: sizes, as ``LlamaConfig`` names them; the vocabulary follows the tokenizer.
+        llm: sizes, as ``LlamaConfig`` names them. The vocabulary follows the tokenizer; a larger
+            ``vocab_size`` is that of a checkpoint whose embeddings are padded. The rows beyond
+            the tokenizer have no text, and none of them is ``[SEG]``.
         seg_dim: width C of a seg token; GLUS fills in that of its mask head.
         tokenizer: ``'tiny'`` (ships with the package) or a folder, see :class:`SegTokenizer`.
         template: name of the prompt template.
         pooling: ``'raster4'`` averages 4 tokens that follow one another in raster order, as the
             official code does, ``'2x2'`` squares of four patches, ``'none'`` keeps all.
-        vision_select_layer: index into the tower's hidden states.
+        vision_select_layer: index into the tower's hidden states, of which there is one more than
+            layers: the first is what the embeddings give.
         vision_crop: ``'center'`` (CLIP's and the official way) or ``'squash'``.
         lora: fields of :class:`LoRA`; None trains the LLM itself.
-        trainable: patterns of the parameters to train, None for all that LoRA leaves.
+        trainable: patterns of the parameters to train, None for all that LoRA leaves, an empty
+            list for none.
         gradient_checkpointing: recompute the LLM's activations in the backward pass.
         init_cfg: as in MMEngine.
     """
@@ -80,15 +88,11 @@ class LlavaMLLM(BaseMLLM):
         self.vision_tower = CLIPVisionModel(_hf_config(CLIPVisionConfig, vision_tower,
                                                        'model.mllm.vision_tower'))
         self._check_pooling()
-        derived = dict(
-            vocab_size=len(self.tokenizer), pad_token_id=self.tokenizer.pad_id,
-            bos_token_id=self.tokenizer.bos_id, eos_token_id=self.tokenizer.eos_id)
-        for key in sorted(set(derived) & set(llm)):
-            if llm[key] != derived[key]:
-                raise ValueError(f'model.mllm.llm.{key} follows the tokenizer, which has '
-                                 f'{derived[key]}, got {llm[key]!r}')
-        config = _hf_config(LlamaConfig, dict(llm, **derived), 'model.mllm.llm')
+        self._check_select_layer()
+        config = _hf_config(LlamaConfig, self._with_token_ids(llm), 'model.mllm.llm')
         self.llm = LlamaModel(config)
+        for layer in self.llm.layers:
+            layer.register_forward_pre_hook(_cast_to_layer, with_kwargs=True)
         width = config.hidden_size
         self.lm_head = nn.Linear(width, config.vocab_size, bias=False)
         nn.init.normal_(self.lm_head.weight, std=config.initializer_range)
@@ -105,6 +109,12 @@ class LlavaMLLM(BaseMLLM):
     def image_size(self) -> int:
         """Side P of the vision tower's input."""
         return self.vision_tower.config.image_size
+
+    @property
+    def precision_parts(self) -> list[nn.Module]:
+        """See :attr:`BaseMLLM.precision_parts`; each layer of the LLM is a part of its own."""
+        return [self.vision_tower, self.projector, self.llm.get_input_embeddings(),
+                *self.llm.layers, self.llm.norm, self.lm_head, self.seg_projector]
 
     def encode_images(self, imgs: Tensor) -> Tensor:
         """Visual tokens of frames: tower, pooling, then projector.
@@ -123,8 +133,31 @@ class LlavaMLLM(BaseMLLM):
                              f'{self.image_size}) as model.mllm.vision_tower.image_size says, '
                              f'got {tuple(imgs.shape)}')
         with torch.set_grad_enabled(torch.is_grad_enabled() and is_trained(self.vision_tower)):
-            states = self.vision_tower(imgs, output_hidden_states=True).hidden_states
-        return self.projector(self._pool(states[self.vision_select_layer][:, 1:]))
+            states = self.vision_tower(
+                imgs.to(dtype_of(self.vision_tower)), output_hidden_states=True).hidden_states
+        pooled = self._pool(states[self.vision_select_layer][:, 1:])
+        return self.projector(pooled.to(dtype_of(self.projector)))
+
+    def _with_token_ids(self, llm: dict) -> dict:
+        """``llm`` with what follows the tokenizer; refuses values that contradict it."""
+        derived = dict(pad_token_id=self.tokenizer.pad_id, bos_token_id=self.tokenizer.bos_id,
+                       eos_token_id=self.tokenizer.eos_id)
+        for key in sorted(set(derived) & set(llm)):
+            if llm[key] != derived[key]:
+                raise ValueError(f'model.mllm.llm.{key} follows the tokenizer, which has '
+                                 f'{derived[key]}, got {llm[key]!r}')
+        size = llm.get('vocab_size', len(self.tokenizer))
+        if not isinstance(size, int) or size < len(self.tokenizer):
+            raise ValueError(f'model.mllm.llm.vocab_size follows the tokenizer, which has '
+                             f'{len(self.tokenizer)} tokens, and may only be larger, got {size!r}')
+        return dict(llm, **derived, vocab_size=size)
+
+    def _check_select_layer(self) -> None:
+        count = self.vision_tower.config.num_hidden_layers + 1
+        layer = self.vision_select_layer
+        if not isinstance(layer, int) or not -count <= layer < count:
+            raise ValueError(f'model.mllm.vision_select_layer must be in {-count}..{count - 1}, '
+                             f'as the vision tower has {count} hidden states, got {layer!r}')
 
     def _check_pooling(self) -> None:
         """Refuse a pooling that would drop patches at the end."""
@@ -159,10 +192,10 @@ class LlavaMLLM(BaseMLLM):
         if counts.min() != counts.max():
             raise ValueError('expected conversations with equally many [SEG], '
                              f'got {counts.tolist()}')
-        tokens = self.seg_projector(hidden[next_is_seg]).unflatten(0, (len(input_ids), -1))
+        tokens = self._project_seg(hidden[next_is_seg]).unflatten(0, (len(input_ids), -1))
         targets = targets[:, 1:]
         counted = next_is_seg if ce_target == 'seg' else targets != IGNORE_INDEX
-        return SegTokens(tokens), self.lm_head(hidden[counted]), targets[counted]
+        return SegTokens(tokens), self._token_logits(hidden[counted]), targets[counted]
 
     def prompt(self, expression: str, num_context: int, num_turns: int) -> list[int]:
         """See :meth:`BaseMLLM.prompt`."""
@@ -188,8 +221,14 @@ class LlavaMLLM(BaseMLLM):
         hidden = self._run(ids, [visual_tokens] * len(ids), prefix)
         last = [_expanded_length(i, visual_tokens.shape[1]) - 1 for i in ids]
         hidden = hidden[torch.arange(len(ids)), torch.tensor(last)]
-        is_seg = self.lm_head(hidden).argmax(-1) == self.tokenizer.seg_id
-        return SegTokens(self.seg_projector(hidden), is_seg)
+        is_seg = self._token_logits(hidden).argmax(-1) == self.tokenizer.seg_id
+        return SegTokens(self._project_seg(hidden), is_seg)
+
+    def _token_logits(self, hidden: Tensor) -> Tensor:
+        return self.lm_head(hidden.to(dtype_of(self.lm_head)))
+
+    def _project_seg(self, hidden: Tensor) -> Tensor:
+        return self.seg_projector(hidden.to(dtype_of(self.seg_projector)))
 
     def _run(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor],
              cache: DynamicCache | None = None) -> Tensor:
@@ -203,6 +242,7 @@ class LlavaMLLM(BaseMLLM):
             raise ValueError(f'expected {len(visual) // per_image} image places in the '
                              f'conversations, got {int(is_image.sum()) // per_image}')
         embeds = self.llm.get_input_embeddings()(ids.masked_fill(is_image, 0))
+        embeds = embeds.to(dtype_of(self.llm.layers[0]))
         embeds = embeds.masked_scatter(is_image[..., None], visual.to(embeds.dtype))
         return self.llm(
             inputs_embeds=embeds, past_key_values=cache,
@@ -211,6 +251,13 @@ class LlavaMLLM(BaseMLLM):
     def _pad(self, rows: Sequence[Tensor], value: int) -> Tensor:
         padded = pad_sequence(rows, batch_first=True, padding_value=value)
         return padded.to(self.lm_head.weight.device)
+
+
+def _cast_to_layer(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+    """Hand a layer of the LLM its input in its own type; its neighbour may have another one."""
+    dtype = dtype_of(layer)
+    rotary = tuple(table.to(dtype) for table in kwargs['position_embeddings'])
+    return (args[0].to(dtype), *args[1:]), dict(kwargs, position_embeddings=rotary)
 
 
 def _expand(ids: Tensor, values: Tensor, per_image: int, fill: int) -> Tensor:
