@@ -161,6 +161,10 @@ class SegTokenizer:
         """Texts that :meth:`encode` turns into one special or added token."""
         return tuple(self._marker_ids)
 
+    def same_ids(self, other: 'SegTokenizer') -> bool:
+        """Whether another tokenizer gives the same ids for every text."""
+        return (self._model_proto, self._added) == (other._model_proto, other._added)
+
     def encode(self, text: str, add_bos: bool = False) -> list[int]:
         """Turns text into ids.
 
