@@ -16,6 +16,7 @@ from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.image import sam2_image, vision_tower_image
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.modules import check_keys
+from glus_mm.utils.precision import at_least_float32, default_dtype, parse_dtype, set_precision
 
 CE_TARGETS = ('seg', 'answer')
 
@@ -37,6 +38,11 @@ class GLUS(BaseModel):
         train_cfg: ``memory_stride`` of training, 1 by default (section B.2 of the paper), and
             ``use_memory``, True by default; False decodes every frame without the memory bank.
         test_cfg: fields of :class:`GLUSTestCfg`.
+        dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, the type of frozen parameters.
+            Trained ones are float32, so that no autocast is needed; buffers, losses and the
+            upsampling of masks too. Parts of which some parameters are trained are float32 as a
+            whole, see :func:`glus_mm.utils.precision.set_precision`; LoRA leaves its layer as it
+            is. With ``mllm.trainable=[]`` and ``mask_head.trainable=[]`` all is in ``dtype``.
         data_preprocessor: config of a :class:`RefVOSDataPreprocessor`.
         init_cfg: as in MMEngine.
     """
@@ -51,14 +57,14 @@ class GLUS(BaseModel):
                  ce_target: str = 'seg',
                  train_cfg: dict | None = None,
                  test_cfg: dict | None = None,
+                 dtype: str = 'float32',
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
         preprocessor = build_child(MODELS, data_preprocessor or dict(type='RefVOSDataPreprocessor'))
         super().__init__(preprocessor, init_cfg)
         if ce_target not in CE_TARGETS:
             raise ValueError(f'model.ce_target must be one of {CE_TARGETS}, got {ce_target!r}')
-        self.mask_head = build_child(MODELS, mask_head)
-        self.mllm = build_child(MODELS, mllm, seg_dim=self.mask_head.token_dim)
+        self._build_networks(mllm, mask_head, parse_dtype(dtype, 'model.dtype'))
         self.loss_ce = build_child(MODELS, loss_ce or dict(type='TokenCELoss'))
         self.loss_mask_bce = build_child(MODELS, loss_mask_bce or dict(type='MaskBCELoss'))
         self.loss_mask_dice = build_child(MODELS, loss_mask_dice or dict(type='MaskDiceLoss'))
@@ -77,6 +83,19 @@ class GLUS(BaseModel):
                              f'got {self.train_use_memory!r}')
         known = GLUSTestCfg.__dataclass_fields__
         self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
+
+    def _build_networks(self, mllm: dict, mask_head: dict, dtype: torch.dtype) -> None:
+        """Build the parts that have parameters, frozen ones in ``dtype``."""
+        self.mask_head = build_child(MODELS, mask_head)
+        if dtype == torch.float32:
+            self.mllm = build_child(MODELS, mllm, seg_dim=self.mask_head.token_dim)
+            return
+        # An MLLM may be too large to be built in float32 first; SAM-2 is small, and its random
+        # buffer has to be float32.
+        with default_dtype(dtype):
+            self.mllm = build_child(MODELS, mllm, seg_dim=self.mask_head.token_dim)
+        for part in (self.mllm, self.mask_head):
+            set_precision(part, dtype, part.precision_parts)
 
     def forward(self, inputs: dict, data_samples: list[RefVOSDataSample] | None = None,
                 mode: str = 'tensor'):
@@ -109,8 +128,8 @@ class GLUS(BaseModel):
         bce, dice = [], []
         for video_logits, sample in zip(logits.split(sizes), data_samples):
             target = sample.gt_masks.flatten(0, 1)
-            full = F.interpolate(
-                video_logits, target.shape[-2:], mode='bilinear', align_corners=False)
+            full = F.interpolate(at_least_float32(video_logits), target.shape[-2:],
+                                 mode='bilinear', align_corners=False)
             bce.append(self.loss_mask_bce(full.flatten(0, 1), target))
             dice.append(self.loss_mask_dice(full.flatten(0, 1), target))
         losses = dict(
@@ -317,18 +336,20 @@ class GLUS(BaseModel):
         height, width = session.frame(frame_idx).shape[:2]
         tracks = seg.is_seg.nonzero()[:, 0].tolist()
         side = self.mask_head.image_size // 4
-        logits = seg.tokens.new_full((num, side, side), float('-inf'))
+        dtype = torch.promote_types(seg.tokens.dtype, torch.float32)
+        logits = seg.tokens.new_full((num, side, side), float('-inf'), dtype=dtype)
         masks = torch.zeros(num, height, width, dtype=torch.bool, device=logits.device)
-        scores = seg.tokens.new_zeros(num)
+        scores = seg.tokens.new_zeros(num, dtype=dtype)
         if tracks:
             feats = self._sam_features(session, frame_idx)
             index = torch.zeros(len(tracks), dtype=torch.long, device=logits.device)
             pred = self._decode(
                 feats.select(index), seg.tokens[tracks], [memory[i] for i in tracks], step,
                 store=self.test_cfg.use_memory)
-            logits[tracks], scores[tracks] = pred.low_res_logits, pred.scores
+            logits[tracks] = pred.low_res_logits.to(dtype)
+            scores[tracks] = pred.scores.to(dtype)
             masks[tracks] = F.interpolate(
-                pred.low_res_logits[:, None], (height, width), mode='bilinear',
+                logits[tracks][:, None], (height, width), mode='bilinear',
                 align_corners=False)[:, 0] > 0
         return MaskPrediction(masks, logits, seg.tokens, seg.is_seg, scores)
 
