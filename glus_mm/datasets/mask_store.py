@@ -1,150 +1,119 @@
-"""The masks of a data set in MeViS layout: one JSON file, read once."""
+"""Masks in one JSON file, as MeViS and others have them."""
 
-import json
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
-
-def read_json_object(path: str | PathLike) -> dict:
-    """Read a JSON file that holds one object, and refuse keys that occur twice.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The object. Python's own parser would silently keep the last of two equal keys.
-
-    Raises:
-        FileNotFoundError: the file cannot be opened.
-        ValueError: it is no JSON, holds something else than an object, or repeats a key.
-    """
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file, object_pairs_hook=_unique_pairs)
-    except OSError as error:
-        raise FileNotFoundError(f'expected a JSON file, but cannot read {path}: {error}') from error
-    except ValueError as error:
-        raise ValueError(f'{path}: expected a JSON file, got one that fails with: {error}') \
-            from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{path}: expected a JSON object, got {type(content).__name__}')
-    return content
+from glus_mm.datasets.mask_source import MaskSource
+from glus_mm.utils.json_index import JSONIndex
 
 
-def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        double = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f'the key {double!r} occurs twice in one object')
-    return result
+class MaskStore(MaskSource):
+    """Run-length masks of all annotations of a split, in ``mask_dict.json``.
 
-
-class MaskStore:
-    """Run-length masks of all annotations of a split.
-
-    The run lengths lie in one byte buffer, so that data-loading workers share it with their
-    parent; dicts of small objects would be copied into each of them.
+    The file is checked once from front to back; kept are the places of the annotations in it.
+    Masks are read from the file when they are asked for, and data-loading workers share the
+    system's copy of it.
 
     Args:
         path: ``mask_dict.json``: ``{anno_id: [RLE or null, one per frame]}`` with
             RLE ``{'size': [H, W], 'counts': str}`` (COCO's compressed form).
+        cache_size: number of annotations (each with all its frames) that are kept parsed.
 
     Raises:
         FileNotFoundError: the file cannot be opened.
         ValueError: it has not this layout; the message names the annotation and the frame.
     """
 
-    def __init__(self, path: str | PathLike) -> None:
-        self.path = str(path)
-        self._rows: dict[str, tuple[int, int]] = {}
-        counts: list[bytes] = []
-        sizes: list[tuple[int, int]] = []
-        for anno_id, track in read_json_object(path).items():
-            if not isinstance(track, list):
-                raise ValueError(f'{path}: anno {anno_id!r}: expected a list with one RLE or null '
-                                 f'per frame, got {type(track).__name__}')
-            self._rows[anno_id] = (len(sizes), len(track))
-            for frame_idx, rle in enumerate(track):
-                size, count = ((0, 0), b'') if rle is None else self._parse(
-                    rle, f'{path}: anno {anno_id!r}, frame {frame_idx}')
-                sizes.append(size)
-                counts.append(count)
-        self._sizes = np.array(sizes, dtype=np.int32).reshape(-1, 2)
-        self._ends = np.cumsum([0, *map(len, counts)], dtype=np.int64)
-        self._counts = np.frombuffer(b''.join(counts), dtype=np.uint8)
+    def __init__(self, path: str | PathLike, cache_size: int = 16) -> None:
+        super().__init__(str(path))
+        self._tracks = JSONIndex(path, self._check_track, cache_size)
 
-    @staticmethod
-    def _parse(rle: Any, where: str) -> tuple[tuple[int, int], bytes]:
-        expected = "expected null or an RLE {'size': [H, W], 'counts': str}"
-        if not isinstance(rle, dict) or not {'size', 'counts'} <= rle.keys():
-            raise ValueError(f'{where}: {expected}, got {str(rle)[:80]}')
-        size, counts = rle['size'], rle['counts']
-        if not (isinstance(size, list) and len(size) == 2
-                and all(type(side) is int and side > 0 for side in size)):
-            raise ValueError(f'{where}: {expected}, got size {str(size)[:80]}')
-        if not (isinstance(counts, str) and counts.isascii() and counts):
-            raise ValueError(f'{where}: {expected}, got counts {str(counts)[:80]}')
-        return (size[0], size[1]), counts.encode('ascii')
+    def _check_track(self, anno_id: str, track: Any) -> int:
+        """Check one annotation and return its number of frames."""
+        where = f'{self.path}: anno {anno_id!r}'
+        if not isinstance(track, list):
+            raise ValueError(f'{where}: expected a list with one RLE or null per frame, got '
+                             f'{type(track).__name__}')
+        for frame_idx, rle in enumerate(track):
+            if rle is not None:
+                check_rle(rle, where, frame_idx)
+        return len(track)
 
     def __contains__(self, anno_id: object) -> bool:
-        return anno_id in self._rows
+        return anno_id in self._tracks
 
     def __len__(self) -> int:
         """Number of annotations."""
-        return len(self._rows)
-
-    def __deepcopy__(self, memo: dict) -> 'MaskStore':
-        """Return the store itself: it never changes, and subsets of a data set share it."""
-        return self
+        return len(self._tracks)
 
     def num_frames(self, anno_id: str) -> int:
         """Number of frames for which ``anno_id`` has a mask or null."""
-        return self._rows[anno_id][1]
+        return self._tracks.note(anno_id)
 
     def rles(self, expression: dict, frame_idx: int, size: tuple[int, int]) -> list[dict]:
-        """Masks of one expression's objects on one frame.
-
-        Args:
-            expression: an entry of ``expressions`` as ``load_data_list`` makes it.
-            frame_idx: 0-based position in the video.
-            size: ``(H, W)`` that the masks must have: the size of the frame.
-
-        Returns:
-            COCO RLEs of the objects that are visible there; empty where none is.
-
-        Raises:
-            ValueError: a mask has another size or is corrupt, or there is none for that
-                annotation or frame.
-        """
+        """Masks of one expression's objects on one frame; see :class:`MaskSource`."""
         found = []
         for anno_id in expression['anno_ids']:
             where = self.where(expression, anno_id, frame_idx)
-            start, length = self._rows.get(anno_id, (0, 0))
+            length = self.num_frames(anno_id) if anno_id in self else 0
             if not 0 <= frame_idx < length:
                 raise ValueError(f'{where}: expected a mask or null, but anno {anno_id!r} has '
                                  f'{length} frames')
-            row = start + frame_idx
-            height, width = self._sizes[row].tolist()
-            if height == 0:
+            rle = self._tracks[anno_id][frame_idx]
+            if rle is None:
                 continue
-            if (height, width) != tuple(size):
-                raise ValueError(f'{where}: expected an RLE of the size of the frame, (H, W) = '
-                                 f'{tuple(size)}, got {(height, width)}')
-            counts = self._counts[self._ends[row]:self._ends[row + 1]]
-            if not _covers(counts, height * width):
-                raise ValueError(f'{where}: expected an RLE whose runs cover {height} x {width} '
-                                 f'pixels, got counts that do not')
-            text = counts.tobytes().decode('ascii')
-            found.append({'size': [height, width], 'counts': text})
+            check_size(rle, size, where)
+            found.append({'size': list(rle['size']), 'counts': rle['counts']})
         return found
 
-    def where(self, expression: dict, anno_id: str, frame_idx: int) -> str:
-        """Name a mask for an error message: file, video, expression, annotation and frame."""
-        return (f'{self.path}: video {expression["video_id"]!r}, expression '
-                f'{expression["exp_id"]!r}, anno {anno_id!r}, frame {frame_idx}')
+
+def check_rle(rle: Any, where: str, frame_idx: int) -> None:
+    """Check the form of a COCO RLE from a JSON file; its runs are not looked at.
+
+    Args:
+        rle: what should be an RLE.
+        where: what to name in an error, without the frame.
+        frame_idx: its frame.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(rle, dict) and 'size' in rle and 'counts' in rle:
+        size, counts = rle['size'], rle['counts']
+        if not (isinstance(size, list) and len(size) == 2 and type(size[0]) is int
+                and type(size[1]) is int and 0 < size[0] and 0 < size[1]):
+            got = f'size {str(size)[:80]}'
+        elif not (isinstance(counts, str) and counts and counts.isascii()):
+            got = f'counts {str(counts)[:80]}'
+        else:
+            return
+    else:
+        got = str(rle)[:80]
+    raise ValueError(f"{where}, frame {frame_idx}: expected null or an RLE {{'size': [H, W], "
+                     f"'counts': str}}, got {got}")
+
+
+def check_size(rle: dict, size: tuple[int, int], where: str) -> None:
+    """Check that a COCO RLE fits its frame, and that its runs fill it.
+
+    Args:
+        rle: an RLE whose form was checked.
+        size: ``(H, W)`` of the frame.
+        where: what to name in an error.
+
+    Raises:
+        ValueError: it has another size, or its runs are corrupt.
+    """
+    height, width = rle['size']
+    if (height, width) != tuple(size):
+        raise ValueError(f'{where}: expected an RLE of the size of the frame, (H, W) = '
+                         f'{tuple(size)}, got {(height, width)}')
+    counts = np.frombuffer(rle['counts'].encode('ascii'), dtype=np.uint8)
+    if not _covers(counts, height * width):
+        raise ValueError(f'{where}: expected an RLE whose runs cover {height} x {width} '
+                         f'pixels, got counts that do not')
 
 
 def _covers(counts: np.ndarray, num_pixels: int) -> bool:

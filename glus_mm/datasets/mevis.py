@@ -9,9 +9,10 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_store import MaskStore, read_json_object
+from glus_mm.datasets.mask_store import MaskStore
 from glus_mm.models.mllms.prompt import clean_expression
 from glus_mm.registry import DATASETS
+from glus_mm.utils.json_file import read_json_object
 
 
 @DATASETS.register_module()

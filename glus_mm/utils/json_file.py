@@ -1,0 +1,51 @@
+"""JSON files read strictly: no repeated keys, and errors that name the file."""
+
+import json
+from os import PathLike
+from typing import Any
+
+
+def read_json_object(path: str | PathLike) -> dict:
+    """Read a JSON file that holds one object, and refuse keys that occur twice.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The object. Python's own parser would silently keep the last of two equal keys.
+
+    Raises:
+        FileNotFoundError: the file cannot be opened.
+        ValueError: it is no JSON, holds something else than an object, or repeats a key.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file, object_pairs_hook=unique_pairs)
+    except OSError as error:
+        raise FileNotFoundError(f'expected a JSON file, but cannot read {path}: {error}') from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path}: expected a JSON file, got one that fails with: {error}') \
+            from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path}: expected a JSON object, got {type(content).__name__}')
+    return content
+
+
+def unique_pairs(pairs: list[tuple[str, Any]]) -> dict:
+    """Make a dict of the pairs of a JSON object; for ``object_pairs_hook``.
+
+    Args:
+        pairs: keys and values in the order of the file.
+
+    Returns:
+        The dict.
+
+    Raises:
+        ValueError: a key occurs twice.
+    """
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        double = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f'the key {double!r} occurs twice in one object')
+    return result
