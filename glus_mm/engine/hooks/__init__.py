@@ -2,6 +2,7 @@
 
 from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
 from glus_mm.engine.hooks.resume_sampler_hook import ResumeSamplerHook
+from glus_mm.engine.hooks.token_bank_hook import TokenBankHook
 from glus_mm.engine.hooks.visualization_hook import RefVOSVisualizationHook
 
-__all__ = ['PlainCheckpointHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook']
+__all__ = ['PlainCheckpointHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook', 'TokenBankHook']

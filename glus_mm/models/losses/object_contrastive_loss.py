@@ -68,6 +68,9 @@ class ObjectContrastiveLoss(BaseModule):
         3
     """
 
+    # What is counted in the buffer ``tally``, in this order.
+    STATISTICS = ('with_positives', 'with_negatives', 'tokens')
+
     def __init__(self,
                  temperature: float = 0.07,
                  num_negatives: int = 128,
@@ -104,12 +107,13 @@ class ObjectContrastiveLoss(BaseModule):
         self.gather = gather
         self.seed = seed
         self.calls = 0
-        self.register_buffer('tally', torch.zeros(3, dtype=torch.long), persistent=False)
+        self.register_buffer(
+            'tally', torch.zeros(len(self.STATISTICS), dtype=torch.long), persistent=False)
 
     def forward(self, tokens: Tensor, video_ids: Sequence[str], exp_ids: Sequence[str],
                 object_ids: Sequence[Sequence], frame_ids: Sequence[int | str],
-                valid: Sequence[bool] | None = None, generator: torch.Generator | None = None
-                ) -> Tensor:
+                valid: Sequence[bool] | None = None, generator: torch.Generator | None = None,
+                store: bool = True) -> Tensor:
         """Store the tokens of a step and return their loss.
 
         Args:
@@ -123,6 +127,7 @@ class ObjectContrastiveLoss(BaseModule):
                 not identify objects; all True by default.
             generator: source of the draws; by default one of the module's own, which depends on
                 ``seed``, the process and the number of calls only.
+            store: False compares with the bank as it is and changes nothing, as a validation needs.
 
         Returns:
             Scalar, weighted, in float32 at least; a zero with a graph where no token counts.
@@ -137,12 +142,12 @@ class ObjectContrastiveLoss(BaseModule):
         rows, identity = self._identify(
             len(tokens), video_ids=video_ids, exp_ids=exp_ids, object_ids=object_ids,
             frame_ids=frame_ids, valid=[True] * len(tokens) if valid is None else valid)
-        self.calls += 1
+        self.calls += store
         with torch.autocast(tokens.device.type, enabled=False):
             tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
             tokens = tokens[torch.tensor(rows, dtype=torch.long, device=tokens.device)]
             return self.loss_weight * self._contrast(
-                tokens, identity.to(tokens.device), generator or self._own_generator())
+                tokens, identity.to(tokens.device), generator or self._own_generator(), store)
 
     def draw(self, num_negatives: Tensor, num_positives: Tensor, generator: torch.Generator
              ) -> tuple[Tensor, Tensor]:
@@ -167,12 +172,11 @@ class ObjectContrastiveLoss(BaseModule):
         """Numbers since the start of the training; waits for the device.
 
         Returns:
-            ``calls``; ``with_positives`` and ``with_negatives``, the calls in which any token had
-            a positive, or enough negatives; ``tokens``, those that counted. With ``gather`` they
-            are over all processes.
+            ``calls`` that stored tokens; ``with_positives`` and ``with_negatives``, those calls in
+            which any token had a positive, or enough negatives; ``tokens`` that counted. With
+            ``gather`` they are over all processes.
         """
-        names = ('with_positives', 'with_negatives', 'tokens')
-        return dict(calls=self.calls, **dict(zip(names, self.tally.tolist())))
+        return dict(zip(self.STATISTICS, self.tally.tolist()), calls=self.calls)
 
     def resume_state(self) -> dict[str, Tensor]:
         """All that the next call depends on, as tensors; not copied and never changed later."""
@@ -220,19 +224,22 @@ class ObjectContrastiveLoss(BaseModule):
         seed = np.random.SeedSequence((self.seed, rank, self.calls)).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(seed[0]) >> 1)
 
-    def _contrast(self, tokens: Tensor, identity: Tensor, generator: torch.Generator) -> Tensor:
+    def _contrast(self, tokens: Tensor, identity: Tensor, generator: torch.Generator,
+                  store: bool) -> Tensor:
         """Mean loss of the tokens (K', C) that count."""
         rank, world_size = get_dist_info() if self.gather else (0, 1)
         parts = _gather_rows(tokens.detach()) if self.gather else [tokens]
         identity = torch.cat(_gather_rows(identity)) if self.gather else identity
         start = sum(map(len, parts[:rank]))
-        self.bank.enqueue(torch.cat(parts), identity)
+        if store:
+            self.bank.enqueue(torch.cat(parts), identity)
         positive, negative = self._match(identity)
         num_positive, num_negative = positive.sum(1), negative.sum(1)
         enough = num_negative >= self.num_negatives
         counting = ((num_positive > 0) & enough).nonzero()[:, 0]
-        self.tally = self.tally + torch.stack([
-            (num_positive > 0).any(), enough.any(), self.tally.new_tensor(len(counting))])
+        if store:
+            self.tally = self.tally + torch.stack([
+                (num_positive > 0).any(), enough.any(), self.tally.new_tensor(len(counting))])
         if len(counting) < self.min_tokens:
             return tokens[:0].sum()
         negatives, positives = self.draw(
