@@ -212,7 +212,7 @@ def test_no_added_tokens_at_all(folder):
         ({'[SEG]': '480', '<im_start>': 481, '<im_end>': 482}, r"integer id.*'480'"),
         ({'[SEG]': -1, '<im_start>': 480, '<im_end>': 481}, r'480\.\.482 without gap'),
         ({'': 480}, 'token text to integer id'),
-        ([480, 481, 482], 'expected a JSON object .* got list'),
+        ([480, 481, 482], 'expected a JSON object, got list'),
     ],
 )
 def test_bad_added_tokens(folder, added, message):
@@ -232,11 +232,85 @@ def test_bad_tokenizer_config(folder, decoder):
 
 def test_broken_files(folder):
     (folder / 'added_tokens.json').write_text('{')
-    with pytest.raises(ValueError, match=r'expected JSON in .*added_tokens\.json'):
+    with pytest.raises(ValueError, match=r'added_tokens\.json: expected a JSON file'):
         SegTokenizer.from_pretrained(folder)
     write_added(folder, OFFICIAL_ADDED)
     (folder / 'tokenizer.model').write_bytes(b'version https://git-lfs.github.com/spec/v1\n')
     with pytest.raises(ValueError, match=r'expected a SentencePiece model.*tokenizer\.model'):
+        SegTokenizer.from_pretrained(folder)
+
+
+# settings of the checkpoint's tokenizer
+
+
+def added_token(text: str, left: bool = False, right: bool = False) -> dict:
+    return {'__type': 'AddedToken', 'content': text, 'lstrip': left, 'rstrip': right,
+            'normalized': True, 'single_word': False}
+
+
+# What AutoTokenizer.from_pretrained(folder, use_fast=False) of transformers 4.31.0 made of
+# SPACED with the official tiny tokenizer and these entries in special_tokens_map.json (with
+# "config" in tokenizer_config.json instead): white space is the piece 260.
+SPACED = ' the  [SEG]  the  <im_start>  is  </s>  is  <im_end>  the '
+DEFAULT = [1, 385, 264, 480, 264, 481, 309, 260, 2, 260, 309, 482, 264, 385]
+UNSTRIPPED = [1, 385, 264, 260, 480, 260, 264, 481, 309, 260, 2, 260, 309, 482, 264, 385]
+BARE_EOS = [1, 385, 264, 480, 264, 481, 309, 2, 309, 482, 264, 385]
+
+
+@pytest.mark.parametrize(
+    ('file', 'entry', 'ids'),
+    [
+        ('map', {}, DEFAULT),
+        ('map', {'additional_special_tokens': ['[SEG]']}, DEFAULT),
+        ('map', {'additional_special_tokens': [added_token('[SEG]')]}, UNSTRIPPED),
+        ('map', {'additional_special_tokens': [added_token('[SEG]', left=True)]},
+         [1, 385, 264, 480, 260, 264, 481, 309, 260, 2, 260, 309, 482, 264, 385]),
+        ('map', {'additional_special_tokens': [added_token('[SEG]', right=True), '<im_start>']},
+         [1, 385, 264, 260, 480, 264, 481, 309, 260, 2, 260, 309, 482, 264, 385]),
+        ('map', {'pad_token': added_token('[SEG]')}, UNSTRIPPED),
+        ('map', {'pad_token': '[SEG]'}, DEFAULT),
+        ('map', {'eos_token': '</s>'}, BARE_EOS),
+        ('map', {'eos_token': added_token('</s>', True, True)}, BARE_EOS),
+        ('config', {'eos_token': '</s>'}, DEFAULT),
+        ('config', {'additional_special_tokens': [added_token('[SEG]')]}, UNSTRIPPED),
+        ('config', {'additional_special_tokens': ['[SEG]']}, DEFAULT),
+        ('config', {'added_tokens_decoder': {'480': added_token('[SEG]')}}, DEFAULT),
+    ],
+)
+def test_registered_special_tokens_strip_as_in_transformers_4_31(folder, file, entry, ids):
+    write_added(folder, OFFICIAL_ADDED)
+    name = {'map': 'special_tokens_map.json', 'config': 'tokenizer_config.json'}[file]
+    (folder / name).write_text(json.dumps(entry))
+    tokenizer = SegTokenizer.from_pretrained(folder)
+    assert tokenizer.encode(SPACED, add_bos=True) == ids
+    assert pickle.loads(pickle.dumps(tokenizer)).encode(SPACED, add_bos=True) == ids
+    same = tokenizer.same_ids(SegTokenizer.from_pretrained(OFFICIAL))
+    assert same == (ids == DEFAULT)
+
+
+def test_special_tokens_map_goes_before_tokenizer_config(folder):
+    write_added(folder, OFFICIAL_ADDED)
+    for name, tokens in (('tokenizer_config.json', [added_token('[SEG]')]),
+                         ('special_tokens_map.json', ['<im_end>'])):
+        (folder / name).write_text(json.dumps({'additional_special_tokens': tokens}))
+    assert SegTokenizer.from_pretrained(folder).encode(SPACED, add_bos=True) == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('tokenizer_config', {'legacy': False}, r'legacy True in .*tokenizer_config\.json.*False'),
+        ('tokenizer_config', {'add_bos_token': False}, 'expected add_bos_token True'),
+        ('tokenizer_config', {'add_eos_token': True}, 'expected add_eos_token False'),
+        ('special_tokens_map', {'additional_special_tokens': ['<new>']},
+         r"special tokens that have an id, but \['<new>'\]"),
+        ('special_tokens_map', {'eos_token': 2}, r'as eos_token in .*special_tokens_map\.json'),
+    ],
+)
+def test_settings_that_give_other_ids(folder, name, content, message):
+    write_added(folder, OFFICIAL_ADDED)
+    (folder / f'{name}.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
         SegTokenizer.from_pretrained(folder)
 
 

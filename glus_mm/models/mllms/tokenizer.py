@@ -1,12 +1,13 @@
 """SentencePiece tokenizer with the added tokens of GLUS and its official white-space rules."""
 
 import functools
-import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import sentencepiece
 
+from glus_mm.models.mllms.tokenizer_files import check_settings, read_added_tokens, read_stripping
 from glus_mm.utils.hub import download, is_hub_name
 
 SEG_TOKEN = '[SEG]'
@@ -32,7 +33,7 @@ class SegTokenizer:
 
     * the text is split at added tokens and at the special tokens ``<s>``, ``</s>``, ``<unk>``;
     * white space that touches an added token is stripped on both sides, none is stripped
-      around a special token;
+      around a special token, unless ``stripping`` says otherwise;
     * every text chunk between tokens gets SentencePiece's dummy prefix again.
 
     Instances can be pickled (data-loader workers).
@@ -42,6 +43,8 @@ class SegTokenizer:
         added_tokens (dict[str, int]): Text of each added token to its id. The ids follow the
             SentencePiece vocabulary without a gap. A token that the model itself has under the
             same id (``{"</s>": 2}`` in older checkpoints) may be listed and adds nothing.
+        stripping (Mapping[str, tuple[bool, bool]] | None): For single tokens, whether white space
+            to the left and to the right is stripped, as :func:`read_stripping` finds it.
         cache_size (int): Number of text chunks whose ids are remembered; 0 turns it off.
             Defaults to 4096.
 
@@ -59,7 +62,11 @@ class SegTokenizer:
     """
 
     def __init__(
-        self, model_file: str | Path, added_tokens: dict[str, int], cache_size: int = 4096
+        self,
+        model_file: str | Path,
+        added_tokens: dict[str, int],
+        stripping: Mapping[str, tuple[bool, bool]] | None = None,
+        cache_size: int = 4096,
     ) -> None:
         model_file = Path(model_file)
         if not model_file.is_file():
@@ -71,6 +78,7 @@ class SegTokenizer:
         self._model_proto = model_file.read_bytes()
         self._load_model()
         self._added = self._check_added_tokens(added_tokens)
+        self._stripping = self._check_stripping(stripping or {})
         self._build_tables()
 
     @classmethod
@@ -82,7 +90,9 @@ class SegTokenizer:
                 layout of the slow Llama tokenizer: ``tokenizer.model`` and ``added_tokens.json``,
                 or, without the latter, ``added_tokens_decoder`` in ``tokenizer_config.json``, or
                 the name ``org/name`` of a repository with such files; only they are downloaded.
-                A folder that is itself called "tiny" is reached as ``./tiny``.
+                A folder that is itself called "tiny" is reached as ``./tiny``. Settings in
+                ``tokenizer_config.json`` and ``special_tokens_map.json`` are honoured where there
+                are such files.
             cache_size (int): As in the constructor.
 
         Returns:
@@ -91,8 +101,9 @@ class SegTokenizer:
         Raises:
             ConnectionError: If it is the name of a repository, and the hub cannot be reached.
             FileNotFoundError: If the folder or its ``tokenizer.model`` does not exist.
-            ValueError: If the added tokens are missing or inconsistent (the file is named), or
-                the name is the placeholder ``'load_from'``.
+            ValueError: If the added tokens are missing or inconsistent (the file is named), a
+                setting is one that is not supported, or the name is the placeholder
+                ``'load_from'``.
         """
         folder = tokenizer_folder(name_or_folder)
         model_file = folder / 'tokenizer.model'
@@ -101,9 +112,11 @@ class SegTokenizer:
                 f'expected the SentencePiece model {model_file}, but it does not exist '
                 '(a tokenizer.json of the fast tokenizer is not read)'
             )
-        source, added_tokens = _read_added_tokens(folder)
+        source, added_tokens = read_added_tokens(folder)
+        check_settings(folder)
+        stripping = read_stripping(folder)
         try:
-            return cls(model_file, added_tokens, cache_size=cache_size)
+            return cls(model_file, added_tokens, stripping, cache_size)
         except ValueError as error:
             raise ValueError(f'{error} (added tokens read from {source})') from error
 
@@ -113,7 +126,7 @@ class SegTokenizer:
 
     def __getstate__(self) -> dict:
         # The SentencePiece handle and the cache are rebuilt from the model's bytes.
-        names = ('model_file', 'cache_size', '_model_proto', '_added')
+        names = ('model_file', 'cache_size', '_model_proto', '_added', '_stripping')
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict) -> None:
@@ -163,7 +176,8 @@ class SegTokenizer:
 
     def same_ids(self, other: 'SegTokenizer') -> bool:
         """Whether another tokenizer gives the same ids for every text."""
-        return (self._model_proto, self._added) == (other._model_proto, other._added)
+        return all(getattr(self, name) == getattr(other, name)
+                   for name in ('_model_proto', '_added', '_strips'))
 
     def encode(self, text: str, add_bos: bool = False) -> list[int]:
         """Turns text into ids.
@@ -178,8 +192,10 @@ class SegTokenizer:
         chunks = self._pattern.split(text)
         # An odd number of chunks: text at even positions (may be ''), tokens at odd ones.
         for i in range(1, len(chunks), 2):
-            if chunks[i] in self._added:
+            left, right = self._strips[chunks[i]]
+            if left:
                 chunks[i - 1] = chunks[i - 1].rstrip()
+            if right:
                 chunks[i + 1] = chunks[i + 1].lstrip()
         ids = [self.bos_id] if add_bos else []
         for i, chunk in enumerate(chunks):
@@ -258,10 +274,26 @@ class SegTokenizer:
             )
         return added
 
+    def _check_stripping(
+        self, stripping: Mapping[str, tuple[bool, bool]]
+    ) -> dict[str, tuple[bool, bool]]:
+        """Returns a copy; raises ValueError on tokens that have no id."""
+        unknown = [text for text in stripping if text not in self._special_ids() | self._added]
+        if unknown:
+            raise ValueError(
+                f'expected special tokens that have an id, but {unknown} are neither among the '
+                f'added tokens {self._added} nor special in {self.model_file}'
+            )
+        return dict(stripping)
+
+    def _special_ids(self) -> dict[str, int]:
+        return {self._sp.id_to_piece(i): i for i in (self.pad_id, self.bos_id, self.eos_id)}
+
     def _build_tables(self) -> None:
         """Builds the split pattern, the lookup tables and the cache of chunks."""
-        special_ids = (self.pad_id, self.bos_id, self.eos_id)
-        self._marker_ids = {self._sp.id_to_piece(i): i for i in special_ids} | self._added
+        self._marker_ids = self._special_ids() | self._added
+        self._strips = {text: (text in self._added, ) * 2 for text in self._marker_ids}
+        self._strips |= self._stripping
         self._marker_texts = {index: text for text, index in self._marker_ids.items()}
         longest_first = sorted(self._marker_ids, key=len, reverse=True)
         self._pattern = re.compile('(' + '|'.join(map(re.escape, longest_first)) + ')')
@@ -297,55 +329,3 @@ def tokenizer_folder(name_or_folder: str | Path) -> Path:
         f'tokenizer.model, or a name org/name on the hub, but got {str(name_or_folder)!r}, which '
         'is no folder'
     )
-
-
-def _read_added_tokens(folder: Path) -> tuple[Path, dict[str, int]]:
-    """Reads the added tokens of a checkpoint folder.
-
-    Args:
-        folder (Path): Folder with ``added_tokens.json`` or ``tokenizer_config.json``.
-
-    Returns:
-        tuple[Path, dict[str, int]]: The file that was read and text to id of each added token.
-
-    Raises:
-        ValueError: If neither file lists added tokens, or an entry is malformed.
-    """
-    added_file = folder / 'added_tokens.json'
-    config_file = folder / 'tokenizer_config.json'
-    if added_file.is_file():
-        source, tokens = added_file, _read_json_object(added_file)
-    elif config_file.is_file() and 'added_tokens_decoder' in (
-        config := _read_json_object(config_file)
-    ):
-        source = config_file
-        try:
-            decoder = config['added_tokens_decoder'].items()
-            tokens = {entry['content']: int(index) for index, entry in decoder}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                'expected added_tokens_decoder to be {"<id>": {"content": "<text>"}} in '
-                f'{config_file}, but got {config["added_tokens_decoder"]!r}'
-            ) from error
-    else:
-        raise ValueError(
-            f'expected {added_file} with {SEG_TOKEN}, or added_tokens_decoder in {config_file}, '
-            'but found neither'
-        )
-    for text, index in tokens.items():
-        if not text or type(index) is not int:
-            raise ValueError(
-                f'expected token text to integer id in {source}, but got {text!r}: {index!r}'
-            )
-    return source, tokens
-
-
-def _read_json_object(path: Path) -> dict:
-    """Reads a JSON file whose top level is an object; ValueError with the path otherwise."""
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'expected JSON in {path}, but: {error}') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'expected a JSON object in {path}, but got {type(content).__name__}')
-    return content
