@@ -34,7 +34,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(description='Segment a video by texts')
     parser.add_argument('video', metavar='VIDEO_OR_DIR', help='video file or folder of images')
     parser.add_argument('config', metavar='CONFIG', help='config file')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT',
+                        help='checkpoint file, folder written by tools/model_converters, or name '
+                             'of a repository on the hub')
     parser.add_argument('--text', action='append', required=True, metavar='T',
                         help='what to segment; give it once for each expression')
     parser.add_argument('--out-dir', required=True, metavar='D', help='folder for the results')

@@ -12,7 +12,8 @@ from mmengine import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from glus_mm.utils.command_line import add_common_options, load_config, require_file
+from glus_mm.apis.pretrained import use_checkpoint
+from glus_mm.utils.command_line import add_common_options, load_config
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 from glus_mm.utils.setup_env import setup_dist
 
@@ -21,7 +22,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Test a checkpoint')
     parser.add_argument('config', metavar='CONFIG', help='config file')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT',
+                        help='checkpoint file, folder written by tools/model_converters, or name '
+                             'of a repository on the hub')
     parser.add_argument('--out', metavar='DIR', help='write the masks as PNG into this folder')
     parser.add_argument('--dump', metavar='F.json', help='write the figures into this file')
     parser.add_argument('--show-dir', metavar='D', help='write overlays into this folder')
@@ -71,7 +74,6 @@ def main() -> None:
     """Check what was asked for, then test."""
     parser, args = parse_args()
     try:
-        require_file(args.checkpoint, 'checkpoint')
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
         if args.out is not None:
             set_evaluator(cfg, 'output_dir', str(ensure_writable_dir(args.out)))
@@ -79,9 +81,9 @@ def main() -> None:
             set_evaluator(cfg, 'dump_file', str(ensure_writable_file(args.dump)))
         if args.show_dir is not None:
             set_show_dir(cfg, str(ensure_writable_dir(args.show_dir)))
+        use_checkpoint(cfg, args.checkpoint, cfg.get('load_from'))
     except (OSError, KeyError, ValueError) as error:
         parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
-    cfg.load_from = args.checkpoint
     cfg.resume = False
     cfg.launcher = args.launcher
     setup_dist(cfg, args.launcher)

@@ -12,7 +12,8 @@ from mmengine import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from glus_mm.utils.command_line import add_common_options, load_config, require_file, set_resume
+from glus_mm.apis.pretrained import use_checkpoint
+from glus_mm.utils.command_line import add_common_options, load_config, set_resume
 from glus_mm.utils.setup_env import setup_dist
 
 
@@ -54,10 +55,9 @@ def main() -> None:
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
         if args.amp:
             use_amp(cfg)
+        load_from = cfg.get('load_from') or None
         set_resume(cfg, args.resume)
-        cfg.load_from = cfg.get('load_from') or None
-        if cfg.load_from and '://' not in cfg.load_from:
-            require_file(cfg.load_from, 'checkpoint')
+        use_checkpoint(cfg, cfg.get('load_from'), load_from)
     except (OSError, KeyError, ValueError) as error:
         parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     cfg.launcher = args.launcher

@@ -2,6 +2,7 @@
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.init_model import init_model
+from glus_mm.apis.pretrained import resolve_checkpoint
 from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
 
-__all__ = ['GLUSInferencer', 'RLEMaskSequence', 'init_model']
+__all__ = ['GLUSInferencer', 'RLEMaskSequence', 'init_model', 'resolve_checkpoint']

@@ -12,6 +12,8 @@ from mmengine import Config
 from mmengine.logging import print_log
 from torch import nn
 
+from glus_mm.apis.config_text import fill_tokenizers
+from glus_mm.apis.pretrained import resolve_for
 from glus_mm.registry import MODELS, SCOPE
 from glus_mm.utils.checkpoint import check_fit, list_keys, model_state_of
 
@@ -27,7 +29,8 @@ def init_model(config: str | PathLike | Config,
 
     Args:
         config: path of a config file, or a config, which is not changed.
-        checkpoint: path of a checkpoint; None leaves the weights random.
+        checkpoint: path of a checkpoint, a converted folder, or the name of a repository on the
+            hub, see :func:`resolve_checkpoint`; None leaves the weights random.
         device: where the model goes.
         cfg_options: dotted keys and values that override the config, such as
             ``{'model.test_cfg.window': 2}``.
@@ -36,7 +39,8 @@ def init_model(config: str | PathLike | Config,
         The model in eval mode; ``.cfg`` is its config.
 
     Raises:
-        FileNotFoundError: the config or the checkpoint is no file.
+        ConnectionError: the checkpoint is on the hub, which cannot be reached.
+        FileNotFoundError: there is no such config or checkpoint.
         KeyError: an option begins with a key that the config does not have.
         TypeError: a part of the model does not know a key of its config.
         ValueError: the config has no model, the checkpoint cannot be read or does not fit (the
@@ -45,7 +49,8 @@ def init_model(config: str | PathLike | Config,
     device = _usable_device(device)
     cfg = _load_config(config, cfg_options or {})
     if checkpoint is not None:
-        checkpoint = _require_file(checkpoint, 'checkpoint')
+        checkpoint = resolve_for(cfg, checkpoint)
+    fill_tokenizers(cfg, checkpoint, cfg.get('load_from'))
     model_cfg = dict(cfg.model)
     model_cfg.setdefault('_scope_', cfg.get('default_scope') or SCOPE)
     if cfg.get('data_preprocessor') is not None:  # where MMEngine's Runner looks for it too

@@ -66,10 +66,10 @@ def test_missing_files(tiny_config, missing, tmp_path):
     files = dict(config=tiny_config[0], checkpoint=None)
     files[missing] = tmp_path / 'glus_lisa-7b'
     with pytest.raises(FileNotFoundError,
-                       match=f'path of a {missing} file, got nothing there: .*glus_lisa-7b'):
+                       match=f'a {missing} file, got nothing there: .*glus_lisa-7b'):
         init_model(**files)
     files[missing] = tmp_path
-    with pytest.raises(FileNotFoundError, match=f'path of a {missing} file, got a folder'):
+    with pytest.raises(FileNotFoundError, match=f'a {missing} file, got a folder'):
         init_model(**files)
 
 

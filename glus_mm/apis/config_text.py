@@ -1,0 +1,112 @@
+"""What a config says about text: whose tokenizer, and whether model and data mean the same."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine import Config
+from mmengine.registry import Registry
+
+from glus_mm.models.mllms.tokenizer import FROM_WEIGHTS, SegTokenizer, tokenizer_folder
+from glus_mm.registry import MODELS, TRANSFORMS
+from glus_mm.utils.hub import is_hub_name
+
+# Transforms that have to do as the MLLM does, and the keys that both have.
+_SHARED = {'BuildConversation': ('tokenizer', 'template'), 'ResizeForEncoders': ('vision_crop', )}
+_DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def fill_tokenizers(cfg: Config, checkpoint: str | Path | None = None,
+                    load_from: str | None = None) -> None:
+    """Replace every ``tokenizer='load_from'`` of a config by the folder of the tokenizer.
+
+    Args:
+        cfg: a config with its overrides; changed in place.
+        checkpoint: the weights that will be loaded; their folder counts if it holds a tokenizer.
+        load_from: where the config says that a training starts, a file, a folder or a name on
+            the hub; its tokenizer serves otherwise (of a repository only that is downloaded).
+
+    Raises:
+        ConnectionError: the tokenizer is on the hub, which cannot be reached.
+        FileNotFoundError: neither place has a tokenizer; the message names the keys.
+    """
+    places = [(path, node) for path, node in _dicts(cfg)
+              if node.get('tokenizer') == FROM_WEIGHTS]
+    if not places:
+        return
+    folder = _folder_of(checkpoint) or _folder_of(load_from)
+    if folder is None and load_from is not None and is_hub_name(load_from):
+        folder = tokenizer_folder(load_from)
+    if folder is None:
+        keys = ', '.join(f'{path}.tokenizer' for path, _ in places[:3])
+        raise FileNotFoundError(
+            f'{keys}: expected the tokenizer that comes with the weights (tokenizer='
+            f'{FROM_WEIGHTS!r}), but there is no tokenizer.model beside the checkpoint '
+            f'({checkpoint}) nor at load_from ({load_from}); give a folder written by '
+            'tools/model_converters as load_from, or the tokenizer itself')
+    for _, node in places:
+        node['tokenizer'] = str(folder)
+
+
+def check_shared_settings(cfg: Config) -> None:
+    """Compare what the MLLM and the pipelines have to do alike: tokens, template, crop.
+
+    Args:
+        cfg: a config whose tokenizers are filled in.
+
+    Raises:
+        ValueError: a pipeline differs from the model; the message names both keys and values.
+    """
+    mllm = (cfg.get('model') or {}).get('mllm')
+    if not isinstance(mllm, Mapping):
+        return
+    for name in _DATALOADERS:
+        for path, node in _dicts(cfg.get(name), name):
+            transform = str(node.get('type', '')).split('.')[-1]
+            for key in _SHARED.get(transform, ()):
+                ours, theirs = _value(MODELS, mllm, key), _value(TRANSFORMS, node, key)
+                if not (_same_ids(ours, theirs) if key == 'tokenizer' else ours == theirs):
+                    raise ValueError(
+                        f'expected the pipeline to do as the model does, got model.mllm.{key}='
+                        f'{ours!r} and {path}.{key}={theirs!r} ({transform})')
+
+
+def _value(registry: Registry, node: Mapping, key: str) -> Any:
+    """A config's value, else the default of the class; None where there is neither."""
+    if key in node:
+        return node[key]
+    kind = registry.get(str(node.get('type')))
+    parameters = inspect.signature(kind).parameters if kind is not None else {}
+    default = parameters[key].default if key in parameters else None
+    return None if default is inspect.Parameter.empty else default
+
+
+def _same_ids(first: str | None, second: str | None) -> bool:
+    """Whether two tokenizers do the same; a copy in another folder does."""
+    if first == second or first is None or second is None:
+        return first == second
+    return SegTokenizer.from_pretrained(first).same_ids(SegTokenizer.from_pretrained(second))
+
+
+def _folder_of(weights: str | Path | None) -> Path | None:
+    """The folder of weights on this machine, if it holds a tokenizer."""
+    path = Path(weights).expanduser() if weights is not None else None
+    if path is None or not path.exists():
+        return None
+    folder = path if path.is_dir() else path.parent
+    return folder.resolve() if (folder / 'tokenizer.model').is_file() else None
+
+
+def _dicts(value: Any, path: str = '') -> Iterator[tuple[str, dict]]:
+    """Every dict in a config with its dotted path."""
+    if isinstance(value, (Config, Mapping)):
+        if path:
+            yield path, value
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        return
+    for key, child in items:
+        yield from _dicts(child, f'{path}.{key}' if path else str(key))
