@@ -348,3 +348,30 @@ def test_tiny_recipe_makes_the_shipped_model(tiny):
     processors = [sentencepiece.SentencePieceProcessor(model_proto=x) for x in (made, shipped)]
     vocabularies = [{p.id_to_piece(i) for i in range(p.vocab_size())} for p in processors]
     assert vocabularies[0] == vocabularies[1]
+
+
+class TestWhereATokenizerComesFrom:
+
+    def test_a_name_on_the_hub(self, local_hub, official: SegTokenizer) -> None:
+        local_hub.publish('some/model', OFFICIAL)
+        assert SegTokenizer.from_pretrained('some/model').same_ids(official)
+
+    def test_the_hub_cannot_be_reached(self, local_hub) -> None:
+        message = 'https://.*/some/model could not be reached .*a folder with tokenizer.model'
+        with pytest.raises(ConnectionError, match=message):
+            SegTokenizer.from_pretrained('some/model')
+
+    def test_a_path_with_a_typo(self, folder: Path) -> None:
+        with pytest.raises(FileNotFoundError, match="got '.*/tokn', which is no folder"):
+            SegTokenizer.from_pretrained(f'{folder}/tokn')
+
+    def test_the_placeholder_was_not_filled_in(self) -> None:
+        with pytest.raises(ValueError, match="'load_from' in a config stands for the tokenizer"):
+            SegTokenizer.from_pretrained('load_from')
+
+    def test_same_ids(self, folder: Path, official: SegTokenizer, tiny: SegTokenizer) -> None:
+        write_added(folder, OFFICIAL_ADDED)
+        assert SegTokenizer.from_pretrained(folder).same_ids(official)
+        write_added(folder, {'[SEG]': 481, '<im_start>': 480, '<im_end>': 482})
+        assert not SegTokenizer.from_pretrained(folder).same_ids(official)
+        assert not tiny.same_ids(official)
