@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import os
 import random
 from pathlib import Path
 
@@ -16,10 +15,7 @@ from glus_mm.models import ObjectContrastiveLoss, TokenBank
 from glus_mm.models.losses import token_identity
 
 REPO = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get('GLUS_MM_FIXTURES', REPO.parent / 'shared'))
-FIXTURES = (SHARED / 'fixtures' / 'official_glus_tiny', REPO / 'tests/data/official_glus_tiny')
-TRAIN = next((path / 'train' for path in FIXTURES
-              if (path / 'train' / 'contrastive.npz').is_file()), None)
+TRAIN = REPO / 'tests' / 'data' / 'official_glus_tiny' / 'train'
 WIDTH = 6
 
 
@@ -422,8 +418,6 @@ def test_gathering_equals_one_process_with_the_whole_batch(tmp_path):
 
 @pytest.fixture(scope='module')
 def official():
-    if TRAIN is None:
-        pytest.skip('the official fixture is not here (set GLUS_MM_FIXTURES)')
     content = json.loads((TRAIN / 'expected.json').read_text())
     meta = json.loads((TRAIN / 'mevis' / 'train' / 'meta_expressions.json').read_text())
     return content, np.load(TRAIN / 'contrastive.npz'), meta['videos']
