@@ -1,10 +1,19 @@
 """Data sets, samplers and transforms."""
 
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
+from glus_mm.datasets.binary_mask_store import BinaryMaskStore
+from glus_mm.datasets.lv_vis import LVVISDataset
+from glus_mm.datasets.mask_source import MaskSource
 from glus_mm.datasets.mask_store import MaskStore
 from glus_mm.datasets.mevis import MeViSDataset
+from glus_mm.datasets.mevis_v2 import MeViSv2Dataset
 from glus_mm.datasets.mixed_ref_vos_dataset import MixedRefVOSDataset
 from glus_mm.datasets.moving_shapes_dataset import MovingShapesDataset
+from glus_mm.datasets.palette_mask_store import PaletteMaskStore
+from glus_mm.datasets.reason_vos import ReasonVOSDataset
+from glus_mm.datasets.ref_davis import RefDAVISDataset
+from glus_mm.datasets.ref_youtube_vos import RefYouTubeVOSDataset
+from glus_mm.datasets.revos import ReVOSDataset
 from glus_mm.datasets.samplers import InfiniteVideoSampler, MixedVideoSampler
 from glus_mm.datasets.transforms import (
     BuildConversation,
@@ -18,8 +27,10 @@ from glus_mm.datasets.transforms import (
 )
 
 __all__ = [
-    'BaseRefVOSDataset', 'BuildConversation', 'InfiniteVideoSampler', 'LoadRefVOSFrames',
-    'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'MaskStore', 'MeViSDataset',
-    'MixedRefVOSDataset', 'MixedVideoSampler', 'MovingShapesDataset', 'OpenFrameReader',
-    'PackRefVOSInputs', 'ResizeForEncoders', 'SampleContextQueryFrames'
+    'BaseRefVOSDataset', 'BinaryMaskStore', 'BuildConversation', 'InfiniteVideoSampler',
+    'LoadRefVOSFrames', 'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'LVVISDataset', 'MaskSource',
+    'MaskStore', 'MeViSDataset', 'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler',
+    'MovingShapesDataset', 'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore',
+    'ReasonVOSDataset', 'RefDAVISDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders',
+    'ReVOSDataset', 'SampleContextQueryFrames'
 ]

@@ -1,5 +1,6 @@
 """The base of all data sets for referring video object segmentation."""
 
+import os.path as osp
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,15 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from glus_mm.datasets.mask_store import MaskStore
+from glus_mm.datasets.annotation_fields import (
+    check_name,
+    get_field,
+    parse_frames,
+    parse_shape,
+    parse_text,
+)
+from glus_mm.datasets.mask_source import MaskSource
+from glus_mm.utils.json_file import read_json_object
 
 
 class BaseRefVOSDataset(BaseDataset):
@@ -20,13 +29,18 @@ class BaseRefVOSDataset(BaseDataset):
     the same sample, and a sampler gets others by choosing other draws. An error in an item is
     raised; no other item is put in its place.
 
-    ``METAINFO['dataset']`` is the data set's name in the data samples.
+    A subclass says where its files lie, in the class attributes: ``METAINFO['dataset']`` is the
+    data set's name in the data samples, ``ANN_FILE`` and ``DATA_PREFIX`` are the defaults of the
+    arguments. It parses what its format has of its own: ``open_masks`` and ``parse_target``. This
+    class parses the rest: ``{"videos": {id: {"frames": [...], "expressions": {id: {...}}}}}``.
 
     Args:
         data_root: folder that relative paths of ``ann_file`` and ``data_prefix`` start from.
-        ann_file: file with videos and expressions.
+        ann_file: file with videos and expressions; the data set's own default if None.
         data_prefix: where images (``'img'``) and masks (``'mask'``) lie; keys left out take the
             data set's own default (``DATA_PREFIX``).
+        exclude_ann_file: another file of the same form; its videos are left out of this one's.
+            Relative to ``data_root``, or absolute.
         pipeline: transforms, as configs or callables.
         test_mode: the data set may lack ground truth.
         metainfo: overrides ``METAINFO``.
@@ -38,16 +52,22 @@ class BaseRefVOSDataset(BaseDataset):
         seed: seed of the items' randomness.
 
     Raises:
-        ValueError: an argument is out of its range.
+        FileNotFoundError: the annotation, or the masks without ``test_mode``, cannot be read.
+        ValueError: an argument is out of its range, or the files are not as they should be; the
+            message names file, video and expression.
     """
 
     METAINFO: dict = dict(dataset='ref_vos')
-    DATA_PREFIX: dict = dict(img='', mask='')
+    ANN_FILE: str = 'meta_expressions.json'
+    DATA_PREFIX: dict = dict(img='JPEGImages', mask='mask_dict.json')
+    TEXT_KEY: str = 'exp'
+    NESTED_VIDEO_IDS: bool = False
 
     def __init__(self,
                  data_root: str = '',
-                 ann_file: str = '',
+                 ann_file: str | None = None,
                  data_prefix: Mapping[str, str] | None = None,
+                 exclude_ann_file: str | None = None,
                  pipeline: Sequence[dict | Callable] = (),
                  test_mode: bool = False,
                  metainfo: Mapping | Config | None = None,
@@ -70,9 +90,10 @@ class BaseRefVOSDataset(BaseDataset):
             raise ValueError(f'seed must be an integer of at least 0, got {seed!r}')
         self.min_frames = min_frames
         self.seed = seed
-        self.masks: MaskStore | None = None
+        self.exclude_ann_file = exclude_ann_file and osp.join(data_root, exclude_ann_file)
+        self.masks: MaskSource | None = None
         super().__init__(
-            ann_file=ann_file,
+            ann_file=self.ANN_FILE if ann_file is None else ann_file,
             metainfo=metainfo,
             data_root=data_root,
             data_prefix=dict(self.DATA_PREFIX, **(data_prefix or {})),
@@ -83,7 +104,6 @@ class BaseRefVOSDataset(BaseDataset):
             lazy_init=lazy_init,
             max_refetch=max_refetch)
 
-    @abstractmethod
     def load_data_list(self) -> list[dict]:
         """Parse the annotation, and set ``self.masks`` where there are masks.
 
@@ -91,9 +111,117 @@ class BaseRefVOSDataset(BaseDataset):
             One plain dict per video: ``dataset`` (str), ``video_id`` (str), ``frame_names``
             (tuple[str]), ``img_paths`` (list[str]), ``ori_shape`` (``(H, W)`` where the annotation
             states it, else None) and ``expressions``, a list of dicts ``video_id``, ``exp_id``,
-            ``exp``, ``object_ids`` (tuple[str]), ``anno_ids`` (tuple[str]), ``kind``
-            (str or None).
+            ``exp``, ``object_ids`` (tuple[str], unique within the video), ``anno_ids``
+            (tuple[str], for ``self.masks``), ``kind`` (str or None).
         """
+        videos = self._read_videos(self.ann_file)
+        self.masks = self.open_masks(videos)
+        excluded = self._excluded(videos)
+        return [self._parse_video(video_id, video) for video_id, video in videos.items()
+                if video_id not in excluded]
+
+    def open_masks(self, videos: dict) -> MaskSource | None:
+        """Make the source of the masks.
+
+        Args:
+            videos: the annotation's videos, unchecked.
+
+        Returns:
+            The source, or None where there are no masks.
+
+        Raises:
+            FileNotFoundError: there are none, and the data set is to be trained on.
+            ValueError: they have not the layout they should have.
+        """
+        return None
+
+    @abstractmethod
+    def parse_target(self, exp_id: str, entry: dict, video: dict, where: str) -> dict:
+        """Parse what an expression refers to.
+
+        Args:
+            exp_id: the expression's id.
+            entry: the expression's entry in the annotation; the text is parsed already.
+            video: what ``load_data_list`` returns for the video, without its expressions.
+            where: file, video and expression, for errors.
+
+        Returns:
+            ``object_ids``, ``anno_ids`` and ``kind`` of an entry of ``expressions``, and
+            whatever else ``self.masks`` needs.
+        """
+
+    def has_masks(self, path: str, exists: bool) -> bool:
+        """Tell whether to use the masks at ``path``; without them only testing goes on.
+
+        Args:
+            path: their file or folder.
+            exists: whether it is there.
+
+        Returns:
+            ``exists``, which is logged if it is False.
+
+        Raises:
+            FileNotFoundError: they are missing, and the data set is to be trained on.
+        """
+        if not exists and not self.test_mode:
+            raise FileNotFoundError(f'{self.ann_file}: training needs masks, but there is no '
+                                    f'{path}')
+        if not exists:
+            print_log(f'{self.ann_file}: no ground truth, there is no {path}', logger='current')
+        return exists
+
+    def expression_items(self, video: dict, where: str) -> list[tuple[str, Any]]:
+        """Ids and entries of a video's expressions, in their order; each id is unique."""
+        return list(get_field(video, 'expressions', dict, where).items())
+
+    def parse_video(self, entry: dict, where: str) -> dict:
+        """Parse what a video has beyond frames, size and expressions.
+
+        Args:
+            entry: the video's entry in the annotation.
+            where: file and video, for errors.
+
+        Returns:
+            Further keys of what ``load_data_list`` returns for the video.
+        """
+        return {}
+
+    def _read_videos(self, path: str) -> dict:
+        return get_field(read_json_object(path), 'videos', dict, path)
+
+    def _excluded(self, videos: dict) -> set[str]:
+        if not self.exclude_ann_file:
+            return set()
+        excluded = set(self._read_videos(self.exclude_ann_file))
+        if excluded.isdisjoint(videos):
+            raise ValueError(f'{self.exclude_ann_file}: expected videos of {self.ann_file} to '
+                             f'leave out, got none of them among {len(excluded)} videos')
+        return excluded
+
+    def _parse_video(self, video_id: str, entry: Any) -> dict:
+        where = f'{self.ann_file}: video {video_id!r}'
+        check_name(video_id, where, nested=self.NESTED_VIDEO_IDS)
+        frames = parse_frames(entry, where)
+        folder = osp.join(self.data_prefix['img'], video_id)
+        video = dict(
+            dataset=self._metainfo['dataset'],
+            video_id=video_id,
+            frame_names=frames,
+            img_paths=[osp.join(folder, f'{frame}.jpg') for frame in frames],
+            ori_shape=parse_shape(entry, where),
+            **self.parse_video(entry, where))
+        items = self.expression_items(entry, where)
+        if not items:
+            raise ValueError(f"{where}: expected at least one entry in 'expressions', got none")
+        expressions = [self._parse_expression(exp_id, item, video) for exp_id, item in items]
+        return dict(video, expressions=expressions)
+
+    def _parse_expression(self, exp_id: str, entry: Any, video: dict) -> dict:
+        where = f'{self.ann_file}: video {video["video_id"]!r}, expression {exp_id!r}'
+        check_name(exp_id, where)
+        text = parse_text(entry, self.TEXT_KEY, where)
+        return dict(video_id=video['video_id'], exp_id=exp_id, exp=text,
+                    **self.parse_target(exp_id, entry, video, where))
 
     def filter_data(self) -> list[dict]:
         """Leave out the videos that are too short, and log how many.
