@@ -1,0 +1,127 @@
+"""Tokenizers that come with the weights, and settings that model and data share."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mmengine import Config
+
+from glus_mm.apis import init_model
+from glus_mm.apis.config_text import check_shared_settings, fill_tokenizers
+from glus_mm.models.mllms.tokenizer import SHIPPED_TOKENIZERS
+
+ROOT = Path(__file__).resolve().parents[2]
+OFFICIAL = ROOT / 'tests' / 'data' / 'official_prompt'
+
+
+def config(**model):
+    pipeline = [
+        dict(type='ResizeForEncoders', vision_size=56, sam_size=64),
+        dict(type='BuildConversation', tokenizer='load_from', template='llava_v1')
+    ]
+    mllm = dict(dict(type='LlavaMLLM', tokenizer='load_from'), **model)
+    mix = [dict(type='MeViSDataset', pipeline=pipeline), dict(type='Other', pipeline=pipeline)]
+    return Config(dict(
+        model=dict(type='GLUS', mllm=mllm),
+        train_dataloader=dict(dataset=dict(type='MixedRefVOSDataset', datasets=mix))))
+
+
+def conversation(cfg, number):
+    return cfg.train_dataloader.dataset.datasets[number].pipeline[1]
+
+
+def tokenizers(cfg):
+    return {cfg.model.mllm.tokenizer, conversation(cfg, 0).tokenizer,
+            conversation(cfg, 1).tokenizer}
+
+
+@pytest.fixture
+def converted(tmp_path):
+    """A folder with a tokenizer and (a stand-in for) weights."""
+    folder = tmp_path / 'converted'
+    shutil.copytree(OFFICIAL, folder)
+    (folder / 'model.pth').write_bytes(b'')
+    return folder
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A checkpoint of a training, which has no tokenizer beside it."""
+    (tmp_path / 'run').mkdir()
+    file = tmp_path / 'run' / 'iter_5.pth'
+    file.write_bytes(b'')
+    return file
+
+
+def test_the_one_beside_the_checkpoint(converted, tmp_path):
+    for checkpoint in (converted / 'model.pth', str(converted)):
+        cfg = config()
+        fill_tokenizers(cfg, checkpoint, 'no/such-repository')
+        assert tokenizers(cfg) == {str(converted.resolve())}
+
+
+def test_the_one_of_load_from(converted, trained):
+    for load_from in (str(converted), str(converted / 'model.pth')):
+        cfg = config()
+        fill_tokenizers(cfg, trained, load_from)
+        assert tokenizers(cfg) == {str(converted.resolve())}
+
+
+def test_the_one_of_a_repository(local_hub, trained):
+    home = local_hub.publish('some/model', OFFICIAL)
+    cfg = config()
+    fill_tokenizers(cfg, trained, 'some/model')
+    assert tokenizers(cfg) == {str(home / 'snapshots' / ('c' * 40))}
+
+
+def test_other_tokenizers_stay():
+    cfg = config(tokenizer='tiny')
+    for number in (0, 1):
+        conversation(cfg, number).tokenizer = 'tiny'
+    fill_tokenizers(cfg)
+    assert tokenizers(cfg) == {'tiny'}
+
+
+def test_there_is_none(trained, local_hub):
+    message = (r'model.mllm.tokenizer, train_dataloader.dataset.datasets.0.pipeline.1.tokenizer, '
+               r'.*no tokenizer.model beside the checkpoint \(.*iter_5.pth\) nor at load_from')
+    with pytest.raises(FileNotFoundError, match=message):
+        fill_tokenizers(config(), trained, None)
+    with pytest.raises(ConnectionError, match='some/model could not be reached'):
+        fill_tokenizers(config(), trained, 'some/model')
+
+
+def test_model_and_pipelines_agree(converted):
+    cfg = config()
+    fill_tokenizers(cfg, converted)
+    check_shared_settings(cfg)  # with the template and the crop that are defaults
+    check_shared_settings(Config(dict(model=dict(type='GLUS'))))
+
+
+@pytest.mark.parametrize(('model', 'message'), [
+    (dict(template='compact'), r"model.mllm.template='compact' and train_dataloader.dataset."
+                               r"datasets.0.pipeline.1.template='llava_v1'"),
+    (dict(vision_crop='squash'), r"model.mllm.vision_crop='squash' and .*datasets.0.pipeline.0."
+                                 r"vision_crop='center' \(ResizeForEncoders\)"),
+    (dict(tokenizer='tiny'), "model.mllm.tokenizer='tiny' and .*converted"),
+])
+def test_model_and_pipelines_differ(converted, model, message):
+    cfg = config(**model)
+    fill_tokenizers(cfg, converted)
+    with pytest.raises(ValueError, match=message):
+        check_shared_settings(cfg)
+
+
+def test_a_copy_of_the_tokenizer_is_the_same(converted):
+    cfg = config(tokenizer=str(OFFICIAL))
+    fill_tokenizers(cfg, converted)
+    check_shared_settings(cfg)
+
+
+def test_init_model_fills_it_in(tiny_config, tmp_path):
+    path, options = tiny_config
+    shutil.copytree(SHIPPED_TOKENIZERS['tiny'], tmp_path / 'weights')
+    cfg = Config.fromfile(path)
+    cfg.load_from = str(tmp_path / 'weights')
+    model = init_model(cfg, cfg_options={**options, 'model.mllm.tokenizer': 'load_from'})
+    assert Path(model.mllm.tokenizer.model_file).parent == tmp_path / 'weights'

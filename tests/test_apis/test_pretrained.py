@@ -1,0 +1,177 @@
+"""Checkpoints by file, by folder and by name on the hub; conversions are made once."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+
+from glus_mm.apis import init_model, resolve_checkpoint
+from glus_mm.apis.pretrained import cache_folder, use_checkpoint
+from glus_mm.conversion import convert_glus
+
+ROOT = Path(__file__).resolve().parents[2]
+OFFICIAL = ROOT / 'tests' / 'data' / 'official_glus_tiny'
+OPTIONS = dict(clip=str(OFFICIAL / 'clip'), sam2=str(OFFICIAL / 'sam2_tiny_a.yaml'))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache for conversions."""
+    monkeypatch.setenv('GLUS_MM_CACHE', str(tmp_path / 'cache'))
+    return tmp_path / 'cache'
+
+
+@pytest.fixture
+def published(local_hub):
+    """The official checkpoint on a local hub, as org/glus-tiny, and its folder there."""
+    return local_hub.publish('org/glus-tiny', OFFICIAL / 'checkpoint', 'a' * 40)
+
+
+def test_a_file_is_itself(tmp_path):
+    file = tmp_path / 'x.pth'
+    file.write_bytes(b'')
+    assert resolve_checkpoint(file) == resolve_checkpoint(str(file)) == file
+
+
+def test_a_converted_folder(tmp_path):
+    convert_glus(OFFICIAL / 'checkpoint', tmp_path / 'mm', **OPTIONS)
+    assert resolve_checkpoint(tmp_path / 'mm') == tmp_path / 'mm' / 'model.pth'
+    model = init_model(tmp_path / 'mm' / 'config.py', tmp_path / 'mm')
+    assert model.mllm.lm_head.weight.std() > 0
+
+
+@pytest.mark.parametrize(('architecture', 'tool'), [
+    ('GLUSForCausalLM', 'glus2mm'), ('LISAForCausalLM', 'lisa2mm')])
+def test_an_official_folder_names_the_command(tmp_path, architecture, tool):
+    folder = tmp_path / 'LISA-or-GLUS'
+    folder.mkdir()
+    values = json.loads((OFFICIAL / 'checkpoint' / 'config.json').read_text())
+    (folder / 'config.json').write_text(json.dumps(dict(values, architectures=[architecture])))
+    with pytest.raises(ValueError, match='folder in the official layout.*convert it first') as e:
+        resolve_checkpoint(folder)
+    assert str(e.value).splitlines()[-1].split() == [
+        'python', f'tools/model_converters/{tool}.py', str(folder), 'lisa-or-glus-mm']
+
+
+def test_a_folder_of_a_training(tmp_path):
+    (tmp_path / 'iter_500.pth').write_bytes(b'')
+    with pytest.raises(FileNotFoundError, match='a folder without model.pth.*: iter_500.pth'):
+        resolve_checkpoint(tmp_path)
+
+
+def test_a_typo_in_a_path(tmp_path, monkeypatch, local_hub):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'work_dirs').mkdir()
+    for name in ('work_dirs/glus', 'iter_500.pth', 'some/iter_500.pth', tmp_path / 'x' / 'y',
+                 Path('some/model')):
+        with pytest.raises(FileNotFoundError, match=f'got nothing there: {name} '):
+            resolve_checkpoint(name)
+
+
+def test_no_network(local_hub, cache):
+    for name, tool in (('Swindl/GLUS-S', 'glus2mm'), ('xinlai/LISA-7B-v1', 'lisa2mm')):
+        with pytest.raises(ConnectionError) as error:
+            resolve_checkpoint(name)
+        message = str(error.value)
+        folder = name.split('/')[1]
+        assert f'https://huggingface.co/{name} could not be reached' in message
+        assert f'hf download {name} --local-dir {folder}' in message
+        assert f'tools/model_converters/{tool}.py {folder} OUT_DIR' in message
+    assert not cache.exists()
+
+
+def test_from_the_hub_once(published, cache, tmp_path):
+    file = resolve_checkpoint('org/glus-tiny', **OPTIONS)
+    assert file.name == 'model.pth' and file.is_relative_to(cache)
+    made = file.stat().st_mtime_ns
+    convert_glus(OFFICIAL / 'checkpoint', tmp_path / 'mm', **OPTIONS)
+    expected = torch.load(tmp_path / 'mm' / 'model.pth', weights_only=True)['state_dict']
+    for name, value in torch.load(file, weights_only=True)['state_dict'].items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+    init_model(file.parent / 'config.py', file)
+    for name in ('org/glus-tiny', 'org/glus-tiny@main', f'org/glus-tiny@{"a" * 40}'):
+        assert resolve_checkpoint(name, **OPTIONS) == file
+    # The hub's cache is large and may be emptied: the conversion is enough.
+    shutil.rmtree(published)
+    assert resolve_checkpoint('org/glus-tiny', **OPTIONS) == file
+    assert file.stat().st_mtime_ns == made
+
+
+def test_other_revisions_and_arguments_are_other_conversions(published, local_hub, cache,
+                                                             tmp_path):
+    first = resolve_checkpoint('org/glus-tiny', **OPTIONS)
+    sam2 = tmp_path / 'other.yaml'
+    shutil.copyfile(OPTIONS['sam2'], sam2)
+    assert resolve_checkpoint('org/glus-tiny', **dict(OPTIONS, sam2=str(sam2))) != first
+    shutil.rmtree(published)
+    local_hub.publish('org/glus-tiny', OFFICIAL / 'checkpoint', 'b' * 40)
+    second = resolve_checkpoint('org/glus-tiny', **OPTIONS)
+    assert second != first and second.is_file() and first.is_file()
+
+
+def test_a_conversion_that_failed_leaves_nothing(published, cache):
+    shard = next((published / 'snapshots' / ('a' * 40)).glob('*-00002-of-*.bin'))
+    content = shard.read_bytes()
+    shard.write_bytes(content[:1000])
+    with pytest.raises(ValueError, match='00002-of-00002.bin'):
+        resolve_checkpoint('org/glus-tiny', **OPTIONS)
+    assert not [file for file in cache.rglob('*') if file.is_file() and file.suffix != '.lock']
+    shard.write_bytes(content)
+    assert resolve_checkpoint('org/glus-tiny', **OPTIONS).is_file()
+
+
+def test_a_repository_of_something_else(local_hub, cache, tmp_path):
+    (tmp_path / 'bert').mkdir()
+    (tmp_path / 'bert' / 'config.json').write_text('{"model_type": "bert"}')
+    local_hub.publish('org/bert', tmp_path / 'bert')
+    with pytest.raises(ValueError, match="GLUS, LISA or LLaVA v1.*'bert'"):
+        resolve_checkpoint('org/bert')
+
+
+def test_default_cache(monkeypatch):
+    monkeypatch.delenv('GLUS_MM_CACHE', raising=False)
+    assert cache_folder().name == 'glus_mm' and cache_folder().is_absolute()
+
+
+def test_a_config_gets_weights_and_tokenizer(published, cache):
+    """As tools/train.py and tools/test.py call it; SAM-2 is the config's."""
+    mllm = dict(type='LlavaMLLM', tokenizer='load_from')
+    cfg = Config(dict(
+        load_from='org/glus-tiny', model=dict(
+            type='GLUS', mllm=mllm, mask_head=dict(sam2=OPTIONS['sam2']))))
+    # The vision tower that the checkpoint names: beside its folder.
+    shutil.copytree(OFFICIAL / 'clip', published / 'snapshots' / 'clip')
+    use_checkpoint(cfg, cfg.load_from, cfg.load_from)
+    assert Path(cfg.load_from).is_file() and Path(cfg.load_from).is_relative_to(cache)
+    assert cfg.model.mllm.tokenizer == str(Path(cfg.load_from).parent)
+    use_checkpoint(cfg, None, None)
+    assert cfg.load_from is None
+    use_checkpoint(cfg, 'https://example.org/x.pth', None)
+    assert cfg.load_from == 'https://example.org/x.pth'
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_conversion(published, local_hub, cache):
+    code = ('import sys, json; from glus_mm.apis import resolve_checkpoint; '
+            'print("READY", flush=True); sys.stdin.readline(); '
+            'print(resolve_checkpoint("org/glus-tiny", **json.loads(sys.argv[1])))')
+    env = dict(os.environ, **local_hub.environment, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+    processes = [subprocess.Popen(
+        [sys.executable, '-c', code, json.dumps(OPTIONS)], env=env, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == 'READY\n'
+    start = time.time()
+    logs = [process.communicate('go\n', timeout=300)[0] for process in processes]
+    assert all(process.returncode == 0 for process in processes), logs
+    files = {log.splitlines()[-1] for log in logs}
+    assert len(files) == 1 and Path(files.pop()).stat().st_mtime > start - 1
+    assert sum('converting' in log for log in logs) == 1, logs
