@@ -1,9 +1,10 @@
-"""F, the boundary accuracy of DAVIS, on bit-packed boundaries.
+"""F, the boundary accuracy of DAVIS, on bit-packed masks.
 
 The textbook way dilates each boundary with a disk, byte by byte. Here both masks are cropped to
-what they cover together, boundaries are packed into 64-bit words, and the disk is built of
-horizontal runs: a row shift moves whole words and a column shift 64 pixels at once. Only counts of
-pixels enter the result, so that it is equal to davis2017-evaluation to the last bit.
+what they cover together and packed into 64-bit words, 64 pixels of a row to a word and all rows in
+one stream. Boundaries are found on the words, and the disk is built of horizontal runs: a row shift
+moves whole words and a column shift 64 pixels at once. Only counts of pixels enter the result, so
+that it is equal to davis2017-evaluation to the last bit.
 """
 
 from math import ceil, isqrt, sqrt
@@ -14,7 +15,7 @@ import numpy as np
 from glus_mm.evaluation.functional.mask_pair import as_binary_pair
 
 _WORD = 64
-_CORNER = np.ones((2, 2), dtype=np.uint8)
+_ONE = np.uint64(1)
 
 
 def boundary_accuracy(gt: np.ndarray, pred: np.ndarray, bound_th: float = 0.008) -> float:
@@ -45,14 +46,13 @@ def boundary_accuracy(gt: np.ndarray, pred: np.ndarray, bound_th: float = 0.008)
     """
     gt, pred = as_binary_pair(gt, pred)
     radius = _radius(gt.shape, bound_th)
-    gt_boundary, pred_boundary = _boundaries(gt, pred)
-    num_gt, num_pred = cv2.countNonZero(gt_boundary), cv2.countNonZero(pred_boundary)
+    words, row = _pack_covered(gt, pred, radius)
+    bounds = _boundaries(words, *row)
+    num_gt, num_pred = _count(bounds)
     if num_gt == 0 or num_pred == 0:
         return float(num_gt == num_pred)
-    packed = _pack(gt_boundary, pred_boundary)
-    near = _dilate(packed, radius)
-    recall = _count(packed[0] & near[1]) / num_gt
-    precision = _count(packed[1] & near[0]) / num_pred
+    near_pred, near_gt = _count(bounds & _dilate(bounds, row[0], radius)[::-1])
+    recall, precision = near_pred / num_gt, near_gt / num_pred
     if precision + recall == 0:
         return 0.0
     return 2 * precision * recall / (precision + recall)
@@ -68,59 +68,95 @@ def _radius(shape: tuple[int, int], bound_th: float) -> int:
     return ceil(bound_th * sqrt(shape[0]**2 + shape[1]**2))
 
 
-def _boundaries(gt: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boundaries, uint8 (h, w) of 0 and 1, of both masks inside the box that they cover.
+def _pack_covered(gt: np.ndarray, pred: np.ndarray,
+                  radius: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Pack the box that both masks cover together, with a margin of a pixel around it.
 
-    The box has a margin of one pixel, as a boundary can lie just north or west of its mask. At
-    the frame's own border OpenCV leaves missing neighbours out of the minimum and maximum, which
-    is the official rule for the last row and column.
+    The margin is there because a boundary can lie just north or west of its mask. Each row ends
+    with at least ``radius`` unused bits: what moves beyond one end of a row gets lost there.
+
+    Args:
+        gt, pred: uint8 (H, W) of 0 and 1.
+        radius: the tolerance in pixels.
+
+    Returns:
+        Words uint64 (2, n), row after row, column c of a row in bit c % 64 of its word c // 64;
+        and of a row the number of words and of columns.
     """
     x, y, w, h = cv2.boundingRect(cv2.bitwise_or(gt, pred))
     box = np.s_[max(y - 1, 0):y + h + 1, max(x - 1, 0):x + w + 1]
-    return tuple(
-        cv2.morphologyEx(mask[box], cv2.MORPH_GRADIENT, _CORNER, anchor=(0, 0))
-        for mask in (gt, pred))
+    h, w = gt[box].shape
+    num_words = ceil((w + radius) / _WORD)
+    packed = np.zeros((2, h, num_words * _WORD // 8), dtype=np.uint8)
+    for rows, mask in zip(packed, (gt, pred)):
+        rows[:, :ceil(w / 8)] = np.packbits(mask[box], axis=1, bitorder='little')
+    return packed.view('<u8').reshape(2, -1), (num_words, w)
 
 
-def _pack(*masks: np.ndarray) -> np.ndarray:
-    """Pack K masks (h, w) of 0 and 1 into words (K, h, ceil(w / 64)); column c is bit c."""
-    h, w = masks[0].shape
-    packed = np.zeros((len(masks), h, ceil(w / _WORD) * _WORD // 8), dtype=np.uint8)
-    for row, mask in zip(packed, masks):
-        row[:, :ceil(w / 8)] = np.packbits(mask, axis=1, bitorder='little')
-    return packed.view('<u8')
+def _boundaries(words: np.ndarray, num_words: int, width: int) -> np.ndarray:
+    """Where a pixel differs from its east, south or south-east neighbour, packed alike.
 
-
-def _dilate(words: np.ndarray, radius: int) -> np.ndarray:
-    """Dilate packed masks (K, h, words) with the disk dx^2 + dy^2 <= radius^2.
-
-    What leaves the crop on any side is dropped; bits beyond the crop's width may be set.
+    A neighbour that is missing at the end of a row or column is like the pixel itself: the
+    official rule at the frame's border, and inside the frame there is only the empty margin.
     """
-    out = words.copy()
-    runs, width = words, 0
+    east = words >> _ONE
+    carry = words << np.uint64(_WORD - 1)
+    carry[:, ::num_words] = 0
+    east[:, :-1] |= carry[:, 1:]
+    last = np.s_[:, (width - 1) // _WORD::num_words]
+    east[last] |= words[last] & (_ONE << np.uint64((width - 1) % _WORD))
+    bounds = words ^ east
+    either, both = words | east, words & east
+    n = words.shape[1] - num_words
+    # One of the four differs: not all are set, but some are.
+    bounds[:, :n] = (either[:, :n] | either[:, num_words:]) & ~(both[:, :n] & both[:, num_words:])
+    return bounds
+
+
+def _dilate(words: np.ndarray, num_words: int, radius: int) -> np.ndarray:
+    """Dilate two packed masks (2, n) with the disk dx^2 + dy^2 <= radius^2.
+
+    What leaves the crop on any side is dropped; unused bits may be set. Both masks lie in one
+    stream, ``radius`` empty rows apart: NumPy's cost per call counts more than the words.
+    """
+    n = words.shape[1]
+    stream = np.zeros(2 * n + radius * num_words, dtype=words.dtype)
+    stream[:n], stream[-n:] = words
+    out, runs, width, spare = stream.copy(), stream, 0, np.empty_like(stream)
     for dy in range(radius, -1, -1):
         half = isqrt(radius * radius - dy * dy)
         while width < half:
             step = min(half - width, 2 * width + 1, _WORD - 1)
-            runs = _spread(runs, step)
+            runs = _spread(runs, step, spare)
             width += step
-        if dy < words.shape[1]:
-            out[:, dy:] |= runs[:, :words.shape[1] - dy]
-            out[:, :words.shape[1] - dy] |= runs[:, dy:]
-    return out
+        shift = dy * num_words
+        out[shift:] |= runs[:len(runs) - shift]
+        out[:len(runs) - shift] |= runs[shift:]
+    return np.stack((out[:n], out[-n:]))
 
 
-def _spread(words: np.ndarray, step: int) -> np.ndarray:
-    """Unite packed rows with themselves moved by ``step`` columns to either side."""
-    left, back = np.uint64(step), np.uint64(_WORD - step)
-    out = words << left
-    out |= words >> left
+def _spread(words: np.ndarray, step: int, spare: np.ndarray) -> np.ndarray:
+    """Unite packed rows (n,) with themselves moved by ``step`` columns to either side.
+
+    Args:
+        words: the rows, one after the other.
+        step: 1..63.
+        spare: an array like ``words``, for intermediate results.
+
+    Returns:
+        An array like ``words``.
+    """
+    step, back = np.uint64(step), np.uint64(_WORD - step)
+    out = words << step
     out |= words
-    out[..., 1:] |= words[..., :-1] >> back
-    out[..., :-1] |= words[..., 1:] << back
+    out |= np.right_shift(words, step, out=spare)
+    out[1:] |= np.right_shift(words, back, out=spare)[:-1]
+    out[:-1] |= np.left_shift(words, back, out=spare)[1:]
     return out
 
 
-def _count(words: np.ndarray) -> int:
-    """Number of bits that are set."""
-    return int.from_bytes(words.tobytes(), 'little').bit_count()
+def _count(words: np.ndarray) -> list[int]:
+    """Number of bits that are set in each row."""
+    if hasattr(np, 'bitwise_count'):
+        return np.bitwise_count(words).sum(axis=1, dtype=np.int64).tolist()
+    return [int.from_bytes(row.tobytes(), 'little').bit_count() for row in words]

@@ -26,7 +26,6 @@ def region_similarity(gt: np.ndarray, pred: np.ndarray) -> float:
         0.5
     """
     gt, pred = as_binary_pair(gt, pred)
-    union = cv2.countNonZero(cv2.bitwise_or(gt, pred))
-    if union == 0:
-        return 1.0
-    return cv2.countNonZero(cv2.bitwise_and(gt, pred)) / union
+    both = cv2.countNonZero(cv2.bitwise_and(gt, pred))
+    union = cv2.countNonZero(gt) + cv2.countNonZero(pred) - both
+    return both / union if union else 1.0
