@@ -22,6 +22,7 @@ REQUIRES = [
     'mmengine>=0.10.7',
     'transformers>=5.0',
     'peft>=0.18',
+    'accelerate>=1.0',
     'sam2>=1.1.0',
     'numpy>=1.26',
     'opencv-python>=4.10',

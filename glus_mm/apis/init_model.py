@@ -15,7 +15,14 @@ from torch import nn
 from glus_mm.apis.config_text import fill_tokenizers
 from glus_mm.apis.pretrained import resolve_for
 from glus_mm.registry import MODELS, SCOPE
-from glus_mm.utils.checkpoint import check_fit, list_keys, model_state_of
+from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys, model_state_of
+from glus_mm.utils.empty_weights import (
+    build_empty,
+    fill_weights,
+    initialize_adapters,
+    keeps_types,
+)
+from glus_mm.utils.precision import is_adapter
 
 
 def init_model(config: str | PathLike | Config,
@@ -24,8 +31,10 @@ def init_model(config: str | PathLike | Config,
                cfg_options: dict | None = None) -> nn.Module:
     """Make a model ready for inference.
 
-    The caller's default scope stays what it is. Weights that are stored as fp16 or bf16 become
-    what the model has, float32. Loading never runs code from the file.
+    The caller's default scope stays what it is. With a checkpoint the model is built without
+    random weights and filled from the file, each weight once, in the model's type (``model.dtype``
+    for what is frozen, else float32). Loading never runs code from the file, and the model is
+    independent of it afterwards. A model with LoRA adapters takes weights without them.
 
     Args:
         config: path of a config file, or a config, which is not changed.
@@ -44,7 +53,8 @@ def init_model(config: str | PathLike | Config,
         KeyError: an option begins with a key that the config does not have.
         TypeError: a part of the model does not know a key of its config.
         ValueError: the config has no model, the checkpoint cannot be read or does not fit (the
-            message lists the keys), or the device cannot be used here.
+            message lists the keys), LoRA adapters in it are others than the model's, or the
+            device cannot be used here.
     """
     device = _usable_device(device)
     cfg = _load_config(config, cfg_options or {})
@@ -55,9 +65,11 @@ def init_model(config: str | PathLike | Config,
     model_cfg.setdefault('_scope_', cfg.get('default_scope') or SCOPE)
     if cfg.get('data_preprocessor') is not None:  # where MMEngine's Runner looks for it too
         model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(model_cfg)
-    if checkpoint is not None:
-        _load_weights(model, checkpoint)
+    if checkpoint is None:
+        model = MODELS.build(model_cfg)
+    else:
+        model = build_empty(lambda: MODELS.build(model_cfg))
+        _load_weights(model, checkpoint, device)
     model.cfg = cfg
     return model.to(device).eval()
 
@@ -103,24 +115,28 @@ def _usable_device(device: str | torch.device) -> torch.device:
     return result
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    state = model_state_of(_read_checkpoint(path), str(path))
-    unknown = check_fit(model, state, str(path))
+def _load_weights(model: nn.Module, path: Path, device: torch.device) -> None:
+    source = str(path)
+    # A zip archive, torch's format since 1.6, is mapped: all is checked before any is read.
+    mapped = zipfile.is_zipfile(path)
+    state = _read_state(path, mapped)
+    if not any(map(is_adapter, state)):
+        initialize_adapters(model)
+    state = adapt_lora(model, state, source)
+    unknown = check_fit(model, state, source)
     if unknown:
         print_log(list_keys(f'not used from {path}', unknown), 'current', logging.INFO)
-    # Copies into the model's own parameters, so that their type stays.
-    model.load_state_dict(state, strict=False)
+    as_stored = device.type == 'cpu' and keeps_types(model, state)
+    if as_stored and mapped:
+        # Beside their copies mapped weights would count as memory too; a second read has none.
+        state = adapt_lora(model, _read_state(path, mapped=False), source, quiet=True)
+    fill_weights(model, state, device, copy=not as_stored)
 
 
-def _read_checkpoint(path: Path) -> object:
-    """Read a checkpoint that holds only tensors and plain containers.
-
-    A zip archive, torch's format since 1.6, is mapped, so that a large one is not held in memory
-    beside the model.
-    """
+def _read_state(path: Path, mapped: bool) -> dict[str, torch.Tensor]:
+    """Read the weights of a checkpoint that holds only tensors and plain containers."""
     try:
-        return torch.load(path, map_location='cpu', weights_only=True,
-                          mmap=zipfile.is_zipfile(path))
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         # torch's own message recommends to load the file by running its code.
         raise ValueError(
@@ -131,3 +147,4 @@ def _read_checkpoint(path: Path) -> object:
         reason = str(error).splitlines()[0] if str(error) else 'it ends too early'
         raise ValueError(f'expected a checkpoint, but {path} cannot be read as one: '
                          f'{reason}') from error
+    return model_state_of(checkpoint, str(path))

@@ -1,11 +1,15 @@
 """Does a checkpoint fit a model? MMEngine only logs what does not, and goes on."""
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import nn
+
+from glus_mm.utils.precision import is_adapter
 
 MAX_LISTED = 30
 
@@ -39,6 +43,50 @@ def model_state_of(checkpoint: Any, source: str) -> dict[str, torch.Tensor]:
         raise ValueError(f'expected a checkpoint with named tensors under "state_dict", '
                          f'got {type(checkpoint).__name__} without them: {source}')
     return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
+
+
+def adapt_lora(model: nn.Module, state: Mapping[str, torch.Tensor],
+               source: str, quiet: bool = False) -> dict[str, torch.Tensor]:
+    """Let a model with LoRA adapters start from weights without them.
+
+    peft keeps the weights below an adapter as ``<layer>.base_layer.*``. The adapters stay at what
+    the model has, at first the values that change nothing.
+
+    Args:
+        model: the model, not wrapped.
+        state: names and tensors of :func:`model_state_of`.
+        source: where the state came from, for messages.
+        quiet: do not log that the adapters stay.
+
+    Returns:
+        The state dict under the model's names.
+
+    Raises:
+        ValueError: adapters in the file that the model lacks, or only a part of the model's.
+    """
+    own = model.state_dict()
+    wanted = [key for key in own if is_adapter(key)]
+    stored = [key for key in state if is_adapter(key)]
+    unknown = [key for key in stored if key not in own]
+    if unknown:
+        raise ValueError('\n'.join([
+            f'the checkpoint has LoRA adapters that the model {type(model).__name__} lacks: '
+            f'{source}', list_keys('unknown to the model', unknown),
+            'Use the config that it was trained with (model.mllm.lora), or merge the adapters '
+            'into the weights with tools/model_converters/mm2hf.py']))
+    missing = [key for key in wanted if key not in state]
+    if stored and missing:
+        raise ValueError('\n'.join([
+            f'the checkpoint has only some of the LoRA adapters of the model '
+            f'{type(model).__name__}: {source}', list_keys('missing in the checkpoint', missing)]))
+    if not missing:
+        return dict(state)
+    if not quiet:
+        print_log(f'{source} has no LoRA adapters: the {len(missing)} adapter weights of the '
+                  f'model keep the values that they have', 'current', logging.INFO)
+    names = {key.replace('.base_layer.', '.'): key for key in own if '.base_layer.' in key}
+    return {**{names.get(key, key): value for key, value in state.items()},
+            **{key: own[key] for key in missing}}
 
 
 def check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> list[str]:

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from glus_mm.engine.plain_state import from_plain, to_plain
 from glus_mm.registry import HOOKS
-from glus_mm.utils.checkpoint import check_fit, list_keys, model_state_of
+from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys, model_state_of
 
 
 @HOOKS.register_module()
@@ -89,16 +89,19 @@ class PlainCheckpointHook(CheckpointHook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check that the weights fit, and restore what ``before_save_checkpoint`` turned.
 
+        A model with LoRA adapters takes weights without them, see :func:`adapt_lora`.
+
         Args:
             runner: the runner; its model is not filled yet.
             checkpoint: what was loaded; changed in place.
 
         Raises:
-            ValueError: the weights do not fit the model (with ``strict``), or there are none.
+            ValueError: the weights do not fit the model (with ``strict``), there are none, or
+                the LoRA adapters are others than the model's.
         """
         source = str(runner._load_from or runner.work_dir)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        state = model_state_of(checkpoint, source)
+        state = adapt_lora(model, model_state_of(checkpoint, source), source)
         try:
             unknown = check_fit(model, state, source)
         except ValueError as error:
@@ -110,6 +113,11 @@ class PlainCheckpointHook(CheckpointHook):
             if unknown:
                 print_log(list_keys(f'{source}: left aside, unknown to the model', unknown),
                           'current', logging.WARNING)
+        if 'state_dict' in checkpoint:
+            checkpoint['state_dict'] = state
+        else:
+            checkpoint.clear()
+            checkpoint.update(state)
         for key in ('message_hub', 'meta'):
             if key in checkpoint:
                 checkpoint[key] = from_plain(checkpoint[key])

@@ -1,0 +1,103 @@
+"""Build a model without weights and fill it from a file: no random start, no second copy."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import chain
+
+import torch
+from accelerate import init_empty_weights
+from mmengine.logging import print_log
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from glus_mm.utils.checkpoint import list_keys
+
+
+def build_empty(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a model whose parameters have no data yet; buffers are real.
+
+    Args:
+        build: makes the model. A constructor that reads values of its own parameters cannot do so
+            here; the model is then built with data, which only costs time and memory.
+
+    Returns:
+        The model, to be filled by :func:`fill_weights`.
+    """
+    try:
+        with init_empty_weights(include_buffers=False):
+            return build()
+    except (RuntimeError, NotImplementedError) as error:
+        # What torch raises where data of meta tensors are asked for. Any other cause shows again.
+        print_log(f'built with random weights first, as it cannot be built without: '
+                  f'{str(error).splitlines()[0]}', 'current', logging.WARNING)
+        return build()
+
+
+def initialize_adapters(model: nn.Module) -> None:
+    """Give LoRA adapters that have no data yet peft's initial values, which change nothing."""
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer) and any(p.is_meta for p in _adapters(layer)):
+            for name in layer.adapter_layer_names:
+                getattr(layer, name).to_empty(device='cpu')
+            for adapter in layer.r:
+                layer.reset_lora_parameters(adapter, True)
+
+
+def _adapters(layer: LoraLayer) -> list[nn.Parameter]:
+    return [p for name in layer.adapter_layer_names for p in getattr(layer, name).parameters()]
+
+
+def keeps_types(model: nn.Module, state: dict[str, Tensor]) -> bool:
+    """Whether a state dict can become a model's weights as it is, without any copy.
+
+    That is so where every tensor has the model's type and memory that no other one shares.
+    """
+    own = model.state_dict()
+    known = {name: value for name, value in state.items() if name in own}
+    storages = [value.untyped_storage() for value in known.values()]
+    return all(value.dtype == own[name].dtype and value.is_contiguous()
+               and value.untyped_storage().nbytes() == value.nbytes
+               for name, value in known.items()) and \
+        len({StorageWeakRef(storage) for storage in storages}) == len(storages)
+
+
+def fill_weights(model: nn.Module, state: dict[str, Tensor], device: torch.device,
+                 copy: bool = True) -> None:
+    """Make a state dict the weights of a model, in the model's types; ``state`` is emptied.
+
+    Args:
+        model: from :func:`build_empty`. Its ``requires_grad`` flags stay, and parameters that are
+            one stay one.
+        state: all that the model's own state dict has, checked; more is left aside.
+        device: where the weights go.
+        copy: give each weight memory of its own. Mapped tensors need that: what happens to the
+            file later would change them. False takes tensors as they are where type and device
+            allow it, see :func:`keeps_types`.
+
+    Raises:
+        ValueError: something of the model still has no data; the message lists it.
+    """
+    names = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[StorageWeakRef(parameter.untyped_storage())].append(name)
+    first = {name: tied[0] for tied in names.values() for name in tied}
+    filled: dict[str, Tensor] = {}
+    for name, own in model.state_dict().items():
+        value = state.pop(name)
+        source = first.get(name, name)
+        if source in filled:
+            filled[name] = filled[source]
+            continue
+        value = value.detach().to(device=device, dtype=own.dtype, copy=copy,
+                                  memory_format=torch.contiguous_format)
+        filled[name] = nn.Parameter(value, requires_grad=False) if name in first else value
+    state.clear()
+    model.load_state_dict(filled, assign=True)
+    empty = [name for name, value in chain(model.named_parameters(), model.named_buffers())
+             if value.is_meta]
+    if empty:
+        raise ValueError(list_keys(
+            f'expected a model all of whose weights are in its state dict, but parts of '
+            f'{type(model).__name__} have no data', empty))
