@@ -1,8 +1,10 @@
 """Write the config of a converted checkpoint."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from glus_mm.models.inference import GLUSTestCfg
 from glus_mm.models.mllms.tokenizer import IM_END_TOKEN, IM_START_TOKEN, SEG_TOKEN, SegTokenizer
 from glus_mm.version import __version__
 
@@ -60,24 +62,8 @@ randomness = dict(seed=0)
 """
 
 
-@dataclass(frozen=True)
-class InferenceSettings:
-    """What a checkpoint does not say about how it is used.
-
-    Attributes:
-        num_context: context frames of a video.
-        num_query: query frames in the sliding window.
-        memory_stride: distance of the older memories.
-    """
-
-    num_context: int = 4
-    num_query: int = 4
-    memory_stride: int = 3
-
-
 def model_config(llm: dict[str, Any], vision_tower: dict[str, Any], vision_select_layer: int,
-                 sam2: str, image_size: int, dtype: str, settings: InferenceSettings
-                 ) -> dict[str, Any]:
+                 sam2: str, image_size: int, dtype: str, test_cfg: GLUSTestCfg) -> dict[str, Any]:
     """Config of the model, with the switches that the official weights need.
 
     Args:
@@ -87,7 +73,7 @@ def model_config(llm: dict[str, Any], vision_tower: dict[str, Any], vision_selec
         sam2: name of a SAM-2 config or a YAML file.
         image_size: side S of SAM-2's input.
         dtype: type in which the model runs.
-        settings: how it is used.
+        test_cfg: how it is used.
 
     Returns:
         The ``model`` of a config; paths may begin with ``HERE``.
@@ -98,23 +84,20 @@ def model_config(llm: dict[str, Any], vision_tower: dict[str, Any], vision_selec
         llm=llm, trainable=[])
     mask_head = dict(type='SAM2MemoryHead', sam2=sam2, image_size=image_size,
                      dynamic_multimask=True, trainable=[])
-    test_cfg = dict(use_memory=True, memory_stride=settings.memory_stride,
-                    num_context=settings.num_context, window=settings.num_query)
-    model = dict(type='GLUS', mllm=mllm, mask_head=mask_head, test_cfg=test_cfg)
-    if dtype != 'float32':
-        model['dtype'] = dtype
-    return model
+    used = dict(use_memory=test_cfg.use_memory, memory_stride=test_cfg.memory_stride,
+                num_context=test_cfg.num_context, window=test_cfg.window)
+    return dict(type='GLUS', dtype=dtype, mllm=mllm, mask_head=mask_head, test_cfg=used)
 
 
 def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer,
-                settings: InferenceSettings) -> str:
+                test_cfg: GLUSTestCfg) -> str:
     """The text of config.py.
 
     Args:
         model: of :func:`model_config`.
         origin: what the weights were made from, one or more lines.
         tokenizer: its ids are noted.
-        settings: how the model is used.
+        test_cfg: how the model is used.
 
     Returns:
         A config in MMEngine's text style.
@@ -127,12 +110,16 @@ def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer,
     comment = '\n'.join(f'# {line}' for line in plain.split('\n'))
     header = HEADER.format(origin=comment, tokens=tokens)
     return (f'{header}model = {_format(model, 0, len("model = "))}\n'
-            + RUNTIME.format(num_context=settings.num_context))
+            + RUNTIME.format(num_context=test_cfg.num_context))
 
 
-def made_by(tool: str) -> str:
-    """First words of ``origin``."""
-    return f'Made by {tool} of glus_mm {__version__} from'
+def origin_text(tool: str, folder: Path, architecture: str, tower: str, sam2: str,
+                notes: Sequence[str] = ()) -> str:
+    """What a converted checkpoint was made from, for its header; names, no paths."""
+    return '\n'.join([
+        f'Made by {tool} of glus_mm {__version__} from the folder {folder.resolve().name!r} '
+        f'({architecture}),', f'the vision tower {tower!r} and the SAM-2 config '
+        f'{Path(sam2).name!r}.', *notes])
 
 
 def _format(value: Any, indent: int, used: int) -> str:

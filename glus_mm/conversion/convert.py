@@ -2,40 +2,63 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import init_empty_weights
+from huggingface_hub.errors import StrictDataclassError
 from mmengine import Config
-from torch import Tensor
+from mmengine.logging import print_log
+from torch import Tensor, nn
 
-from glus_mm.conversion.clip_tower import ClipTower, load_clip_tower
-from glus_mm.conversion.config_file import (
-    HERE,
-    InferenceSettings,
-    config_text,
-    made_by,
-    model_config,
-)
+from glus_mm.conversion.clip_tower import ClipTower, clip_folder, load_clip_tower
+from glus_mm.conversion.config_file import HERE, config_text, model_config, origin_text
+from glus_mm.conversion.empty_model import empty_model
 from glus_mm.conversion.fit import check_converted
 from glus_mm.conversion.official_config import OfficialConfig, read_official_config
 from glus_mm.conversion.official_names import (
     INV_FREQ,
+    OFFICIAL_FCS,
     OFFICIAL_TOWER,
+    SAM2,
+    SEG_PROJECTOR,
     VISION_TOWER,
     to_ours,
 )
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
 from glus_mm.conversion.rope import check_inv_freq
-from glus_mm.conversion.weight_files import DTYPES, Weights, read_weights
+from glus_mm.conversion.sam2_weights import is_yaml, read_sam2_weights
+from glus_mm.conversion.weight_files import Weights, own_storages, read_weights
 from glus_mm.models.heads.sam2_arch import load_sam2_yaml
-from glus_mm.models.mllms.tokenizer import SegTokenizer
-from glus_mm.registry import MODELS, build_child
+from glus_mm.models.inference import GLUSTestCfg
+from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES, SegTokenizer
 
-TOKENIZER_FILES = ('tokenizer.model', 'added_tokens.json', 'tokenizer_config.json',
-                   'special_tokens_map.json')
 YAML_NAME = 'sam2.yaml'
 OUTPUTS = ('config.py', 'model.pth', *TOKENIZER_FILES, YAML_NAME)
+EMBEDDINGS = 'mllm.llm.embed_tokens.weight'
+# A part that SAM-2 has and SAM-1, which is what LISA holds, does not.
+_MEMORY = f'{SAM2}memory_attention.'
+
+
+@dataclass
+class _Source:
+    """An official checkpoint that was opened.
+
+    Attributes:
+        folder: where it is.
+        official: its config.json.
+        tokenizer: its tokenizer.
+        tower: its vision tower.
+        state: all weights that are kept, under our names; the data stay in the mapped files.
+        inv_freq_dtype: type of the buffers that are not kept, None where it has none.
+    """
+
+    folder: Path
+    official: OfficialConfig
+    tokenizer: SegTokenizer
+    tower: ClipTower
+    state: dict[str, Tensor]
+    inv_freq_dtype: str | None
 
 
 def convert_glus(hf_dir: str | Path,
@@ -48,89 +71,188 @@ def convert_glus(hf_dir: str | Path,
                  force: bool = False) -> None:
     """Convert a checkpoint of GLUS.
 
+    Every weight of the checkpoint has its place in the model, and every weight of the model comes
+    from the checkpoint or from the vision tower; anything else is an error. Left aside are only
+    the rotary frequencies, after a check that they follow from the sizes, and what a full CLIP
+    has beside its vision tower. The weights keep their types.
+
     Args:
         hf_dir: folder in the official layout.
-        out_dir: gets ``model.pth``, ``config.py`` and the tokenizer.
+        out_dir: gets ``model.pth``, ``config.py``, the tokenizer and, where a YAML file was
+            given, ``sam2.yaml``; a new or empty folder. ``config.py`` is written last.
         clip: folder or hub name of the vision tower; by default what config.json names.
         sam2: name of a SAM-2 config or a YAML file.
         num_context: context frames of a video.
         num_query: query frames in the sliding window.
         memory_stride: distance of the older memories.
-        force: replace files of an earlier conversion.
+        force: replace the files of an earlier conversion; others in ``out_dir`` stay.
 
     Raises:
         ConnectionError: the vision tower is on the hub, which cannot be reached.
-        OSError: a file is missing or cannot be written.
+        OSError: a file is missing, or cannot be written.
         ValueError: the checkpoint cannot be used; the message names file or key and what was
             expected. Nothing was written then.
     """
-    hf_dir, out_dir = Path(hf_dir), Path(out_dir)
-    settings = InferenceSettings(num_context, num_query, memory_stride)
-    official = read_official_config(hf_dir)
-    check_output_folder(out_dir, OUTPUTS, [hf_dir], force)
-    tokenizer = SegTokenizer.from_pretrained(hf_dir)
-    weights = read_weights(hf_dir)
-    state, tower = _split(weights, official)
-    clip_tower = load_clip_tower(clip, official, tower or None)
-    state |= {VISION_TOWER + name: value for name, value in clip_tower.tensors.items()}
-    _write(out_dir, official, tokenizer, clip_tower, state, sam2, settings, 'glus2mm')
+    out_dir = Path(out_dir).expanduser()
+    test_cfg = GLUSTestCfg(num_context=num_context, window=num_query, memory_stride=memory_stride)
+    source = _open(hf_dir, out_dir, clip, force)
+    if not any(name.startswith(_MEMORY) for name in source.state):
+        raise ValueError(f'expected a checkpoint of GLUS, got {source.official.architecture} '
+                         f'without SAM-2 (model.visual_model.memory_attention.*) in '
+                         f'{source.folder}; tools/model_converters/lisa2mm.py makes the start of '
+                         'a training from LISA')
+    _write(source, out_dir, sam2, test_cfg, 'glus2mm', [])
+
+
+def convert_lisa(hf_dir: str | Path,
+                 out_dir: str | Path,
+                 clip: str | None = None,
+                 sam2: str = 'sam2_hiera_l',
+                 sam2_checkpoint: str | None = None,
+                 num_context: int = 4,
+                 num_query: int = 4,
+                 memory_stride: int = 3,
+                 seed: int = 0,
+                 force: bool = False) -> None:
+    """Make the start of a GLUS training from LISA and SAM-2, as section B.2 of the paper does.
+
+    LISA's own SAM-1 and its projector of seg tokens are discarded. The projector to the width of
+    SAM-2 is new, float32, with the initial values of ``torch.nn.Linear``. The official code
+    resizes the embeddings to the tokenizer at this point; rows beyond it, if there are any, are
+    kept here, and are never used.
+
+    Args:
+        hf_dir: folder of LISA-7B-v1 or of another one in its layout.
+        out_dir: as for :func:`convert_glus`.
+        clip: likewise.
+        sam2: likewise.
+        sam2_checkpoint: file with the stock weights of SAM-2; by default the published one of the
+            name ``sam2``, from the hub.
+        num_context: context frames of a video.
+        num_query: query frames in the sliding window.
+        memory_stride: distance of the older memories.
+        seed: of the new projector.
+        force: as for :func:`convert_glus`.
+
+    Raises:
+        ConnectionError: vision tower or SAM-2 are on the hub, which cannot be reached.
+        OSError: a file is missing, or cannot be written.
+        ValueError: as for :func:`convert_glus`.
+    """
+    out_dir = Path(out_dir).expanduser()
+    test_cfg = GLUSTestCfg(num_context=num_context, window=num_query, memory_stride=memory_stride)
+    source = _open(hf_dir, out_dir, clip, force)
+    if any(name.startswith(_MEMORY) for name in source.state):
+        raise ValueError(f'expected a checkpoint of LISA, whose SAM-1 is replaced, got one that '
+                         f'holds a trained SAM-2: {source.folder}; use '
+                         'tools/model_converters/glus2mm.py')
+    discarded = [name for name in source.state
+                 if name.startswith((SAM2, SEG_PROJECTOR)) or name.startswith(OFFICIAL_FCS)]
+    for name in discarded:
+        del source.state[name]
+    file, stock = read_sam2_weights(sam2, sam2_checkpoint)
+    source.state.update({SAM2 + name: value for name, value in stock.items()})
+    notes = [f'The weights of SAM-2 are those of {file.name!r}; the projector of seg tokens is new '
+             f'(seed {seed}).',
+             f'{len(discarded)} weights of SAM-1 and of the projector to it were left out.']
+    print_log(f'{source.folder}: {notes[1]}', 'current')
+    _write(source, out_dir, sam2, test_cfg, 'lisa2mm', notes, seed)
+
+
+def _open(hf_dir: str | Path, out_dir: Path, clip: str | None, force: bool) -> _Source:
+    """Read all that belongs to an official checkpoint; nothing is written."""
+    folder = Path(hf_dir).expanduser()
+    official = read_official_config(folder)
+    inputs = [path for path in (folder, clip_folder(clip, official)) if path is not None]
+    check_output_folder(out_dir, OUTPUTS, inputs, force)
+    tokenizer = SegTokenizer.from_pretrained(folder)
+    if official.llm['vocab_size'] < len(tokenizer):
+        raise ValueError(f'{official.file}: expected a vocab_size of at least {len(tokenizer)}, '
+                         f'which is how many tokens the tokenizer in {folder} has, got '
+                         f'{official.llm["vocab_size"]}')
+    state, tower, inv_freq_dtype = _split(read_weights(folder), official)
+    tower = load_clip_tower(clip, official, tower)
+    _check_layer(official, tower)
+    state |= {VISION_TOWER + name: value for name, value in tower.tensors.items()}
+    return _Source(folder, official, tokenizer, tower, state, inv_freq_dtype)
 
 
 def _split(weights: Weights, official: OfficialConfig
-           ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Our names of all weights but the vision tower's, and those."""
-    state, tower = {}, {}
+           ) -> tuple[dict[str, Tensor], dict[str, Tensor], str | None]:
+    """Our names of all weights but the vision tower's; those; the type of the buffers."""
+    state, tower, dtypes = {}, {}, set()
     for name, value in weights.tensors.items():
         if name.endswith(INV_FREQ):
             check_inv_freq(name, value, official.llm, weights.files[name])
+            dtypes.add(str(value.dtype).removeprefix('torch.'))
         elif name.startswith(OFFICIAL_TOWER):
             tower[name.removeprefix(OFFICIAL_TOWER)] = value
         else:
             state[to_ours(name) or name] = value
-    return state, tower
+    return state, tower, dtypes.pop() if len(dtypes) == 1 else None
 
 
-def _write(out_dir: Path, official: OfficialConfig, tokenizer: SegTokenizer, tower: ClipTower,
-           state: Mapping[str, Tensor], sam2: str, settings: InferenceSettings,
-           tool: str) -> None:
-    is_yaml = sam2.endswith(('.yaml', '.yml'))
-    arch = load_sam2_yaml(sam2)
+def _check_layer(official: OfficialConfig, tower: ClipTower) -> None:
+    """The layer whose output is taken must be one that the vision tower has."""
+    layers = tower.sizes['num_hidden_layers']
+    if not -layers - 1 <= official.vision_select_layer <= layers:
+        raise ValueError(f'{official.file}: expected a mm_vision_select_layer that a vision tower '
+                         f'with {layers} layers has, got {official.vision_select_layer}')
+
+
+def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, tool: str,
+           notes: list[str], seed: int | None = None) -> None:
+    """Write the folder; with ``seed`` the projector of seg tokens is made new."""
+    official, tokenizer = source.official, source.tokenizer
+    llm = dict(official.llm)
+    if llm['vocab_size'] == len(tokenizer):
+        del llm['vocab_size']  # follows the tokenizer
     model = model_config(
-        official.llm, tower.sizes, official.vision_select_layer,
-        f'{HERE}/{YAML_NAME}' if is_yaml else sam2, arch['image_size'],
-        _run_dtype(state), settings)
-    origin = (f'{made_by(tool)} the folder {official.file.parent.resolve().name!r} '
-              f'({official.architecture}),\nthe vision tower {tower.name!r} and the SAM-2 config '
-              f'{Path(sam2).name!r}.')
+        llm, source.tower.sizes, official.vision_select_layer,
+        f'{HERE}/{YAML_NAME}' if is_yaml(sam2) else sam2, load_sam2_yaml(sam2)['image_size'],
+        _run_dtype(source.state), test_cfg)
+    origin = origin_text(tool, source.folder, official.architecture, source.tower.name, sam2, notes)
     with output_folder(out_dir, OUTPUTS, 'config.py') as staging:
         for name in TOKENIZER_FILES:
-            if (official.file.parent / name).is_file():
-                shutil.copyfile(official.file.parent / name, staging / name)
-        if is_yaml:
-            shutil.copyfile(sam2, staging / YAML_NAME)
-        (staging / 'config.py').write_text(config_text(model, origin, tokenizer, settings),
-                                           encoding='utf-8')
-        expected = _empty_model_state(staging / 'config.py')
-        check_converted(expected, state, official.file.parent, sam2)
-        check_space(staging, sum(value.nbytes for value in state.values()))
-        torch.save(dict(state_dict=_own_storages(state)), staging / 'model.pth')
+            if (source.folder / name).is_file():
+                shutil.copyfile(source.folder / name, staging / name)
+        if is_yaml(sam2):
+            shutil.copyfile(Path(sam2).expanduser(), staging / YAML_NAME)
+        config = staging / 'config.py'
+        config.write_text(config_text(model, origin, tokenizer, test_cfg), encoding='utf-8')
+        expected = _expected_state(config, official, sam2)
+        if seed is not None:
+            source.state.update(_new_seg_projector(expected, seed))
+        check_converted(expected, source.state, str(source.folder), sam2)
+        check_space(staging, out_dir, sum(value.nbytes for value in source.state.values()))
+        meta = dict(inv_freq_dtype=source.inv_freq_dtype)
+        torch.save(dict(meta=meta, state_dict=own_storages(source.state)), staging / 'model.pth')
 
 
-def _empty_model_state(config: Path) -> dict[str, Tensor]:
-    """State of the model that a config describes, without values."""
-    with init_empty_weights():
-        return build_child(MODELS, Config.fromfile(config).model).state_dict()
+def _expected_state(config: Path, official: OfficialConfig, sam2: str) -> dict[str, Tensor]:
+    """State of the model that the written config describes, without values."""
+    try:
+        return empty_model(Config.fromfile(config)).state_dict()
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        raise ValueError(f'the sizes in {official.file}, in that of the vision tower or in --sam2 '
+                         f'{sam2} make no model: {error}') from error
+
+
+def _new_seg_projector(expected: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Initial values of the projector of seg tokens, of the shapes that the model has."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = {}
+        for layer in (0, 2):
+            width, wide = expected[f'{SEG_PROJECTOR}{layer}.weight'].shape
+            linear = nn.Linear(wide, width)
+            state |= {f'{SEG_PROJECTOR}{layer}.{name}': value
+                      for name, value in linear.state_dict().items()}
+    return state
 
 
 def _run_dtype(state: Mapping[str, Tensor]) -> str:
-    """The type in which a model runs: that of its embeddings; bfloat16 for both half ones."""
-    embeddings = state.get('mllm.llm.embed_tokens.weight')
-    half = embeddings is not None and embeddings.dtype in DTYPES[1:]
+    """The type in which a model runs: bfloat16 if its embeddings are of half precision."""
+    embeddings = state.get(EMBEDDINGS)
+    half = embeddings is not None and embeddings.dtype in (torch.float16, torch.bfloat16)
     return 'bfloat16' if half else 'float32'
-
-
-def _own_storages(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors that are a part of a larger storage: torch.save would write all of it."""
-    return {name: value if value.untyped_storage().nbytes() == value.nbytes
-            and value.is_contiguous() else value.clone(memory_format=torch.contiguous_format)
-            for name, value in state.items()}

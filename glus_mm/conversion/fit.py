@@ -1,51 +1,53 @@
 """Does a converted state fill the model exactly? If not, say so in official names."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from glus_mm.conversion.official_names import CLIP_PREFIX, VISION_TOWER, to_official
+from glus_mm.conversion.official_names import CLIP_PREFIX, SAM2, VISION_TOWER, to_official
+from glus_mm.conversion.sam2_weights import fitting_configs
 from glus_mm.conversion.weight_files import DTYPES
 from glus_mm.utils.checkpoint import list_keys
 
 
 def official_label(name: str) -> str:
-    """Name of one of our weights for a message: the official one, or where it comes from."""
+    """Name of one of our weights for a message: the official one, where there is one."""
     if name.startswith(VISION_TOWER):
-        return f'vision tower: {CLIP_PREFIX}{name.removeprefix(VISION_TOWER)}'
+        return f'{CLIP_PREFIX}{name.removeprefix(VISION_TOWER)} (vision tower)'
     return to_official(name) or name
 
 
-def check_converted(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], folder: Path,
+def check_converted(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str,
                     sam2: str) -> None:
     """Raise unless names, shapes and types fit and all values are finite.
 
     Args:
         expected: state of the model, possibly without values.
         state: what was converted, under our names.
-        folder: of the checkpoint, for the message.
+        source: the checkpoint, for the message.
         sam2: the SAM-2 config, likewise.
 
     Raises:
         ValueError: with the keys, in official names, and the shapes.
     """
-    shapes = [f'{official_label(name)}: expected {tuple(value.shape)}, got '
-              f'{tuple(state[name].shape)}' for name, value in expected.items()
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
+    shapes = [name for name, value in expected.items()
               if name in state and state[name].shape != value.shape]
-    parts = [('missing', [official_label(n) for n in expected if n not in state]),
-             ('unknown', [official_label(n) for n in state if n not in expected]),
-             ('other shape', shapes)]
-    if any(keys for _, keys in parts):
-        raise ValueError('\n'.join(
-            [f'{folder}: the weights do not fit the model of config.json, the vision tower and '
-             f'--sam2 {sam2}', *(list_keys(title, keys) for title, keys in parts if keys)]))
+    if missing or unknown or shapes:
+        raise ValueError('\n'.join([
+            f'{source}: the weights do not fill the model that config.json, the vision tower and '
+            f'--sam2 {sam2} describe',
+            *_hints([*missing, *unknown, *shapes], state, sam2),
+            *_listed('missing, with the expected shape', missing, expected),
+            *_listed('unknown, with the shape found', unknown, state),
+            *_listed('other shape', shapes, expected, state)]))
     for name, value in state.items():
-        check_values(official_label(name), value, folder)
+        check_values(official_label(name), value, source)
 
 
-def check_values(name: str, value: Tensor, source: Path) -> None:
+def check_values(name: str, value: Tensor, source: str) -> None:
     """Raise ``ValueError`` unless a tensor is of a floating-point type we know, and finite."""
     if value.dtype not in DTYPES:
         raise ValueError(f'{source}: expected float32, float16 or bfloat16, got {value.dtype}: '
@@ -53,3 +55,41 @@ def check_values(name: str, value: Tensor, source: Path) -> None:
     # NaN and infinity show in the extremes; unlike isfinite this needs no memory.
     if value.numel() and not all(torch.isfinite(v) for v in value.aminmax()):
         raise ValueError(f'{source}: expected finite values, got NaN or infinity in {name}')
+
+
+def _listed(title: str, names: list[str], first: Mapping[str, Tensor],
+            second: Mapping[str, Tensor] | None = None) -> list[str]:
+    """The keys of one kind with their shapes; nothing where there are none."""
+    if not names:
+        return []
+    lines = [f'{official_label(name)}: ' + (
+        f'{tuple(first[name].shape)}' if second is None else
+        f'expected {tuple(first[name].shape)}, got {tuple(second[name].shape)}') for name in names]
+    return [list_keys(title, lines)]
+
+
+def _hints(names: list[str], state: Mapping[str, Tensor], sam2: str) -> list[str]:
+    """What is most likely wrong, by the part of the model that the keys belong to."""
+    hints = []
+    if any(name.startswith(SAM2) for name in names):
+        hints += _sam2_hint({name.removeprefix(SAM2): value for name, value in state.items()
+                             if name.startswith(SAM2)}, sam2)
+    if any(name.startswith(VISION_TOWER) for name in names):
+        hints.append('Give a folder whose config.json and weights agree with --clip.')
+    if any(name.startswith('mllm.projector.') and name.split('.')[2].isdigit() for name in names):
+        hints.append('The projector has several layers, as in LLaVA 1.5; LLaVA v1, LISA and GLUS '
+                     'have one linear layer.')
+    return hints
+
+
+def _sam2_hint(part: Mapping[str, Tensor], sam2: str) -> list[str]:
+    """Which config the weights ``part`` of SAM-2 may belong to."""
+    if not part:
+        return ['There is no SAM-2 in the checkpoint.']
+    fitting = fitting_configs(part)
+    if sam2 in fitting:
+        return []
+    if fitting:
+        return [f'The SAM-2 of the checkpoint has the sizes of --sam2 {" or ".join(fitting)}.']
+    return ['None of the configs that the sam2 package ships has the sizes of the SAM-2 of the '
+            'checkpoint: give its YAML file with --sam2.']

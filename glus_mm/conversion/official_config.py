@@ -1,12 +1,13 @@
 """Read config.json of an official checkpoint (GLUS, LISA, LLaVA v1)."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import LlamaConfig
+
+from glus_mm.utils.json_file import read_json_object
 
 # Those of transformers 4.31, which the official code runs on.
 ROPE_TYPES = ('default', 'linear', 'dynamic')
@@ -43,17 +44,6 @@ class OfficialConfig:
     vision_select_layer: int
 
 
-def read_json(path: Path) -> dict:
-    """Read a JSON object; ValueError with the path if it is none."""
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'expected JSON in {path}, but: {error}') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'expected a JSON object in {path}, got {type(content).__name__}')
-    return content
-
-
 def read_official_config(folder: str | Path) -> OfficialConfig:
     """Read and check config.json.
 
@@ -75,7 +65,7 @@ def read_official_config(folder: str | Path) -> OfficialConfig:
         raise FileNotFoundError(f'expected a folder with {what}, got {got}: {folder}')
     if not file.is_file():
         raise FileNotFoundError(f'expected {what}, but there is no {file}')
-    values = read_json(file)
+    values = read_json_object(file)
     missing = [key for key in _REQUIRED if not _is_size(values.get(key))]
     if values.get('model_type') != 'llava' or missing:
         lacks = f', without the LLaMA sizes {missing}' if missing else ''

@@ -1,5 +1,7 @@
 """Names of the weights in the official layout and here."""
 
+from collections.abc import Iterable
+
 # (official, ours). A vision tower is named as in CLIPVisionModel's files before transformers 5.
 PREFIXES = (
     ('lm_head.', 'mllm.lm_head.'),
@@ -11,10 +13,14 @@ PREFIXES = (
     ('model.visual_model.', 'mask_head.sam2.'),
 )
 VISION_TOWER = 'mllm.vision_tower.'
+SAM2 = 'mask_head.sam2.'
+SEG_PROJECTOR = 'mllm.seg_projector.'
+# LISA has one; a longer list would be unknown here.
+OFFICIAL_FCS = 'model.text_hidden_fcs.'
 CLIP_PREFIX = 'vision_model.'
 # Where official checkpoints that hold the vision tower have it (most leave it out).
 OFFICIAL_TOWER = 'model.vision_tower.vision_tower.'
-INV_FREQ = 'rotary_emb.inv_freq'
+INV_FREQ = '.self_attn.rotary_emb.inv_freq'
 
 
 def to_ours(name: str) -> str | None:
@@ -27,7 +33,7 @@ def to_official(name: str) -> str | None:
     return _rename(name, [(ours, official) for official, ours in PREFIXES])
 
 
-def _rename(name: str, prefixes) -> str | None:
+def _rename(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
     for old, new in prefixes:
         if name.startswith(old):
             return new + name[len(old):]

@@ -72,9 +72,9 @@ def output_folder(folder: Path, own: Sequence[str], last: str) -> Iterator[Path]
         raise
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Raise ``OSError`` if less than ``needed`` bytes are free where ``folder`` is."""
-    free = shutil.disk_usage(folder).free
+def check_space(staging: Path, folder: Path, needed: int) -> None:
+    """Raise ``OSError`` if less than ``needed`` bytes are free where ``folder`` will be."""
+    free = shutil.disk_usage(staging).free
     if free < needed:
-        raise OSError(f'expected {needed / 1e9:.2f} GB free for the output {folder.parent}, '
-                      f'got {free / 1e9:.2f} GB')
+        raise OSError(f'expected {needed / 1e9:.2f} GB free for the output folder {folder}, got '
+                      f'{free / 1e9:.2f} GB')

@@ -1,6 +1,5 @@
 """Read the weight files of a Hugging Face folder: named tensors, and nothing that is run."""
 
-import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -13,10 +12,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glus_mm.utils.checkpoint import list_keys
+from glus_mm.utils.json_file import read_json_object
 
 # In the order in which they are preferred; an index lists the shards of one format.
 FORMATS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin',
            'pytorch_model.bin.index.json')
+# Patterns of the files of each format.
+SAFETENSORS = ('model*.safetensors', 'model*.safetensors.index.json')
+BIN = ('pytorch_model*.bin', 'pytorch_model*.bin.index.json')
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -42,8 +45,8 @@ def find_weights(folder: Path) -> Path | None:
     """
     found = [folder / name for name in FORMATS if (folder / name).is_file()]
     if len(found) > 1:
-        print_log(f'{folder}: {found[0].name} is read, not {[f.name for f in found[1:]]}',
-                  'current')
+        others = ', '.join(file.name for file in found[1:])
+        print_log(f'{folder}: {found[0].name} is read, not {others}', 'current')
     return found[0] if found else None
 
 
@@ -136,11 +139,8 @@ def _check_shard(held: Mapping[str, Tensor], shard: str, weight_map: Mapping[str
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'expected JSON in {path}, but: {error}') from error
-    weight_map = content.get('weight_map') if isinstance(content, dict) else None
+    content = read_json_object(path)
+    weight_map = content.get('weight_map')
     if not isinstance(weight_map, dict) or not weight_map or not all(
             isinstance(shard, str) for shard in weight_map.values()):
         raise ValueError(f'expected {{"weight_map": {{name: shard}}}} in {path}, got '
@@ -191,3 +191,19 @@ def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:
             raise ValueError(f'expected plain tensors in {path}, got a {value.layout} one on '
                              f'{value.device}: {key}')
     return {key: value.detach() for key, value in content.items()}
+
+
+def own_storages(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy those tensors that are a part of a larger storage: torch.save would write all of it.
+
+    Two names of one storage become two copies, as in the files that Hugging Face writes.
+    """
+    own, seen = {}, set()
+    for name, value in tensors.items():
+        storage = value.untyped_storage()
+        whole = storage.nbytes() == value.nbytes and value.is_contiguous()
+        if not whole or storage.data_ptr() in seen:
+            value = value.clone(memory_format=torch.contiguous_format)
+        seen.add(storage.data_ptr())
+        own[name] = value
+    return own
