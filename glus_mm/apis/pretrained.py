@@ -11,8 +11,8 @@ from mmengine import Config
 from mmengine.logging import print_log
 from platformdirs import user_cache_dir
 
-from glus_mm import conversion
 from glus_mm.apis.config_text import check_shared_settings, fill_tokenizers
+from glus_mm.conversion import convert_glus, convert_lisa
 from glus_mm.conversion.official_config import read_official_config
 from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES
 from glus_mm.utils.hub import download, is_hub_name, split_revision
@@ -168,9 +168,9 @@ def _convert(name: str, folder: Path, options: dict[str, str | None]) -> None:
     print_log(f'converting {name} into {folder} (once)', 'current')
     if _tool(source) == 'glus2mm':
         taken = {key: options[key] for key in ('clip', 'sam2')}
-        conversion.convert_glus(source, folder, **taken, force=True)
+        convert_glus(source, folder, **taken, force=True)
     else:
-        conversion.convert_lisa(source, folder, **options, force=True)
+        convert_lisa(source, folder, **options, force=True)
 
 
 def _fingerprint(options: dict[str, str | None]) -> str:

@@ -104,6 +104,43 @@ def test_from_the_hub_once(published, cache, tmp_path):
     assert file.stat().st_mtime_ns == made
 
 
+@pytest.fixture
+def lisa(tmp_path):
+    """LISA's layout: another SAM, no memory; and a file with the weights of SAM-2."""
+    folder = tmp_path / 'lisa'
+    shutil.copytree(OFFICIAL / 'checkpoint', folder, ignore=shutil.ignore_patterns('*.bin*'))
+    values = json.loads((folder / 'config.json').read_text())
+    (folder / 'config.json').write_text(json.dumps(dict(values, architectures=['LISAForCausalLM'])))
+    state = {}
+    for file in (OFFICIAL / 'checkpoint').glob('*.bin'):
+        state |= torch.load(file, weights_only=True)
+    prefix = 'model.visual_model.'
+    sam2 = {name.removeprefix(prefix): state.pop(name) for name in list(state)
+            if name.startswith(prefix)}
+    state[f'{prefix}image_encoder.pos_embed'] = torch.zeros(1, 64, 64, 8)
+    torch.save(state, folder / 'pytorch_model.bin')
+    torch.save(dict(model=sam2), tmp_path / 'sam2.pt')
+    return folder, tmp_path / 'sam2.pt'
+
+
+def test_lisa_from_the_hub(local_hub, cache, lisa):
+    folder, sam2 = lisa
+    local_hub.publish('org/lisa-tiny', folder)
+    with pytest.raises(ValueError, match='expected --sam2-checkpoint'):
+        resolve_checkpoint('org/lisa-tiny', **OPTIONS)
+    file = resolve_checkpoint('org/lisa-tiny', **OPTIONS, sam2_checkpoint=str(sam2))
+    assert resolve_checkpoint('org/lisa-tiny', **OPTIONS, sam2_checkpoint=str(sam2)) == file
+    model = init_model(file.parent / 'config.py', file)
+    stock = torch.load(sam2, weights_only=True)['model']
+    torch.testing.assert_close(model.mask_head.sam2.no_mem_embed, stock['no_mem_embed'])
+
+
+def test_lisa_needs_sam2_from_the_hub(local_hub, cache, lisa):
+    local_hub.publish('org/lisa-tiny', lisa[0])
+    with pytest.raises(ConnectionError, match='facebook/sam2-hiera-large could not be reached'):
+        resolve_checkpoint('org/lisa-tiny', clip=OPTIONS['clip'])
+
+
 def test_other_revisions_and_arguments_are_other_conversions(published, local_hub, cache,
                                                              tmp_path):
     first = resolve_checkpoint('org/glus-tiny', **OPTIONS)
