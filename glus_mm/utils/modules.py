@@ -12,7 +12,8 @@ def set_trainable(module: nn.Module, patterns: Sequence[str] | None) -> None:
     Args:
         module: the module to change.
         patterns: shell-style patterns on parameter names relative to ``module``, such as
-            ``'sam2.sam_mask_decoder.*'``; None leaves everything as it is.
+            ``'sam2.sam_mask_decoder.*'``; None leaves everything as it is, an empty list
+            freezes all.
 
     Raises:
         ValueError: a pattern matches no parameter, which is most often a typo.

@@ -48,18 +48,18 @@ def build_sam2(arch: str | dict, image_size: int, dynamic_multimask: bool = True
     return instantiate(OmegaConf.create(model), _recursive_=True)
 
 
-def initial_layer_scale(arch: str | dict) -> float | None:
+def initial_layer_scale(arch: str | dict) -> float:
     """Initial ``gamma`` of the memory encoder's fuser.
 
     Args:
         arch: as for :func:`build_sam2`.
 
     Returns:
-        The value; None where the blocks have no ``gamma``, because it is 0.
+        The value; where it is 0 the blocks have no ``gamma``.
     """
     default = inspect.signature(CXBlock).parameters['layer_scale_init_value'].default
     layer = _load_arch(arch)['memory_encoder']['fuser']['layer']
-    return float(layer.get('layer_scale_init_value', default)) or None
+    return float(layer.get('layer_scale_init_value', default))
 
 
 def _load_arch(arch: str | dict) -> dict[str, Any]:

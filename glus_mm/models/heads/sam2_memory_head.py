@@ -91,7 +91,8 @@ class SAM2MemoryHead(BaseModule):
         self.sam2 = build_sam2(sam2, image_size, dynamic_multimask)
         self.image_size = image_size
         self.detach_memory = detach_memory
-        self.gamma_override = initial_layer_scale(sam2) if official_gamma else None
+        self.official_gamma = official_gamma
+        self._initial_gamma = initial_layer_scale(sam2)
         set_trainable(self, trainable)
 
     @property
@@ -182,9 +183,9 @@ class SAM2MemoryHead(BaseModule):
 
     def _gammas(self) -> dict[str, Tensor]:
         """What stands in for the memory encoder's layer scales: nothing, or initial values."""
-        if self.gamma_override is None:
+        if not self.official_gamma:
             return {}
-        return {name: torch.full_like(value, self.gamma_override)
+        return {name: torch.full_like(value, self._initial_gamma)
                 for name, value in self.sam2.memory_encoder.named_parameters()
                 if name.endswith('.gamma')}
 
