@@ -31,6 +31,21 @@ class MaskSource(metaclass=ABCMeta):
                 object or frame.
         """
 
+    def size(self, expression: dict) -> tuple[int, int] | None:
+        """Size of an expression's masks, for those who have no frames at hand.
+
+        Args:
+            expression: an entry of ``expressions`` as ``load_data_list`` makes it.
+
+        Returns:
+            ``(H, W)``, or None where no mask says so.
+
+        Raises:
+            FileNotFoundError: a file with a mask is missing.
+            ValueError: a file with a mask cannot be read.
+        """
+        return None
+
     def where(self, expression: dict, anno_id: str, frame_idx: int) -> str:
         """Name a mask for an error message: source, video, expression, annotation and frame."""
         return (f'{self.path}: video {expression["video_id"]!r}, expression '

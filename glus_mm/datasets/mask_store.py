@@ -68,6 +68,11 @@ class MaskStore(MaskSource):
             found.append({'size': list(rle['size']), 'counts': rle['counts']})
         return found
 
+    def size(self, expression: dict) -> tuple[int, int] | None:
+        """Size of the first mask of an expression's objects; see :class:`MaskSource`."""
+        tracks = (self._tracks[anno_id] for anno_id in expression['anno_ids'] if anno_id in self)
+        return next((tuple(rle['size']) for track in tracks for rle in track if rle), None)
+
 
 def check_rle(rle: Any, where: str, frame_idx: int) -> None:
     """Check the form of a COCO RLE from a JSON file; its runs are not looked at.

@@ -77,6 +77,13 @@ class PNGMaskStore(MaskSource):
             self._cache.popitem(last=False)
         return entry
 
+    def size(self, expression: dict) -> tuple[int, int] | None:
+        """Size of the file with an expression's first mask; see :class:`MaskSource`."""
+        for anno_id in expression['anno_ids'][:1]:
+            where = self.where(expression, anno_id, 0)
+            return self.objects(self.file_of(expression, anno_id, 0), where)[0]
+        return None
+
     @staticmethod
     def _decode(path: str, where: str) -> Image.Image:
         try:
