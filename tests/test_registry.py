@@ -19,7 +19,7 @@ from glus_mm.registry import HOOKS, MODELS, SCOPE, build_child
 
 PACKAGE = Path(registry.__file__).parent
 LAYERS = ('structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization', 'engine',
-          'apis')
+          'conversion', 'apis')
 # What each part of the package may import; registry and version are free for all.
 MAY_IMPORT = {
     'structures': set(),
@@ -29,8 +29,9 @@ MAY_IMPORT = {
     'evaluation': {'structures', 'utils'},
     'visualization': {'structures', 'utils'},
     'engine': {'structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization'},
+    'conversion': {'utils', 'models'},
     'apis': {'structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization',
-             'engine'},
+             'engine', 'conversion'},
 }
 
 

@@ -9,6 +9,8 @@ default_hooks = dict(
     # part of the model sets strict=False here.
     checkpoint=dict(type='PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Does nothing in a model without a contrastive loss.
+    token_bank=dict(type='TokenBankHook'),
     # A resumed run goes on with the next samples, without loading those before.
     resume_sampler=dict(type='ResumeSamplerHook'),
     # Draws with tools/test.py --show-dir.
