@@ -12,7 +12,7 @@ from mmengine import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from glus_mm.apis.pretrained import use_checkpoint
+from glus_mm.apis.pretrained import mapped_weights, use_checkpoint
 from glus_mm.utils.command_line import add_common_options, load_config, set_resume
 from glus_mm.utils.setup_env import setup_dist
 
@@ -63,7 +63,8 @@ def main() -> None:
     cfg.launcher = args.launcher
     setup_dist(cfg, args.launcher)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    with mapped_weights(cfg):
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from filelock import FileLock, Timeout
 from mmengine import Config
 from mmengine.logging import print_log
 from platformdirs import user_cache_dir
+from torch.utils import serialization
 
 from glus_mm.apis.config_text import check_shared_settings, fill_tokenizers
 from glus_mm.conversion import convert_glus, convert_lisa
@@ -101,6 +105,27 @@ def use_checkpoint(cfg: Config, checkpoint: str | None, load_from: str | None) -
     cfg.load_from = checkpoint or None
     fill_tokenizers(cfg, cfg.load_from, load_from)
     check_shared_settings(cfg)
+
+
+@contextmanager
+def mapped_weights(cfg: Config) -> Iterator[None]:
+    """Where MMEngine reads the file of ``load_from`` in here, it is mapped.
+
+    Several processes then share the memory of a large file, and none holds a copy beside its
+    model. A run that resumes goes on to write such files, and an older format cannot be mapped:
+    both are read as usual.
+
+    Args:
+        cfg: a config after :func:`use_checkpoint`.
+    """
+    file = cfg.get('load_from')
+    before = serialization.config.load.mmap
+    serialization.config.load.mmap = bool(
+        file and not cfg.get('resume') and zipfile.is_zipfile(file))
+    try:
+        yield
+    finally:
+        serialization.config.load.mmap = before
 
 
 def cache_folder() -> Path:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine import Config
+from torch.utils import serialization
 
 from glus_mm.apis import init_model, resolve_checkpoint
-from glus_mm.apis.pretrained import cache_folder, use_checkpoint
+from glus_mm.apis.pretrained import cache_folder, mapped_weights, use_checkpoint
 from glus_mm.conversion import convert_glus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,6 +193,19 @@ def test_a_config_gets_weights_and_tokenizer(published, cache):
     assert cfg.load_from is None
     use_checkpoint(cfg, 'https://example.org/x.pth', None)
     assert cfg.load_from == 'https://example.org/x.pth'
+
+
+def test_large_files_are_mapped_where_that_is_safe(tmp_path):
+    weights = dict(state_dict=dict(x=torch.zeros(2)))
+    torch.save(weights, tmp_path / 'new.pth')
+    torch.save(weights, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
+    for values, mapped in ((dict(load_from=str(tmp_path / 'new.pth')), True),
+                           (dict(load_from=str(tmp_path / 'new.pth'), resume=True), False),
+                           (dict(load_from=str(tmp_path / 'old.pth')), False),
+                           (dict(load_from='https://example.org/x.pth'), False), ({}, False)):
+        with mapped_weights(Config(values)):
+            assert serialization.config.load.mmap is mapped, values
+        assert serialization.config.load.mmap is False
 
 
 @pytest.mark.slow
