@@ -2,6 +2,9 @@
 
 from glus_mm.visualization.contact_sheet import contact_sheet
 from glus_mm.visualization.local_visualizer import RefVOSLocalVisualizer
+from glus_mm.visualization.sample_sheet import SheetFrame, sample_sheet
 from glus_mm.visualization.video_writer import OverlayVideoWriter
 
-__all__ = ['OverlayVideoWriter', 'RefVOSLocalVisualizer', 'contact_sheet']
+__all__ = [
+    'OverlayVideoWriter', 'RefVOSLocalVisualizer', 'SheetFrame', 'contact_sheet', 'sample_sheet'
+]

@@ -1,0 +1,116 @@
+"""One sample of a data set on one image: frames with masks, and who is who."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from glus_mm.utils.image import check_frame
+from glus_mm.visualization.contact_sheet import contact_sheet
+from glus_mm.visualization.local_visualizer import RefVOSLocalVisualizer
+from glus_mm.visualization.text import Color, title_strip
+
+_GROUND = 32
+_WHITE: Color = (255, 255, 255)
+_GREY: Color = (176, 176, 176)
+_FULL, _HOLLOW = '\N{BLACK SQUARE}', '\N{WHITE SQUARE}'
+_LABEL_SIZE = 20
+
+
+@dataclass
+class SheetFrame:
+    """A frame of a sheet.
+
+    Args:
+        image: uint8 (H, W, 3) in RGB.
+        label: stands above it.
+        masks: bool (E, H, W), or None where the sample has none for this frame.
+    """
+
+    image: np.ndarray
+    label: str
+    masks: np.ndarray | None = None
+
+
+def sample_sheet(title: str,
+                 expressions: Sequence[str],
+                 sections: Sequence[tuple[str, Sequence[SheetFrame]]],
+                 columns: int = 4,
+                 tile: tuple[int, int] = (480, 400)) -> np.ndarray:
+    """Draw a sample: its title, a legend of its expressions, then frames by section.
+
+    An expression that is on none of the frames has a hollow box in the legend.
+
+    Args:
+        title: the first line.
+        expressions: (E) texts, each in the colour of its masks.
+        sections: heading and frames, such as those of the context and those to query; one
+            without frames is left out.
+        columns: frames in a row.
+        tile: width and height in pixels that a frame is fitted into.
+
+    Returns:
+        uint8 (H', W', 3) in RGB.
+
+    Raises:
+        ValueError: there is no frame, or masks do not match the expressions or their frame.
+    """
+    sections = [(heading, frames) for heading, frames in sections if frames]
+    if not sections:
+        raise ValueError('expected at least one frame for a sheet, got none')
+    first = check_frame(sections[0][1][0].image, 'the first frame of the sheet')
+    size = _fitted(first.shape[:2], tile)
+    visualizer = RefVOSLocalVisualizer(min_width=size[0])
+    seen = np.zeros(len(expressions), dtype=bool)
+    parts = []
+    for heading, frames in sections:
+        tiles = [_tile(frame, expressions, visualizer, size) for frame in frames]
+        for frame in frames:
+            if frame.masks is not None:
+                seen |= frame.masks.any(axis=(1, 2))
+        parts.append((heading, contact_sheet(tiles, columns)))
+    width = max(sheet.shape[1] for _, sheet in parts)
+    font_size = max(_LABEL_SIZE, min(26, width // 64))
+    rows = [title_strip(title, _WHITE, width, font_size, _GROUND)]
+    for e, (text, is_seen) in enumerate(zip(expressions, seen)):
+        rows.append(title_strip(f'{_FULL if is_seen else _HOLLOW} {text}', visualizer.color(e),
+                                width, font_size, _GROUND))
+    for heading, sheet in parts:
+        rows.append(title_strip(heading, _GREY, width, font_size, _GROUND))
+        rows.append(np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)),
+                           constant_values=_GROUND))
+    return np.concatenate(rows)
+
+
+def _fitted(shape: tuple[int, int], tile: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a frame (H, W) that is brought into a tile, its aspect ratio kept."""
+    scale = min(tile[0] / shape[1], tile[1] / shape[0])
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+
+
+def _tile(frame: SheetFrame, expressions: Sequence[str], visualizer: RefVOSLocalVisualizer,
+          size: tuple[int, int]) -> np.ndarray:
+    image, masks = frame.image, frame.masks
+    check_frame(image, f'frame {frame.label!r} of the sheet')
+    if masks is None:
+        expressions, masks = [], np.zeros((0, *image.shape[:2]), dtype=bool)
+    expected = (len(expressions), *image.shape[:2])
+    if masks.shape != expected:
+        raise ValueError(f'frame {frame.label!r} of the sheet: expected masks (E, H, W) = '
+                         f'{expected}, got {masks.shape}')
+    if image.shape[1] > size[0]:
+        image, masks = _shrink(image, masks, size)
+    drawn = visualizer.draw_frame(image, masks, expressions, legend=False)
+    label = title_strip(frame.label, _WHITE, drawn.shape[1], _LABEL_SIZE, _GROUND)
+    return np.concatenate([label, drawn])
+
+
+def _shrink(image: np.ndarray, masks: np.ndarray,
+            size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Make a frame and its masks smaller; an object of few pixels stays visible."""
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small = [cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) for mask in
+             masks]
+    return image, np.array([mask >= min(0.5, mask.max()) if mask.any() else mask > 0
+                            for mask in small], dtype=bool).reshape(len(masks), *size[::-1])
