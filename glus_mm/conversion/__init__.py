@@ -1,5 +1,6 @@
 """Official checkpoints to ours and back."""
 
 from glus_mm.conversion.convert import convert_glus, convert_lisa
+from glus_mm.conversion.export import export_official
 
-__all__ = ['convert_glus', 'convert_lisa']
+__all__ = ['convert_glus', 'convert_lisa', 'export_official']

@@ -172,7 +172,6 @@ def _open(hf_dir: str | Path, out_dir: Path, clip: str | None, force: bool) -> _
                          f'{official.llm["vocab_size"]}')
     state, tower, inv_freq_dtype = _split(read_weights(folder), official)
     tower = load_clip_tower(clip, official, tower)
-    _check_layer(official, tower)
     state |= {VISION_TOWER + name: value for name, value in tower.tensors.items()}
     return _Source(folder, official, tokenizer, tower, state, inv_freq_dtype)
 
@@ -183,21 +182,13 @@ def _split(weights: Weights, official: OfficialConfig
     state, tower, dtypes = {}, {}, set()
     for name, value in weights.tensors.items():
         if name.endswith(INV_FREQ):
-            check_inv_freq(name, value, official.llm, weights.files[name])
+            check_inv_freq(name, value, official.llama, weights.files[name])
             dtypes.add(str(value.dtype).removeprefix('torch.'))
         elif name.startswith(OFFICIAL_TOWER):
             tower[name.removeprefix(OFFICIAL_TOWER)] = value
         else:
             state[to_ours(name) or name] = value
     return state, tower, dtypes.pop() if len(dtypes) == 1 else None
-
-
-def _check_layer(official: OfficialConfig, tower: ClipTower) -> None:
-    """The layer whose output is taken must be one that the vision tower has."""
-    layers = tower.sizes['num_hidden_layers']
-    if not -layers - 1 <= official.vision_select_layer <= layers:
-        raise ValueError(f'{official.file}: expected a mm_vision_select_layer that a vision tower '
-                         f'with {layers} layers has, got {official.vision_select_layer}')
 
 
 def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, tool: str,
@@ -233,7 +224,7 @@ def _expected_state(config: Path, official: OfficialConfig, sam2: str) -> dict[s
     """State of the model that the written config describes, without values."""
     try:
         return empty_model(Config.fromfile(config)).state_dict()
-    except (StrictDataclassError, TypeError, ValueError) as error:
+    except (KeyError, StrictDataclassError, TypeError, ValueError) as error:
         raise ValueError(f'the sizes in {official.file}, in that of the vision tower or in --sam2 '
                          f'{sam2} make no model: {error}') from error
 

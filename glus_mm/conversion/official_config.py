@@ -11,11 +11,13 @@ from glus_mm.utils.json_file import read_json_object
 
 # Those of transformers 4.31, which the official code runs on.
 ROPE_TYPES = ('default', 'linear', 'dynamic')
+ROPE_THETA = 10000.0
 # In every LLaMA's config.json.
 _REQUIRED = ('hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads',
              'vocab_size')
 _OPTIONAL = ('num_key_value_heads', 'max_position_embeddings', 'rms_norm_eps', 'hidden_act',
-             'head_dim', 'attention_bias', 'mlp_bias', 'initializer_range')
+             'initializer_range', 'head_dim', 'attention_bias', 'mlp_bias')
+_ROPE = ('rope_theta', 'rope_scaling', 'rope_parameters')
 # What LlavaMLLM does not have: the only value that is possible, and the one that counts where
 # the key is missing.
 _FIXED = dict(
@@ -30,7 +32,8 @@ class OfficialConfig:
     Attributes:
         file: the file.
         architecture: such as ``'GLUSForCausalLM'``.
-        llm: sizes for ``LlavaMLLM(llm=...)``.
+        llama: sizes of the LLM.
+        llm: the same for ``LlavaMLLM(llm=...)``.
         vision_tower: folder or hub name of the CLIP model.
         vision_width: width of its hidden states, None where it is not said.
         vision_select_layer: index into its hidden states.
@@ -38,6 +41,7 @@ class OfficialConfig:
 
     file: Path
     architecture: str
+    llama: LlamaConfig
     llm: dict[str, Any]
     vision_tower: str | None
     vision_width: int | None
@@ -79,11 +83,12 @@ def read_official_config(folder: str | Path) -> OfficialConfig:
         raise ValueError(f'{file}: expected one linear layer as projector (mm_projector_type '
                          f"'linear', as LLaVA v1, LISA and GLUS have it), got "
                          f'{values["mm_projector_type"]!r}, which LLaVA 1.5 has')
-    llm = {key: values[key] for key in (*_REQUIRED, *_OPTIONAL) if values.get(key) is not None}
+    llama = _llama_config(values, file)
     return OfficialConfig(
         file=file,
         architecture=str((values.get('architectures') or ['unknown'])[0]),
-        llm=_without_defaults(llm) | dict(rope_parameters=_read_rope(values, file)),
+        llama=llama,
+        llm=_llm_sizes(llama),
         vision_tower=values.get('mm_vision_tower') or values.get('vision_tower'),
         vision_width=values.get('mm_hidden_size'),
         vision_select_layer=_read_layer(values, file))
@@ -93,13 +98,14 @@ def _is_size(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
-def _without_defaults(llm: dict[str, Any]) -> dict[str, Any]:
-    """Leave out optional values that follow from the others or that every LLaMA has."""
-    defaults = dict(
-        num_key_value_heads=None, head_dim=llm['hidden_size'] // llm['num_attention_heads'],
-        attention_bias=False, mlp_bias=False)
-    return {key: value for key, value in llm.items()
-            if key not in defaults or value != defaults[key]}
+def _llm_sizes(llama: LlamaConfig) -> dict[str, Any]:
+    """Keys of ``LlavaMLLM(llm=...)``; what every LLaMA has or what follows is left out."""
+    usual = dict(head_dim=llama.hidden_size // llama.num_attention_heads, attention_bias=False,
+                 mlp_bias=False)
+    sizes = {key: getattr(llama, key) for key in (*_REQUIRED, *_OPTIONAL)}
+    rope = {key: value for key, value in llama.rope_parameters.items() if key != 'type'}
+    return {key: value for key, value in sizes.items()
+            if key not in usual or value != usual[key]} | dict(rope_parameters=rope)
 
 
 def _read_layer(values: dict, file: Path) -> int:
@@ -109,19 +115,20 @@ def _read_layer(values: dict, file: Path) -> int:
     return layer
 
 
-def _read_rope(values: dict, file: Path) -> dict[str, Any]:
-    """``rope_parameters`` of transformers 5, from its own keys or from older ones."""
+def _llama_config(values: dict, file: Path) -> LlamaConfig:
+    """The LLM's sizes as transformers 5 has them; it reads the keys of older versions too."""
+    keys = (*_REQUIRED, *_OPTIONAL, *_ROPE)
+    given = {key: values[key] for key in keys if values.get(key) is not None}
     try:
-        config = LlamaConfig.from_dict(
-            {key: values[key] for key in ('rope_theta', 'rope_scaling', 'rope_parameters',
-                                          'hidden_size', 'num_attention_heads',
-                                          'max_position_embeddings')
-             if values.get(key) is not None})
+        config = LlamaConfig.from_dict(given)
     except (KeyError, StrictDataclassError, TypeError, ValueError) as error:
-        raise ValueError(f'{file}: rope_scaling or rope_parameters cannot be used: '
+        raise ValueError(f'{file}: expected the sizes of a LLaMA, got some that fail with: '
                          f'{error}') from error
-    rope = {key: value for key, value in config.rope_parameters.items() if key != 'type'}
-    if rope['rope_type'] not in ROPE_TYPES:
-        raise ValueError(f'{file}: expected a rotary embedding of the type {ROPE_TYPES}, got '
-                         f'{rope["rope_type"]!r}')
-    return rope
+    if config.num_attention_heads % config.num_key_value_heads:
+        raise ValueError(f'{file}: expected a num_key_value_heads that divides the '
+                         f'{config.num_attention_heads} heads, got {config.num_key_value_heads}')
+    kind = config.rope_parameters['rope_type']
+    if kind not in ROPE_TYPES:
+        raise ValueError(f'{file}: expected a rotary embedding of a type in {ROPE_TYPES}, got '
+                         f'{kind!r}')
+    return config

@@ -17,7 +17,7 @@ def check_output_folder(folder: Path, own: Sequence[str], inputs: Sequence[Path]
 
     Args:
         folder: where to write.
-        own: names of the files that are written there.
+        own: names or patterns of the files that are written there.
         inputs: folders that are read; none of them may be written to.
         force: replace those of ``own`` that are there. Other files stay in any case.
 
@@ -43,7 +43,7 @@ def output_folder(folder: Path, own: Sequence[str], last: str) -> Iterator[Path]
 
     Args:
         folder: where they go.
-        own: names of files from an earlier run that must not stay if they are not written anew.
+        own: names or patterns of files; those of an earlier run do not stay.
         last: the file that is moved last: where it is, the others are.
 
     Yields:
@@ -57,12 +57,11 @@ def output_folder(folder: Path, own: Sequence[str], last: str) -> Iterator[Path]
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         yield staging
-        (folder / last).unlink(missing_ok=True)
-        names = sorted(p.name for p in staging.iterdir())
-        for name in set(own) - set(names):
-            (folder / name).unlink(missing_ok=True)
-        for name in sorted(names, key=lambda name: name == last):
-            os.replace(staging / name, folder / name)
+        for name in [last, *own]:
+            for old in folder.glob(name):
+                _remove(old)
+        for file in sorted(staging.iterdir(), key=lambda file: file.name == last):
+            os.replace(file, folder / file.name)
         staging.rmdir()
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -70,6 +69,13 @@ def output_folder(folder: Path, own: Sequence[str], last: str) -> Iterator[Path]
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
         raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def check_space(staging: Path, folder: Path, needed: int) -> None:

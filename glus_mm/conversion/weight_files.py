@@ -95,7 +95,7 @@ def read_weight_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
     """
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
-    content = _read_torch(path)
+    content = read_torch_file(path)
     if key is not None:
         if not isinstance(content, Mapping) or key not in content:
             got = sorted(map(str, content))[:8] if isinstance(content, Mapping) else type(
@@ -161,8 +161,18 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
                          f'complete?): {error}') from error
 
 
-def _read_torch(path: Path) -> object:
-    """What is in a file of ``torch.save``; a zip archive, torch's format since 1.6, is mapped."""
+def read_torch_file(path: Path) -> object:
+    """Read a file of ``torch.save`` that holds tensors and plain containers only.
+
+    Args:
+        path: the file. A zip archive, torch's format since 1.6, is mapped.
+
+    Returns:
+        What is in it.
+
+    Raises:
+        ValueError: it cannot be read, or holds objects, which are never made.
+    """
     mapped = zipfile.is_zipfile(path)
     try:
         return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
