@@ -60,6 +60,10 @@ def output_folder(folder: Path, own: Sequence[str], last: str) -> Iterator[Path]
         for name in [last, *own]:
             for old in folder.glob(name):
                 _remove(old)
+        for file in staging.rglob('*'):
+            if file.is_file():
+                # safetensors makes files that only their owner can read.
+                shutil.copymode(staging / last, file)
         for file in sorted(staging.iterdir(), key=lambda file: file.name == last):
             os.replace(file, folder / file.name)
         staging.rmdir()

@@ -17,9 +17,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description='Convert an official GLUS checkpoint')
     parser.add_argument('hf_dir', metavar='HF_DIR', help='folder of the official checkpoint')
     parser.add_argument('out_dir', metavar='OUT_DIR',
-                        help='gets config.py, model.pth and the tokenizer')
+                        help='new folder for config.py, model.pth and the tokenizer')
     parser.add_argument('--clip', metavar='DIR_OR_NAME',
-                        help='vision tower (default: what config.json names)')
+                        help='vision tower (default: the one that config.json names)')
     parser.add_argument('--sam2', metavar='NAME_OR_YAML', default='sam2_hiera_l',
                         help='config of SAM-2 (default: %(default)s)')
     parser.add_argument('--context', type=int, default=4, metavar='N',
@@ -32,8 +32,9 @@ def main() -> None:
                         help='replace the files of an earlier conversion in OUT_DIR')
     args = parser.parse_args()
     try:
-        convert_glus(args.hf_dir, args.out_dir, args.clip, args.sam2, args.context, args.query,
-                     args.memory_stride, args.force)
+        convert_glus(
+            args.hf_dir, args.out_dir, clip=args.clip, sam2=args.sam2, num_context=args.context,
+            num_query=args.query, memory_stride=args.memory_stride, force=args.force)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f'wrote {args.out_dir}')
