@@ -15,4 +15,3 @@ param_scheduler = [
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000 * 10)
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(interval=500 * 10))
