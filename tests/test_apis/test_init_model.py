@@ -1,14 +1,20 @@
 """init_model: what it gives back, and what it refuses with which words."""
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine import Config
 from mmengine.registry import DefaultScope
 
-from glus_mm.apis import init_model
+from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.models import GLUS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -130,3 +136,143 @@ def test_broken_file(tiny_config, checkpoint, tmp_path):
         broken.write_bytes(content)
         with pytest.raises(ValueError, match=r'expected a checkpoint.*broken\.pth'):
             init_model(config, broken, cfg_options=options)
+
+
+def ordinary(tiny_config, path, options=None):
+    """The model as MMEngine's Runner makes it: built with random weights, which are copied over."""
+    config, smaller = tiny_config
+    torch.manual_seed(5)
+    model = init_model(config, cfg_options={**smaller, **(options or {})})
+    state = torch.load(path, weights_only=True)['state_dict']
+    model.load_state_dict({key.removeprefix('module.'): value for key, value in state.items()})
+    return model
+
+
+def outputs(model, frames):
+    out = GLUSInferencer(model)(frames[:3], ['the red box'], return_logits=True)
+    assert out['is_seg'].all()
+    return np.stack(out['low_res_logits'][0]), np.stack(out['seg_tokens'][0])
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'model.dtype': 'bfloat16', 'model.mllm.trainable': [], 'model.mask_head.trainable': []},
+    {'model.dtype': 'bfloat16', 'model.mask_head.trainable': ['sam2.sam_mask_decoder.*'],
+     'model.mllm.trainable': ['lm_head.*']}])
+@pytest.mark.parametrize('stored', [torch.float32, torch.bfloat16])
+def test_filled_equals_the_ordinary_build(tiny_config, model, frames, tmp_path, options, stored):
+    """Parameters, buffers, flags, and outputs to the last bit; nothing is left without data."""
+    config, smaller = tiny_config
+    state = {key: value.to(stored) for key, value in model.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'model.pth')
+    filled = init_model(config, tmp_path / 'model.pth', cfg_options={**smaller, **options})
+    expected = ordinary(tiny_config, tmp_path / 'model.pth', options)
+    for kind in ('named_parameters', 'named_buffers'):
+        ours, theirs = dict(getattr(filled, kind)()), dict(getattr(expected, kind)())
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert value.dtype == theirs[name].dtype and not value.is_meta, name
+            assert value.requires_grad == theirs[name].requires_grad, name
+            assert value.stride() == theirs[name].stride() and torch.equal(value, theirs[name])
+    for ours, theirs in zip(outputs(filled, frames), outputs(expected, frames)):
+        assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize('stored', [torch.float32, torch.bfloat16])
+def test_model_and_file_are_independent(tiny_config, model, tmp_path, stored):
+    """Training changes the model only, and whoever overwrites the file changes the file only."""
+    config, options = tiny_config
+    path = tmp_path / 'model.pth'
+    state = {key: value.to(stored) for key, value in model.state_dict().items()}
+    torch.save(dict(state_dict=state), path)
+    before = path.read_bytes()
+    loaded = init_model(config, path, cfg_options=options)
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.add_(1)
+    assert path.read_bytes() == before
+    values = {key: value.clone() for key, value in loaded.state_dict().items()}
+    with open(path, 'r+b') as file:
+        file.write(b'\xff' * len(before))
+    assert all(torch.equal(value, values[key]) for key, value in loaded.state_dict().items())
+    with open(path, 'r+b') as file:
+        file.truncate(0)
+    torch.save(loaded.state_dict(), path)
+    assert torch.load(path, weights_only=True).keys() == values.keys()
+
+
+def test_loaded_model_can_be_trained(tiny_config, checkpoint):
+    config, options = tiny_config
+    loaded = init_model(config, checkpoint, cfg_options=options)
+    optimizer = torch.optim.SGD(loaded.parameters(), lr=1.0)
+    before = loaded.mllm.seg_projector[0].weight.clone()
+    loaded.mllm.seg_projector(torch.ones(1, before.shape[1])).sum().backward()
+    optimizer.step()
+    assert not torch.equal(loaded.mllm.seg_projector[0].weight, before)
+
+
+LORA = {'model.mllm.lora': dict(r=2)}
+
+
+@pytest.mark.parametrize('stored', [torch.float32, torch.bfloat16])
+def test_lora_model_takes_weights_without_adapters(tiny_config, model, frames, tmp_path, stored):
+    config, options = tiny_config
+    state = {key: value.to(stored) for key, value in model.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'model.pth')
+    loaded = init_model(config, tmp_path / 'model.pth', cfg_options={**options, **LORA})
+    adapters = {n: p for n, p in loaded.named_parameters() if 'lora_' in n}
+    assert len(adapters) == 4, 'one layer, q and v, A and B'
+    for name, value in adapters.items():
+        assert value.requires_grad and value.isfinite().all()
+        assert value.any() == ('lora_A' in name) and value.abs().max() < 1
+    plain = init_model(config, tmp_path / 'model.pth', cfg_options=options)
+    for ours, theirs in zip(outputs(loaded, frames), outputs(plain, frames)):
+        assert np.array_equal(ours, theirs), 'B = 0: the same function'
+
+
+def test_lora_checkpoints(tiny_config, model, tmp_path):
+    config, options = tiny_config
+    path = tmp_path / 'lora.pth'
+    lora = init_model(config, cfg_options={**options, **LORA})
+    with torch.no_grad():
+        for name, value in lora.named_parameters():
+            if 'lora_' in name:
+                value.fill_(0.5)
+    torch.save(dict(state_dict=lora.state_dict()), path)
+    again = init_model(config, path, cfg_options={**options, **LORA})
+    assert all(torch.equal(value, lora.state_dict()[key])
+               for key, value in again.state_dict().items())
+    with pytest.raises(ValueError, match=r'model GLUS lacks: .*lora\.pth(.|\n)*mm2hf'):
+        init_model(config, path, cfg_options=options)
+    state = lora.state_dict()
+    del state[next(key for key in state if 'lora_B' in key)]
+    torch.save(dict(state_dict=state), path)
+    with pytest.raises(ValueError, match=r'only some of the LoRA adapters of the model GLUS'):
+        init_model(config, path, cfg_options={**options, **LORA})
+
+
+@pytest.mark.slow
+def test_a_large_checkpoint_is_in_memory_once(tmp_path):
+    """Peak memory of a process that loads 210 MB: its weights, and no copy or random start."""
+    code = f'''
+import resource, sys, torch
+from glus_mm.apis import init_model
+config = 'configs/_base_/models/glus_tiny.py'
+options = {{'model.dtype': 'bfloat16', 'model.mllm.trainable': [],
+           'model.mask_head.trainable': [],
+           'model.mllm.llm': dict(hidden_size=1024, num_hidden_layers=8,
+                                  num_attention_heads=8, intermediate_size=2816)}}
+path = {str(tmp_path / 'large.pth')!r}
+if sys.argv[1] == 'write':
+    model = init_model(config, cfg_options=options)
+    torch.save(model.state_dict(), path)
+    print(sum(p.nbytes for p in model.parameters()))
+else:
+    init_model(config, cfg_options={{'model.mllm.llm.num_hidden_layers': 1}})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = init_model(config, path, cfg_options=options)
+    print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+'''
+    size, peak = (int(subprocess.run(
+        [sys.executable, '-c', code, step], cwd=ROOT, capture_output=True, text=True,
+        check=True).stdout.split()[-1]) for step in ('write', 'read'))
+    assert size > 2e8 and peak < 1.2 * size
