@@ -38,3 +38,46 @@ def local_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(hub.cache))
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
     return hub
+
+
+TINY = dict(
+    llm=dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64),
+    vision_tower=dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                      intermediate_size=32, image_size=56),
+    mask_head=dict(sam2=dict(d_model=32), image_size=64))
+
+
+def shrink_config(cfg):
+    """Make the model of a config of the published size tiny, in place, and the images with it.
+
+    What has no size stays as it is. A config of a small model is not changed.
+    """
+    head = (cfg.get('model') or {}).get('mask_head') or {}
+    if not isinstance(head.get('sam2'), str):
+        return cfg
+    head.update(TINY['mask_head'])
+    cfg.model.mllm.llm.update(TINY['llm'])
+    cfg.model.mllm.vision_tower.update(TINY['vision_tower'])
+    for node in _dicts(cfg):
+        if node.get('tokenizer') == 'load_from':
+            node['tokenizer'] = 'tiny'
+        if node.get('type') == 'ResizeForEncoders':
+            node.update(vision_size=TINY['vision_tower']['image_size'],
+                        sam_size=TINY['mask_head']['image_size'])
+    return cfg
+
+
+def _dicts(value):
+    if hasattr(value, 'items'):
+        yield value
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return
+    for child in value:
+        yield from _dicts(child)
+
+
+@pytest.fixture
+def shrink():
+    """The function :func:`shrink_config`."""
+    return shrink_config

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from mmengine import Config
 from mmengine.registry import DefaultScope
+from torch.utils.data import ConcatDataset
 
+from glus_mm.apis.config_text import check_shared_settings
 from glus_mm.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -52,6 +54,14 @@ def build_dataset(cfg):
     return DATASETS.build(dict(cfg, lazy_init=True))
 
 
+def datasets_of(dataset, where):
+    """(path, config) of the data sets that a data set is made of, or of itself."""
+    if 'datasets' not in dataset:
+        yield where, dataset
+    for i, child in enumerate(dataset.get('datasets', [])):
+        yield from datasets_of(child, f'{where}.datasets.{i}')
+
+
 def parts_of(cfg, folder):
     """(path, build) of everything in a config that a registry builds; it may write to folder."""
     yield part('model', MODELS)
@@ -59,9 +69,12 @@ def parts_of(cfg, folder):
         loader = f'{phase}_dataloader'
         if cfg.get(loader) is not None:
             yield f'{loader}.dataset', build_dataset
-            for i in range(len(cfg[loader].dataset.pipeline)):
-                yield part(f'{loader}.dataset.pipeline.{i}', TRANSFORMS)
-            yield part(f'{loader}.sampler', DATA_SAMPLERS, dataset=['a', 'b'])
+            sets = list(datasets_of(cfg[loader].dataset, f'{loader}.dataset'))
+            for where, dataset in sets:
+                for i in range(len(dataset.pipeline)):
+                    yield part(f'{where}.pipeline.{i}', TRANSFORMS)
+            yield part(f'{loader}.sampler', DATA_SAMPLERS,
+                       dataset=ConcatDataset([['a', 'b']] * len(sets)))
         if cfg.get(f'{phase}_evaluator') is not None:
             yield part(f'{phase}_evaluator', METRICS)
     for name in cfg.default_hooks:
@@ -80,8 +93,8 @@ def test_there_are_configs():
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)
-def test_every_part_builds(path, tmp_path):
-    cfg = Config.fromfile(path)
+def test_every_part_builds(path, tmp_path, shrink):
+    cfg = shrink(Config.fromfile(path))
     for where, build in parts_of(cfg, tmp_path):
         assert build(get(cfg, where)) is not None, where
     assert cfg.default_scope == 'glus_mm'
@@ -109,18 +122,19 @@ def test_leaves_hold_only_the_difference(path):
 def test_pipeline_and_model_agree(path):
     """Numbers that the pipeline and the model both need are the same ones."""
     cfg = Config.fromfile(path)
-    transforms = {item.type: item for item in cfg.train_dataloader.dataset.pipeline}
-    resize, text = transforms['ResizeForEncoders'], transforms['BuildConversation']
-    assert resize.sam_size == cfg.model.mask_head.image_size
-    if 'mllm' not in cfg.model:
-        return
-    mllm = cfg.model.mllm
-    assert resize.vision_size == mllm.vision_tower.image_size
-    assert resize.get('vision_crop', 'center') == mllm.get('vision_crop', 'center')
-    assert text.tokenizer == mllm.get('tokenizer', 'tiny')
-    assert text.template == mllm.get('template', 'llava_v1')
+    if cfg.get('train_dataloader') is not None:
+        for where, dataset in datasets_of(cfg.train_dataloader.dataset, 'train_dataloader.dataset'):
+            check_agreement(cfg.model, {item.type: item for item in dataset.pipeline}, where)
     test = cfg.test_dataloader.dataset.pipeline[0]
-    assert test.num_context == cfg.model.test_cfg.num_context
+    assert test.num_context == cfg.model.get('test_cfg', test).num_context
+    check_shared_settings(cfg)
+
+
+def check_agreement(model, transforms, where):
+    resize = transforms['ResizeForEncoders']
+    assert resize.sam_size == model.mask_head.image_size, where
+    if 'mllm' in model:
+        assert resize.vision_size == model.mllm.vision_tower.image_size, where
 
 
 TYPOS = [
