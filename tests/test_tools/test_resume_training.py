@@ -1,0 +1,138 @@
+"""Training that is killed and resumed sees the same samples and ends with the same weights."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from glus_mm.datasets.moving_shapes import write_split
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = '''
+import json
+import os
+import signal
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class NoteSamplesHook(Hook):
+    """Write down what every iteration trains on, and die on the way if asked to."""
+
+    priority = 'LOWEST'
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        samples = data_batch['data_samples']
+        notes = [[s.dataset, s.video_id, s.exp_ids, s.context_frame_ids, s.query_frame_ids,
+                  [ids.tolist() for ids in inputs]]
+                 for s, inputs in zip(samples, data_batch['inputs']['input_ids'])]
+        with open(os.environ['NOTES'], 'a') as file:
+            file.write(json.dumps([batch_idx, get_rank(), notes]) + '\\n')
+        if os.environ.get('DIE_AFTER') == str(runner.iter + 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+'''
+CONFIG = '''
+_base_ = [
+    '{root}/configs/_base_/models/glus_tiny.py',
+    '{root}/configs/_base_/datasets/moving_shapes.py',
+    '{root}/configs/_base_/schedules/adamw.py', '{root}/configs/_base_/default_runtime.py'
+]
+custom_imports = dict(imports=['note_samples'])
+custom_hooks = [dict(type='NoteSamplesHook')]
+model = dict(
+    mllm=dict(vision_tower=dict(hidden_size=16, num_hidden_layers=1),
+              llm=dict(hidden_size=32, num_hidden_layers=1)),
+    mask_head=dict(image_size=64, sam2=dict(d_model=32)))
+_base_.train_pipeline[3].update(sam_size=64)
+child = dict(type='MovingShapesDataset', data_root='{data}/train', min_frames=4,
+             pipeline=_base_.train_pipeline)
+train_dataloader = dict(
+    batch_size=2, num_workers=1, persistent_workers=False,
+    sampler=dict(_delete_=True, type='MixedVideoSampler', ratios=[2, 1]),
+    dataset=dict(_delete_=True, type='MixedRefVOSDataset', datasets=[
+        child, dict(child, seed=1, metainfo=dict(dataset='others'))]))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
+param_scheduler = [dict(type='LinearLR', start_factor=0.1, end=4, by_epoch=False)]
+default_hooks = dict(checkpoint=dict(interval=3, max_keep_ckpts=-1))
+'''
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a training in a folder; its notes go into ``<name>.jsonl``."""
+    write_split(tmp_path, 6, seed=5, split='train', mp4=False)
+    (tmp_path / 'note_samples.py').write_text(PARTS)
+    (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT, data=tmp_path))
+
+    def call(name, *args, processes=1, die_after=''):
+        env = dict(
+            os.environ, OMP_NUM_THREADS='1', NOTES=str(tmp_path / f'{name}.jsonl'),
+            DIE_AFTER=die_after, PORT=str(20000 + os.getpid() % 20000),
+            PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
+            PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
+        command = [sys.executable, ROOT / 'tools' / 'train.py', 'config.py']
+        if processes > 1:
+            command = ['bash', ROOT / 'tools' / 'dist_train.sh', 'config.py', str(processes)]
+        return subprocess.Popen([*command, '--work-dir', name, *args], cwd=tmp_path, env=env,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    return call
+
+
+def finish(process, code=0):
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == code, out[-4000:]
+    return out
+
+
+def notes_of(path):
+    """(iteration, rank) and samples of every line."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [((iteration, rank), samples) for iteration, rank, samples in lines]
+
+
+def test_killed_and_resumed(start, tmp_path):
+    whole = start('whole')
+    finish(start('part', die_after='5'), code=-9)
+    assert not (tmp_path / 'part' / 'iter_6.pth').exists()
+    killed = notes_of(tmp_path / 'part.jsonl')
+    assert len(killed) == 5
+    finish(whole)
+    log = finish(start('part', '--resume'))
+    assert 'the data goes on at sample 6' in log
+    expected = notes_of(tmp_path / 'whole.jsonl')
+    resumed = notes_of(tmp_path / 'part.jsonl')[5:]
+    assert killed == expected[:5] and resumed == expected[3:]
+    assert len({json.dumps(sample) for _, batch in expected for sample in batch}) == 12
+    last = [torch.load(tmp_path / name / 'iter_6.pth', weights_only=True)
+            for name in ('whole', 'part')]
+    states = [checkpoint['state_dict'] for checkpoint in last]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    first = torch.load(tmp_path / 'whole' / 'iter_3.pth', weights_only=True)['state_dict']
+    assert not all(torch.equal(first[key], states[0][key]) for key in first), 'nothing learned'
+
+
+def test_two_processes_go_on_as_one(start, tmp_path):
+    """Together they see what one sees, and one goes on with the very next sample."""
+    whole = start('whole', '--cfg-options', 'train_cfg.max_iters=9')
+    finish(start('part', '--cfg-options', 'train_cfg.max_iters=3', processes=2))
+    finish(whole)
+    expected = [sample for _, batch in notes_of(tmp_path / 'whole.jsonl') for sample in batch]
+    part = dict(notes_of(tmp_path / 'part.jsonl'))
+    together = [part[iteration, rank][place] for iteration in range(3) for place in range(2)
+                for rank in range(2)]
+    assert together == expected[:12]
+    (tmp_path / 'part.jsonl').unlink()
+    log = finish(start('part', '--resume'))
+    assert 'an iteration had 2 x 2 samples (processes x batch_size)' in log
+    after = [sample for _, batch in notes_of(tmp_path / 'part.jsonl') for sample in batch]
+    assert after == expected[12:18]
