@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
+from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -34,10 +35,12 @@ class CheckpointToySet(Dataset):
 @MODELS.register_module()
 class CheckpointToyModel(BaseModel):
 
-    def __init__(self, width: int = 4):
+    def __init__(self, width: int = 4, lora: bool = False):
         super().__init__()
         self.hidden = nn.Linear(3, width)
         self.out = nn.Linear(width, 1)
+        if lora:
+            inject_adapter_in_model(LoraConfig(r=2, target_modules=['hidden']), self)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         y = self.out(self.hidden(inputs).tanh())[:, 0]
@@ -62,9 +65,9 @@ def clean_singletons():
         kind._instance_dict.clear()
 
 
-def make_runner(work_dir, max_iters=6, stop_at=None, width=4, strict=True, **kwargs):
+def make_runner(work_dir, max_iters=6, stop_at=None, width=4, strict=True, lora=False, **kwargs):
     return Runner.from_cfg(Config(dict(
-        model=dict(type='CheckpointToyModel', width=width),
+        model=dict(type='CheckpointToyModel', width=width, lora=lora),
         work_dir=str(work_dir),
         train_dataloader=dict(
             batch_size=2, num_workers=0, dataset=dict(type='CheckpointToySet'),
@@ -155,6 +158,47 @@ def test_more_than_the_model_needs_is_no_error(tmp_path):
     state = dict(CheckpointToyModel().state_dict(), bank=torch.zeros(2))
     torch.save({'state_dict': state}, tmp_path / 'more.pth')
     make_runner(tmp_path / 'run', load_from=str(tmp_path / 'more.pth')).load_or_resume()
+
+
+@pytest.mark.parametrize('bare', [False, True])
+def test_lora_run_starts_from_weights_without_adapters(tmp_path, bare):
+    """With and without the level ``state_dict``, from a wrapped model or not; then it resumes."""
+    plain = CheckpointToyModel().state_dict()
+    state = plain if bare else {'state_dict': {f'module.{key}': v for key, v in plain.items()}}
+    torch.save(state, tmp_path / 'plain.pth')
+    runner = make_runner(tmp_path / 'run', lora=True, stop_at=3,
+                         load_from=str(tmp_path / 'plain.pth'))
+    adapters = {key: value for key, value in weights(runner).items() if 'lora_' in key}
+    runner.load_or_resume()
+    loaded = weights(runner)
+    assert torch.equal(loaded['hidden.base_layer.weight'], plain['hidden.weight'])
+    assert torch.equal(loaded['hidden.base_layer.bias'], plain['hidden.bias'])
+    assert torch.equal(loaded['out.weight'], plain['out.weight'])
+    assert len(adapters) == 2
+    assert all(torch.equal(loaded[key], value) for key, value in adapters.items())
+    runner.train()
+    trained = weights(runner)
+    assert not torch.equal(trained['hidden.lora_B.default.weight'],
+                           adapters['hidden.lora_B.default.weight'])
+    resumed = make_runner(tmp_path / 'run', lora=True, resume=True)
+    resumed.load_or_resume()
+    assert all(torch.equal(weights(resumed)[key], value) for key, value in trained.items())
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_lora_checkpoints_that_do_not_fit_are_an_error_even_where_parts_are_asked_for(
+        tmp_path, strict):
+    state = CheckpointToyModel(lora=True).state_dict()
+    torch.save({'state_dict': state}, tmp_path / 'lora.pth')
+    runner = make_runner(tmp_path / 'plain', strict=strict, load_from=str(tmp_path / 'lora.pth'))
+    with pytest.raises(ValueError, match=r'that the model CheckpointToyModel lacks: .*lora\.pth'):
+        runner.load_or_resume()
+    del state['hidden.lora_A.default.weight']
+    torch.save({'state_dict': state}, tmp_path / 'some.pth')
+    runner = make_runner(tmp_path / 'lora', strict=strict, lora=True,
+                         load_from=str(tmp_path / 'some.pth'))
+    with pytest.raises(ValueError, match=r'only some of the LoRA adapters .*some\.pth'):
+        runner.load_or_resume()
 
 
 @pytest.mark.parametrize('content', [{'state_dict': {}}, [1, 2], {'meta': {'iter': 3}}])

@@ -155,7 +155,7 @@ def test_pooling(build, mode):
 
 def test_vision_tokens_leave_out_cls_and_take_the_chosen_layer(build):
     imgs = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    for layer in (-1, -2):
+    for layer in (-1, -2, -3, 0, 2):
         mllm = build({'pooling': 'none', 'vision_select_layer': layer}).eval()
         states = mllm.vision_tower(imgs, output_hidden_states=True).hidden_states
         assert len(states) == 3
@@ -196,6 +196,11 @@ def test_lora_trains_q_and_v_only_and_starts_as_the_plain_model(build, make_glus
     grads = {name: p.grad for name, p in lora.llm.named_parameters()}
     assert all((grad is not None) == ('lora_' in name) for name, grad in grads.items())
     assert any(grad.any() for name, grad in grads.items() if 'lora_B' in name)
+
+
+def test_an_empty_list_trains_nothing(build):
+    for lora in (None, dict(r=2)):
+        assert not any(p.requires_grad for p in build(dict(trainable=[], lora=lora)).parameters())
 
 
 def test_lora_with_further_parameters(build):
@@ -255,9 +260,65 @@ def test_images_of_another_size(mllm):
         mllm.encode_images(torch.zeros(1, 3, 32, 32))
 
 
+def test_rows_beyond_the_tokenizer_have_no_text_and_are_never_seg(build, make_glus, visual):
+    """As in checkpoints whose embeddings were padded to a round number."""
+    plain = make_glus().mllm
+    size = len(plain.tokenizer)
+    padded = make_glus({'mllm.llm.vocab_size': size + 37}).mllm
+    assert padded.lm_head.weight.shape[0] == padded.llm.embed_tokens.weight.shape[0] == size + 37
+    state = plain.state_dict()
+    with torch.no_grad():
+        for name, value in padded.state_dict().items():
+            value[:len(state[name])] = state[name]
+        padded.lm_head.weight[size:] = 0
+        prompts = [padded.prompt(text, 2, 1) for text in TEXTS]
+        ours, theirs = (m.next_seg_tokens(prompts, visual[:3]) for m in (padded, plain))
+        close(ours.tokens, theirs.tokens)
+        ids, labels = conversation(padded, TEXTS[0], 2)
+        assert padded([ids], [labels], [visual[:4]])[1].shape[-1] == size + 37
+        states = []
+        padded.lm_head.register_forward_pre_hook(lambda _, args: states.append(args[0]))
+        padded.next_seg_tokens(prompts, visual[:3])
+        row = 1e3 * states[0].mean(0)
+        padded.lm_head.weight.zero_()
+        padded.lm_head.weight[padded.tokenizer.seg_id] = row
+        assert padded.next_seg_tokens(prompts, visual[:3]).is_seg.all()
+        padded.lm_head.weight[size + 3] = 2 * row
+        assert not padded.next_seg_tokens(prompts, visual[:3]).is_seg.any()
+
+
+@pytest.mark.parametrize('options', [
+    dict(num_attention_heads=4, num_key_value_heads=2),
+    dict(num_key_value_heads=1, attention_bias=True, mlp_bias=True, head_dim=8),
+    dict(rope_parameters=dict(rope_type='linear', factor=4.0, rope_theta=1e4), rms_norm_eps=1e-6),
+])
+def test_other_llamas(make_glus, mllm, visual, options):
+    """Grouped queries, biases, rotary scaling: all that LlamaConfig names comes through."""
+    other = make_glus({f'mllm.llm.{key}': value for key, value in options.items()}).mllm
+    config = other.llm.config
+    assert all(getattr(config, key) == value for key, value in options.items())
+    attention = other.llm.layers[0].self_attn
+    assert attention.k_proj.weight.shape[0] == config.num_key_value_heads * config.head_dim
+    assert (attention.q_proj.bias is not None) == config.attention_bias
+    prompts = [other.prompt(text, NUM_CONTEXT, 2) for text in TEXTS]
+    with torch.no_grad():
+        whole = other.next_seg_tokens(prompts, visual[:4])
+        cut = other.split_prefix(prompts[0], NUM_CONTEXT)
+        prefix = other.prefill(prompts[0][:cut], visual[:NUM_CONTEXT])
+        reused = other.next_seg_tokens([p[cut:] for p in prompts], visual[NUM_CONTEXT:4], prefix)
+        close(reused.tokens, whole.tokens)
+        for i, prompt in enumerate(prompts):
+            close(other.next_seg_tokens([prompt], visual[:4]).tokens[0], whole.tokens[i])
+        assert (whole.tokens - mllm.next_seg_tokens(prompts, visual[:4]).tokens).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize(('options', 'error', 'message'), [
     ({'llm.hiden_size': 3}, TypeError, r"model\.mllm\.llm got unexpected keys \['hiden_size'\]"),
     ({'llm.vocab_size': 5}, ValueError, r'model\.mllm\.llm\.vocab_size follows the tokenizer.* 5'),
+    ({'llm.vocab_size': 600.0}, ValueError, r'vocab_size follows the tokenizer.* got 600\.0'),
+    ({'llm.eos_token_id': 7}, ValueError, r'llm\.eos_token_id follows the tokenizer.* got 7'),
+    ({'vision_select_layer': -4}, ValueError, r'vision_select_layer must be in -3\.\.2, .* got -4'),
+    ({'vision_select_layer': 3}, ValueError, r'vision_select_layer must be in -3\.\.2, .* got 3'),
     ({'vision_tower.path_size': 3}, TypeError,
      r"model\.mllm\.vision_tower got unexpected keys \['path_size'\]"),
     ({'lora': dict(rank=4)}, TypeError, 'rank'),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glus_mm.models import MemoryBank, SAM2MemoryHead
-from glus_mm.models.heads.sam2_arch import build_sam2
+from glus_mm.models.heads.sam2_arch import build_sam2, initial_layer_scale
 from glus_mm.registry import MODELS, build_child
 
 SIZES = dict(embed_dim=8, stages=(1, 1, 2, 1), global_att_blocks=(3, ), d_model=32, mem_dim=16,
@@ -139,6 +139,44 @@ def test_detach_memory_changes_no_value(head):
     assert torch.equal(*out)
 
 
+def test_official_gamma_counts_as_initial_whatever_the_weights_hold():
+    """The same masks as a model whose layer scales are at their initial value; no weight moves."""
+    sizes = dict(SIZES, layer_scale=0.25)
+    ours, official, initial = (make_head(sam2=sizes, official_gamma=on) for on in (0, 1, 0))
+    gammas = [n for n, _ in ours.named_parameters() if n.endswith('.gamma')]
+    assert len(gammas) == 2
+    state = {key: torch.full_like(value, 0.7) if key in gammas else value
+             for key, value in ours.state_dict().items()}
+    for head in (ours, official):
+        head.load_state_dict(state)
+    images, tokens = random(3, 3, 64, 64), random(3, 1, 32)
+    logits = [track(head, head.extract_feat(images), tokens, 3)[-1].low_res_logits
+              for head in (ours, official, initial)]
+    assert torch.equal(logits[1], logits[2])
+    assert (logits[0] - logits[1]).abs().max() > 1e-4
+    assert all(torch.equal(value, state[key]) for key, value in official.state_dict().items())
+    logits[1].sum().backward()
+    assert all(official.get_parameter(name).grad is None for name in gammas)
+    official.official_gamma = False
+    again = track(official, official.extract_feat(images), tokens, 3)[-1].low_res_logits
+    assert torch.equal(again, logits[0])
+
+
+def test_official_gamma_without_gamma():
+    sizes = dict(SIZES, layer_scale=0)
+    images, tokens = random(2, 3, 64, 64), random(2, 1, 32)
+    logits = [track(head, head.extract_feat(images), tokens, 2)[-1].low_res_logits
+              for head in (make_head(sam2=sizes, official_gamma=on) for on in (False, True))]
+    assert torch.equal(*logits)
+
+
+@pytest.mark.parametrize(('arch', 'expected'), [
+    ('sam2_hiera_l', 1e-6), ('sam2.1_hiera_t', 1e-6), (dict(SIZES, layer_scale=0), 0.0),
+    (SIZES, 0.3), ({}, 1e-6)])
+def test_initial_layer_scale(arch, expected):
+    assert initial_layer_scale(arch) == expected
+
+
 def test_frozen_encoder_runs_without_gradients():
     head = make_head(trainable=['sam2.sam_mask_decoder.*'])
     images = random(1, 3, 64, 64).requires_grad_()
@@ -147,6 +185,7 @@ def test_frozen_encoder_runs_without_gradients():
     assert make_head().extract_feat(images).top.requires_grad
     trained = {name.split('.')[1] for name, p in head.named_parameters() if p.requires_grad}
     assert trained == {'sam_mask_decoder'}
+    assert not any(p.requires_grad for p in make_head(trainable=[]).parameters())
 
 
 def test_training_and_evaluation_decode_alike(head):
