@@ -1,0 +1,120 @@
+"""The files of the official fixture, and a GLUS that is made from its checkpoint."""
+
+import functools
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from glus_mm.apis import init_model
+from glus_mm.conversion import convert_glus
+from glus_mm.models import GLUS
+from official_checks.report import FixtureError
+
+
+class Arrays(Mapping):
+    """The arrays of an npz file; one that is missing is a :class:`FixtureError`.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with np.load(path) as content:
+                self._arrays = {key: content[key] for key in content.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise FixtureError(f'expected arrays in {path}: {error}') from error
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """Return an array."""
+        if key not in self._arrays:
+            raise FixtureError(f'expected the array {key!r} in {self.path}')
+        return self._arrays[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        """Number of arrays."""
+        return len(self._arrays)
+
+
+class OfficialFixture:
+    """A folder with inputs and outputs of the official code.
+
+    Args:
+        root: the folder; a compact copy will do.
+        work_dir: where the converted checkpoint goes.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+
+    def __init__(self, root: str | PathLike, work_dir: str | PathLike) -> None:
+        self.root = Path(root)
+        self.work_dir = Path(work_dir)
+        if not self.root.is_dir():
+            raise FileNotFoundError(f'expected a folder with the official fixture: {root}')
+
+    def path(self, name: str) -> Path:
+        """A file or folder of the fixture, which must be there."""
+        path = self.root / name
+        if not path.exists():
+            raise FixtureError(f'expected {path}')
+        return path
+
+    @functools.lru_cache(maxsize=16)  # noqa: B019 - a fixture lives as long as the program
+    def json(self, name: str) -> Any:
+        """Content of a JSON file."""
+        try:
+            return json.loads(self.path(name).read_text(encoding='utf-8'))
+        except ValueError as error:
+            raise FixtureError(f'expected JSON in {self.root / name}: {error}') from error
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019
+    def arrays(self, name: str) -> Arrays:
+        """Content of an npz file."""
+        return Arrays(self.path(name))
+
+    @property
+    def sam2_config(self) -> Path:
+        """The YAML file of SAM-2."""
+        found = sorted(self.root.glob('sam2*.yaml'))
+        if len(found) != 1:
+            raise FixtureError(f'expected one sam2*.yaml in {self.root}, got {len(found)}')
+        return found[0]
+
+    @functools.cached_property
+    def converted(self) -> Path:
+        """Folder with the converted checkpoint, made on first use."""
+        out = self.work_dir / 'converted'
+        record = self.json('inference/expected.json')
+        try:
+            convert_glus(
+                self.path('checkpoint'), out, clip=str(self.path('clip')),
+                sam2=str(self.sam2_config), num_context=record['context_frame_num'],
+                num_query=record['question_frame_num'], memory_stride=record['mem_stride'])
+        except (OSError, ValueError) as error:
+            raise FixtureError(f'the checkpoint cannot be converted: {error}') from error
+        return out
+
+    def model(self, options: dict | None = None) -> GLUS:
+        """Build the model as its users do, in eval mode.
+
+        Args:
+            options: ``cfg_options`` of :func:`init_model`.
+        """
+        # Random numbers are not used, but those that are drawn must not depend on the order.
+        torch.manual_seed(0)
+        return init_model(self.converted / 'config.py', self.converted / 'model.pth',
+                          cfg_options=options)

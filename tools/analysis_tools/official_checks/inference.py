@@ -1,0 +1,241 @@
+"""Segmentation: all recorded calls of the official inference code, step by step."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from glus_mm.apis import GLUSInferencer
+from glus_mm.models import GLUS
+from glus_mm.models.inference import open_reader
+from glus_mm.utils.image import vision_tower_image
+from official_checks.fixture import OfficialFixture
+from official_checks.recorder import Recording, Step, encode, record
+from official_checks.report import FixtureError, Report
+
+VARIANTS = ('', '_nomem', '_kf', '_gammabug', '_segfail')
+SEG_TOLERANCE = 1e-3
+LOGIT_TOLERANCE = 2e-2
+HALF_TOLERANCE = 8e-2
+PIXEL_TOLERANCE = 2e-3
+"""Share of the pixels of a mask."""
+SHARE_TOLERANCE = 1e-3
+"""Of predicted IoU and of stability, which lie in 0..1."""
+FEATURE_TOLERANCE = 1e-3
+VIDEO = 'video/frames'
+UNCACHED = 1
+"""Which expression is segmented once more without caches."""
+
+
+def options_of(record: dict) -> dict:
+    """``cfg_options`` that reproduce how a variant was recorded."""
+    cfg = 'model.test_cfg'
+    return {
+        f'{cfg}.num_context': record['context_frame_num'],
+        f'{cfg}.window': record['question_frame_num'],
+        f'{cfg}.memory_stride': record['mem_stride'],
+        f'{cfg}.use_memory': not record['not_use_mem_bank'],
+        'model.mask_head.official_gamma': not record['gamma_loaded'],
+    }
+
+
+def prepare(fixture: OfficialFixture, record: dict, options: dict | None = None) -> GLUS:
+    """Build the model of a variant."""
+    model = fixture.model({**options_of(record), **(options or {})})
+    if 'lm_head_seg_row_multiplier' in record:
+        with torch.no_grad():
+            row = model.mllm.lm_head.weight[model.mllm.tokenizer.seg_id]
+            row *= record['lm_head_seg_row_multiplier']
+    return model
+
+
+def raw_texts(fixture: OfficialFixture, record: dict) -> list[str]:
+    """The expressions of a variant as a data set gives them, each one once, in their order."""
+    video = next(iter(fixture.json('video/expressions.json')['videos'].values()))
+    raw = {item['exp'].removesuffix('.'): item['exp'] for item in video['expressions'].values()}
+    return [raw[text] for text in dict.fromkeys(call['exp'] for call in record['calls'])]
+
+
+def check_variant(fixture: OfficialFixture, report: Report, variant: str) -> None:
+    """Compare one recorded run of the official inference code.
+
+    Args:
+        fixture: the fixture.
+        report: gets the rows.
+        variant: the end of the file's name, one of ``VARIANTS``.
+    """
+    name = f'inference/expected{variant}'
+    official = fixture.json(f'{name}.json')
+    arrays = fixture.arrays(f'{name}.npz')
+    model = prepare(fixture, official)
+    texts = raw_texts(fixture, official)
+    key_frame = official.get('key_frame_index', 0)
+    with record(model, limit=0 if variant else 4) as seen:
+        result = GLUSInferencer(model)(
+            str(fixture.path(VIDEO)), texts, key_frames=[key_frame] * len(texts),
+            return_logits=True)
+    for call in official['calls']:
+        frames = call['query_frames']
+        exp = [text.removesuffix('.') for text in texts].index(call['exp'])
+        steps = seen.passes[exp, frames[0], len(frames) > 1 and frames[1] < frames[0]]
+        report.same('context frames', seen.context_frame_ids, call['context_frames'])
+        report.same('query frames', [step.frame_idx for step in steps], frames)
+        prefix = f'call{call["call"]}'
+        _check_tokens(report, steps, call, arrays[f'{prefix}/last_hidden_at_last_pos'])
+        _check_masks(report, steps, call, arrays, prefix)
+    if variant == '_kf':
+        _check_key_frame_result(report, result['masks'], official, arrays)
+    if not any(array.dtype == np.float16 for array in arrays.values()):
+        report.state('logits stored in half precision', 'not in this copy')
+    if not variant:
+        _check_intermediates(fixture, report, model, seen, official['calls'][0])
+        _check_uncached(fixture, report, official, texts, result)
+
+
+def _check_tokens(report: Report, steps: Sequence[Step], call: dict, hidden: np.ndarray) -> None:
+    """Prompt, next token and the state that predicts it, at every step."""
+    for step, ids in zip(steps, call['input_ids']):
+        report.same('token ids of the prompts', step.input_ids, ids)
+    report.same('next tokens', [step.logits.argmax() for step in steps], call['new_token'])
+    report.same('[SEG] generated', [step.is_seg for step in steps], call['seg_generated'])
+    report.close('hidden state that predicts it', [step.hidden for step in steps], hidden,
+                 SEG_TOLERANCE)
+    seg_id = next((new for new, is_seg in zip(call['new_token'], call['seg_generated'])
+                   if is_seg), None)
+    if seg_id is not None:
+        margins = [step.logits[seg_id] - np.delete(step.logits, seg_id).max() for step in steps]
+        report.close('margin of [SEG]', margins, call['seg_logit_margin'], SEG_TOLERANCE)
+
+
+def _check_masks(report: Report, steps: Sequence[Step], call: dict, arrays, prefix: str) -> None:
+    """Seg tokens, logits and masks; official arrays have a row per decoded frame."""
+    decoded = [step for step in steps if step.is_seg]
+    low_res = np.stack([step.low_res for step in decoded])
+    report.close('seg embeddings', [step.seg_token for step in decoded],
+                 arrays[f'{prefix}/seg_embedding'], SEG_TOLERANCE)
+    report.close('logits, every 8th pixel', low_res[:, ::8, ::8],
+                 arrays[f'{prefix}/low_res_masks_s8_f32'], LOGIT_TOLERANCE)
+    height, width = call['orig_size']
+    full = F.interpolate(torch.from_numpy(low_res)[:, None], (height, width), mode='bilinear',
+                         align_corners=False)[:, 0]
+    report.close('logits at the size of the video', full[:, ::8, ::8],
+                 arrays[f'{prefix}/full_logits_s8_f32'], LOGIT_TOLERANCE)
+    for key in arrays:
+        match = re.fullmatch(rf'{prefix}/low_res_masks_s(\d+)', key)
+        if match:
+            every = int(match[1])
+            report.close(f'logits stored in half precision (_s{every})',
+                         low_res[:, ::every, ::every], arrays[key], HALF_TOLERANCE)
+    masks = unpack(arrays[f'{prefix}/full_masks_packed'], (height, width))
+    _compare_masks(report, 'mask pixels, share of a mask', [step.mask for step in steps], masks)
+    if len(decoded) < len(steps):
+        empty = [step.mask.sum() for step in steps if not step.is_seg]
+        report.same('pixels of masks without [SEG]', empty, [0] * len(empty))
+    report.close('stability of mask token 0', [stability(logits) for logits in low_res],
+                 call['stability_score'], SHARE_TOLERANCE)
+    report.close('predicted IoU of mask tokens 0 to 3', [step.ious for step in decoded],
+                 call['iou_pred_tokens0to3'], SHARE_TOLERANCE)
+
+
+def _compare_masks(report: Report, name: str, ours: Sequence[np.ndarray],
+                   official: Sequence[np.ndarray]) -> None:
+    different = [(a != b).mean() for a, b in zip(ours, official, strict=True)]
+    report.add(name, different, PIXEL_TOLERANCE, values=sum(mask.size for mask in ours))
+
+
+def _check_uncached(fixture: OfficialFixture, report: Report, official: dict,
+                    texts: Sequence[str], cached: dict) -> None:
+    """Everything recomputed for each frame, one expression alone, against the batch of all."""
+    report.part = 'inference/uncached'
+    model = prepare(fixture, official, {'model.test_cfg.reuse': 'none',
+                                        'model.test_cfg.max_expressions': 1})
+    result = GLUSInferencer(model)(
+        str(fixture.path(VIDEO)), [texts[UNCACHED]], return_logits=True)
+    steps = range(len(result['frame_names']))
+    report.same('[SEG] generated', result['is_seg'][0], cached['is_seg'][UNCACHED])
+    for name, key, tolerance in (('seg embeddings', 'seg_tokens', SEG_TOLERANCE),
+                                 ('logits', 'low_res_logits', LOGIT_TOLERANCE)):
+        for t in steps:
+            report.close(f'{name}, on - off', result[key][0][t], cached[key][UNCACHED][t],
+                         tolerance)
+    _compare_masks(report, 'mask pixels, share of a mask, on - off', list(result['masks'][0]),
+                   list(cached['masks'][UNCACHED]))
+
+
+def _check_key_frame_result(report: Report, masks: Sequence, official: dict, arrays) -> None:
+    """The result of both directions: backward up to the key frame, forward after it.
+
+    The official forward pass saves frame K + i under name i and the backward pass overwrites
+    names 0..K, so that its PNG files are right where the backward pass wrote them.
+    """
+    key = official['key_frame_index']
+    for exp, names in enumerate(official['png_names_written'].values()):
+        report.same('names of the official PNG files', names,
+                    [f'{t:05d}.png' for t in range(key + 1)])
+        height, width = official['calls'][2 * exp]['orig_size']
+        shape = (height, width)
+        png = [unpack(arrays[f'png/exp{exp}/{t:05d}'][None], shape)[0] for t in range(key + 1)]
+        _compare_masks(report, 'result up to the key frame, official PNG files',
+                       masks[exp][:key + 1], png)
+        forward = unpack(arrays[f'call{2 * exp}/full_masks_packed'], shape)[1:]
+        _compare_masks(report, 'result after the key frame, forward pass', masks[exp][key + 1:],
+                       forward)
+
+
+def _check_intermediates(fixture: OfficialFixture, report: Report, model: GLUS, seen: Recording,
+                         call: dict) -> None:
+    """What the modules computed for the first expression on the first frames."""
+    report.part = 'inference/intermediates'
+    arrays = fixture.arrays('inference/intermediates.npz')
+    reader = open_reader(fixture.path(VIDEO))
+    frames = [reader.read(t) for t in (*call['context_frames'], call['query_frames'][0])]
+    images = torch.from_numpy(np.stack([
+        vision_tower_image(frame, model.mllm.image_size, model.mllm.vision_crop)
+        for frame in frames])).permute(0, 3, 1, 2)
+    vision = encode(model, model.data_preprocessor.normalize_vision(images))
+    report.close('pooled vision features', vision['pooled'], arrays['clip_pooled_step1'],
+                 FEATURE_TOLERANCE)
+    report.close('visual tokens', vision['tokens'], arrays['mm_projector_out_step1'],
+                 FEATURE_TOLERANCE)
+    # The first call is the shared prefix, the second the first step of all expressions.
+    hidden = torch.cat([seen.llm_states[0][0], seen.llm_states[1][0]])
+    official = arrays['hidden_states_call0_step1']
+    report.close('hidden states of the first step', hidden[:len(official)], official,
+                 FEATURE_TOLERANCE)
+    first = seen.features[0]
+    report.close('image of SAM-2', first['image'][..., ::32, ::32],
+                 arrays['sam_image_in_s32_frame0'], 1e-4)
+    for i, (name, every) in enumerate((('high_res_0', 16), ('high_res_1', 8), ('top', 4))):
+        report.close(f'features of SAM-2, level {i}', first[name][..., ::every, ::every],
+                     arrays[f'fpn{i}_s{every}_frame0'], FEATURE_TOLERANCE)
+    _check_memory(report, seen, arrays)
+
+
+def _check_memory(report: Report, seen: Recording, arrays) -> None:
+    """Frame t is the t-th call of the memory attention; expression 0 is the first of the batch."""
+    report.same('memories per frame', [count for _, count in seen.memories],
+                arrays['memattn_num_memory_frames_call0'])
+    for t in range(1, 4):
+        report.close('memory attention, every 64th token', seen.attended[t - 1][::64, :1],
+                     arrays[f'memattn_out_s64_frame{t}'], FEATURE_TOLERANCE)
+        report.same('memories per frame', seen.memories[t - 1][1],
+                    arrays[f'memattn_num_memories_frame{t}'])
+    for t in range(3):
+        report.close('memory of a frame', seen.maskmem[t][:1, :, ::4, ::4],
+                     arrays[f'maskmem_features_s4_frame{t}'], FEATURE_TOLERANCE)
+
+
+def unpack(rows: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Masks bool (T, H, W) from the packed bits (T, bytes)."""
+    bits = np.unpackbits(rows, axis=1)
+    if bits.shape[1] < shape[0] * shape[1]:
+        raise FixtureError(f'expected masks of {shape[0]} x {shape[1]} pixels, '
+                           f'got {bits.shape[1]} bits')
+    return bits[:, :shape[0] * shape[1]].reshape(-1, *shape).astype(bool)
+
+
+def stability(logits: np.ndarray, delta: float = 0.05) -> float:
+    """How much a mask (h, w) stays the same if its threshold moves by ``delta``."""
+    return (logits > delta).sum() / (logits > -delta).sum()
