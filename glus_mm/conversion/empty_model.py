@@ -1,5 +1,6 @@
 """The model that a config describes, without values: what names and shapes it has."""
 
+import torch
 from accelerate import init_empty_weights
 from mmengine import Config
 from torch import nn
@@ -22,5 +23,6 @@ def empty_model(cfg: Config) -> nn.Module:
     """
     model = dict(cfg.model)
     model.setdefault('_scope_', cfg.get('default_scope') or SCOPE)
-    with init_empty_weights(include_buffers=False):
+    # Buffers with random values are made too; the caller's generator goes on as if they were not.
+    with torch.random.fork_rng(devices=[]), init_empty_weights(include_buffers=False):
         return MODELS.build(model)
