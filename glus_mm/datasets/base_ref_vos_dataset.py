@@ -164,8 +164,8 @@ class BaseRefVOSDataset(BaseDataset):
             FileNotFoundError: they are missing, and the data set is to be trained on.
         """
         if not exists and not self.test_mode:
-            raise FileNotFoundError(f'{self.ann_file}: training needs masks, but there is no '
-                                    f'{path}')
+            raise FileNotFoundError(f'{self.ann_file}: training needs masks, which were expected '
+                                    f'at {path}, got nothing there')
         if not exists:
             print_log(f'{self.ann_file}: no ground truth, there is no {path}', logger='current')
         return exists
@@ -187,7 +187,10 @@ class BaseRefVOSDataset(BaseDataset):
         return {}
 
     def _read_videos(self, path: str) -> dict:
-        return get_field(read_json_object(path), 'videos', dict, path)
+        videos = get_field(read_json_object(path), 'videos', dict, path)
+        if not videos:
+            raise ValueError(f"{path}: expected at least one video in 'videos', got none")
+        return videos
 
     def _excluded(self, videos: dict) -> set[str]:
         if not self.exclude_ann_file:

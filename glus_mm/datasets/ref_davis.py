@@ -3,7 +3,12 @@
 import os.path as osp
 from typing import Any
 
-from glus_mm.datasets.annotation_fields import get_field, parse_kind, parse_palette_index
+from glus_mm.datasets.annotation_fields import (
+    check_name,
+    get_field,
+    parse_kind,
+    parse_palette_index,
+)
 from glus_mm.datasets.mask_source import MaskSource
 from glus_mm.datasets.mask_store import MaskStore
 from glus_mm.datasets.ref_youtube_vos import RefYouTubeVOSDataset
@@ -46,12 +51,17 @@ class RefDAVISDataset(RefYouTubeVOSDataset):
             return super().open_masks(videos)
         if not self.has_masks(path, osp.isfile(path)):
             return None
-        masks = MaskStore(path)
         self._numbers = number_expressions(videos, self.ann_file)
-        if len(masks) != len(self._numbers):
-            raise ValueError(f'{path}: expected one entry for each of the {len(self._numbers)} '
-                             f'expressions of {self.ann_file}, got {len(masks)}')
-        return masks
+        return MaskStore(path)
+
+    def load_data_list(self) -> list[dict]:
+        """Parse the annotation; see the base class."""
+        data_list = super().load_data_list()
+        if isinstance(self.masks, MaskStore) and len(self.masks) != len(self._numbers):
+            raise ValueError(f'{self.masks.path}: expected one entry for each of the '
+                             f'{len(self._numbers)} expressions of {self.ann_file}, got '
+                             f'{len(self.masks)}')
+        return data_list
 
     def expression_items(self, video: dict, where: str) -> list[tuple[str, Any]]:
         """Ids and entries of a video's expressions; when testing, four for each object."""
@@ -87,8 +97,14 @@ def number_expressions(videos: dict, path: str) -> dict[tuple[str, str], str]:
     Raises:
         ValueError: the videos have not this layout.
     """
-    pairs = [(video_id, exp_id) for video_id in sorted(videos) for exp_id in sorted(
-        get_field(videos[video_id], 'expressions', dict, f'{path}: video {video_id!r}'))]
+    pairs = []
+    for video_id in sorted(videos):
+        where = f'{path}: video {video_id!r}'
+        check_name(video_id, where)
+        expressions = get_field(videos[video_id], 'expressions', dict, where)
+        if not expressions:
+            raise ValueError(f"{where}: expected at least one entry in 'expressions', got none")
+        pairs += [(video_id, exp_id) for exp_id in sorted(expressions)]
     return {pair: str(number) for number, pair in enumerate(pairs)}
 
 
