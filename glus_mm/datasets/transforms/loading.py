@@ -2,6 +2,7 @@
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from pycocotools import mask as coco_mask
 
 from glus_mm.models.inference.frame_reader import ImageFolderReader
 from glus_mm.registry import TRANSFORMS
@@ -116,7 +117,8 @@ class LoadRefVOSGroundTruth(BaseTransform):
 
     Required keys: ``mask_store``, ``expressions``, ``frame_names``, ``ori_shape``.
     Added key: ``gt_rles``, a list (E) of lists (T) of COCO RLEs, the objects of an expression
-    united; it is not added where the data set has no masks.
+    united; it is not added where the data set has no masks. Where some of the objects overlap, the
+    RLE has a further key ``objects``, their own RLEs: ReVOS's A and R add them up.
 
     Raises:
         ValueError: a mask has not the size of its frame or is corrupt.
@@ -127,7 +129,15 @@ class LoadRefVOSGroundTruth(BaseTransform):
         store, shape = results['mask_store'], results['ori_shape']
         if store is not None:
             results['gt_rles'] = [[
-                merge_rles(store.rles(expression, frame_idx, shape), shape)
+                _unite(store.rles(expression, frame_idx, shape), shape)
                 for frame_idx in range(len(results['frame_names']))
             ] for expression in results['expressions']]
         return results
+
+
+def _unite(rles: list[dict], shape: tuple[int, int]) -> dict:
+    """Unite the masks of some objects; where they overlap, note what they were."""
+    union = merge_rles(rles, shape)
+    if len(rles) > 1 and coco_mask.area(rles).sum() > coco_mask.area(union):
+        union['objects'] = rles
+    return union

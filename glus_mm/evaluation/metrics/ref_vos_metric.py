@@ -1,6 +1,7 @@
-"""J, F and J&F of referring video object segmentation."""
+"""The protocols of referring video object segmentation, as a metric of MMEngine."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from mmengine.dist import get_world_size
@@ -8,32 +9,35 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 
-from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
-from glus_mm.evaluation.metrics.expression_result import ExpressionResult
-from glus_mm.evaluation.metrics.sample_masks import (
-    check_path_names,
-    check_sample,
-    count_frames_without_seg,
-    iter_masks,
-)
-from glus_mm.evaluation.metrics.summary import format_table, summarise, write_json
+from glus_mm.evaluation.davis_annotations import DAVISAnnotations
+from glus_mm.evaluation.json_document import write_document
+from glus_mm.evaluation.metrics.expression_sample_scorer import ExpressionSampleScorer
+from glus_mm.evaluation.metrics.sample_masks import check_path_names, check_sample
+from glus_mm.evaluation.metrics.sample_scorer import SampleScorer
+from glus_mm.evaluation.metrics.sequence_sample_scorer import SequenceSampleScorer
+from glus_mm.evaluation.protocols import PROTOCOLS, ObjectProtocol, ReVOSProtocol, Summary, Track
+from glus_mm.evaluation.protocols.revos import PRED_VALUES
+from glus_mm.evaluation.submissions import SUBMISSION_FORMATS, write_submission
 from glus_mm.registry import METRICS
-from glus_mm.utils.masks import write_mask_png
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 
 
 @METRICS.register_module()
 class RefVOSMetric(BaseMetric):
-    """Score predicted masks, and write them where asked to.
+    """Score predicted masks by a protocol of the field, and write them where asked to.
 
-    The measures are those of the official MeViS script: J and F of every frame of the video, the
-    mean over frames per expression, the plain mean over expressions; ``summarise`` lists the keys
-    and says how expressions without a target count. The script silently drops an expression with
-    a missing frame; here that is an error.
+    The protocols live in :mod:`glus_mm.evaluation.protocols` and are the same ones that
+    ``tools/analysis_tools/eval_masks.py`` applies to files.
 
     A sample is one video with all its expressions. Its masks are decoded one frame at a time, and
     only figures are kept. The figures of all processes come together on one of them, where they
     are sorted before they are averaged: the number of processes does not change a digit.
+
+    The protocols for objects (``'ref-davis'``, ``'davis-unsup'``, ``'davis-semi'``) need videos and
+    expressions of Ref-DAVIS17. The true label maps, with their void pixels, are read from
+    ``ann_root``; the latter two score the expressions of one annotation, ``annotator``. ReVOS's A
+    and R come in both conventions, for PNGs of 255 (``A_255``) and of 1 (``A_1``); R relates to all
+    objects that the expressions of the video have.
 
     To keep the best checkpoint: ``save_best='J&F', rule='greater'`` of ``CheckpointHook``.
 
@@ -41,9 +45,17 @@ class RefVOSMetric(BaseMetric):
         collect_device: 'cpu' gathers the figures through files below the working directory, 'gpu'
             through the process group, whatever its backend.
         prefix: what to put, with a '/', before each key; nothing if None.
-        output_dir: folder for the masks, ``<video>/<exp>/<frame>.png``, mode L, 0 and 255.
-        dump_file: JSON file for all figures, down to the frames; see ``write_json``.
+        output_dir: folder for the masks: ``<video>/<exp>/<frame>.png``, mode L, 0 and 255. With a
+            protocol for objects palette PNGs, ``<sequence>/<frame>.png``, below ``anno_0`` to
+            ``anno_3`` for ``'ref-davis'``.
+        dump_file: JSON file for all figures, down to the frames, as fractions of 1; the same
+            document as that of ``eval_masks.py``.
         format_only: only write masks, without any ground truth; needs ``output_dir``.
+        protocol: one of :data:`glus_mm.evaluation.protocols.PROTOCOLS`.
+        ann_root: folder with DAVIS 2017, for the protocols for objects.
+        annotator: 0..3, for ``'davis-unsup'`` and ``'davis-semi'``.
+        zip: ``'mevis'`` or ``'ref-youtube-vos'``: pack the masks for that server, too, as
+            ``<output_dir>/<zip>.zip``.
 
     Raises:
         ValueError: the options do not fit together.
@@ -57,7 +69,11 @@ class RefVOSMetric(BaseMetric):
                  prefix: str | None = None,
                  output_dir: str | None = None,
                  dump_file: str | None = None,
-                 format_only: bool = False) -> None:
+                 format_only: bool = False,
+                 protocol: str = 'mevis',
+                 ann_root: str | None = None,
+                 annotator: int = 0,
+                 zip: str | None = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if collect_device not in ('cpu', 'gpu'):
             raise ValueError(f"expected collect_device 'cpu' or 'gpu', got {collect_device!r}")
@@ -67,7 +83,11 @@ class RefVOSMetric(BaseMetric):
         if format_only and dump_file is not None:
             raise ValueError('expected no dump_file with format_only=True, which computes no '
                              f'figures, got {dump_file!r}')
+        if protocol not in PROTOCOLS:
+            raise ValueError(f'protocol: expected one of {", ".join(PROTOCOLS)}, got {protocol!r}')
+        self._check_zip(zip, output_dir, protocol)
         self.format_only = format_only
+        self.zip = zip
         self.output_dir = self.dump_file = None
         if output_dir is not None:
             self.output_dir = ensure_writable_dir(output_dir)
@@ -76,6 +96,33 @@ class RefVOSMetric(BaseMetric):
         if collect_device == 'cpu' and get_world_size() > 1:
             # MMEngine's place for the exchange; found unwritable only after the work otherwise.
             ensure_writable_dir('.dist_test')
+        kind = PROTOCOLS[protocol]
+        self.protocol = kind(PRED_VALUES) if kind is ReVOSProtocol else kind()
+        self.scorer = self._build_scorer(ann_root, annotator)
+
+    @staticmethod
+    def _check_zip(zip: str | None, output_dir: str | None, protocol: str) -> None:
+        if zip is None:
+            return
+        if zip not in SUBMISSION_FORMATS:
+            raise ValueError(f'zip: expected one of {", ".join(SUBMISSION_FORMATS)}, got {zip!r}')
+        if output_dir is None:
+            raise ValueError(f'expected output_dir with zip={zip!r}, which packs the masks that '
+                             'are written, got None')
+        if issubclass(PROTOCOLS[protocol], ObjectProtocol):
+            raise ValueError(f'expected a protocol for expressions with zip={zip!r}, got '
+                             f'{protocol!r}')
+
+    def _build_scorer(self, ann_root: str | None, annotator: int) -> SampleScorer:
+        if not isinstance(self.protocol, ObjectProtocol):
+            return ExpressionSampleScorer(self.protocol, self.output_dir)
+        annotation = None
+        if not self.format_only:
+            if ann_root is None:
+                raise ValueError(f'expected ann_root, the folder with DAVIS 2017, with protocol='
+                                 f'{self.protocol.name!r}, got None')
+            annotation = DAVISAnnotations(ann_root, self.protocol.annotation_folder)
+        return SequenceSampleScorer(self.protocol, annotation, annotator, self.output_dir)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict | BaseDataElement]) -> None:
         """Score the videos of a batch, write their masks.
@@ -90,13 +137,24 @@ class RefVOSMetric(BaseMetric):
                 or an id cannot be the name of a folder.
             OSError: a mask cannot be written.
         """
+        needs_gt = not self.format_only and not isinstance(self.protocol, ObjectProtocol)
         for sample in data_samples:
             if isinstance(sample, BaseDataElement):
                 sample = sample.to_dict()
-            check_sample(sample, with_gt=not self.format_only)
+            check_sample(sample, with_gt=needs_gt)
             if self.output_dir is not None:
                 check_path_names(sample)
-            self.results.append(self._process_video(sample))
+            if self.format_only:
+                self.scorer.write(sample)
+                tracks = []
+            else:
+                tracks = self.scorer.score(sample)
+            self.results.append({
+                'tracks': [asdict(track) for track in tracks],
+                'video_id': sample['video_id'],
+                'exp_ids': list(sample['exp_ids']),
+                'frame_names': list(sample['frame_names']) if self.zip else [],
+            })
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float | int]:
         """Put together the videos of all processes.
@@ -106,68 +164,49 @@ class RefVOSMetric(BaseMetric):
                 count once.
 
         Returns:
-            What ``summarise`` returns, and 'frames_without_seg' where the samples tell; nothing
-            with ``format_only``.
+            The figures that the protocol's ``summarise`` returns, in percent, those of parts as
+            ``<part>/<figure>``; counts as they are, and 'frames_without_seg' where the samples
+            tell. Nothing with ``format_only``.
 
         Raises:
-            OSError: ``dump_file`` cannot be written.
+            OSError: ``dump_file`` or the zip cannot be written.
         """
         logger = MMLogger.get_current_instance()
-        by_key = {}
-        for video in results:
-            for row in _expression_results(video):
-                by_key.setdefault(row.key, row)
-        rows = [by_key[key] for key in sorted(by_key)]
-        counts = [row.frames_without_seg for row in rows if row.frames_without_seg is not None]
         if self.output_dir is not None:
-            logger.info('masks of %d expressions written to %s', len(rows), self.output_dir)
-        if counts:
-            logger.info('frames without [SEG]: %d', sum(counts))
+            videos = {video['video_id']: video for video in results}
+            count = sum(len(video['exp_ids']) for video in videos.values())
+            logger.info('masks of %d expressions written to %s', count, self.output_dir)
+            if self.zip is not None:
+                path = write_submission(self.output_dir, self.zip, [
+                    (video_id, videos[video_id]['exp_ids'], videos[video_id]['frame_names'])
+                    for video_id in sorted(videos)])
+                logger.info('packed for the %s server: %s', self.zip, path)
         if self.format_only:
             return {}
-        figures = summarise(rows)
+        by_key = {}
+        for video in results:
+            for entry in video['tracks']:
+                track = Track(**entry)
+                by_key.setdefault(track.key, track)
+        tracks = [by_key[key] for key in sorted(by_key)]
+        summary = self.protocol.summarise(tracks)
+        counts = [track.notes['frames_without_seg'] for track in tracks
+                  if track.notes.get('frames_without_seg') is not None]
         if counts:
-            figures['frames_without_seg'] = sum(counts)
-        logger.info('RefVOS figures in percent, n expressions:\n%s', format_table(figures))
+            summary.dataset['frames_without_seg'] = sum(counts)
+            logger.info('frames without [SEG]: %d', sum(counts))
+        logger.info('%s figures in percent, n %ss:\n%s', self.protocol.name, self.protocol.unit,
+                    self.protocol.table(summary))
         if self.dump_file is not None:
-            write_json(self.dump_file, rows, figures)
+            write_document(self.dump_file, self.protocol.document(tracks, summary))
             logger.info('figures written to %s', self.dump_file)
-        return figures
-
-    def _process_video(self, sample: dict) -> dict:
-        """Figures of one video, in plain containers that are cheap to send."""
-        num_expressions = len(sample['exp_ids'])
-        result = {
-            'dataset': sample.get('dataset') or '',
-            'video_id': sample['video_id'],
-            'exp_ids': list(sample['exp_ids']),
-            'kinds': list(sample.get('kinds') or [None] * num_expressions),
-            'has_target': [bool(ids) for ids in sample.get('object_ids') or [()] * num_expressions],
-            'frames_without_seg': count_frames_without_seg(sample),
-            'J': [],
-            'F': [],
-            'pred_any': [],
-        }
-        for exp, exp_id in enumerate(sample['exp_ids']):
-            if self.output_dir is not None:
-                folder = self.output_dir / sample['video_id'] / exp_id
-                folder.mkdir(parents=True, exist_ok=True)
-            region, boundary, pred_any = [], [], False
-            for name, pred, gt in iter_masks(sample, exp, with_gt=not self.format_only):
-                pred_any = pred_any or bool(pred.any())
-                if gt is not None:
-                    region.append(region_similarity(gt, pred))
-                    boundary.append(boundary_accuracy(gt, pred))
-                if self.output_dir is not None:
-                    write_mask_png(folder / f'{name}.png', pred)
-            result['J'].append(region)
-            result['F'].append(boundary)
-            result['pred_any'].append(pred_any)
-        return result
+        return _in_percent(summary)
 
 
-def _expression_results(video: dict) -> list[ExpressionResult]:
-    """Take one entry of the results apart."""
-    columns = zip(video['exp_ids'], video['kinds'], video['has_target'], video['J'], video['F'],
-                  video['pred_any'], video['frames_without_seg'])
-    return [ExpressionResult(video['dataset'], video['video_id'], *column) for column in columns]
+def _in_percent(summary: Summary) -> dict[str, float | int]:
+    """Flatten a summary: shares in percent, counts as they are."""
+    flat = dict(summary.dataset)
+    for part, figures in summary.parts.items():
+        flat.update({f'{part}/{name}': value for name, value in figures.items()})
+    return {name: 100 * value if isinstance(value, float) else value
+            for name, value in flat.items()}

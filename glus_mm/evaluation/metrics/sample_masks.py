@@ -5,6 +5,7 @@ from os.path import splitdrive
 
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 
 from glus_mm.utils.masks import decode_rle
 
@@ -49,10 +50,11 @@ def check_path_names(sample: dict) -> None:
         sample: a checked sample.
 
     Raises:
-        ValueError: the video's id, an expression's or a frame's name is empty, '.' or '..', or has
-            a separator, a null character or, on Windows, a drive.
+        ValueError: an expression's or a frame's name, or a part of the video's id between slashes,
+            is empty, '.' or '..', or has a separator, a null character or, on Windows, a drive.
     """
-    names = [('video id', sample['video_id'])]
+    # ReVOS has videos in folders of folders.
+    names = [('video id', part) for part in sample['video_id'].split('/')]
     names += [('expression id', exp_id) for exp_id in sample['exp_ids']]
     names += [('frame name', name) for name in sample['frame_names']]
     for what, name in names:
@@ -72,7 +74,8 @@ def iter_masks(sample: dict, exp: int,
         with_gt: whether to decode ground truth.
 
     Yields:
-        Name of the frame, predicted mask, bool (H, W), and true mask or None.
+        Name of the frame; predicted mask, bool (H, W); None, or how many of the expression's
+        objects cover a pixel, uint8 (H, W).
 
     Raises:
         ValueError: a mask is missing, or its size is not that of the video; names the video, the
@@ -99,8 +102,13 @@ def iter_masks(sample: dict, exp: int,
             if tuple(rle['size']) != size:
                 raise ValueError(f'expected a mask of size {size}, got {tuple(rle["size"])}: '
                                  f'{where}')
-            masks[what] = decode_rle(rle)
+            masks[what] = decode_rle(rle) if what == 'prediction' else _count_objects(rle)
         yield name, masks['prediction'], masks.get('ground truth')
+
+
+def _count_objects(rle: dict) -> np.ndarray:
+    """Decode a true mask, uint8 (H, W); ``objects`` are there where some of them overlap."""
+    return sum(coco_mask.decode(part) for part in rle.get('objects') or [rle])
 
 
 def count_frames_without_seg(sample: dict) -> list[int | None]:

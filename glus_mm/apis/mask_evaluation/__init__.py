@@ -1,0 +1,9 @@
+"""Evaluation of masks in files against an annotation."""
+
+from glus_mm.apis.mask_evaluation.annotated_expressions import (
+    AnnotatedExpressions,
+    open_expressions,
+)
+from glus_mm.apis.mask_evaluation.evaluate_masks import MaskEvaluation, evaluate_masks
+
+__all__ = ['AnnotatedExpressions', 'MaskEvaluation', 'evaluate_masks', 'open_expressions']

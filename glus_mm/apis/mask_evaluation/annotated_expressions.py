@@ -1,0 +1,206 @@
+"""Expressions and their true masks, read with the data sets' own classes, without any image."""
+
+import os
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from glus_mm.datasets.annotation_fields import get_field
+from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
+from glus_mm.datasets.mask_store import check_rle, check_size
+from glus_mm.datasets.mevis import MeViSDataset
+from glus_mm.datasets.reason_vos import ReasonVOSDataset
+from glus_mm.datasets.ref_davis import RefDAVISDataset
+from glus_mm.datasets.revos import ReVOSDataset
+from glus_mm.utils.json_file import read_json_object
+from glus_mm.utils.masks import merge_rles
+
+FOREGROUND_FILE = 'mask_dict_foreground.json'
+
+
+class AnnotatedExpressions:
+    """The expressions of a split with their masks.
+
+    Args:
+        dataset: the data set, with masks.
+        foreground_file: ReVOS's file with all objects of each video together; without one, the
+            objects of the video's expressions are united.
+
+    Raises:
+        FileNotFoundError: the data set has no masks.
+        ValueError: the file with the foreground is not as it should be.
+    """
+
+    def __init__(self, dataset: BaseRefVOSDataset, foreground_file: Path | None = None) -> None:
+        if dataset.masks is None:
+            raise FileNotFoundError(f'{dataset.ann_file}: expected the true masks at '
+                                    f'{dataset.data_prefix["mask"]}, got nothing there')
+        self.masks = dataset.masks
+        self.dataset = dataset.metainfo['dataset']
+        self.videos = [dataset.get_data_info(index) for index in range(len(dataset))]
+        self._sizes: dict[str, tuple[int, int] | None] = {}
+        self._foreground: dict[str, list] = {}
+        self._foreground_file = foreground_file
+        if foreground_file is not None:
+            self._foreground = _read_foreground(foreground_file, self.videos)
+
+    def size(self, video: dict) -> tuple[int, int] | None:
+        """Size of a video's masks.
+
+        Args:
+            video: one of ``videos``.
+
+        Returns:
+            ``(H, W)``, or None where neither the annotation nor a mask states it.
+        """
+        video_id = video['video_id']
+        if video_id not in self._sizes:
+            stated = video['ori_shape']
+            found = (self.masks.size(expression) for expression in video['expressions'])
+            self._sizes[video_id] = stated or next((size for size in found if size), None)
+        return self._sizes[video_id]
+
+    def target(self, video: dict, expression: dict, frame_idx: int,
+               size: tuple[int, int]) -> np.ndarray:
+        """Decode the true mask of an expression on a frame.
+
+        Args:
+            video: one of ``videos``.
+            expression: one of its expressions.
+            frame_idx: 0-based position of the frame.
+            size: ``(H, W)``.
+
+        Returns:
+            uint8 (H, W): how many of the expression's objects cover the pixel.
+
+        Raises:
+            FileNotFoundError: a file with a mask is missing.
+            ValueError: a mask has another size, or is corrupt.
+        """
+        masks = [coco_mask.decode(rle) for rle in self.masks.rles(expression, frame_idx, size)]
+        if not masks:
+            return np.zeros(size, dtype=np.uint8)
+        total = masks[0]
+        for mask in masks[1:]:
+            total += mask
+        return total
+
+    def foreground(self, video: dict, frame_idx: int, size: tuple[int, int]) -> int:
+        """Area of all annotated objects of a video together on a frame.
+
+        Args:
+            video: one of ``videos``.
+            frame_idx: 0-based position of the frame.
+            size: ``(H, W)``.
+
+        Returns:
+            Number of pixels.
+
+        Raises:
+            ValueError: a mask has another size, or is corrupt.
+        """
+        if self._foreground_file is None:
+            rles = [rle for expression in video['expressions']
+                    for rle in self.masks.rles(expression, frame_idx, size)]
+        else:
+            rle = self._foreground[video['video_id']][frame_idx]
+            rles = [] if rle is None else [rle]
+            for rle in rles:
+                check_size(rle, size, f'{self._foreground_file}: video {video["video_id"]!r}, '
+                                      f'frame {frame_idx}')
+        return int(coco_mask.area(merge_rles(rles, size))) if rles else 0
+
+
+def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpressions:
+    """Open the annotation that a protocol is evaluated against.
+
+    Args:
+        protocol: ``'mevis'``, ``'revos'``, ``'ref-davis-glus'`` or ``'reason-vos'``.
+        root: the folder with the annotation.
+
+    Returns:
+        Its expressions.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the files have not the layout they should have.
+    """
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'{root}: expected a folder with annotations, got no such folder')
+    options: dict[str, Any] = dict(data_root=str(root), test_mode=True)
+    foreground = None
+    if protocol == 'mevis':
+        dataset = MeViSDataset(**options)
+    elif protocol == 'revos':
+        dataset = ReVOSDataset(ann_file='meta_expressions_valid_.json', **options)
+        foreground = Path(root) / FOREGROUND_FILE
+    elif protocol == 'ref-davis-glus':
+        dataset = RefDAVISDataset(ann_file='meta_expressions.json',
+                                  data_prefix=dict(mask='mask_dict.json'), **options)
+    else:
+        dataset = _FoldersOfReasonVOS(**options)
+    if foreground is not None and not foreground.exists():
+        foreground = None
+    return AnnotatedExpressions(dataset, foreground)
+
+
+class _FoldersOfReasonVOS(ReasonVOSDataset):
+    """ReasonVOS whose annotation need not name the frames: they are those of the masks' folders."""
+
+    def _read_videos(self, path: str) -> dict:
+        videos = super()._read_videos(path)
+        for video_id, video in videos.items():
+            if isinstance(video, dict) and 'frames' not in video:
+                folders = self._folders(video_id, video, f'{path}: video {video_id!r}')
+                video['frames'] = _common_frames(folders)
+        return videos
+
+    def _folders(self, video_id: str, video: dict, where: str) -> Iterator[str]:
+        fields = dict(self.parse_video(video, where), video_id=video_id)
+        self.masks = self.open_masks({})
+        for exp_id, entry in self.expression_items(video, where):
+            here = f'{where}, expression {exp_id!r}'
+            target = self.parse_target(exp_id, entry, dict(fields, frame_names=()), here)
+            for anno_id in target['anno_ids']:
+                yield os.path.join(self.masks.path, anno_id)
+
+
+def _common_frames(folders: Iterator[str]) -> list[str]:
+    """Names of the frames in some folders, which must be the same in all of them."""
+    first, frames = None, []
+    for folder in folders:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith('.'))
+        found = [name.removesuffix('.png') for name in names if name.endswith('.png')]
+        if len(found) != len(names):
+            wrong = next(name for name in names if not name.endswith('.png'))
+            raise ValueError(f'{folder}: expected only PNG files with masks, got {wrong!r}')
+        if first is None:
+            first, frames = folder, found
+        elif found != frames:
+            different = sorted(set(found) ^ set(frames))
+            raise ValueError(f'{folder}: expected masks of the {len(frames)} frames in {first}, '
+                             f'got {len(found)}; {different[0]!r} is only in one of them')
+    return frames
+
+
+def _read_foreground(path: Path, videos: list[dict]) -> dict[str, list]:
+    """Read and check ``mask_dict_foreground.json``: by video, an RLE or None per frame."""
+    content = read_json_object(path)
+    result = {}
+    for video in videos:
+        where = f'{path}: video {video["video_id"]!r}'
+        if video['video_id'] not in content:
+            raise ValueError(f'{where}: expected the masks of its foreground, got no such video')
+        rles = get_field(content[video['video_id']], 'masks_rle', list, where)
+        if len(rles) != len(video['frame_names']):
+            raise ValueError(f"{where}, key 'masks_rle': expected one entry for each of the "
+                             f'{len(video["frame_names"])} frames, got {len(rles)}')
+        for frame_idx, rle in enumerate(rles):
+            if rle is not None:
+                check_rle(rle, where, frame_idx)
+        result[video['video_id']] = rles
+    return result

@@ -1,0 +1,123 @@
+"""Scores one binary mask per expression and frame."""
+
+from collections.abc import Iterator
+from os import PathLike
+
+import cv2
+import numpy as np
+
+from glus_mm.apis.mask_evaluation.annotated_expressions import open_expressions
+from glus_mm.apis.mask_evaluation.mask_scorer import MaskScorer, Scored
+from glus_mm.evaluation.predictions import FrameFolder, read_mask_png, read_png_size
+from glus_mm.evaluation.protocols import ExpressionFrame, ExpressionProtocol, Track
+
+
+class ExpressionScorer(MaskScorer):
+    """Scores ``<video>/<expression>/<frame>.png``; a job is an expression.
+
+    Args:
+        protocol: what is measured.
+        ann_root: the folder with the annotation.
+        pred_dir: the folder with the predictions.
+        missing: see :class:`MaskScorer`.
+        extra: likewise.
+        pred_values: what foreground pixels are said to be worth, 255 or 1; None = nothing is said,
+            which is 255 where it matters. Files with the highest value 1 contradict 255; where 1
+            is said, any value but 0 counts as 1.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: a file or folder is not as it should be.
+    """
+
+    def __init__(self, protocol: ExpressionProtocol, ann_root: str | PathLike,
+                 pred_dir: str | PathLike, missing: str = 'error', extra: str = 'warn',
+                 pred_values: int | None = None) -> None:
+        self.annotation = open_expressions(protocol.name, ann_root)
+        if pred_values is None and protocol.needs_foreground:
+            pred_values = 255
+        self.pred_values = pred_values
+        self.items = [(video, expression) for video in self.annotation.videos
+                      for expression in video['expressions']]
+        folders = [
+            FrameFolder((*video['video_id'].split('/'), expression['exp_id']),
+                        video['frame_names'],
+                        f'video {video["video_id"]!r}, expression {expression["exp_id"]!r}')
+            for video, expression in self.items]
+        super().__init__(protocol, pred_dir, folders, missing, extra)
+
+    def num_frames(self, job: int) -> int:
+        """All frames of the video; see the base class."""
+        return len(self.folders[self.jobs[job]].frames)
+
+    def score(self, job: int) -> Scored:
+        """Score one expression; see the base class."""
+        position = self.jobs[job]
+        video, expression = self.items[position]
+        grey: list[int] = []
+        values, predicted = self.protocol.score(self._frames(position, grey))
+        track = Track(self.annotation.dataset, video['video_id'], expression['exp_id'], values,
+                      expression['kind'], bool(expression['object_ids']), predicted)
+        return Scored([track], self.num_frames(job), len(grey))
+
+    def notes(self) -> dict:
+        """Add what foreground pixels are worth, where it matters; see the base class."""
+        notes = super().notes()
+        if self.protocol.needs_foreground:
+            notes['pred_values'] = self.pred_values
+        return notes
+
+    def _frames(self, position: int, grey: list[int]) -> Iterator[ExpressionFrame]:
+        """Read the masks of an expression, frame by frame.
+
+        Args:
+            position: of the expression.
+            grey: gets the positions of frames with more values than two.
+        """
+        video, expression = self.items[position]
+        size = self._size(position)
+        for t, frame in enumerate(video['frame_names']):
+            gt = self.annotation.target(video, expression, t, size)
+            if self.is_missing(position, frame):
+                pred = np.zeros(size, dtype=np.uint8)
+            else:
+                pred = self._read(position, frame, size)
+                if _is_grey(pred):
+                    grey.append(t)
+            foreground = None
+            if self.protocol.needs_foreground:
+                foreground = self.annotation.foreground(video, t, size)
+            yield ExpressionFrame(gt, pred, foreground)
+
+    def _read(self, position: int, frame: str, size: tuple[int, int]) -> np.ndarray:
+        folder = self.folders[position]
+        path = self.tree.path(folder, frame)
+        where = f'{folder.where}, frame {frame!r}'
+        pred = read_mask_png(path, where, size=size)
+        if self.pred_values == 255 and cv2.minMaxLoc(pred)[1] == 1:
+            raise ValueError(f'{path}: expected foreground pixels of value 255 for {where}, as '
+                             'pred_values says, got the highest value 1; pred_values=1 is for such '
+                             'masks')
+        return pred
+
+    def _size(self, position: int) -> tuple[int, int]:
+        """Size of the masks: that of the annotation; where it states none, of a prediction."""
+        video, _ = self.items[position]
+        size = self.annotation.size(video)
+        if size is not None:
+            return size
+        for other, (owner, _) in enumerate(self.items):
+            if owner is video:
+                for frame in self.folders[other].frames:
+                    if not self.is_missing(other, frame):
+                        path = self.tree.path(self.folders[other], frame)
+                        return read_png_size(path, self.folders[other].where)
+        # No mask anywhere, neither true nor predicted: all are empty, and any size will do.
+        return 1, 1
+
+
+def _is_grey(pred: np.ndarray) -> bool:
+    """Tell whether a mask has more than two values."""
+    highest = int(cv2.minMaxLoc(pred)[1])
+    return cv2.countNonZero(pred) != cv2.countNonZero(cv2.compare(pred, highest, cv2.CMP_EQ)) \
+        if highest else False

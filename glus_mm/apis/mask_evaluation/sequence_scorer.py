@@ -1,0 +1,81 @@
+"""Scores label maps, one per frame of a sequence."""
+
+from collections.abc import Iterator
+from os import PathLike
+
+import numpy as np
+
+from glus_mm.apis.mask_evaluation.mask_scorer import MaskScorer, Scored
+from glus_mm.evaluation.davis_annotations import DAVISAnnotations
+from glus_mm.evaluation.predictions import FrameFolder, read_mask_png
+from glus_mm.evaluation.protocols import LabelFrame, ObjectProtocol, RefDAVISProtocol, Track
+from glus_mm.evaluation.protocols.ref_davis import ANNOTATORS
+
+
+class SequenceScorer(MaskScorer):
+    """Scores ``<sequence>/<frame>.png``, or ``anno_<a>/<sequence>/<frame>.png``, of DAVIS 2017.
+
+    A job is a sequence, once for each annotation of Ref-DAVIS17.
+
+    Args:
+        protocol: what is measured.
+        ann_root: the folder with DAVIS 2017.
+        pred_dir: the folder with the predictions.
+        missing: see :class:`MaskScorer`.
+        extra: likewise.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: a file or folder is not as it should be.
+    """
+
+    def __init__(self, protocol: ObjectProtocol, ann_root: str | PathLike,
+                 pred_dir: str | PathLike, missing: str = 'error', extra: str = 'warn') -> None:
+        self.annotation = DAVISAnnotations(ann_root, protocol.annotation_folder)
+        several = isinstance(protocol, RefDAVISProtocol)
+        self.items = [(part, sequence) for part in (ANNOTATORS if several else (None, ))
+                      for sequence in self.annotation.frames]
+        folders = []
+        for part, sequence in self.items:
+            frames = self.annotation.frames[sequence]
+            needed = tuple(frames[t] for t in protocol.frames_to_score(len(frames)))
+            if not needed:
+                raise ValueError(f'{ann_root}: expected more than {len(frames)} frames of sequence '
+                                 f'{sequence!r}, of which {protocol.name} scores none')
+            where = f'sequence {sequence!r}' if part is None else f'{part}, sequence {sequence!r}'
+            folders.append(FrameFolder((part, sequence) if part else (sequence, ), needed, where,
+                                       allowed=frames))
+        super().__init__(protocol, pred_dir, folders, missing, extra, siblings_alike=False,
+                         closed=several)
+
+    def num_frames(self, job: int) -> int:
+        """The frames that count; see the base class."""
+        return len(self.folders[self.jobs[job]].frames)
+
+    def score(self, job: int) -> Scored:
+        """Score one sequence; see the base class."""
+        position = self.jobs[job]
+        part, sequence = self.items[position]
+        num_objects = self.annotation.num_objects(sequence)
+        scores = self.protocol.score(self._frames(position, num_objects), num_objects)
+        tracks = [Track('davis', sequence, str(score.number), score.values, part=part,
+                        notes=score.notes) for score in scores]
+        return Scored(tracks, self.num_frames(job))
+
+    def _frames(self, position: int, num_objects: int) -> Iterator[LabelFrame]:
+        """Read the label maps of a sequence, frame by frame."""
+        _, sequence = self.items[position]
+        folder = self.folders[position]
+        size = self.annotation.size(sequence)
+        limit = self.protocol.max_label(num_objects)
+        for frame in folder.frames:
+            gt = self.annotation.labels(sequence, frame, size)
+            if self.is_missing(position, frame):
+                pred = np.zeros(size, dtype=np.uint8)
+            else:
+                path, where = self.tree.path(folder, frame), f'{folder.where}, frame {frame!r}'
+                pred = read_mask_png(path, where, ('P', 'L'), size)
+                if pred.max() > limit:
+                    raise ValueError(f'{path}: expected numbers of objects up to {limit} for '
+                                     f'{where}, got {pred.max()}')
+            yield LabelFrame(gt, pred)

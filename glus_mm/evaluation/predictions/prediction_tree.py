@@ -1,0 +1,201 @@
+"""Which predicted masks are there, before any is read."""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+EXTRA_POLICIES = ('warn', 'error')
+_IGNORED = ('__MACOSX', )
+
+
+@dataclass(frozen=True)
+class FrameFolder:
+    """A folder in which predictions should be, ``<frame>.png`` for each frame.
+
+    Attributes:
+        parts: its path below the root, part by part.
+        frames: names of the frames that are needed, without suffix.
+        where: what an error names, such as video and expression.
+        allowed: names of frames that may be there too; those of ``frames`` need not be listed.
+    """
+
+    parts: tuple[str, ...]
+    frames: tuple[str, ...]
+    where: str
+    allowed: tuple[str, ...] = ()
+
+
+@dataclass
+class TreeScan:
+    """What was found.
+
+    Attributes:
+        missing: by position of the folder, the names of the frames that are not there.
+        extra: folders that nobody asked for.
+    """
+
+    missing: dict[int, list[str]] = field(default_factory=dict)
+    extra: list[str] = field(default_factory=list)
+
+
+class PredictionTree:
+    """A tree of predictions, compared with what should be there.
+
+    A frame that is missing is noted, not refused. A file where a folder should be, frames that the
+    video does not have, and folders that hold no predictions are errors. Folders that hold
+    predictions nobody asked for are noted: one tree may serve several data sets with different
+    expressions of the same videos.
+
+    Args:
+        root: the folder.
+        folders: what should be in it. No folder lies in another one.
+        siblings_alike: folders with one parent (the expressions of a video) have the same frames.
+            An unknown one beside them must have them, too.
+        closed: no other folders may be directly below the root.
+        extra: ``'warn'`` notes predictions nobody asked for, ``'error'`` refuses them.
+
+    Raises:
+        ValueError: ``extra`` is unknown.
+    """
+
+    def __init__(self, root: str | os.PathLike, folders: Sequence[FrameFolder],
+                 siblings_alike: bool = True, closed: bool = False, extra: str = 'warn') -> None:
+        if extra not in EXTRA_POLICIES:
+            raise ValueError(f'extra: expected one of {", ".join(EXTRA_POLICIES)}, got {extra!r}')
+        self.root = Path(root)
+        self.folders = list(folders)
+        self.siblings_alike = siblings_alike
+        self.closed = closed
+        self.extra = extra
+
+    def path(self, folder: FrameFolder, frame: str) -> Path:
+        """File of a frame."""
+        return self.root.joinpath(*folder.parts, f'{frame}.png')
+
+    def scan(self) -> TreeScan:
+        """Look at all folders.
+
+        Returns:
+            What is missing and what nobody asked for.
+
+        Raises:
+            FileNotFoundError: there is no such root.
+            NotADirectoryError: a file is where a folder should be.
+            ValueError: there is something that is no prediction.
+        """
+        if not self.root.exists():
+            raise FileNotFoundError(f'{self.root}: expected a folder with predictions, got nothing '
+                                    'there')
+        result = TreeScan()
+        children: dict[tuple[str, ...], dict[str, FrameFolder]] = defaultdict(dict)
+        for folder in self.folders:
+            for depth, part in enumerate(folder.parts):
+                children[folder.parts[:depth]].setdefault(part, folder)
+        for parent, known in children.items():
+            self._scan_parent(parent, known, result)
+        for position, folder in enumerate(self.folders):
+            missing = self._scan_folder(folder)
+            if missing:
+                result.missing[position] = missing
+        return result
+
+    def _scan_parent(self, parent: tuple[str, ...], known: dict[str, FrameFolder],
+                     result: TreeScan) -> None:
+        """Look for what nobody asked for in a folder of folders."""
+        for entry in _entries(self.root.joinpath(*parent)):
+            if entry.name in known:
+                continue
+            if not entry.is_dir():
+                if entry.name.lower().endswith('.png'):
+                    raise ValueError(f'{entry.path}: expected only folders beside '
+                                     f'{_names(known)}, got a PNG file')
+                continue
+            folder = next(iter(known.values()))
+            beside_expressions = self.siblings_alike and len(parent) == len(folder.parts) - 1
+            problem = _problem(entry, known, folder if beside_expressions else None)
+            if problem is None and self.closed and not parent:
+                problem = 'got another one'
+            if problem is None and self.extra == 'error':
+                problem = 'got one with predictions that nobody asked for'
+            if problem is not None:
+                of = f' of {folder.where.split(", expression")[0]}' if beside_expressions else ''
+                raise ValueError(f'{entry.path}: expected only the folders {_names(known)}{of} '
+                                 f'here, {problem}')
+            result.extra.append(entry.path)
+
+    def _scan_folder(self, folder: FrameFolder) -> list[str]:
+        """Names of the frames that are missing in a folder."""
+        path = self.root.joinpath(*folder.parts)
+        needed, allowed = set(folder.frames), {*folder.frames, *folder.allowed}
+        found = set()
+        for entry in _entries(path):
+            name, suffix = os.path.splitext(entry.name)
+            if suffix != '.png' or name not in allowed:
+                raise ValueError(
+                    f'{entry.path}: expected only <frame>.png for the {len(allowed)} frames of '
+                    f'{folder.where} ({_names(sorted(allowed))}), got {entry.name!r}')
+            if entry.is_dir():
+                raise ValueError(f'{entry.path}: expected a PNG file for {folder.where}, frame '
+                                 f'{name!r}, got a folder')
+            found.add(name)
+        return [frame for frame in folder.frames if frame in needed - found]
+
+
+def _entries(path: Path) -> list[os.DirEntry]:
+    """What lies in a folder, sorted; nothing where there is no folder. Hidden files are left out.
+
+    Raises:
+        NotADirectoryError: there is a file.
+        OSError: it cannot be read.
+    """
+    try:
+        with os.scandir(path) as entries:
+            found = [entry for entry in entries
+                     if not entry.name.startswith('.') and entry.name not in _IGNORED]
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        raise NotADirectoryError(f'{path}: expected a folder, got a file here or above') from None
+    except OSError as error:
+        raise type(error)(f'{path}: expected a folder that can be read: '
+                          f'{error.strerror or error}') from error
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _problem(entry: os.DirEntry, known: dict[str, FrameFolder],
+             alike: FrameFolder | None) -> str | None:
+    """Say why an unknown folder holds no predictions; None where it does.
+
+    Args:
+        entry: the folder.
+        known: the folders beside it.
+        alike: one of them whose frames it must have.
+    """
+    if alike is not None:
+        if all(map(str.isdecimal, known)) and not entry.name.isdecimal():
+            return f'got {entry.name!r}, which is no number as all others are'
+        names = [child.name for child in _entries(Path(entry.path))]
+        frames = {f'{frame}.png' for frame in (*alike.frames, *alike.allowed)}
+        if set(names) != frames:
+            return (f'got another one, which does not hold the {len(frames)} frames of this video '
+                    f'but {_names(names) or "nothing"}')
+        return None
+    return None if _holds_png(Path(entry.path)) else 'got another one, which holds no PNG file'
+
+
+def _holds_png(path: Path) -> bool:
+    """Tell whether the first entries of a folder, down to its files, lead to a PNG file."""
+    for entry in _entries(path):
+        if entry.is_dir(follow_symlinks=False):
+            return _holds_png(Path(entry.path))
+        if entry.name.endswith('.png'):
+            return True
+    return False
+
+
+def _names(names) -> str:
+    names = list(names)
+    shown = ', '.join(repr(name) for name in names[:4])
+    return shown + (f', ... {names[-1]!r}' if len(names) > 4 else '')

@@ -1,0 +1,124 @@
+"""What all protocols have in common."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from glus_mm.evaluation.protocols.track import Track
+
+Figures = dict[str, float | int]
+"""Shares of 1 (float) and counts (int), by name."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of a data set.
+
+    Attributes:
+        dataset: of the whole.
+        parts: of its parts (kinds of expressions, annotators), by name.
+    """
+
+    dataset: Figures
+    parts: dict[str, Figures] = field(default_factory=dict)
+
+
+class BaseProtocol(ABC):
+    """A protocol: what is measured on a frame, and how the figures are averaged.
+
+    Class attributes:
+        name: of the protocol.
+        unit: what a track is, ``'expression'`` or ``'object'``.
+        part_key: under which key of the JSON document the figures of the parts stand; None = among
+            those of the data set.
+        total_name: label of the last line of the table.
+    """
+
+    name: str
+    unit: str
+    part_key: str | None = None
+    total_name: str = 'all'
+
+    @abstractmethod
+    def summarise(self, tracks: Sequence[Track]) -> Summary:
+        """Average the figures of a data set.
+
+        Args:
+            tracks: sorted, so that sums do not depend on who computed what.
+
+        Returns:
+            The figures. One that would be over nothing is left out.
+        """
+
+    def track_figures(self, track: Track) -> Figures:
+        """Figures of one expression or object over its frames, not rounded."""
+        return with_mean({measure: track.mean(measure) for measure in track.values})
+
+    def track_notes(self, track: Track) -> dict:
+        """What is listed of an expression or object beside its figures."""
+        return dict(track.notes)
+
+    def document(self, tracks: Sequence[Track], summary: Summary) -> dict:
+        """All figures as one JSON document, shares as fractions of 1.
+
+        Args:
+            tracks: sorted.
+            summary: what ``summarise`` returned for them.
+
+        Returns:
+            'dataset', 'per_expression' or 'per_object', and 'per_frame'. The latter two have keys
+            ``<video>_<expression>``, or ``<dataset>/<video>/<expression>`` where two would be
+            equal. Figures of parts stand in 'dataset' or under ``part_key``.
+        """
+        document: dict = {'protocol': self.name, 'dataset': dict(summary.dataset)}
+        if self.part_key is not None and summary.parts:
+            document[self.part_key] = dict(summary.parts)
+        elif self.part_key is None:
+            document['dataset'].update(summary.parts)
+        count = Counter(track.name for track in tracks)
+        keys = [track.name if count[track.name] == 1 else '/'.join(track.key[:3])
+                for track in tracks]
+        document[f'per_{self.unit}'] = {
+            key: dict(self.track_figures(track), **self.track_notes(track))
+            for key, track in zip(keys, tracks)}
+        document['per_frame'] = {key: dict(track.values) for key, track in zip(keys, tracks)}
+        return document
+
+    def table(self, summary: Summary) -> str:
+        """Lay the figures out for people, in percent: a line for each part and one for all."""
+        rows = [*summary.parts.items()]
+        if self.total_name not in summary.parts:
+            rows.append((self.total_name, summary.dataset))
+        rows = [(name, figures) for name, figures in rows if 'J' in figures]
+        columns = list(dict.fromkeys(
+            name for _, figures in rows for name, value in figures.items()
+            if isinstance(value, float) and not name.endswith('-acc')))
+        left = max((len(name) for name, _ in rows), default=0)
+        widths = [max(len(column), 6) for column in columns]
+        lines = [f'{"":{left}}  {"n":>6}  '
+                 + '  '.join(f'{c:>{w}}' for c, w in zip(columns, widths))]
+        for name, figures in rows:
+            cells = (f'{100 * figures[c]:{w}.2f}' if c in figures else f'{"-":>{w}}'
+                     for c, w in zip(columns, widths))
+            lines.append(f'{name:{left}}  {figures[f"{self.unit}s"]:6d}  ' + '  '.join(cells))
+        return '\n'.join(lines)
+
+
+def with_mean(figures: Figures) -> Figures:
+    """Add 'J&F', the mean of J and F, after F."""
+    result: Figures = {}
+    for name, value in figures.items():
+        result[name] = value
+        if name == 'F':
+            result['J&F'] = (figures['J'] + value) / 2
+    return result
+
+
+def mean_figures(rows: Sequence[Figures]) -> Figures:
+    """Plain means over rows that have the same figures; nothing where there is no row."""
+    if not rows:
+        return {}
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

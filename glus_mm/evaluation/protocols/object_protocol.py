@@ -1,0 +1,132 @@
+"""What the DAVIS protocols share, which score label maps with one object per pixel."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
+from glus_mm.evaluation.protocols.base_protocol import (
+    BaseProtocol,
+    Figures,
+    Summary,
+    mean_figures,
+    with_mean,
+)
+from glus_mm.evaluation.protocols.davis_statistics import davis_statistics
+from glus_mm.evaluation.protocols.track import Track
+
+VOID = 255
+"""Value of ground-truth pixels that belong to no object and not to the background."""
+
+
+class LabelFrame(NamedTuple):
+    """Label maps of one frame: 0 is background, an object's pixels hold its number.
+
+    Attributes:
+        gt: uint8 (H, W), 255 = void.
+        pred: uint8 (H, W).
+    """
+
+    gt: np.ndarray
+    pred: np.ndarray
+
+
+class ObjectScore(NamedTuple):
+    """Figures of one object of a sequence.
+
+    Attributes:
+        number: the number that the official code gives it in its results.
+        values: ``{'J': [...], 'F': [...]}``, one figure per frame.
+        notes: what else is listed.
+    """
+
+    number: int
+    values: dict[str, list[float]]
+    notes: dict[str, int]
+
+
+class ObjectProtocol(BaseProtocol):
+    """J and F per object, their mean, recall and decay, and the plain mean over all objects.
+
+    A sequence has as many objects as the highest number in its first true label map; objects that
+    appear later are not counted, as in davis2017-evaluation. Every object counts the same.
+
+    Class attributes:
+        annotation_folder: folder of DAVIS 2017 with the true label maps.
+    """
+
+    unit = 'object'
+    annotation_folder: str
+
+    @abstractmethod
+    def frames_to_score(self, num_frames: int) -> range:
+        """Which frames of a sequence count.
+
+        Args:
+            num_frames: length of the sequence.
+
+        Returns:
+            0-based positions.
+        """
+
+    @abstractmethod
+    def max_label(self, num_objects: int) -> int:
+        """Highest number that a predicted label map may hold.
+
+        Args:
+            num_objects: number of true objects.
+
+        Returns:
+            The number.
+        """
+
+    @abstractmethod
+    def score(self, frames: Iterable[LabelFrame], num_objects: int) -> list[ObjectScore]:
+        """Score a sequence, holding one frame at a time.
+
+        Args:
+            frames: those of ``frames_to_score``, in their order; no label above ``max_label``.
+            num_objects: number of true objects.
+
+        Returns:
+            A score for each true object.
+        """
+
+    def track_figures(self, track: Track) -> Figures:
+        """'J', 'F' and 'J&F'; recall and decay of J and F. See the base class."""
+        figures: Figures = {}
+        extra: Figures = {}
+        for measure, values in track.values.items():
+            figures[measure], extra[f'{measure}-Recall'], extra[f'{measure}-Decay'] = \
+                davis_statistics(values)
+        return {**with_mean(figures), **extra}
+
+    def summarise(self, tracks: Sequence[Track]) -> Summary:
+        """Means over all objects of what ``track_figures`` returns, and 'objects'."""
+        figures = mean_figures([self.track_figures(track) for track in tracks])
+        return Summary(dict(figures, objects=len(tracks)) if figures else {})
+
+
+def count_objects(labels: np.ndarray) -> int:
+    """Number of objects of a sequence.
+
+    Args:
+        labels: its first true label map, uint8 (H, W).
+
+    Returns:
+        The highest number in it but for void.
+    """
+    return int(np.where(labels == VOID, 0, labels).max())
+
+
+def measure_pair(gt: np.ndarray, pred: np.ndarray) -> tuple[float, float]:
+    """J and F of two binary masks (H, W)."""
+    return region_similarity(gt, pred), boundary_accuracy(gt, pred)
+
+
+def labels_in(labels: np.ndarray) -> Iterator[int]:
+    """The numbers but 0 that occur in a label map, ascending."""
+    counts = np.bincount(labels.ravel(), minlength=256)
+    yield from (int(label) for label in np.flatnonzero(counts) if label)

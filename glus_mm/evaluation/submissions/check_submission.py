@@ -1,0 +1,143 @@
+"""Checking a zip before it is uploaded."""
+
+import posixpath
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+import cv2
+import numpy as np
+
+from glus_mm.evaluation.predictions.png_file import decode_mask_png
+from glus_mm.evaluation.submissions.formats import SUBMISSION_FORMATS, SubmissionFormat
+
+# What a PNG of a mask cannot exceed, beside one byte per pixel and row.
+_SLACK = 1 << 16
+
+
+@dataclass(frozen=True)
+class SubmissionVideo:
+    """What a server expects of one video.
+
+    Attributes:
+        video_id: the video.
+        exp_ids: its expressions.
+        frame_names: its frames, without suffix.
+        size: ``(H, W)``; None where it is not known, and all masks only must have the same.
+    """
+
+    video_id: str
+    exp_ids: Sequence[str]
+    frame_names: Sequence[str]
+    size: tuple[int, int] | None
+
+
+def check_submission(path: str | PathLike, format_name: str,
+                     videos: Iterable[SubmissionVideo]) -> Iterator[str]:
+    """Compare a zip with what a server expects, one mask at a time.
+
+    Args:
+        path: the zip.
+        format_name: one of ``SUBMISSION_FORMATS``.
+        videos: what is expected.
+
+    Yields:
+        What is wrong, one sentence each; and an empty text after each expression, for progress.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no zip.
+    """
+    layout = SUBMISSION_FORMATS[format_name]
+    videos = list(videos)
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{path}: expected a zip file, got nothing there') from None
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise ValueError(f'{path}: expected a zip file, got: {error}') from error
+    with archive:
+        expected = {layout.name(video.video_id, exp_id, frame) for video in videos
+                    for exp_id in video.exp_ids for frame in video.frame_names}
+        found: dict[str, zipfile.ZipInfo] = {}
+        yield from _check_names(archive, expected, found)
+        for video in videos:
+            yield from _check_video(archive, layout, video, found)
+
+
+def _check_names(archive: zipfile.ZipFile, expected: set[str],
+                 found: dict[str, zipfile.ZipInfo]) -> Iterator[str]:
+    """Look at the names of all entries, and put those that can be read into ``found``."""
+    folders = {''}
+    for name in expected:
+        while name := posixpath.dirname(name):
+            if name in folders:
+                break
+            folders.add(name)
+    for info in archive.infolist():
+        name = info.orig_filename
+        where = f'entry {name!r:.200}'
+        parts = name.rstrip('/').split('/')
+        if '..' in parts or name.startswith('/') or '\\' in name or '\0' in name or ':' in parts[0]:
+            yield f'{where}: expected a relative path inside the zip, which leads nowhere else'
+        elif stat.S_ISLNK(info.external_attr >> 16):
+            yield f'{where}: expected a file, got a symbolic link'
+        elif info.flag_bits & 1:
+            yield f'{where}: expected no encryption'
+        elif name.endswith('/'):
+            if name.rstrip('/') not in folders:
+                yield f'{where}: expected only folders of the split\'s expressions'
+        elif name not in expected:
+            yield f'{where}: expected only masks of the split\'s videos, expressions and frames'
+        elif name in found:
+            yield f'{where}: expected it once, got it twice'
+        else:
+            found[name] = info
+
+
+def _check_video(archive: zipfile.ZipFile, layout: SubmissionFormat, video: SubmissionVideo,
+                 found: dict[str, zipfile.ZipInfo]) -> Iterator[str]:
+    """Look at all masks of a video."""
+    size = video.size
+    for exp_id in video.exp_ids:
+        where = f'video {video.video_id!r}, expression {exp_id!r}'
+        names = [layout.name(video.video_id, exp_id, frame) for frame in video.frame_names]
+        missing = [name for name in names if name not in found]
+        if missing:
+            yield (f'{where}: expected {len(names)} masks, {len(missing)} are missing, such as '
+                   f'{missing[0]!r}')
+        for name, frame in zip(names, video.frame_names):
+            if name not in found:
+                continue
+            try:
+                mask = _read(archive, found[name], f'{where}, frame {frame!r}', size)
+            except ValueError as error:
+                yield str(error)
+            else:
+                size = mask.shape
+        yield ''
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str,
+          size: tuple[int, int] | None) -> np.ndarray:
+    """Read a mask; ``ValueError`` if it is not as the server wants it."""
+    path = f'entry {info.filename!r}'
+    limit = _SLACK + (2 * size[0] * size[1] if size else 1 << 26)
+    if info.file_size > limit:
+        raise ValueError(f'{path}: expected a mask of at most {limit} bytes for {where}, got '
+                         f'{info.file_size}')
+    try:
+        data = archive.read(info)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError,
+            RuntimeError) as error:
+        raise ValueError(f'{path}: expected a mask for {where}, but it cannot be unpacked: '
+                         f'{error}') from error
+    mask = decode_mask_png(data, path, where, size=size)
+    if cv2.countNonZero(mask) != cv2.countNonZero(cv2.compare(mask, 255, cv2.CMP_EQ)):
+        values = np.unique(mask)
+        wrong = next(value for value in values if value not in (0, 255))
+        raise ValueError(f'{path}: expected the values 0 and 255 for {where}, got {wrong}')
+    return mask
