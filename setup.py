@@ -29,6 +29,7 @@ REQUIRES = [
     'pycocotools>=2.0.8',
     'sentencepiece>=0.2.0',
     'pillow>=10.0',
+    'scipy>=1.11',
     'imageio>=2.34',
     'imageio-ffmpeg>=0.5',
     # Named because they are imported here; sam2 and MMEngine bring them too.
