@@ -20,6 +20,8 @@ FORMATS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.b
 # Patterns of the files of each format.
 SAFETENSORS = ('model*.safetensors', 'model*.safetensors.index.json')
 BIN = ('pytorch_model*.bin', 'pytorch_model*.bin.index.json')
+_LFS = b'version https://git-lfs'
+_ZIP = b'PK\x03\x04'
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -94,6 +96,7 @@ def read_weight_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
         ValueError: the file cannot be read, or holds anything but named tensors.
     """
     if path.suffix == '.safetensors':
+        _check_start(path)
         return _read_safetensors(path)
     content = read_torch_file(path)
     if key is not None:
@@ -174,6 +177,7 @@ def read_torch_file(path: Path) -> object:
         ValueError: it cannot be read, or holds objects, which are never made.
     """
     mapped = zipfile.is_zipfile(path)
+    _check_start(path)
     try:
         return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
@@ -186,6 +190,18 @@ def read_torch_file(path: Path) -> object:
         reason = str(error).splitlines()[0] if str(error) else 'it ends too early'
         raise ValueError(f'expected a file of torch.save, but {path} cannot be read as one (is it '
                          f'complete?): {reason}') from error
+
+
+def _check_start(path: Path) -> None:
+    """Refuse what can be told by its first bytes, with a plainer message than its reader's."""
+    with path.open('rb') as file:
+        start = file.read(len(_LFS))
+    if start == _LFS:
+        raise ValueError(f'expected weights, got a pointer of git lfs, without the content that '
+                         f'"git lfs pull" downloads: {path}')
+    if start.startswith(_ZIP) and not zipfile.is_zipfile(path):
+        raise ValueError(f'expected a complete file of torch.save, got one whose end is missing '
+                         f'(an interrupted download?): {path}')
 
 
 def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:

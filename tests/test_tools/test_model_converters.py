@@ -1,0 +1,175 @@
+"""The converters as commands: what they write, and what they say to a wrong call."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from glus_mm.apis import init_model
+from glus_mm.conversion.weight_files import read_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURE = ROOT / 'tests' / 'data' / 'official_glus_tiny'
+YAML = FIXTURE / 'sam2_tiny_a.yaml'
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Run a converter in an empty folder."""
+
+    def call(name, *args):
+        path = ROOT / 'tools' / 'model_converters' / f'{name}.py'
+        spec = importlib.util.spec_from_file_location(f'converter_{name}', path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, args)])
+        module.main()
+
+    return call
+
+
+@pytest.fixture
+def refused(run, capsys, tmp_path):
+    """Run a converter that has to refuse; return what it says."""
+
+    def call(name, *args):
+        before = sorted(tmp_path.rglob('*'))
+        with pytest.raises(SystemExit) as stop:
+            run(name, *args)
+        assert stop.value.code == 2
+        assert sorted(tmp_path.rglob('*')) == before
+        error = capsys.readouterr().err
+        assert error.startswith(f'usage: {name}.py')
+        return error.partition(f'{name}.py: error: ')[2].rstrip('\n')
+
+    return call
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A copy of the official checkpoint that may be damaged, with its vision tower beside it."""
+    for name in ('checkpoint', 'clip'):
+        shutil.copytree(FIXTURE / name, tmp_path / name)
+    return tmp_path / 'checkpoint'
+
+
+def test_glus_there_and_back(run, tmp_path, capsys):
+    run('glus2mm', FIXTURE / 'checkpoint', 'ours', '--sam2', YAML, '--context', 3, '--query', 2,
+        '--memory-stride', 1)
+    assert capsys.readouterr().out.splitlines()[-1] == 'wrote ours'
+    model = init_model(tmp_path / 'ours' / 'config.py', tmp_path / 'ours' / 'model.pth')
+    cfg = model.test_cfg
+    assert (cfg.num_context, cfg.window, cfg.memory_stride) == (3, 2, 1)
+    run('mm2hf', 'ours/config.py', 'ours/model.pth', 'theirs', '--max-shard-size', '8MB')
+    weights = read_weights(tmp_path / 'theirs').tensors
+    official = read_weights(FIXTURE / 'checkpoint').tensors
+    assert weights.keys() == official.keys()
+    assert all(torch.equal(weights[name], official[name]) for name in official)
+    assert (tmp_path / 'theirs' / 'pytorch_model.bin.index.json').is_file()
+    run('mm2hf', 'ours/config.py', 'ours/model.pth', 'theirs', '--safetensors', '--dtype',
+        'float16', '--vision-tower', 'openai/clip', '--force')
+    weights = read_weights(tmp_path / 'theirs')
+    assert {value.dtype for value in weights.tensors.values()} == {torch.float16}
+    assert {path.name for path in weights.files.values()} == {'model.safetensors'}
+    config = json.loads((tmp_path / 'theirs' / 'config.json').read_text())
+    assert (config['vision_tower'], config['torch_dtype']) == ('openai/clip', 'float16')
+
+
+def test_lisa(run, tmp_path, checkpoint):
+    """Any checkpoint of the layout without a SAM-2 will do; SAM-2 is the fixture's own."""
+    weights = read_weights(checkpoint).tensors
+    prefix = 'model.visual_model.'
+    torch.save(dict(model={name.removeprefix(prefix): value for name, value in weights.items()
+                           if name.startswith(prefix)}), tmp_path / 'sam2.pt')
+    for path in checkpoint.glob('pytorch_model*'):
+        path.unlink()
+    torch.save({name: value for name, value in weights.items() if not name.startswith(prefix)},
+               checkpoint / 'pytorch_model.bin')
+    run('lisa2mm', checkpoint, 'start', '--sam2', YAML, '--sam2-checkpoint', 'sam2.pt',
+        '--seed', 5)
+    model = init_model(tmp_path / 'start' / 'config.py', tmp_path / 'start' / 'model.pth')
+    name = 'sam_mask_decoder.iou_token.weight'
+    assert torch.equal(model.mask_head.sam2.get_parameter(name), weights[prefix + name])
+    assert not torch.equal(model.mllm.seg_projector[0].weight,
+                           weights['model.text_hidden_fcs.0.0.weight'])
+
+
+# What issue 3 names as bad input
+
+
+@pytest.mark.parametrize('name', ['glus2mm', 'lisa2mm'])
+def test_no_checkpoint(refused, tmp_path, name):
+    what = 'a checkpoint of GLUS, LISA or LLaVA v1 in the layout of Hugging Face'
+    assert refused(name, 'GLUS-S', 'out') == (
+        f'expected a folder with {what}, got nothing there: GLUS-S')
+    (tmp_path / 'empty').mkdir()
+    assert refused(name, 'empty', 'out') == f'expected {what}, but there is no empty/config.json'
+    assert refused(name, FIXTURE / 'clip', 'out') == (
+        f"expected {what} (model_type 'llava' and the sizes of a LLaMA), got model_type "
+        f"'clip_vision_model', without the LLaMA sizes ['vocab_size']: {FIXTURE}/clip/config.json")
+
+
+def test_missing_shard(refused, checkpoint):
+    shard = checkpoint / 'pytorch_model-00002-of-00002.bin'
+    shard.unlink()
+    assert refused('glus2mm', checkpoint, 'out', '--sam2', YAML) == (
+        f'expected the shard {shard}, which pytorch_model.bin.index.json names, but there is no '
+        'such file')
+
+
+def test_truncated_shard(refused, checkpoint):
+    shard = checkpoint / 'pytorch_model-00002-of-00002.bin'
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    assert refused('glus2mm', checkpoint, 'out', '--sam2', YAML) == (
+        'expected a complete file of torch.save, got one whose end is missing (an interrupted '
+        f'download?): {shard}')
+
+
+def test_shapes_that_do_not_fit_sam2(refused, checkpoint):
+    message = refused('glus2mm', checkpoint, 'out', '--sam2', 'sam2.1_hiera_t')
+    lines = message.splitlines()
+    assert lines[0] == (f'{checkpoint}: the weights do not fill the model that config.json, the '
+                        'vision tower and --sam2 sam2.1_hiera_t describe')
+    assert '  model.visual_model.no_mem_embed: expected (1, 1, 256), got (1, 1, 128)' in lines
+    assert '  model.visual_model.no_obj_embed_spatial: (1, 64)' in lines
+
+
+def test_tokenizer_without_seg(refused, checkpoint):
+    (checkpoint / 'added_tokens.json').write_text('{"<im_start>": 480, "<im_end>": 481}')
+    message = refused('glus2mm', checkpoint, 'out', '--sam2', YAML)
+    assert message == (
+        "expected the added tokens ['[SEG]', '<im_start>', '<im_end>'], but ['[SEG]'] are missing; "
+        f"got {{'<im_start>': 480, '<im_end>': 481}} for {checkpoint}/tokenizer.model (added "
+        f'tokens read from {checkpoint}/added_tokens.json)')
+
+
+def test_other_things_than_tensors(refused, checkpoint):
+    shard = checkpoint / 'pytorch_model-00001-of-00002.bin'
+    held = torch.load(shard, weights_only=True)
+    torch.save(held | {'run': print}, shard)
+    assert 'objects are never loaded' in refused('glus2mm', checkpoint, 'out', '--sam2', YAML)
+    torch.save(held | {'epoch': 3}, shard)
+    assert refused('glus2mm', checkpoint, 'out', '--sam2', YAML) == (
+        f"expected named tensors only in {shard}, got 'epoch': int")
+
+
+def test_wrong_calls(refused, tmp_path, checkpoint):
+    assert refused('mm2hf', 'no.py', 'no.pth', 'out') == (
+        'expected a config file, got nothing there: no.py')
+    assert 'invalid int value' in refused('glus2mm', checkpoint, 'out', '--context', 'four')
+    assert refused('glus2mm', checkpoint, 'out', '--query', 0) == (
+        'model.test_cfg.window must be an integer of at least 1, got 0')
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'mine.txt').touch()
+    assert refused('glus2mm', checkpoint, 'out').startswith(
+        "expected a new or empty output folder, but out holds ['mine.txt']; --force replaces")
+
+
+def test_the_shipped_model_is_no_official_one(refused):
+    message = refused('mm2hf', ROOT / 'configs/glus/glus_tiny_moving-shapes.py',
+                      ROOT / 'checkpoints/glus_tiny_moving-shapes.pth', 'out')
+    assert "model.mllm.template: 'compact', officially llava_v1" in message
