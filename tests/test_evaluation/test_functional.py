@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,11 +9,6 @@ import pytest
 
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
 from glus_mm.utils.masks import decode_rle, merge_rles
-
-REPO = Path(__file__).resolve().parents[2]
-MINI = REPO / 'tests' / 'data' / 'evaluators_mini'
-SHARED = Path(os.environ.get('GLUS_MM_FIXTURES', REPO.parent / 'shared'))
-FIXTURE = SHARED / 'fixtures' / 'evaluators'
 
 
 def plain_boundary(mask):
@@ -65,50 +58,31 @@ def random_mask(rng, shape):
     return mask
 
 
-def samples_of(meta_file, mask_file, read_pred):
-    """Yield (key, frame, true mask, predicted mask) of a folder in the MeViS layout."""
-    videos = json.loads(meta_file.read_text())['videos']
-    annotations = json.loads(mask_file.read_text())
+def samples_of(root):
+    """Yield (key, frame, true mask, predicted mask) of the MeViS part of the fixture."""
+    folder = root / 'mevis' / 'valid_u'
+    videos = json.loads((folder / 'meta_expressions.json').read_text())['videos']
+    annotations = json.loads((folder / 'mask_dict.json').read_text())
     for video_id, video in videos.items():
         for exp_id, expression in video['expressions'].items():
             for t, frame in enumerate(video['frames']):
-                pred = read_pred(video_id, exp_id, t, frame)
+                pred = cv2.imread(str(root / 'pred' / video_id / exp_id / f'{frame}.png'),
+                                  cv2.IMREAD_UNCHANGED)
                 rles = [annotations[str(anno)][t] for anno in expression['anno_id']]
                 gt = decode_rle(merge_rles([rle for rle in rles if rle], pred.shape))
                 yield f'{video_id}_{exp_id}', t, gt, pred
 
 
-def assert_equals_official(samples, per_frame):
+def test_equals_official(evaluators):
+    per_frame = json.loads((evaluators / 'expected.json').read_text())['mevis']['per_frame']
     count = 0
-    for key, t, gt, pred in samples:
+    for key, t, gt, pred in samples_of(evaluators):
         expected = per_frame[key]['J'][t], per_frame[key]['F'][t]
         assert measures(gt, pred) == expected, (key, t)
         # Masks stored row by row take another path than those that come from RLE.
         assert measures(np.ascontiguousarray(gt), np.asfortranarray(pred)) == expected, (key, t)
         count += 1
     assert count == sum(len(values['J']) for values in per_frame.values())
-
-
-def test_equals_official_on_golden_copy():
-    preds = json.loads((MINI / 'pred_rles.json').read_text())
-    expected = json.loads((MINI / 'expected.json').read_text())
-    samples = samples_of(MINI / 'meta_expressions.json', MINI / 'mask_dict.json',
-                         lambda video, exp, t, _: decode_rle(preds[video][exp][t]))
-    assert_equals_official(samples, expected['per_frame'])
-
-
-@pytest.mark.skipif(not FIXTURE.is_dir(),
-                    reason='the official fixture is not here (set GLUS_MM_FIXTURES)')
-def test_equals_official_on_whole_fixture():
-    expected = json.loads((FIXTURE / 'expected.json').read_text())['mevis']
-
-    def read(video, exp, _, frame):
-        return cv2.imread(str(FIXTURE / 'pred' / video / exp / f'{frame}.png'),
-                          cv2.IMREAD_UNCHANGED)
-
-    folder = FIXTURE / 'mevis' / 'valid_u'
-    samples = samples_of(folder / 'meta_expressions.json', folder / 'mask_dict.json', read)
-    assert_equals_official(samples, expected['per_frame'])
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 7), (9, 1), (2, 2), (5, 3), (17, 64), (23, 65),
