@@ -20,7 +20,8 @@ from glus_mm import datasets
 # video: number of frames, (H, W)
 VIDEOS = {'vid_a': (6, (24, 40)), 'vid_b': (5, (36, 28))}
 TEXTS = ['A red box.', 'the lower box', 'both boxes', 'the blue box']
-PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
+# All 256 colours: with fewer, Pillow writes fewer bits, and 255 becomes another index.
+PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0] + [64] * 759
 
 
 def frame_names(video: str) -> list[str]:
@@ -186,7 +187,9 @@ class Layout:
     text_key: str = 'exp'
 
     def build(self, root: Path, **options) -> datasets.BaseRefVOSDataset:
-        return self.dataset(data_root=str(root), **dict(self.options, **options))
+        # Serializing collects garbage, which takes longer than all the rest here.
+        options = dict(self.options, serialize_data=False) | options
+        return self.dataset(data_root=str(root), **options)
 
 
 PALETTE_TREE = dict(ann_file='meta_expressions/train/meta_expressions.json',

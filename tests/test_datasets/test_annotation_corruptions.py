@@ -450,7 +450,7 @@ def trees(tmp_path_factory):
 
 
 def make_all_samples(layout: Layout, root: Path, mode: str) -> None:
-    options = dict(serialize_data=False, pipeline=masks_pipeline(num_query=8))
+    options = dict(pipeline=masks_pipeline(num_query=8))
     if mode == 'test':
         options.update(test_mode=True, pipeline=pipeline_for_testing())
     dataset = layout.build(root, **options)
