@@ -1,0 +1,15 @@
+# ReasonVOS, a benchmark without a training split.
+_base_ = './ref_vos_pipeline.py'
+data_root = 'data/ReasonVOS'
+
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ReasonVOSDataset',
+        data_root=data_root,
+        test_mode=True,
+        pipeline=_base_.test_pipeline))
+
+test_evaluator = dict(type='RefVOSMetric')

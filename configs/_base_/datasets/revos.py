@@ -1,0 +1,26 @@
+# ReVOS: trains on train, tests on valid.
+_base_ = './ref_vos_pipeline.py'
+data_root = 'data/ReVOS'
+
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteVideoSampler', shuffle=True),
+    dataset=dict(
+        type='ReVOSDataset',
+        data_root=data_root,
+        min_frames=4,
+        pipeline=_base_.train_pipeline))
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ReVOSDataset',
+        data_root=data_root,
+        ann_file='meta_expressions_valid_.json',
+        test_mode=True,
+        pipeline=_base_.test_pipeline))
+
+test_evaluator = dict(type='RefVOSMetric')
