@@ -1,4 +1,5 @@
-# What every run shares. Inherit by path: _base_ = ['../_base_/default_runtime.py', ...].
+# What every run shares. Inherit by path: _base_ = ['../_base_/default_runtime.py', ...]. With the
+# prefix glus_mm it serves projects with another default scope too.
 default_scope = 'glus_mm'
 
 default_hooks = dict(
@@ -7,14 +8,15 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     # Files that torch.load(weights_only=True) accepts. A run that starts from a checkpoint of a
     # part of the model sets strict=False here.
-    checkpoint=dict(type='PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
+    checkpoint=dict(
+        type='glus_mm.PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Does nothing in a model without a contrastive loss.
-    token_bank=dict(type='TokenBankHook'),
+    token_bank=dict(type='glus_mm.TokenBankHook'),
     # A resumed run goes on with the next samples, without loading those before.
-    resume_sampler=dict(type='ResumeSamplerHook'),
+    resume_sampler=dict(type='glus_mm.ResumeSamplerHook'),
     # Draws with tools/test.py --show-dir.
-    visualization=dict(type='RefVOSVisualizationHook'))
+    visualization=dict(type='glus_mm.RefVOSVisualizationHook'))
 
 # nccl becomes gloo where there is no CUDA (tools/train.py and tools/test.py see to it).
 env_cfg = dict(
@@ -28,7 +30,8 @@ find_unused_parameters = True
 # For TensorBoard beside it add dict(type='TensorboardVisBackend') to vis_backends in a config, or
 # have it instead: --cfg-options visualizer.vis_backends.0.type=TensorboardVisBackend
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='RefVOSLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+visualizer = dict(
+    type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 
 log_processor = dict(by_epoch=False, window_size=10)
 log_level = 'INFO'

@@ -28,7 +28,3 @@ train_dataloader = dict(
 # ... the other is the scope of the whole data set.
 test_dataloader = dict(dataset=dict(_scope_='glus_mm'))
 test_evaluator = dict(type='glus_mm.RefVOSMetric')
-default_hooks = dict(
-    checkpoint=dict(type='glus_mm.PlainCheckpointHook'),
-    visualization=dict(type='glus_mm.RefVOSVisualizationHook'))
-visualizer = dict(type='glus_mm.RefVOSLocalVisualizer')
