@@ -71,6 +71,29 @@ def test_checkpoint_is_missing(call, config):
     assert 'no.pth' in call('train', config, '--cfg-options', 'load_from=no.pth')
 
 
+def test_checkpoint_on_a_hub_that_cannot_be_reached(call, config, local_hub):
+    for args in (('test', config, 'Swindl/GLUS-S'),
+                 ('train', config, '--cfg-options', 'load_from=Swindl/GLUS-S')):
+        message = call(*args)
+        assert 'the repository https://huggingface.co/Swindl/GLUS-S could not be reached' in message
+        assert 'glus2mm.py GLUS-S OUT_DIR' in message
+
+
+def test_tokenizer_of_weights_that_have_none(call, config, checkpoint):
+    config.write_text(f"{CONFIG}model['mllm'] = dict(type='LlavaMLLM', tokenizer='load_from')")
+    message = call('test', config, checkpoint)
+    assert 'model.mllm.tokenizer: expected the tokenizer that comes with the weights' in message
+
+
+def test_model_and_pipeline_with_different_templates(call, config, checkpoint):
+    config.write_text(CONFIG + """
+model['mllm'] = dict(type='LlavaMLLM')
+train_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='BuildConversation', tokenizer='tiny', template='compact')]))
+""")
+    assert "model.mllm.template='llava_v1' and train_dataloader" in call('train', config)
+
+
 def test_unknown_option(call, config):
     assert "has no 'trian_cfg'" in call('train', config, '--cfg-options', 'trian_cfg.max_iters=3')
     assert 'invalid choice' in call('train', config, '--launcher', 'mpirun')
