@@ -24,4 +24,5 @@ test_dataloader = dict(
         test_mode=True,
         pipeline=_base_.test_pipeline))
 
-test_evaluator = dict(type='RefVOSMetric')
+# The GLUS and VISA way; ReferFormer's: protocol='ref-davis', ann_root=<the folder of DAVIS 2017>.
+test_evaluator = dict(type='RefVOSMetric', protocol='ref-davis-glus')

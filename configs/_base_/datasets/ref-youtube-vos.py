@@ -27,4 +27,8 @@ test_dataloader = dict(
         test_mode=True,
         pipeline=_base_.test_pipeline))
 
-test_evaluator = dict(type='RefVOSMetric', format_only=True, output_dir='outputs/ref-youtube-vos')
+test_evaluator = dict(
+    type='RefVOSMetric',
+    format_only=True,
+    output_dir='outputs/ref-youtube-vos',
+    zip='ref-youtube-vos')

@@ -23,4 +23,4 @@ test_dataloader = dict(
         test_mode=True,
         pipeline=_base_.test_pipeline))
 
-test_evaluator = dict(type='RefVOSMetric')
+test_evaluator = dict(type='RefVOSMetric', protocol='revos')
