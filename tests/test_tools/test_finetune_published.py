@@ -1,0 +1,120 @@
+"""Standard-SFT as shipped, but tiny: from LISA, LoRA, mixed data, two processes, then a test."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+
+from glus_mm.conversion import convert_lisa
+from glus_mm.datasets.moving_shapes import write_split
+
+ROOT = Path(__file__).resolve().parents[2]
+OFFICIAL = ROOT / 'tests' / 'data' / 'official_glus_tiny'
+CONFIG = ROOT / 'configs' / 'glus' / 'glus_lisa-7b_sam2-l_4xb2-3k_mevis-ref-youtube-vos.py'
+SIDE = 128
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """What lisa2mm makes of a tiny LISA and SAM-2."""
+    folder = tmp_path / 'LISA-tiny'
+    folder.mkdir()
+    state = {}
+    for file in (OFFICIAL / 'checkpoint').iterdir():
+        if file.suffix == '.bin':
+            state |= {name: value.bfloat16()
+                      for name, value in torch.load(file, weights_only=True).items()}
+        elif 'index' not in file.name:
+            (folder / file.name).write_bytes(file.read_bytes())
+    prefix = 'model.visual_model.'
+    sam2 = {name.removeprefix(prefix): state.pop(name) for name in list(state)
+            if name.startswith(prefix)}
+    torch.save(state, folder / 'pytorch_model.bin')
+    torch.save(dict(model=sam2), tmp_path / 'sam2.pt')
+    convert_lisa(folder, tmp_path / 'start', clip=str(OFFICIAL / 'clip'),
+                 sam2=str(OFFICIAL / 'sam2_tiny_a.yaml'),
+                 sam2_checkpoint=str(tmp_path / 'sam2.pt'))
+    return tmp_path / 'start'
+
+
+@pytest.fixture
+def config(tmp_path, weights):
+    """The shipped config at the sizes of the tiny weights, on MovingShapes."""
+    for split, number in (('train', 3), ('valid_u', 1)):
+        write_split(tmp_path / 'data', number, seed=1, split=split, mp4=False)
+    cfg = Config.fromfile(CONFIG)
+    made = Config.fromfile(weights / 'config.py').model
+    cfg.model.mllm.update(llm=made.mllm.llm, vision_tower=made.mllm.vision_tower)
+    cfg.model.mask_head.update(sam2=made.mask_head.sam2, image_size=SIDE)
+    loader = cfg.train_dataloader
+    loader.update(num_workers=0, persistent_workers=False)
+    for i, dataset in enumerate(loader.dataset.datasets):
+        for transform in dataset.pipeline:
+            if transform.type == 'ResizeForEncoders':
+                transform.sam_size = SIDE
+        loader.dataset.datasets[i] = dict(
+            type='MeViSDataset', data_root=str(tmp_path / 'data' / 'train'),
+            pipeline=dataset.pipeline)
+    cfg.test_dataloader.dataset.data_root = str(tmp_path / 'data' / 'valid_u')
+    cfg.load_from = str(weights)
+    cfg.train_cfg.max_iters = 6
+    cfg.optim_wrapper.accumulative_counts = 2
+    cfg.param_scheduler = []
+    cfg.default_hooks.checkpoint.interval = 4
+    cfg.default_hooks.logger.interval = 1
+    cfg.dump(tmp_path / 'config.py')
+    return tmp_path / 'config.py'
+
+
+def call(tmp_path, *args):
+    """Run a tool in a process of its own; returns what it logged."""
+    env = dict(os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
+               PYTHONPATH=str(ROOT), HF_HUB_OFFLINE='1',
+               PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
+    done = subprocess.run([str(a) for a in args], cwd=tmp_path, env=env, capture_output=True,
+                          text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_train_with_two_processes_then_test(config, weights, tmp_path):
+    log = call(tmp_path, 'bash', ROOT / 'tools' / 'dist_train.sh', config, 2, '--work-dir', 'run')
+    assert 'Iter(train) [6/6]' in log and 'loss_contrastive' in log
+    assert 'has no LoRA adapters' in log
+    start = torch.load(weights / 'model.pth', weights_only=True)['state_dict']
+    saved = torch.load(tmp_path / 'run' / 'iter_6.pth', weights_only=True)['state_dict']
+    check_weights(start, saved)
+    # The tokenizer is that of load_from, as there is none beside the checkpoint.
+    call(tmp_path, sys.executable, ROOT / 'tools' / 'test.py', config, 'run/iter_6.pth',
+         '--work-dir', 'test', '--dump', 'figures.json')
+    assert json.loads((tmp_path / 'figures.json').read_text())['dataset']
+    log = call(tmp_path, sys.executable, ROOT / 'tools' / 'train.py', config, '--work-dir', 'run',
+               '--resume', '--cfg-options', 'train_cfg.max_iters=8')
+    assert 'iter: 6' in log and 'Iter(train) [8/8]' in log
+
+
+def check_weights(start, saved):
+    """What is named as trainable moved and is float32, all else is as it was."""
+    moved = set()
+    for name, value in saved.items():
+        assert value.isfinite().all(), name
+        before = start.get(name.replace('.base_layer', ''))
+        if 'lora_' in name:
+            moved.add(name.split('.')[-2])
+            assert value.dtype == torch.float32
+        elif not torch.equal(value, before.to(value.dtype)):
+            moved.add('.'.join(name.split('.')[:3]))
+            assert value.dtype == torch.float32, name
+        else:
+            assert 'projector' not in name and 'lm_head' not in name, name
+    assert moved >= {'mllm.llm.embed_tokens', 'mllm.lm_head.weight', 'mllm.projector.weight',
+                     'mllm.seg_projector.0', 'mask_head.sam2.sam_mask_decoder', 'default'}
+    assert {name.split('.')[1] for name in moved if name.startswith('mask_head')} == {'sam2'}
+    assert not moved & {'mask_head.sam2.memory_attention', 'mask_head.sam2.memory_encoder',
+                        'mask_head.sam2.image_encoder', 'mllm.llm.layers', 'mllm.vision_tower'}
