@@ -1,6 +1,6 @@
-# The data sets that the paper mixes, each under a name of its own, and what every mix of them shares.
-# They are those of mevis.py, ref-youtube-vos.py and so on, which cannot be inherited together: they
-# all set train_dataloader, and MMEngine refuses such bases. tests/test_dataset_mixes.py compares.
+# The data sets that the paper mixes, each under a name of its own, and what all mixes share. They
+# are those of mevis.py, ref-youtube-vos.py and so on. Those cannot be inherited together, because
+# all of them set train_dataloader, which MMEngine refuses; a test compares them with these.
 mevis_train = dict(type='MeViSDataset', data_root='data/mevis/train', min_frames=4)
 ref_youtube_vos_train = dict(
     type='RefYouTubeVOSDataset', data_root='data/Refer-YouTube-VOS', min_frames=4)
