@@ -1,7 +1,6 @@
 """The train and test pipelines, each transform on real files."""
 
 import json
-import os
 import pickle
 from pathlib import Path
 
@@ -27,10 +26,7 @@ from glus_mm.models.mllms.tokenizer import SegTokenizer
 from glus_mm.registry import TRANSFORMS
 from glus_mm.utils.masks import decode_rle
 
-FIXTURES = Path(os.environ.get('GLUS_MM_FIXTURES', Path(__file__).resolve().parents[3] / 'shared'))
-OFFICIAL = FIXTURES / 'fixtures' / 'official_glus_tiny' / 'train'
-if not OFFICIAL.is_dir():
-    OFFICIAL = FIXTURES / 'official_glus_tiny' / 'train'
+OFFICIAL = Path(__file__).resolve().parents[1] / 'data' / 'official_glus_tiny' / 'train'
 
 
 def _sample(transform, num_frames, seed=0, num_expressions=4):
@@ -405,7 +401,6 @@ def test_pipeline_from_config(mevis_root):
     assert dataset[0]['gt_masks'].shape == (3, 4, 40, 56)
 
 
-@pytest.mark.skipif(not OFFICIAL.is_dir(), reason=f'no official fixture in {FIXTURES}')
 def test_official_training_sample():
     """Masks and images of the official data loader, for the frames and expressions it drew."""
     expected = json.loads((OFFICIAL / 'expected.json').read_text())

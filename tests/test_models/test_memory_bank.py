@@ -9,7 +9,9 @@ import torch
 from glus_mm.models import MemoryBank
 
 REPO = Path(__file__).resolve().parents[2]
-TABLE = json.loads((REPO / 'tests' / 'data' / 'official_tables.json').read_text())['memory_frames']
+FIXTURE = REPO / 'tests' / 'data' / 'official_glus_tiny' / 'tables.json'
+TABLE = json.loads(FIXTURE.read_text())[
+    'memory_frames_queried_in_concat_order[mem_stride][frame_id]']
 
 
 def entry(frame_idx):
