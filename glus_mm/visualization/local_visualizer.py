@@ -136,7 +136,7 @@ class RefVOSLocalVisualizer(Visualizer):
         for e, (mask, color) in enumerate(zip(masks, colors)):
             # Expressions that mean the same object show as rims around one another.
             same = sum(_alike(mask, later) for later in masks[e + 1:])
-            thickness = line * (1 + 2 * min(same, _MAX_RIMS))
+            thickness = line + 2 * (line + 1) * min(same, _MAX_RIMS)
             outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
             # A dark rim keeps the outline visible on a ground of its own colour.
             cv2.drawContours(image, outlines, -1, _DARK, thickness + 2, cv2.LINE_AA)
