@@ -1,7 +1,7 @@
 """SAM-2 as the mask head of GLUS: seg tokens prompt it, its memory bank carries the past."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from glus_mm.models.heads.memory_bank import MemoryBank
 from glus_mm.models.heads.sam2_arch import build_sam2, initial_layer_scale
@@ -70,6 +71,8 @@ class SAM2MemoryHead(BaseModule):
         image_size: side S of the input.
         dynamic_multimask: see :func:`build_sam2`.
         detach_memory: no gradient through memory attention, memory encoder and stored memories.
+        checkpoint_memory: recompute the activations of memory attention and memory encoder in
+            the backward pass instead of keeping them: the same gradients in less memory.
         official_gamma: the layer scale ``gamma`` of the memory encoder's fuser counts as its
             initial value (1e-6 in all of SAM-2's own configs), whatever the weights hold. The
             official inference script loses ``gamma`` while it loads a checkpoint and runs like
@@ -84,6 +87,7 @@ class SAM2MemoryHead(BaseModule):
                  image_size: int,
                  dynamic_multimask: bool = True,
                  detach_memory: bool = False,
+                 checkpoint_memory: bool = False,
                  official_gamma: bool = False,
                  trainable: Sequence[str] | None = None,
                  init_cfg: dict | None = None) -> None:
@@ -91,6 +95,7 @@ class SAM2MemoryHead(BaseModule):
         self.sam2 = build_sam2(sam2, image_size, dynamic_multimask)
         self.image_size = image_size
         self.detach_memory = detach_memory
+        self.checkpoint_memory = checkpoint_memory
         self.official_gamma = official_gamma
         self._initial_gamma = initial_layer_scale(sam2)
         set_trainable(self, trainable)
@@ -169,17 +174,20 @@ class SAM2MemoryHead(BaseModule):
         Returns:
             (N, tokens, mem_dim), one entry of :class:`MemoryBank` per track.
         """
+        return self._run_memory(self._encode, pred.conditioned, pred.low_res_logits)
+
+    def _encode(self, conditioned: Tensor, low_res_logits: Tensor) -> Tensor:
+        """Memory encoder; see :meth:`encode_memory`."""
         sam = self.sam2
         dtype = dtype_of(sam.memory_encoder)
-        with self._memory_grad():
-            mask = F.interpolate(
-                at_least_float32(pred.low_res_logits[:, None]),
-                (self.image_size, self.image_size), mode='bilinear', align_corners=False)
-            mask = mask.sigmoid() * sam.sigmoid_scale_for_mem_enc + sam.sigmoid_bias_for_mem_enc
-            out = functional_call(
-                sam.memory_encoder, self._gammas(), (pred.conditioned.to(dtype), mask.to(dtype)),
-                dict(skip_mask_sigmoid=True))
-            return out['vision_features'].flatten(2).transpose(1, 2)
+        mask = F.interpolate(
+            at_least_float32(low_res_logits[:, None]),
+            (self.image_size, self.image_size), mode='bilinear', align_corners=False)
+        mask = mask.sigmoid() * sam.sigmoid_scale_for_mem_enc + sam.sigmoid_bias_for_mem_enc
+        out = functional_call(
+            sam.memory_encoder, self._gammas(), (conditioned.to(dtype), mask.to(dtype)),
+            dict(skip_mask_sigmoid=True))
+        return out['vision_features'].flatten(2).transpose(1, 2)
 
     def _gammas(self) -> dict[str, Tensor]:
         """What stands in for the memory encoder's layer scales: nothing, or initial values."""
@@ -199,8 +207,14 @@ class SAM2MemoryHead(BaseModule):
         buffers = {name: value.float() for name, value in encoder.pe_layer.named_buffers()}
         return functional_call(encoder.pe_layer, buffers, (encoder.image_embedding_size,))[None]
 
-    def _memory_grad(self):
-        return torch.no_grad() if self.detach_memory else nullcontext()
+    def _run_memory(self, part: Callable[..., Tensor], *args: Tensor) -> Tensor:
+        """Run memory attention or memory encoder as the switches say."""
+        if self.detach_memory:
+            with torch.no_grad():
+                return part(*args)
+        if self.checkpoint_memory and torch.is_grad_enabled():
+            return checkpoint(part, *args, use_reentrant=False)
+        return part(*args)
 
     def _condition(self, feats: SAM2Features, memory: Sequence[MemoryBank],
                    frame_idx: int) -> Tensor:
@@ -216,24 +230,24 @@ class SAM2MemoryHead(BaseModule):
                 parts.append(top + self.sam2.no_mem_embed.view(1, -1, 1, 1))
             else:
                 stored = torch.stack([torch.cat(selected[track]) for track in tracks], dim=1)
-                parts.append(self._attend(top, feats.top_pos, stored, count))
+                parts.append(self._run_memory(self._attend, top, feats.top_pos, stored))
             order += tracks
         if len(parts) == 1:
             return parts[0]
         return torch.cat(parts)[torch.tensor(order, device=feats.top.device).argsort()]
 
-    def _attend(self, top: Tensor, top_pos: Tensor, stored: Tensor, count: int) -> Tensor:
-        """Memory attention of (n, C, h, w) over ``count`` memories, stored (tokens, n, mem)."""
+    def _attend(self, top: Tensor, top_pos: Tensor, stored: Tensor) -> Tensor:
+        """Memory attention of (n, C, h, w) over memories, stored (tokens, n, mem)."""
         num, channels, height, width = top.shape
+        count = len(stored) // (height * width)
         stored = stored.to(dtype_of(self.sam2.memory_attention))
         pos = self.sam2.memory_encoder.position_encoding(
             stored.new_empty(1, stored.shape[-1], height, width)).to(stored.dtype)
         pos = pos.flatten(2).permute(2, 0, 1).repeat(count, num, 1)
-        with self._memory_grad():
-            out = self.sam2.memory_attention(
-                curr=[top.flatten(2).permute(2, 0, 1)],
-                curr_pos=[top_pos.flatten(2).permute(2, 0, 1).expand(-1, num, -1)],
-                memory=stored,
-                memory_pos=pos,
-                num_obj_ptr_tokens=0)
+        out = self.sam2.memory_attention(
+            curr=[top.flatten(2).permute(2, 0, 1)],
+            curr_pos=[top_pos.flatten(2).permute(2, 0, 1).expand(-1, num, -1)],
+            memory=stored,
+            memory_pos=pos,
+            num_obj_ptr_tokens=0)
         return out.permute(1, 2, 0).reshape(num, channels, height, width)
