@@ -38,6 +38,7 @@ REQUIRES = [
     'matplotlib>=3.7',
     'tqdm>=4.65',
     'huggingface-hub>=1.0',
+    'safetensors>=0.4',
     'filelock>=3.12',
     'platformdirs>=4.0',
 ]

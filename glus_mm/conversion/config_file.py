@@ -24,15 +24,17 @@ HEADER = """\
 default_scope = 'glus_mm'
 
 """
+# As in configs/_base_ of the repository, which is not installed with the package.
 RUNTIME = """
 # MeViS valid_u; --cfg-options test_dataloader.dataset.data_root=... for another split or place.
 test_dataloader = dict(
     batch_size=1,
-    num_workers=0,
+    num_workers=1,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='MeViSDataset',
         data_root='data/mevis/valid_u',
+        min_frames=4,
         test_mode=True,
         pipeline=[
             dict(type='SampleContextQueryFrames', num_context={num_context}, test_mode=True),
@@ -47,18 +49,25 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
+    checkpoint=dict(
+        type='glus_mm.PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='RefVOSVisualizationHook'))
+    token_bank=dict(type='glus_mm.TokenBankHook'),
+    resume_sampler=dict(type='glus_mm.ResumeSamplerHook'),
+    visualization=dict(type='glus_mm.RefVOSVisualizationHook'))
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
+find_unused_parameters = True
+vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(
-    type='RefVOSLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+    type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 log_processor = dict(by_epoch=False, window_size=10)
 log_level = 'INFO'
 randomness = dict(seed=0)
+load_from = None
+resume = False
 """
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from glus_mm.conversion import convert_glus, convert_lisa
 from glus_mm.conversion.convert import OUTPUTS
 from glus_mm.conversion.official_names import to_ours
 
+REPO = Path(__file__).resolve().parents[2]
 FILES = {'config.py', 'model.pth', 'sam2.yaml', 'tokenizer.model', 'added_tokens.json'}
 NORM = 'model.norm.weight'
 
@@ -81,6 +83,21 @@ def test_config_holds_only_what_cannot_be_derived(official):
     assert model.mllm.vision_tower.image_size == 28
     assert model.mask_head.image_size == 1024
     assert model.mllm.llm.num_key_value_heads == 2
+
+
+def test_config_is_that_of_the_repository(official):
+    """Data set, metric and runtime, which are written out as the repository may not be there."""
+    convert_glus(official.hf, official.out, sam2=official.yaml)
+    ours = Config.fromfile(official.out / 'config.py')
+    theirs = Config.fromfile(REPO / 'configs' / 'glus' / 'glus_lisa-7b_sam2-l.py')
+    shared = set(ours) & set(theirs)
+    assert set(ours) <= shared
+    assert {key for key in shared if ours[key] != theirs[key]} == {'model', 'load_from'}
+    for part, keys in (('mllm', ('template', 'pooling', 'vision_crop', 'vision_select_layer',
+                                 'trainable')),
+                       ('mask_head', ('image_size', 'dynamic_multimask', 'trainable'))):
+        assert all(ours.model[part][key] == theirs.model[part][key] for key in keys)
+    assert ours.model.test_cfg == theirs.model.test_cfg
 
 
 def test_rows_beyond_the_tokenizer_stay(official):

@@ -105,7 +105,8 @@ def test_not_a_weight_file(tmp_path):
     path = tmp_path / 'pytorch_model.bin'
     path.write_text('weights')
     assert f'expected named tensors only in {path}' in refused(tmp_path)
-    for path in (path, tmp_path / 'model.safetensors'):
+    for name in ('pytorch_model.bin', 'model.safetensors'):
+        path = tmp_path / name
         path.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n')
         message = refused(tmp_path)
         assert message.startswith('expected weights, got a pointer of git lfs')
