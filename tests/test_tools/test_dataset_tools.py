@@ -150,7 +150,8 @@ SETS = 'DAVIS/ImageSets/2017'
     (lambda root: edit(root / ANNOT2, 'bear 1 ', 'bear one '), 'Davis17_annot2_full_video.txt, '
      'line 1: expected <video> <object>'),
     (lambda root: edit(root / ANNOT2, 'crowd 2 ', 'crowd 1 '), 'line 3: expected one expression'),
-    (lambda root: edit(root / ANNOT2, 'crowd 2 ', 'crowd 11 '), "Davis17_annot1.txt: video 'crowd': "
+    (lambda root: edit(root / ANNOT2, 'crowd 2 ', 'crowd 11 '),
+     "Davis17_annot1.txt: video 'crowd': "
      'expected an expression for object 11'),
     (lambda root: edit(root / ANNOT1, '"caf\u00c3\u00a9 bear  1 by 0"', '""'),
      'annot1.txt, line 1'),
