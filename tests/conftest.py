@@ -1,6 +1,5 @@
 """What tests of more than one part need."""
 
-import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -9,7 +8,6 @@ import pytest
 from huggingface_hub import constants
 
 REPO = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get('GLUS_MM_FIXTURES', REPO.parent / 'shared'))
 
 
 class LocalHub:
@@ -89,20 +87,9 @@ def shrink():
 
 
 @pytest.fixture(scope='session')
-def evaluators_copy(tmp_path_factory):
+def evaluators(tmp_path_factory):
     """Files in the layout of every evaluator, and what the official ones print for them."""
     root = tmp_path_factory.mktemp('evaluators')
     with zipfile.ZipFile(REPO / 'tests' / 'data' / 'evaluators_mini' / 'fixture.zip') as archive:
         archive.extractall(root)
     return root
-
-
-@pytest.fixture(scope='session', params=['copy', 'shared'])
-def evaluators(request):
-    """The copy in this repository, and the original where it is at hand."""
-    if request.param == 'copy':
-        return request.getfixturevalue('evaluators_copy')
-    folder = SHARED / 'fixtures' / 'evaluators'
-    if not folder.is_dir():
-        pytest.skip('the official fixture is not here (set GLUS_MM_FIXTURES)')
-    return folder

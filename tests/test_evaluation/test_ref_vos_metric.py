@@ -2,7 +2,7 @@
 
 import json
 import os
-from pathlib import Path
+import zipfile
 
 import cv2
 import numpy as np
@@ -12,17 +12,16 @@ from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from glus_mm.apis.mask_evaluation import evaluate_masks, open_expressions
+from glus_mm.datasets import LoadRefVOSGroundTruth
 from glus_mm.evaluation import RefVOSMetric, boundary_accuracy, region_similarity
 from glus_mm.registry import METRICS
 from glus_mm.structures import RefVOSDataSample
-from glus_mm.utils.masks import decode_rle, encode_mask, merge_rles
+from glus_mm.utils.masks import encode_mask
 
-REPO = Path(__file__).resolve().parents[2]
-MINI = REPO / 'tests' / 'data' / 'evaluators_mini'
-SHARED = Path(os.environ.get('GLUS_MM_FIXTURES', REPO.parent / 'shared'))
-FIXTURE = SHARED / 'fixtures' / 'evaluators'
 KINDS = ('appearance', 'motion', 'no-target')
 
 
@@ -58,6 +57,7 @@ def random_sample(index, num_frames=4):
 def evaluate(metric, samples):
     """Run a metric as MMEngine's evaluator does, which hands dicts to it."""
     evaluator = Evaluator([metric])
+    samples = list(samples)
     for sample in samples:
         evaluator.process([sample])
     return evaluator.evaluate(len(samples))
@@ -76,58 +76,152 @@ class VideoDataset(Dataset):
         return {'inputs': torch.zeros(1), 'data_samples': random_sample(index)}
 
 
-def official_samples(meta_file, mask_file, read_pred):
-    """Data samples of a folder in the MeViS layout."""
-    annotations = json.loads(mask_file.read_text())
-    for video_id, video in json.loads(meta_file.read_text())['videos'].items():
-        gt, pred = [], []
-        for exp_id, expression in video['expressions'].items():
-            pred.append([read_pred(video_id, exp_id, t, f) for t, f in enumerate(video['frames'])])
-            size = pred[0][0].shape
-            tracks = [annotations[str(anno)] for anno in expression['anno_id']]
-            gt.append([decode_rle(merge_rles([track[t] for track in tracks if track[t]], size))
-                       for t in range(len(video['frames']))])
-        yield make_sample(video_id, gt, pred, dataset='mevis')
+def read_png(path):
+    return np.asarray(Image.open(path))
 
 
-def assert_equals_official(samples, expected, tmp_path):
-    metrics = evaluate(RefVOSMetric(dump_file=str(tmp_path / 'out.json')), list(samples))
+def expression_samples(protocol, ann_root, pred_root):
+    """Data samples of the fixture: its annotation through the pipeline, its predictions."""
+    annotation = open_expressions(protocol, ann_root)
+    for video in annotation.videos:
+        video['expressions'] = [expression for expression in video['expressions'] if
+                                (pred_root / video['video_id'] / expression['exp_id']).is_dir()]
+        size = annotation.size(video)
+        results = dict(video, mask_store=annotation.masks, ori_shape=size)
+        expressions = video['expressions']
+        yield RefVOSDataSample(
+            metainfo=dict(
+                dataset=protocol, video_id=video['video_id'], ori_shape=size,
+                exp_ids=tuple(item['exp_id'] for item in expressions),
+                object_ids=tuple(item['object_ids'] for item in expressions),
+                kinds=tuple(item['kind'] for item in expressions),
+                frame_names=video['frame_names']),
+            gt_rles=LoadRefVOSGroundTruth().transform(results)['gt_rles'],
+            pred_masks=[[encode_mask(read_png(
+                pred_root / video['video_id'] / item['exp_id'] / f'{frame}.png'))
+                for frame in video['frame_names']] for item in expressions])
+
+
+def sequence_samples(root):
+    """Data samples with the label maps of the fixture, taken apart into expressions."""
+    for folder in sorted((root / 'pred_davis' / 'anno_0').iterdir()):
+        names = sorted(file.stem for file in folder.iterdir())
+        labels = [[read_png(root / 'pred_davis' / f'anno_{a}' / folder.name / f'{name}.png')
+                   for name in names] for a in range(4)]
+        exp_ids, masks = [], []
+        for number in range(1, int(np.max(labels)) + 1):
+            for a in range(4):
+                exp_ids.append(str(4 * (number - 1) + a))
+                masks.append([encode_mask(frame == number) for frame in labels[a]])
+        yield RefVOSDataSample(
+            metainfo=dict(dataset='ref_davis', video_id=folder.name, exp_ids=tuple(exp_ids),
+                          frame_names=tuple(names)), pred_masks=masks)
+
+
+EXPRESSION_PROTOCOLS = {
+    'mevis': ('mevis/valid_u', 'pred'),
+    'revos': ('revos', 'pred'),
+    'ref-davis-glus': ('refdavis', 'pred_refdavis_exp'),
+    'reason-vos': ('reasonvos', 'pred'),
+}
+
+
+@pytest.mark.parametrize('protocol', EXPRESSION_PROTOCOLS)
+def test_equals_evaluation_of_files(evaluators, tmp_path, protocol):
+    """The latter is compared with the official evaluators in test_evaluate_masks.py."""
+    ann_root, pred_root = (evaluators / part for part in EXPRESSION_PROTOCOLS[protocol])
+    metric = RefVOSMetric(protocol=protocol, dump_file=str(tmp_path / 'out.json'))
+    metrics = evaluate(metric, expression_samples(protocol, ann_root, pred_root))
     dumped = json.loads((tmp_path / 'out.json').read_text())
+    expected = evaluate_masks(protocol, ann_root, pred_root, missing='skip').document()
+    if protocol == 'revos':
+        # Both conventions at once; a data sample has no grey values, as two of the PNGs do.
+        one = evaluate_masks(protocol, ann_root, pred_root, pred_values=1).document()
+        for key, values in dumped['per_frame'].items():
+            assert values.pop('A_1') == one['per_frame'][key]['A']
+            assert values.pop('R_1') == one['per_frame'][key]['R']
+            for name in 'AR':
+                found, wanted = values.pop(f'{name}_255'), expected['per_frame'][key].pop(name)
+                grey = (2, 3) if key == 'b7_under_score_3' else ()
+                assert [f for t, f in enumerate(found) if t not in grey] == [
+                    w for t, w in enumerate(wanted) if t not in grey]
+        assert metrics['overall/A_1'] == 100 * one['dataset']['overall']['A'] == metrics['A_1']
+        assert metrics['reason/R_1'] == 100 * one['dataset']['reason']['R']
+        assert metrics['hallucination_expressions'] == 4
     assert dumped['per_frame'] == expected['per_frame']
-    assert set(dumped['per_expression']) == set(expected['per_expression'])
-    for key, values in expected['per_expression'].items():
-        for name in ('J', 'F'):
-            assert dumped['per_expression'][key][name] == 100 * values[name]
-    return metrics
+    for name in ('J', 'F', 'J&F'):
+        assert metrics[name] == 100 * expected['dataset'][name]
+        assert dumped['dataset'][name] == expected['dataset'][name]
 
 
-def test_equals_official_on_golden_copy(tmp_path):
-    preds = json.loads((MINI / 'pred_rles.json').read_text())
-    expected = json.loads((MINI / 'expected.json').read_text())
-    samples = official_samples(MINI / 'meta_expressions.json', MINI / 'mask_dict.json',
-                               lambda video, exp, t, _: decode_rle(preds[video][exp][t]))
-    metrics = assert_equals_official(samples, expected, tmp_path)
-    values = list(expected['per_expression'].values())
-    assert metrics['J'] == 100 * np.mean([value['J'] for value in values])
-    assert metrics['F'] == 100 * np.mean([value['F'] for value in values])
+def test_ref_davis_equals_evaluation_of_files(evaluators, tmp_path):
+    ann_root = evaluators / 'davis'
+    metric = RefVOSMetric(protocol='ref-davis', ann_root=str(ann_root),
+                          output_dir=str(tmp_path / 'masks'), dump_file=str(tmp_path / 'out.json'))
+    metrics = evaluate(metric, sequence_samples(evaluators))
+    expected = evaluate_masks('ref-davis', ann_root, evaluators / 'pred_davis').document()
+    dumped = json.loads((tmp_path / 'out.json').read_text())
+    for key in ('dataset', 'per_object', 'per_frame', 'per_annotator'):
+        assert dumped[key] == expected[key]
+    assert metrics['J&F'] == 100 * expected['dataset']['J&F']
+    assert metrics['anno_2/F-Decay'] == 100 * expected['per_annotator']['anno_2']['dataset'][
+        'F-Decay']
+    for file in (tmp_path / 'masks').rglob('*.png'):
+        source = evaluators / 'pred_davis' / file.relative_to(tmp_path / 'masks')
+        assert Image.open(file).mode == 'P'
+        np.testing.assert_array_equal(read_png(file), read_png(source))
 
 
-@pytest.mark.skipif(not FIXTURE.is_dir(),
-                    reason='the official fixture is not here (set GLUS_MM_FIXTURES)')
-def test_equals_official_on_whole_fixture(tmp_path):
-    expected = json.loads((FIXTURE / 'expected.json').read_text())['mevis']
+@pytest.mark.parametrize('protocol', ['davis-semi', 'davis-unsup'])
+def test_davis_equals_evaluation_of_files(evaluators, tmp_path, protocol):
+    ann_root = evaluators / 'davis'
+    for annotator in range(3):
+        metric = RefVOSMetric(protocol=protocol, ann_root=str(ann_root), annotator=annotator)
+        metrics = evaluate(metric, sequence_samples(evaluators))
+        expected = evaluate_masks(
+            protocol, ann_root, evaluators / 'pred_davis' / f'anno_{annotator}').document()
+        assert metrics == {name: value if name == 'objects' else 100 * value
+                           for name, value in expected['dataset'].items()}
 
-    def read(video, exp, _, frame):
-        return cv2.imread(str(FIXTURE / 'pred' / video / exp / f'{frame}.png'),
-                          cv2.IMREAD_UNCHANGED)
 
-    folder = FIXTURE / 'mevis' / 'valid_u'
-    samples = official_samples(folder / 'meta_expressions.json', folder / 'mask_dict.json', read)
-    metrics = assert_equals_official(samples, expected, tmp_path)
-    assert [round(metrics[key] / 100, 6) for key in ('J', 'F', 'J&F')] == [
-        .641214, .603633, .622423]
-    for key, value in expected['dataset'].items():
-        assert metrics[key] == pytest.approx(100 * value, rel=0, abs=1e-12)
+def test_more_objects_than_there_are(evaluators):
+    metric = RefVOSMetric(protocol='davis-semi', ann_root=str(evaluators / 'davis'),
+                          annotator=3)
+    with pytest.raises(ValueError, match="at most 1 objects of video 'dog-b', got object 2"):
+        evaluate(metric, sequence_samples(evaluators))
+
+
+def edited(sample, **metainfo):
+    sample.set_metainfo(metainfo)
+    return sample
+
+
+@pytest.mark.parametrize('edit,message', [
+    (dict(video_id='bear'), "val.txt: expected video 'bear' among the 4 sequences"),
+    (dict(frame_names=('00000', ) * 12), "12 frames of Annotations_unsupervised in video 'boat-a'"),
+    (dict(exp_ids=tuple('abcdefghijkl')), "video 'boat-a': expected the id .*got 'a'"),
+    (dict(exp_ids=tuple(str(4 * e) for e in range(12))), "video 'boat-a': .* of anno_1"),
+])
+def test_samples_that_are_not_of_davis(evaluators, edit, message):
+    metric = RefVOSMetric(protocol='ref-davis', ann_root=str(evaluators / 'davis'))
+    with pytest.raises(ValueError, match=message):
+        evaluate(metric, [edited(next(sequence_samples(evaluators)), **edit)])
+
+
+def test_revos_needs_kinds():
+    with pytest.raises(ValueError, match="referring, .*'0' of video 'v', got None"):
+        evaluate(RefVOSMetric(protocol='revos'), [make_sample('v', *np.ones((2, 1, 1, 4, 4)) > 0)])
+
+
+def test_overlapping_objects_count_twice_in_revos():
+    """The union hides what A and R are made of."""
+    mask = np.ones((4, 4), bool)
+    sample = make_sample('v', [[mask]], [[mask]], ['reason'])
+    assert evaluate(RefVOSMetric(protocol='revos'), [sample])['reason/A_1'] == 100
+    sample.gt_rles[0][0]['objects'] = [encode_mask(mask), encode_mask(mask)]
+    figures = evaluate(RefVOSMetric(protocol='revos'), [sample])
+    assert figures['reason/J&F'] == 100
+    assert figures['reason/A_1'] == 0
 
 
 def test_figures_by_kind_and_without_target():
@@ -204,7 +298,7 @@ def test_only_figures_are_kept():
             return [leaf for item in value for leaf in leaves(item)]
         return [value]
 
-    assert {type(leaf) for leaf in leaves(metric.results)} <= {str, float, bool, int}
+    assert {type(leaf) for leaf in leaves(metric.results)} <= {str, float, bool, int, type(None)}
 
 
 def test_output_dir(tmp_path):
@@ -230,6 +324,36 @@ def test_format_only_needs_no_ground_truth(tmp_path):
     assert len(list((tmp_path / 'masks').rglob('*.png'))) == 3 * 4
 
 
+def test_nested_video(tmp_path):
+    sample = make_sample('UVO/all/v', *(np.ones((2, 1, 1, 4, 4), bool)))
+    evaluate(RefVOSMetric(output_dir=str(tmp_path)), [sample])
+    assert (tmp_path / 'UVO' / 'all' / 'v' / '0' / '00000.png').is_file()
+
+
+@pytest.mark.parametrize('layout,prefix', [('mevis', ''), ('ref-youtube-vos', 'Annotations/')])
+def test_zip(tmp_path, layout, prefix):
+    samples = [random_sample(index) for index in range(2)]
+    names = [f'{prefix}{s.video_id}/{e}/{f}.png' for s in samples for e in s.exp_ids
+             for f in s.frame_names]
+    for sample in samples:
+        del sample.gt_rles
+    (tmp_path / 'old' / '0').mkdir(parents=True)
+    (tmp_path / 'old' / '0' / '00000.png').write_bytes(b'of an earlier run')
+    metric = RefVOSMetric(output_dir=str(tmp_path), format_only=True, zip=layout)
+    assert evaluate(metric, samples + samples[:1]) == {}
+    path = tmp_path / f'{layout}.zip'
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == names
+        for name in names:
+            source = tmp_path / name.removeprefix(prefix)
+            assert archive.read(name) == source.read_bytes()
+    first = path.read_bytes()
+    assert evaluate(metric, samples) == {}
+    assert path.read_bytes() == first
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        *sorted([f'{layout}.zip', 'old']), 'video0', 'video1']
+
+
 def test_dump_file(tmp_path):
     file = tmp_path / 'sub' / 'out.json'
     metric = RefVOSMetric(dump_file=str(file))
@@ -240,10 +364,12 @@ def test_dump_file(tmp_path):
     figures = dict(dumped['dataset'])
     for kind, values in dumped['per_kind'].items():
         figures.update({f'{kind}/{key}': value for key, value in values.items()})
-    assert figures == metrics
+    # Shares of 1 in the file, percent in the log.
+    assert metrics == {key: 100 * value if isinstance(value, float) else value
+                       for key, value in figures.items()}
     entry = dumped['per_expression']['video1_0']
     assert entry['kind'] == 'appearance'
-    assert entry['J'] == 100 * np.mean(dumped['per_frame']['video1_0']['J'])
+    assert entry['J'] == np.mean(dumped['per_frame']['video1_0']['J'])
     assert entry['J&F'] == pytest.approx((entry['J'] + entry['F']) / 2)
     assert len(dumped['per_frame']['video1_0']['F']) == 4
     assert dumped['per_expression']['video1_2']['has_target'] is False
@@ -262,6 +388,11 @@ def test_unwritable_output_is_found_before_the_work(tmp_path, option):
     (dict(format_only=True), 'output_dir'),
     (dict(format_only=True, output_dir='masks', dump_file='f.json'), 'dump_file'),
     (dict(collect_device='tpu'), 'collect_device'),
+    (dict(protocol='davis'), "mevis, revos, .*got 'davis'"),
+    (dict(protocol='ref-davis'), 'ann_root'),
+    (dict(zip='mevis'), 'output_dir'),
+    (dict(zip='davis', output_dir='masks'), "mevis, ref-youtube-vos, got 'davis'"),
+    (dict(zip='mevis', output_dir='masks', protocol='ref-davis'), 'protocol for expressions'),
 ])
 def test_options_that_do_not_fit(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
@@ -271,8 +402,10 @@ def test_options_that_do_not_fit(tmp_path, monkeypatch, options, message):
 
 
 @pytest.mark.parametrize('field', ['video_id', 'exp_ids', 'frame_names'])
-@pytest.mark.parametrize('name', ['..', '.', '', 'a/b', '/etc', 'a\\b', 'a\0b'])
+@pytest.mark.parametrize('name', ['..', '.', '', 'a/b', '/etc', 'a\\b', 'a\0b', 'a/../b', 'a//b'])
 def test_path_like_names_are_refused(tmp_path, field, name):
+    if (field, name) == ('video_id', 'a/b'):
+        pytest.skip('ReVOS has such videos')
     sample = make_sample('v', *(np.ones((2, 1, 1, 4, 4), bool)))
     sample.set_metainfo({field: name if field == 'video_id' else (name, )})
     with pytest.raises(ValueError, match='name of a file'):

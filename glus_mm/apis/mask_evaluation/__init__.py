@@ -5,5 +5,7 @@ from glus_mm.apis.mask_evaluation.annotated_expressions import (
     open_expressions,
 )
 from glus_mm.apis.mask_evaluation.evaluate_masks import MaskEvaluation, evaluate_masks
+from glus_mm.apis.mask_evaluation.submission_videos import open_submission_videos
 
-__all__ = ['AnnotatedExpressions', 'MaskEvaluation', 'evaluate_masks', 'open_expressions']
+__all__ = ['AnnotatedExpressions', 'MaskEvaluation', 'evaluate_masks', 'open_expressions',
+           'open_submission_videos']
