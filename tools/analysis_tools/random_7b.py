@@ -31,6 +31,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.conversion.official_names import to_official
+from glus_mm.conversion.output_folder import check_space
 from glus_mm.datasets.moving_shapes import generate_video
 from glus_mm.models.heads.sam2_arch import build_sam2, sam2_sizes
 from glus_mm.models.inference import open_reader
@@ -105,7 +106,8 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(description='Write, convert, load and run a random model')
     parser.add_argument('out_dir', metavar='OUT_DIR', help='folder for all that is written')
     parser.add_argument('--size', choices=sorted(SIZES), default='7b')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1 (default: %(default)s)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
+                        help='cpu, cuda, cuda:1 (default here: %(default)s)')
     parser.add_argument('--video', metavar='FILE_OR_DIR',
                         help='what to segment (default: a generated MovingShapes video)')
     parser.add_argument('--text', action='append', metavar='T', help='give it for each expression')
@@ -135,6 +137,8 @@ def write_checkpoint(folder: Path, size: Size) -> tuple[int, int]:
     _write_config(official, size)
     sam2 = write_sam2_config(folder, size)
     shapes, num_parameters = _shapes(size, sam2)
+    total = 2 * sum(shape.numel() for shape in shapes.values())
+    check_space(official, folder, 2.1 * total)  # with what the converter will write
     shards = _plan(shapes, size.shard_bytes)
     sam2_weights = build_sam2(sam2, size.image_size).state_dict()
     generator = torch.Generator().manual_seed(0)
@@ -145,7 +149,6 @@ def write_checkpoint(folder: Path, size: Size) -> tuple[int, int]:
         torch.save({name: _make(name, shapes[name], generator, sam2_weights, seg_id)
                     for name in names}, official / file)
         index.update(dict.fromkeys(names, file))
-    total = 2 * sum(shape.numel() for shape in shapes.values())
     (official / 'pytorch_model.bin.index.json').write_text(
         json.dumps(dict(metadata=dict(total_size=total), weight_map=index), indent=1))
     return num_parameters, len(shards)
