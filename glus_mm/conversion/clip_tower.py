@@ -174,6 +174,9 @@ def _vision_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if key.startswith(NOT_VISION):
             continue
         name = key.removeprefix(CLIP_PREFIX)
+        if name in part:
+            raise ValueError(f'expected each weight of the vision tower once, got {name} with and '
+                             f'without {CLIP_PREFIX}')
         if name != POSITION_IDS:
             part[name] = value
         elif value.flatten().tolist() != list(range(value.numel())):

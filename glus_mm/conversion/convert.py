@@ -20,10 +20,12 @@ from glus_mm.conversion.official_names import (
     INV_FREQ,
     OFFICIAL_FCS,
     OFFICIAL_TOWER,
+    OURS,
     SAM2,
     SEG_PROJECTOR,
     VISION_TOWER,
     to_ours,
+    with_tower_names_of,
 )
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
 from glus_mm.conversion.rope import check_inv_freq
@@ -181,6 +183,9 @@ def _split(weights: Weights, official: OfficialConfig
     """Our names of all weights but the vision tower's; those; the type of the buffers."""
     state, tower, dtypes = {}, {}, set()
     for name, value in weights.tensors.items():
+        if name.startswith(OURS):
+            raise ValueError(f'{weights.files[name]}: expected official names, got one of '
+                             f'glus_mm: {name}')
         if name.endswith(INV_FREQ):
             check_inv_freq(name, value, official.llama, weights.files[name])
             dtypes.add(str(value.dtype).removeprefix('torch.'))
@@ -212,6 +217,7 @@ def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, too
         config = staging / 'config.py'
         config.write_text(config_text(model, origin, tokenizer, test_cfg), encoding='utf-8')
         expected = _expected_state(config, official, sam2)
+        source.state = with_tower_names_of(expected, source.state)
         if seed is not None:
             source.state.update(_new_seg_projector(expected, seed))
         check_converted(expected, source.state, str(source.folder), sam2)

@@ -14,7 +14,8 @@ from glus_mm.utils.checkpoint import list_keys
 def official_label(name: str) -> str:
     """Name of one of our weights for a message: the official one, where there is one."""
     if name.startswith(VISION_TOWER):
-        return f'{CLIP_PREFIX}{name.removeprefix(VISION_TOWER)} (vision tower)'
+        short = name.removeprefix(VISION_TOWER).removeprefix(CLIP_PREFIX)
+        return f'{CLIP_PREFIX}{short} (vision tower)'
     return to_official(name) or name
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import LlamaConfig
 
+from glus_mm.utils.hub import is_hub_name
 from glus_mm.utils.json_file import read_json_object
 
 # Those of transformers 4.31, which the official code runs on.
@@ -66,7 +67,9 @@ def read_official_config(folder: str | Path) -> OfficialConfig:
     what = 'a checkpoint of GLUS, LISA or LLaVA v1 in the layout of Hugging Face'
     if not folder.is_dir():
         got = 'a file' if folder.exists() else 'nothing there'
-        raise FileNotFoundError(f'expected a folder with {what}, got {got}: {folder}')
+        hint = f'; run "hf download {folder} --local-dir DIR" first' if is_hub_name(
+            str(folder)) else ''
+        raise FileNotFoundError(f'expected a folder with {what}, got {got}: {folder}{hint}')
     if not file.is_file():
         raise FileNotFoundError(f'expected {what}, but there is no {file}')
     values = read_json_object(file)

@@ -1,6 +1,9 @@
 """Names of the weights in the official layout and here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar('T')
 
 # (official, ours). A vision tower is named as in CLIPVisionModel's files before transformers 5.
 PREFIXES = (
@@ -12,6 +15,8 @@ PREFIXES = (
     ('model.text_hidden_fcs.0.', 'mllm.seg_projector.'),
     ('model.visual_model.', 'mask_head.sam2.'),
 )
+# What our names begin with.
+OURS = ('mllm.', 'mask_head.')
 VISION_TOWER = 'mllm.vision_tower.'
 SAM2 = 'mask_head.sam2.'
 SEG_PROJECTOR = 'mllm.seg_projector.'
@@ -31,6 +36,24 @@ def to_ours(name: str) -> str | None:
 def to_official(name: str) -> str | None:
     """Official name of one of our weights; None for what the official layout does not have."""
     return _rename(name, [(ours, official) for official, ours in PREFIXES])
+
+
+def with_tower_names_of(model: Iterable[str], state: Mapping[str, T]) -> dict[str, T]:
+    """Name the vision tower's weights as a model does.
+
+    Args:
+        model: names of its weights. Early versions of transformers 5 have CLIP's prefix
+            ``vision_model.`` in them, later ones have not.
+        state: weights under our names, without that prefix.
+
+    Returns:
+        The state under the model's names.
+    """
+    prefix = VISION_TOWER + CLIP_PREFIX
+    if not any(name.startswith(prefix) for name in model):
+        return dict(state)
+    return {prefix + name.removeprefix(VISION_TOWER) if name.startswith(VISION_TOWER) else name:
+            value for name, value in state.items()}
 
 
 def _rename(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:

@@ -57,6 +57,11 @@ def test_names_of_transformers_5(official, write_weights):
     assert same(load(official), official)
 
 
+def test_both_names_at_once(official, write_weights):
+    write_weights(official.clip, official.tower | {'pre_layrnorm.bias': torch.zeros(8)})
+    assert 'got pre_layrnorm.bias with and without vision_model.' in refused(official)
+
+
 @pytest.mark.parametrize('layout', ['vision_config', 'vision_config_dict', 'both'])
 def test_full_clip(official, write_weights, layout):
     """Its text part is left aside; sizes may be stated only where they are no default."""

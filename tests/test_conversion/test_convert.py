@@ -12,7 +12,7 @@ from mmengine import Config
 from glus_mm.apis import init_model
 from glus_mm.conversion import convert_glus, convert_lisa
 from glus_mm.conversion.convert import OUTPUTS
-from glus_mm.conversion.official_names import to_ours
+from glus_mm.conversion.official_names import to_ours, with_tower_names_of
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = {'config.py', 'model.pth', 'sam2.yaml', 'tokenizer.model', 'added_tokens.json'}
@@ -257,6 +257,21 @@ def test_the_tower_in_the_checkpoint_is_used(official):
     name = next(name for name in state if name.endswith('pre_layrnorm.bias'))
     assert torch.equal(state[name], held['model.vision_tower.vision_tower.vision_model.'
                                          'pre_layrnorm.bias'])
+
+
+def test_names_of_ours_in_an_official_checkpoint(official, fails):
+    """They would otherwise take the place of the official weight."""
+    rewrite(official, **{'mllm.llm.norm.weight': torch.zeros(16)})
+    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
+    assert message == (f'{official.hf}/pytorch_model.bin: expected official names, got one of '
+                       'glus_mm: mllm.llm.norm.weight')
+
+
+def test_tower_names_follow_the_version_of_transformers():
+    state = {'mllm.vision_tower.a': 1, 'mllm.lm_head.weight': 2}
+    assert with_tower_names_of(['mllm.vision_tower.a'], state) == state
+    assert with_tower_names_of(['mllm.vision_tower.vision_model.a'], state) == {
+        'mllm.vision_tower.vision_model.a': 1, 'mllm.lm_head.weight': 2}
 
 
 # The output folder

@@ -90,3 +90,10 @@ def test_no_checkpoint(tmp_path):
         read_official_config(tmp_path)
     with pytest.raises(FileNotFoundError, match='got a file'):
         read_official_config(tmp_path / 'config.json')
+
+
+def test_name_on_the_hub():
+    with pytest.raises(FileNotFoundError) as error:
+        read_official_config('Swindl/GLUS-S')
+    assert str(error.value).endswith(
+        'got nothing there: Swindl/GLUS-S; run "hf download Swindl/GLUS-S --local-dir DIR" first')
