@@ -241,3 +241,22 @@ def test_check_dataset(davis, ref_davis, check_dataset, capsys):
     assert 'expected a config file' in capsys.readouterr().err
     assert check_dataset([config, '--cfg-options', 'train_dataloader.dataset.data_root=no']) == 1
     assert 'meta_expressions.json' in capsys.readouterr().err
+
+
+def test_benchmark_of_parsing(tmp_path):
+    load('analysis_tools/benchmark_parsing.py')
+    tool = sys.modules['benchmark_parsing']
+    assert tool.write_annotation(tmp_path, videos=3) == 3 * tool.EXPRESSIONS
+    first = (tmp_path / 'mask_dict.json').read_bytes()
+    masks = json.loads(first)
+    assert len(masks) == 3 * tool.OBJECTS and {len(track) for track in masks.values()} == {
+        tool.FRAMES}
+    # Some 900 bytes a mask, as MeViS has.
+    assert 700 < len(first) / (len(masks) * tool.FRAMES) < 1100
+    figures = tool.measure_parse(tmp_path, workers=0)
+    assert figures['videos'] == 3 and figures['seconds'] > 0
+    assert tool.measure_plain(tmp_path)['masks'] == len(masks)
+    again = tmp_path / 'again'
+    again.mkdir()
+    tool.write_annotation(again, videos=3)
+    assert (again / 'mask_dict.json').read_bytes() == first

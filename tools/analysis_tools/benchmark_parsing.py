@@ -47,7 +47,7 @@ def mask_pool(rng: np.random.Generator, number: int = 400) -> list[str]:
     """RLEs of random blobs, as JSON; about 900 bytes each, as in MeViS."""
     pool = []
     while len(pool) < number:
-        noise = rng.standard_normal((12, 20), dtype=np.float32)
+        noise = rng.standard_normal((5, 8), dtype=np.float32)
         field = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
         rle = encode_mask(field > rng.uniform(0.8, 1.6))
         if 500 < len(rle['counts']) < 1300:

@@ -49,10 +49,9 @@ def track(dataset: RefDAVISDataset, expression: dict) -> list[dict | None]:
         FileNotFoundError: a PNG is missing.
         ValueError: a PNG is damaged or of another size, or the object is on none.
     """
-    object_id, masks = expression['object_ids'][0], dataset.masks
-    path = masks.file_of(expression, object_id, 0)
-    size = masks.objects(path, masks.where(expression, object_id, 0))[0]
-    found = [masks.rles(expression, t, size) for t in range(len(expression['frame_names']))]
+    size = dataset.masks.size(expression)
+    found = [dataset.masks.rles(expression, t, size)
+             for t in range(len(expression['frame_names']))]
     return [rles[0] if rles else None for rles in found]
 
 

@@ -51,10 +51,11 @@ def foreground(dataset: ReVOSDataset, index: int) -> tuple[str, dict]:
         ValueError: the video states no size, or a mask does not have it.
     """
     info = dataset.get_data_info(index)
-    size = info['ori_shape']
+    found = (dataset.masks.size(expression) for expression in info['expressions'])
+    size = info['ori_shape'] or next((size for size in found if size), None)
     if size is None:
         raise ValueError(f'{dataset.ann_file}: video {info["video_id"]!r}: expected the keys '
-                         "'height' and 'width', got none")
+                         "'height' and 'width', or a mask that states them, got none")
     masks, ratios = [], []
     for t in range(len(info['frame_names'])):
         rles = {}
