@@ -39,6 +39,7 @@ REQUIRES = [
     'tqdm>=4.65',
     'huggingface-hub>=1.0',
     'safetensors>=0.4',
+    'pyyaml>=6.0',
     'filelock>=3.12',
     'platformdirs>=4.0',
 ]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from mmengine import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -29,9 +28,8 @@ from glus_mm.conversion.official_names import (
 )
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
 from glus_mm.conversion.rope import check_inv_freq
-from glus_mm.conversion.sam2_weights import is_yaml, read_sam2_weights
+from glus_mm.conversion.sam2_weights import is_yaml, read_sam2_weights, sam2_image_size
 from glus_mm.conversion.weight_files import Weights, own_storages, read_weights
-from glus_mm.models.heads.sam2_arch import load_sam2_yaml
 from glus_mm.models.inference import GLUSTestCfg
 from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES, SegTokenizer
 
@@ -205,7 +203,7 @@ def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, too
         del llm['vocab_size']  # follows the tokenizer
     model = model_config(
         llm, source.tower.sizes, official.vision_select_layer,
-        f'{HERE}/{YAML_NAME}' if is_yaml(sam2) else sam2, load_sam2_yaml(sam2)['image_size'],
+        f'{HERE}/{YAML_NAME}' if is_yaml(sam2) else sam2, sam2_image_size(sam2),
         _run_dtype(source.state), test_cfg)
     origin = origin_text(tool, source.folder, official.architecture, source.tower.name, sam2, notes)
     with output_folder(out_dir, OUTPUTS, 'config.py') as staging:
@@ -213,7 +211,7 @@ def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, too
             if (source.folder / name).is_file():
                 shutil.copyfile(source.folder / name, staging / name)
         if is_yaml(sam2):
-            shutil.copyfile(Path(sam2).expanduser(), staging / YAML_NAME)
+            shutil.copyfile(sam2, staging / YAML_NAME)
         config = staging / 'config.py'
         config.write_text(config_text(model, origin, tokenizer, test_cfg), encoding='utf-8')
         expected = _expected_state(config, official, sam2)
@@ -228,11 +226,8 @@ def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, too
 
 def _expected_state(config: Path, official: OfficialConfig, sam2: str) -> dict[str, Tensor]:
     """State of the model that the written config describes, without values."""
-    try:
-        return empty_model(Config.fromfile(config)).state_dict()
-    except (KeyError, StrictDataclassError, TypeError, ValueError) as error:
-        raise ValueError(f'the sizes in {official.file}, in that of the vision tower or in --sam2 '
-                         f'{sam2} make no model: {error}') from error
+    where = f'the sizes in {official.file}, in that of the vision tower or in --sam2 {sam2}'
+    return empty_model(Config.fromfile(config), where).state_dict()
 
 
 def _new_seg_projector(expected: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:

@@ -78,8 +78,9 @@ def export_official(config: str | Path | Config,
     if not checkpoint.is_file():
         raise FileNotFoundError(f'expected a checkpoint file, got nothing there: {checkpoint}')
     check_output_folder(out_dir, OUTPUTS, [checkpoint.parent], force)
-    model = empty_model(cfg)
-    check_official_settings(model, cfg, str(cfg.filename or 'the config'))
+    name = str(cfg.filename or 'the config')
+    model = empty_model(cfg, name)
+    check_official_settings(model, cfg, name)
     content = read_torch_file(checkpoint)
     state = merge_adapters(model, model_state_of(content, str(checkpoint)), str(checkpoint))
     for name, value in state.items():

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
+from omegaconf.errors import OmegaConfBaseException
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
 from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor
+from yaml import YAMLError
 
 from glus_mm.conversion.weight_files import read_weight_file
 from glus_mm.models.heads.sam2_arch import load_sam2_yaml
@@ -21,6 +23,29 @@ _TRUNK = 'image_encoder.trunk.'
 def is_yaml(sam2: str) -> bool:
     """Whether ``--sam2`` is a file and not the name of a config of the sam2 package."""
     return sam2.endswith(('.yaml', '.yml'))
+
+
+def sam2_image_size(sam2: str) -> int:
+    """Side of the images that a SAM-2 config is for.
+
+    Args:
+        sam2: name of a SAM-2 config or a YAML file.
+
+    Returns:
+        Its ``model.image_size``.
+
+    Raises:
+        FileNotFoundError: there is no such name or file.
+        ValueError: it is no SAM-2 config.
+    """
+    try:
+        size = load_sam2_yaml(sam2).get('image_size')
+    except (AttributeError, OmegaConfBaseException, TypeError, YAMLError) as error:
+        raise ValueError(f'{sam2}: expected a SAM-2 config, got a file that fails with: '
+                         f'{error}') from error
+    if type(size) is not int:
+        raise ValueError(f'{sam2}: expected model.image_size, an integer, got {size!r}')
+    return size
 
 
 def read_sam2_weights(sam2: str, checkpoint: str | None) -> tuple[Path, dict[str, Tensor]]:

@@ -126,7 +126,8 @@ def official_source(tmp_path_factory) -> OfficialFolder:
     model = empty_model(Config(dict(model=dict(
         type='GLUS',
         mllm=dict(type='LlavaMLLM', tokenizer=str(root / 'hf'), vision_tower=TOWER, llm=LLM),
-        mask_head=dict(type='SAM2MemoryHead', sam2=str(root / 'tiny.yaml'), image_size=1024)))))
+        mask_head=dict(type='SAM2MemoryHead', sam2=str(root / 'tiny.yaml'), image_size=1024)))),
+        'the tests')
     generator = torch.Generator().manual_seed(0)
     tensors, tower = {}, {}
     for name, value in model.state_dict().items():

@@ -221,6 +221,19 @@ def test_sizes_that_make_no_model(official, fails):
     assert 'softmaxish' in message
 
 
+@pytest.mark.parametrize(('text', 'message'), [
+    ('model: [', 'expected a SAM-2 config, got a file that fails with'),
+    ('- 1', "expected a SAM-2 config"), ('model: 3', 'expected a SAM-2 config'),
+    ('other: 3', 'expected a SAM-2 config with the key "model"'),
+    ('model: {_target_: sam2.modeling.sam2_base.SAM2Base}', 'expected model.image_size'),
+    ('model: {_target_: sam2.no.Class, image_size: 1024}', 'building it fails with')])
+def test_yaml_that_is_no_sam2(official, fails, text, message):
+    Path(official.yaml).write_text(text)
+    error = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
+    assert message in error
+    assert official.yaml in error
+
+
 def test_layer_that_the_tower_lacks(official, fails):
     official.edit('hf/config.json', mm_vision_select_layer=-9)
     message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)

@@ -258,6 +258,13 @@ def test_other_models_are_refused(official, ours, fails):
     assert message.startswith('expected a GLUS with LlavaMLLM and SAM2MemoryHead')
 
 
+def test_config_that_makes_no_model(official, ours, fails):
+    for cfg, message in ((dict(), 'expected a config with model = dict(type=...), got None'),
+                         (dict(model=dict(type='NoSuch')), 'NoSuch'),
+                         (dict(model=dict(type='GLUS', widht=3)), "'widht'")):
+        assert message in fails(export_official, Config(cfg), ours / 'model.pth', official.out)
+
+
 def test_checkpoints_that_do_not_fit(official, ours, fails):
     state = torch.load(ours / 'model.pth', weights_only=True)['state_dict']
     path = ours / 'other.pth'
