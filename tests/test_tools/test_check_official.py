@@ -195,6 +195,7 @@ def test_what_cannot_be_compared_fails(compare, ours, theirs):
         getattr(report, compare)('a', ours, theirs, 1e9)
         report.close('a', [0.0], [0.0], 1e9)
     assert report.ok == (compare == 'close' and ours == [0.0])
+    json.dumps(report.as_dict(), allow_nan=False)
 
 
 def test_relative_and_direction():

@@ -153,8 +153,10 @@ class Report:
         return '\n'.join([lines[0], '-' * len(lines[0]), *lines[1:]])
 
     def as_dict(self) -> dict:
-        """All rows as plain values, for JSON."""
-        return dict(ok=self.ok, rows=[dict(asdict(row), ok=row.ok) for row in self.rows])
+        """All rows as plain values, for JSON, which has no NaN: None stands for it."""
+        return dict(ok=self.ok, rows=[
+            dict(asdict(row), largest=None if np.isnan(row.largest) else row.largest, ok=row.ok)
+            for row in self.rows])
 
     def _alike(self, name: str, ours: Any, official: Any, tolerance: float) -> bool:
         """Whether the shapes agree; if not, the comparison failed."""
