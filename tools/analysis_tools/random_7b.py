@@ -328,10 +328,10 @@ def main() -> None:
         folder = ensure_writable_dir(args.out_dir)
         if any(folder.iterdir()):
             raise FileExistsError(f'expected an empty folder, got one with files: {folder}')
+        start = time.perf_counter()
+        parameters, shards = write_checkpoint(folder, size)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    start = time.perf_counter()
-    parameters, shards = write_checkpoint(folder, size)
     written = sum(file.stat().st_size for file in (folder / 'official').iterdir())
     report = Report(args.size, args.device, parameters, written / 1e9, shards,
                     time.perf_counter() - start)
