@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -87,7 +88,8 @@ class AnnotatedExpressions:
         total = masks[0]
         for mask in masks[1:]:
             total += mask
-        return total
+        # Column by column, as RLEs are; predictions are stored row by row.
+        return cv2.transpose(total.T)
 
     def foreground(self, video: dict, frame_idx: int, size: tuple[int, int]) -> int:
         """Area of all annotated objects of a video together on a frame.
@@ -131,7 +133,8 @@ def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpression
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(f'{root}: expected a folder with annotations, got no such folder')
-    options: dict[str, Any] = dict(data_root=str(root), test_mode=True)
+    # Without data-loading workers there is nothing to serialise for.
+    options: dict[str, Any] = dict(data_root=str(root), test_mode=True, serialize_data=False)
     foreground = None
     if protocol == 'mevis':
         dataset = MeViSDataset(**options)

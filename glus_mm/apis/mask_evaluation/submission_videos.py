@@ -30,10 +30,10 @@ def open_submission_videos(format_name: str, root: str | PathLike) -> list[Submi
         raise FileNotFoundError(f'{root}: expected a folder with annotations, got no such folder')
     dataset: BaseRefVOSDataset
     if format_name == 'mevis':
-        dataset = MeViSDataset(data_root=str(root), test_mode=True)
+        dataset = MeViSDataset(data_root=str(root), test_mode=True, serialize_data=False)
     else:
         dataset = RefYouTubeVOSDataset(
-            data_root=str(root), test_mode=True,
+            data_root=str(root), test_mode=True, serialize_data=False,
             ann_file='meta_expressions/valid/meta_expressions.json',
             exclude_ann_file='meta_expressions/test/meta_expressions.json',
             data_prefix=dict(img='valid/JPEGImages', mask='valid/Annotations'))

@@ -6,7 +6,9 @@ from io import BytesIO
 from os import PathLike
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
 def read_mask_png(path: str | PathLike, where: str, modes: Sequence[str] = ('L', ),
@@ -67,8 +69,7 @@ def decode_mask_png(data: bytes, path: str | PathLike, where: str, modes: Sequen
     # What Pillow raises for files that are damaged in one place or another.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error,
             Image.DecompressionBombError) as error:
-        raise ValueError(f'{path}: expected a PNG file with the mask of {where}, got one that '
-                         f'cannot be decoded: {error}') from error
+        raise ValueError(_broken(data, path, where, error)) from error
     if image.mode not in modes:
         raise ValueError(f'{path}: expected a PNG file of mode {" or ".join(modes)} for {where}, '
                          f'got mode {image.mode}')
@@ -76,8 +77,19 @@ def decode_mask_png(data: bytes, path: str | PathLike, where: str, modes: Sequen
                      f'{found}')
 
 
+def _broken(data: bytes, path: str | PathLike, where: str, error: Exception) -> str:
+    """Say what is wrong with a file that cannot be decoded."""
+    if not data.startswith(_SIGNATURE):
+        got = f'{len(data)} bytes of something else' if data else 'an empty file'
+    elif isinstance(error, UnidentifiedImageError):
+        got = 'one whose head is damaged'
+    else:
+        got = f'one that cannot be decoded: {error}'
+    return f'{path}: expected a PNG file with the mask of {where}, got {got}'
+
+
 def read_png_size(path: str | PathLike, where: str) -> tuple[int, int]:
-    """Read the size of a PNG file from its head.
+    """Read the size of a PNG file with a mask.
 
     Args:
         path: the file.
@@ -87,17 +99,10 @@ def read_png_size(path: str | PathLike, where: str) -> tuple[int, int]:
         ``(H, W)``.
 
     Raises:
-        ValueError: it is no PNG file.
+        ValueError: it is no such PNG file.
         OSError: it cannot be read.
     """
-    try:
-        with Image.open(path, formats=['PNG']) as image:
-            return image.size[::-1]
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise ValueError(f'{path}: expected a PNG file with the mask of {where}, got one that '
-                         f'cannot be decoded: {error}') from error
+    return read_mask_png(path, where, modes=('L', 'P')).shape
 
 
 def write_label_png(path: str | PathLike, labels: np.ndarray) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from glus_mm.evaluation.protocols.base_protocol import Figures, Summary, mean_figures, with_mean
@@ -59,8 +58,7 @@ class ReVOSProtocol(ExpressionProtocol):
         figures = super().measure(frame)
         for value, (accuracy, robustness) in self._names.items():
             pred = frame.pred if value == 255 else (frame.pred != 0).astype(np.uint8)
-            same = cv2.countNonZero(cv2.compare(np.ascontiguousarray(frame.gt), pred, cv2.CMP_EQ))
-            figures[accuracy] = same / pred.size
+            figures[accuracy] = np.count_nonzero(frame.gt == pred) / pred.size
             false = int(np.sum((np.uint8(1) - frame.gt) * pred))
             figures[robustness] = max(1 - false / (frame.foreground + 1e-6), 0.0)
         return figures
