@@ -68,7 +68,7 @@ def test_memory_stride_of_training(talking, video, make_sample, make_batch):
     sample = make_sample()
     for stride in (1, 2):
         model = talking({'test_cfg.memory_stride': stride, 'train_cfg.memory_stride': stride})
-        assert model.train_memory_stride == stride
+        assert model.train_cfg.memory_stride == stride
         context = model.init_session(ArrayReader(video), sample).context_frame_ids
         batch = make_batch(model, [(video[:4], sample.expressions, [0, 1, 2, 3], range(4))])
         with torch.no_grad():

@@ -49,8 +49,9 @@ class ObjectContrastiveLoss(BaseModule):
         datasets: names of the data sets that take part; None means all. ``video_ids`` must then
             be ``'<data set>/<video>'``.
         gather: share the tokens of all processes: every bank holds the same, and the loss is the
-            mean over the tokens of all processes, as if their batches were one (in the order of
-            the ranks). Then every process has to call the loss equally often.
+            mean over the tokens of all processes, as if their batches were one: with
+            ``sample_ids`` the very one that a single process would have, else in the order of
+            the ranks. Then every process has to call the loss equally often.
         seed: seed of the draws. Without ``gather`` each process has draws of its own.
 
     Raises:
@@ -113,7 +114,7 @@ class ObjectContrastiveLoss(BaseModule):
     def forward(self, tokens: Tensor, video_ids: Sequence[str], exp_ids: Sequence[str],
                 object_ids: Sequence[Sequence], frame_ids: Sequence[int | str],
                 valid: Sequence[bool] | None = None, generator: torch.Generator | None = None,
-                store: bool = True) -> Tensor:
+                store: bool = True, sample_ids: Sequence[int] | None = None) -> Tensor:
         """Store the tokens of a step and return their loss.
 
         Args:
@@ -128,6 +129,10 @@ class ObjectContrastiveLoss(BaseModule):
             generator: source of the draws; by default one of the module's own, which depends on
                 ``seed``, the process and the number of calls only.
             store: False compares with the bank as it is and changes nothing, as a validation needs.
+            sample_ids: (K) position in the batch of the sample that a token comes from, ascending.
+                With ``gather``, sample i of process r then comes after sample i of the processes
+                before r and before all samples i + 1: as the samplers of this package deal samples
+                out, the bank is filled, and the draws fall, as with one process.
 
         Returns:
             Scalar, weighted, in float32 at least; a zero with a graph where no token counts.
@@ -139,15 +144,18 @@ class ObjectContrastiveLoss(BaseModule):
         """
         if tokens.ndim != 2:
             raise ValueError(f'expected tokens (K, C), got shape {tuple(tokens.shape)}')
-        rows, identity = self._identify(
+        rows, identity, samples = self._identify(
             len(tokens), video_ids=video_ids, exp_ids=exp_ids, object_ids=object_ids,
-            frame_ids=frame_ids, valid=[True] * len(tokens) if valid is None else valid)
+            frame_ids=frame_ids, valid=[True] * len(tokens) if valid is None else valid,
+            sample_ids=[0] * len(tokens) if sample_ids is None else sample_ids)
         self.calls += store
         with torch.autocast(tokens.device.type, enabled=False):
             tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
             tokens = tokens[torch.tensor(rows, dtype=torch.long, device=tokens.device)]
+            shared = self._share(tokens.detach(), identity.to(tokens.device),
+                                 samples.to(tokens.device))
             return self.loss_weight * self._contrast(
-                tokens, identity.to(tokens.device), generator or self._own_generator(), store)
+                tokens, *shared, generator or self._own_generator(), store)
 
     def draw(self, num_negatives: Tensor, num_positives: Tensor, generator: torch.Generator
              ) -> tuple[Tensor, Tensor]:
@@ -192,14 +200,14 @@ class ObjectContrastiveLoss(BaseModule):
         self.tally = state['tally'].to(device)
         self.calls = int(state['calls'])
 
-    def _identify(self, num: int, **columns: Sequence) -> tuple[list[int], Tensor]:
-        """Which tokens take part, and their identities (K', 3), on the CPU."""
+    def _identify(self, num: int, **columns: Sequence) -> tuple[list[int], Tensor, Tensor]:
+        """Which tokens take part, their identities (K', 3) and samples (K'), on the CPU."""
         for name, column in columns.items():
             if len(column) != num:
                 raise ValueError(f'expected {num} {name}, one for each token, got {len(column)}')
         columns = {name: column.tolist() if isinstance(column, Tensor) else column
                    for name, column in columns.items()}
-        valid = columns.pop('valid')
+        valid, samples = columns.pop('valid'), columns.pop('sample_ids')
         rows, identity = [], []
         for i, (video_id, exp_id, object_ids, frame_id) in enumerate(zip(*columns.values())):
             if not isinstance(object_ids, (list, tuple, set, frozenset)):
@@ -208,7 +216,8 @@ class ObjectContrastiveLoss(BaseModule):
             if valid[i] and len(object_ids) and self._takes_part(video_id):
                 rows.append(i)
                 identity.append(token_identity(video_id, exp_id, object_ids, frame_id))
-        return rows, torch.tensor(identity, dtype=torch.long).reshape(-1, 3)
+        return (rows, torch.tensor(identity, dtype=torch.long).reshape(-1, 3),
+                torch.tensor([samples[i] for i in rows], dtype=torch.long))
 
     def _takes_part(self, video_id: str) -> bool:
         if self.datasets is None:
@@ -224,15 +233,30 @@ class ObjectContrastiveLoss(BaseModule):
         seed = np.random.SeedSequence((self.seed, rank, self.calls)).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(seed[0]) >> 1)
 
-    def _contrast(self, tokens: Tensor, identity: Tensor, generator: torch.Generator,
-                  store: bool) -> Tensor:
-        """Mean loss of the tokens (K', C) that count."""
-        rank, world_size = get_dist_info() if self.gather else (0, 1)
-        parts = _gather_rows(tokens.detach()) if self.gather else [tokens]
-        identity = torch.cat(_gather_rows(identity)) if self.gather else identity
-        start = sum(map(len, parts[:rank]))
+    def _share(self, tokens: Tensor, identity: Tensor, samples: Tensor
+               ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (A, C) and identities (A, 3) of all processes, and which of them are own ones.
+
+        The third says for each of the A which of the K' tokens of this process it is, else -1.
+        """
+        index = torch.arange(len(tokens), device=tokens.device)
+        if not self.gather:
+            return tokens, identity, index
+        rank, _ = get_dist_info()
+        parts = _gather_rows(torch.cat([identity, samples[:, None]], 1))
+        own = torch.cat([index if r == rank else index.new_full((len(part), ), -1)
+                         for r, part in enumerate(parts)])
+        tokens, identity = torch.cat(_gather_rows(tokens)), torch.cat(parts)
+        # A stable sort leaves equal samples in the order of the processes.
+        order = identity[:, 3].argsort(stable=True)
+        return tokens[order], identity[order, :3], own[order]
+
+    def _contrast(self, tokens: Tensor, shared: Tensor, identity: Tensor, own: Tensor,
+                  generator: torch.Generator, store: bool) -> Tensor:
+        """Mean loss of the tokens (K', C) that count; the rest is what :meth:`_share` returned."""
+        world_size = get_dist_info()[1] if self.gather else 1
         if store:
-            self.bank.enqueue(torch.cat(parts), identity)
+            self.bank.enqueue(shared, identity)
         positive, negative = self._match(identity)
         num_positive, num_negative = positive.sum(1), negative.sum(1)
         enough = num_negative >= self.num_negatives
@@ -247,10 +271,10 @@ class ObjectContrastiveLoss(BaseModule):
         columns = torch.cat([
             _nth(positive[counting], positives.to(tokens.device)[:, None]),
             _nth(negative[counting], negatives.to(tokens.device))], 1)
-        own = (counting >= start) & (counting < start + len(tokens))
+        own = own[counting]
         bank = F.normalize(self.bank.tokens.to(tokens), dim=1, eps=1e-8)
-        similarity = F.normalize(tokens[counting[own] - start], dim=1, eps=1e-8) @ bank.T
-        logits = (similarity / self.temperature).gather(1, columns[own])
+        similarity = F.normalize(tokens[own[own >= 0]], dim=1, eps=1e-8) @ bank.T
+        logits = (similarity / self.temperature).gather(1, columns[own >= 0])
         losses = logits.logsumexp(1) - logits[:, 0]
         # The mean over all processes, as the gradients of the processes are averaged.
         return losses.sum() * (world_size / len(counting))

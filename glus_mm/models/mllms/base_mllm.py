@@ -55,8 +55,8 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
 
     @abstractmethod
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
-                visual_tokens: Sequence[Tensor], ce_target: str) -> tuple[SegTokens, Tensor,
-                                                                          Tensor]:
+                visual_tokens: Sequence[Tensor], ce_target: str,
+                all_logits: bool = False) -> tuple[SegTokens, Tensor, Tensor]:
         """Run whole conversations.
 
         Args:
@@ -64,6 +64,8 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
             labels: N of (L), -100 where nothing is supervised.
             visual_tokens: N of (frames, V, D) in the order of the conversation.
             ce_target: ``'seg'`` or ``'answer'``, which labels count.
+            all_logits: make logits at every position before those that count are taken, as the
+                official code does; the result is the same.
 
         Returns:
             The seg tokens (N, Tq, C), the logits (K, vocabulary) at the supervised positions and

@@ -179,9 +179,9 @@ class LlavaMLLM(BaseMLLM):
         return F.avg_pool2d(tokens.unflatten(2, (side, side)), 2).flatten(2).transpose(1, 2)
 
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
-                visual_tokens: Sequence[Tensor],
-                ce_target: str = 'seg') -> tuple[SegTokens, Tensor, Tensor]:
-        """See :meth:`BaseMLLM.forward`; logits are made only where a label counts."""
+                visual_tokens: Sequence[Tensor], ce_target: str = 'seg',
+                all_logits: bool = False) -> tuple[SegTokens, Tensor, Tensor]:
+        """See :meth:`BaseMLLM.forward`."""
         per_image = visual_tokens[0].shape[1]
         hidden = self._run(input_ids, visual_tokens)[:, :-1]
         ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids], 0)
@@ -195,7 +195,11 @@ class LlavaMLLM(BaseMLLM):
         tokens = self._project_seg(hidden[next_is_seg]).unflatten(0, (len(input_ids), -1))
         targets = targets[:, 1:]
         counted = next_is_seg if ce_target == 'seg' else targets != IGNORE_INDEX
-        return SegTokens(tokens), self._token_logits(hidden[counted]), targets[counted]
+        if all_logits:
+            logits = self._token_logits(hidden)[counted]
+        else:
+            logits = self._token_logits(hidden[counted])
+        return SegTokens(tokens), logits, targets[counted]
 
     def prompt(self, expression: str, num_context: int, num_turns: int) -> list[int]:
         """See :meth:`BaseMLLM.prompt`."""

@@ -9,7 +9,10 @@ from torch.nn import functional as F
 
 from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
 from glus_mm.models.inference import FrameReader, GLUSTestCfg, MaskPrediction, VideoSession
+from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.mllms.base_mllm import SegTokens
+from glus_mm.models.segmentors.batch import distinct_frames, token_identities
+from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.frames import clip_centres
@@ -35,8 +38,7 @@ class GLUS(BaseModel):
             None trains without it.
         ce_target: ``'seg'`` supervises ``[SEG]`` only, as the official code does; ``'answer'`` the
             whole answer, which is what makes a model learn from scratch.
-        train_cfg: ``memory_stride`` of training, 1 by default (section B.2 of the paper), and
-            ``use_memory``, True by default; False decodes every frame without the memory bank.
+        train_cfg: fields of :class:`GLUSTrainCfg`.
         test_cfg: fields of :class:`GLUSTestCfg`.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, the type of frozen parameters.
             Trained ones are float32, so that no autocast is needed; buffers, losses and the
@@ -71,16 +73,9 @@ class GLUS(BaseModel):
         self.loss_contrastive = (
             None if loss_contrastive is None else build_child(MODELS, loss_contrastive))
         self.ce_target = ce_target
-        train_cfg = check_keys(
-            dict(train_cfg or {}), ['memory_stride', 'use_memory'], 'model.train_cfg')
-        self.train_memory_stride = train_cfg.get('memory_stride', 1)
-        self.train_use_memory = train_cfg.get('use_memory', True)
-        if not isinstance(self.train_memory_stride, int) or self.train_memory_stride < 1:
-            raise ValueError('model.train_cfg.memory_stride must be an integer of at least 1, '
-                             f'got {self.train_memory_stride!r}')
-        if not isinstance(self.train_use_memory, bool):
-            raise ValueError('model.train_cfg.use_memory must be True or False, '
-                             f'got {self.train_use_memory!r}')
+        known = GLUSTrainCfg.__dataclass_fields__
+        self.train_cfg = GLUSTrainCfg(
+            **check_keys(dict(train_cfg or {}), known, 'model.train_cfg'))
         known = GLUSTestCfg.__dataclass_fields__
         self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
 
@@ -120,10 +115,11 @@ class GLUS(BaseModel):
 
         Returns:
             ``loss_ce``, ``loss_mask_bce`` and ``loss_mask_dice``, weighted scalars; mask losses
-            are means over all masks (expression, frame) of the batch. With a contrastive loss
-            also ``loss_contrastive``.
+            are means over all masks (expression, frame) of the batch, ``loss_ce`` over its
+            supervised tokens; ``train_cfg.normalize`` says whether the batch is that of all
+            processes. With a contrastive loss also ``loss_contrastive``.
         """
-        logits, ce_logits, ce_targets, seg_tokens = self._forward(inputs)
+        logits, ce_logits, ce_targets, seg_tokens = self._forward(inputs, data_samples)
         sizes = [len(ids) for ids in inputs['input_ids']]
         bce, dice = [], []
         for video_logits, sample in zip(logits.split(sizes), data_samples):
@@ -138,34 +134,57 @@ class GLUS(BaseModel):
             loss_mask_dice=torch.cat(dice).mean())
         if self.loss_contrastive is not None:
             losses['loss_contrastive'] = self.loss_contrastive(
-                seg_tokens.flatten(0, 1), **_identities(data_samples))
-        return losses
+                seg_tokens.flatten(0, 1), **token_identities(data_samples))
+        if self.train_cfg.normalize == 'local':
+            return losses
+        masks = sum(map(len, bce))
+        return mean_over_processes(losses, dict(
+            loss_ce=len(ce_targets), loss_mask_bce=masks, loss_mask_dice=masks))
 
-    def _forward(self, inputs: dict) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _forward(self, inputs: dict, data_samples: Sequence[RefVOSDataSample] | None = None
+                 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Mask logits (N, Tq, h, w), token logits (K, vocabulary), their targets (K), and the seg
         tokens (N, Tq, C).
+
+        The data samples say which of a video's images show the same frame; without them, or where
+        they do not say, each image counts as a frame of its own.
         """
+        reuse = self.train_cfg.reuse == 'exact'
         video_of = [b for b, ids in enumerate(inputs['input_ids']) for _ in range(len(ids))]
         num_query = len(inputs['sam_imgs'][0])
-        visual = self.mllm.encode_images(torch.cat(inputs['clip_imgs']))
-        visual = visual.split([len(imgs) for imgs in inputs['clip_imgs']])
         seg, ce_logits, ce_targets = self.mllm(
             [torch.as_tensor(ids) for rows in inputs['input_ids'] for ids in rows],
             [torch.as_tensor(labels) for rows in inputs['labels'] for labels in rows],
-            [visual[b] for b in video_of], self.ce_target)
+            self._encode_clips(inputs['clip_imgs'], video_of, data_samples), self.ce_target,
+            all_logits=not reuse)
         lengths = {len(imgs) for imgs in inputs['sam_imgs']} | {seg.tokens.shape[1]}
         if len(lengths) > 1:
             raise ValueError('expected as many query frames in every video of a batch as its '
                              f'conversations have [SEG], got {sorted(lengths)}')
-        feats = self.mask_head.extract_feat(torch.cat(inputs['sam_imgs']))
-        memory = [MemoryBank(self.train_memory_stride) for _ in video_of]
-        first = torch.tensor(video_of, device=seg.tokens.device) * num_query
+        rows, place = distinct_frames(
+            inputs['sam_imgs'], data_samples if reuse else None, ['query_frame_ids'])
+        feats = self.mask_head.extract_feat(torch.cat(inputs['sam_imgs'])[rows])
+        memory = [MemoryBank(self.train_cfg.memory_stride) for _ in video_of]
+        place = torch.tensor(place, device=seg.tokens.device).view(-1, num_query)[video_of]
         logits = [
-            self._decode(feats.select(first + q), seg.tokens[:, q], memory, q,
-                         store=self.train_use_memory and q < num_query - 1).low_res_logits
+            self._decode(feats.select(place[:, q]), seg.tokens[:, q], memory, q,
+                         store=self.train_cfg.use_memory and q < num_query - 1).low_res_logits
             for q in range(num_query)
         ]
         return torch.stack(logits, 1), ce_logits, ce_targets, seg.tokens
+
+    def _encode_clips(self, clip_imgs: Sequence[Tensor], video_of: Sequence[int],
+                      data_samples: Sequence[RefVOSDataSample] | None) -> list[Tensor]:
+        """Visual tokens (Tc + Tq, V, D) of the video of each of N conversations."""
+        lengths = [len(imgs) for imgs in clip_imgs]
+        if self.train_cfg.reuse == 'none':
+            visual = self.mllm.encode_images(torch.cat([clip_imgs[b] for b in video_of]))
+            return list(visual.split([lengths[b] for b in video_of]))
+        rows, place = distinct_frames(
+            clip_imgs, data_samples, ['context_frame_ids', 'query_frame_ids'])
+        visual = self.mllm.encode_images(torch.cat(tuple(clip_imgs))[rows])
+        videos = visual[place].split(lengths)
+        return [videos[b] for b in video_of]
 
     def _decode(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
                 frame_idx: int, store: bool = True) -> HeadOutput:
@@ -352,16 +371,6 @@ class GLUS(BaseModel):
                 logits[tracks][:, None], (height, width), mode='bilinear',
                 align_corners=False)[:, 0] > 0
         return MaskPrediction(masks, logits, seg.tokens, seg.is_seg, scores)
-
-
-def _identities(data_samples: Sequence[RefVOSDataSample]) -> dict[str, list]:
-    """What each seg token refers to, in the order (video, expression, query frame)."""
-    rows = [(f'{sample.dataset}/{sample.video_id}', exp_id, object_ids, frame_id)
-            for sample in data_samples
-            for exp_id, object_ids in zip(sample.exp_ids, sample.object_ids)
-            for frame_id in sample.query_frame_ids]
-    names = ('video_ids', 'exp_ids', 'object_ids', 'frame_ids')
-    return {name: list(column) for name, column in zip(names, zip(*rows))}
 
 
 def _join(preds: list[MaskPrediction]) -> MaskPrediction:

@@ -1,0 +1,41 @@
+"""Losses of a batch that is spread over several processes."""
+
+from collections.abc import Mapping
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from torch import Tensor
+
+
+def mean_over_processes(losses: Mapping[str, Tensor], counts: Mapping[str, int]
+                        ) -> dict[str, Tensor]:
+    """Turn means over the items of this process into means over those of all processes.
+
+    The means of processes with unequal numbers of items must not simply be averaged, which is what
+    data parallelism does with their gradients. Each loss is therefore weighted by the process's
+    share of the items. What is returned has the value of the mean over all processes, and the
+    gradient that makes the *average* over the processes the gradient of that mean.
+
+    Every process has to call it equally often; with one process it gives back what it got.
+
+    Args:
+        losses: scalars with the same names in every process.
+        counts: how many items a loss is the mean of; one without a count is a quantity of which
+            the processes' plain average is meant.
+
+    Returns:
+        The losses under the same names.
+    """
+    world_size = get_world_size()
+    if world_size == 1:
+        return dict(losses)
+    values = torch.stack([loss.detach().double() for loss in losses.values()])
+    items = values.new_tensor([counts.get(name, 1) for name in losses])
+    sums = torch.stack([items, items * values])
+    all_reduce(sums)
+    weights, means = items * world_size / sums[0], sums[1] / sums[0]
+    shared = {}
+    for (name, loss), weight, mean in zip(losses.items(), weights, means):
+        own = loss * weight.to(loss.dtype)
+        shared[name] = own + (mean.to(loss.dtype) - own.detach())
+    return shared

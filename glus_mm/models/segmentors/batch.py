@@ -1,0 +1,60 @@
+"""What the parts of a training batch refer to."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from glus_mm.structures import RefVOSDataSample
+
+
+def distinct_frames(imgs: Sequence[Tensor], data_samples: Sequence[RefVOSDataSample] | None,
+                    fields: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Find the images of a batch that have to be encoded.
+
+    Within a sample, images of the same frame are equal; those of different samples may not be, as
+    transforms draw anew for each.
+
+    Args:
+        imgs: B of (M, ...).
+        data_samples: (B), which say what frames the images show; None, or where they do not say,
+            if each image is a frame of its own.
+        fields: names of the lists of frames, in the order of the images.
+
+    Returns:
+        Rows to encode out of the concatenated images, and for each of the images its place among
+        these rows.
+
+    Raises:
+        ValueError: a sample has more or fewer frames than images.
+    """
+    place_of, rows, places = {}, [], []
+    for b, images in enumerate(imgs):
+        frames = list(range(len(images)))
+        if data_samples is not None and all(name in data_samples[b] for name in fields):
+            frames = [frame for name in fields for frame in data_samples[b].get(name)]
+        if len(frames) != len(images):
+            raise ValueError(f'expected an image for each of the frames {frames} of video '
+                             f'{data_samples[b].video_id!r}, got {len(images)} images')
+        for frame in frames:
+            if (b, frame) not in place_of:
+                place_of[b, frame] = len(rows)
+                rows.append(len(places))
+            places.append(place_of[b, frame])
+    return rows, places
+
+
+def token_identities(data_samples: Sequence[RefVOSDataSample]) -> dict[str, list]:
+    """What each seg token refers to, as the arguments of ``ObjectContrastiveLoss``.
+
+    Args:
+        data_samples: (B).
+
+    Returns:
+        Lists in the order (video, expression, query frame).
+    """
+    rows = [(f'{sample.dataset}/{sample.video_id}', exp_id, object_ids, frame_id, b)
+            for b, sample in enumerate(data_samples)
+            for exp_id, object_ids in zip(sample.exp_ids, sample.object_ids)
+            for frame_id in sample.query_frame_ids]
+    names = ('video_ids', 'exp_ids', 'object_ids', 'frame_ids', 'sample_ids')
+    return {name: list(column) for name, column in zip(names, zip(*rows))}

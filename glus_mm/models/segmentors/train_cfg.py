@@ -1,0 +1,42 @@
+"""The settings of a training step, checked when the model is built."""
+
+from dataclasses import dataclass
+
+REUSE = ('exact', 'none')
+NORMALIZE = ('global', 'local')
+
+
+@dataclass(frozen=True)
+class GLUSTrainCfg:
+    """``model.train_cfg``.
+
+    Attributes:
+        memory_stride: distance of the older memories; 1 as in section B.2 of the paper.
+        use_memory: False decodes every frame without the memory bank.
+        reuse: ``'exact'`` computes what expressions share once, and logits only where the loss
+            needs them; ``'none'`` works as the official code does: the vision tower runs once for
+            each expression and logits are made at every position. The losses are the same.
+        normalize: what the losses are means over with several processes. ``'global'``: over the
+            masks and tokens of all processes, so that neither the number of processes nor who
+            has which video matters, and every process reports the same losses. ``'local'``: over
+            those of the own process; as gradients are averaged, an expression then counts more
+            in a process that has fewer of them. The official code does the latter.
+    """
+
+    memory_stride: int = 1
+    use_memory: bool = True
+    reuse: str = 'exact'
+    normalize: str = 'global'
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not isinstance(self.memory_stride, int) or self.memory_stride < 1:
+            raise ValueError('model.train_cfg.memory_stride must be an integer of at least 1, '
+                             f'got {self.memory_stride!r}')
+        if not isinstance(self.use_memory, bool):
+            raise ValueError('model.train_cfg.use_memory must be True or False, '
+                             f'got {self.use_memory!r}')
+        for name, known in (('reuse', REUSE), ('normalize', NORMALIZE)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f'model.train_cfg.{name} must be one of {known}, got {value!r}')
