@@ -2,11 +2,10 @@
 
 import copy
 import json
-import os
 import pickle
 import shutil
-from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -38,11 +37,6 @@ from glus_mm.datasets.ref_davis import number_expressions
 from glus_mm.registry import DATASETS
 from glus_mm.utils.masks import decode_rle
 
-FIXTURES = Path(os.environ.get(
-    'GLUS_MM_FIXTURES', Path(__file__).resolve().parents[3] / 'shared' / 'fixtures'))
-EVALUATORS = FIXTURES / 'evaluators'
-needs_evaluators = pytest.mark.skipif(
-    not EVALUATORS.is_dir(), reason=f'no fixture of the evaluators in {FIXTURES}')
 TRAINED = [name for name, layout in LAYOUTS.items() if layout.train]
 
 
@@ -331,9 +325,8 @@ def test_binary_masks_of_every_mode(tmp_path):
 # ---- the files that the official evaluators were run on ----
 
 
-@needs_evaluators
-def test_mevis_of_the_fixture():
-    root = EVALUATORS / 'mevis' / 'valid_u'
+def test_mevis_of_the_fixture(evaluators):
+    root = evaluators / 'mevis' / 'valid_u'
     dataset = MeViSDataset(data_root=str(root), test_mode=True, min_frames=4)
     content = json.loads((root / 'mask_dict.json').read_text())
     assert len(dataset) == 4 and len(dataset.masks) == len(content)
@@ -348,9 +341,8 @@ def test_mevis_of_the_fixture():
                     assert dataset.masks.rles(expression, t, size) == visible
 
 
-@needs_evaluators
-def test_revos_of_the_fixture():
-    dataset = ReVOSDataset(data_root=str(EVALUATORS / 'revos'), test_mode=True,
+def test_revos_of_the_fixture(evaluators):
+    dataset = ReVOSDataset(data_root=str(evaluators / 'revos'), test_mode=True,
                            ann_file='meta_expressions_valid_.json')
     info = dataset.get_data_info(0)
     assert info['ori_shape'] == (120, 160)
@@ -358,10 +350,9 @@ def test_revos_of_the_fixture():
         'referring', 'reason', 'referring', 'reason', 'hallucination']
 
 
-@needs_evaluators
-def test_ref_davis_of_the_fixture_the_glus_way():
+def test_ref_davis_of_the_fixture_the_glus_way(evaluators):
     dataset = RefDAVISDataset(
-        data_root=str(EVALUATORS / 'refdavis'), ann_file='meta_expressions.json', test_mode=True,
+        data_root=str(evaluators / 'refdavis'), ann_file='meta_expressions.json', test_mode=True,
         data_prefix=dict(img='no images', mask='mask_dict.json'))
     infos = {info['video_id']: info for info in map(dataset.get_data_info, range(len(dataset)))}
     boat = {item['exp_id']: item['anno_ids'] for item in infos['boat-a']['expressions']}
@@ -369,13 +360,12 @@ def test_ref_davis_of_the_fixture_the_glus_way():
     assert infos['car-c']['expressions'][0]['anno_ids'] == ('12', )
 
 
-@needs_evaluators
-def test_palette_masks_of_the_fixture():
-    root = EVALUATORS / 'davis'
-    content = json.loads((EVALUATORS / 'refdavis' / 'meta_expressions.json').read_text())
+def test_palette_masks_of_the_fixture(evaluators, tmp_path):
+    root = evaluators / 'davis'
+    content = json.loads((evaluators / 'refdavis' / 'meta_expressions.json').read_text())
     dataset = RefDAVISDataset(
-        data_root=str(root), ann_file=str(EVALUATORS / 'refdavis' / 'meta_expressions.json'),
-        data_prefix=dict(img='JPEGImages/480p', mask='Annotations_unsupervised/480p'),
+        data_root=str(root), ann_file=str(evaluators / 'refdavis' / 'meta_expressions.json'),
+        data_prefix=dict(img=str(tmp_path), mask='Annotations_unsupervised/480p'),
         test_mode=True, pipeline=pipeline_for_testing())
     info = dataset.get_data_info(0)
     folder = root / 'Annotations_unsupervised' / '480p' / info['video_id']
@@ -386,16 +376,17 @@ def test_palette_masks_of_the_fixture():
             found = dataset.masks.rles(expression, t, indices.shape)
             assert len(found) == want.any() and all(
                 np.array_equal(decode_rle(rle), want) for rle in found)
-    # Its images are stand-ins of another size.
+    # A stand-in of another size for the first image.
+    (tmp_path / info['video_id']).mkdir()
+    cv2.imwrite(info['img_paths'][0], np.zeros((9, 16, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match=r'expected a mask of the size of the frame, \(H, W\) = '
                                          r'\(9, 16\), got \(120, 160\)'):
         dataset[0]
 
 
-@needs_evaluators
-def test_reason_vos_of_the_fixture(tmp_path):
+def test_reason_vos_of_the_fixture(evaluators, tmp_path):
     """Its annotation has no frames, which the official one has."""
-    root = EVALUATORS / 'reasonvos'
+    root = evaluators / 'reasonvos'
     content = json.loads((root / 'meta_expressions.json').read_text())
     for video, entry in content['videos'].items():
         folder = root / 'Annotations' / f'{entry["source"]}_{video}_0'

@@ -205,6 +205,13 @@ def test_revos_foreground(tmp_path, revos_foreground, capsys):
     assert len(list(root.iterdir())) == 3
 
 
+def test_revos_foreground_is_the_official_one(evaluators, tmp_path, revos_foreground):
+    out = tmp_path / 'foreground.json'
+    assert revos_foreground([str(evaluators / 'revos'), '--out', str(out)]) == 0
+    official = evaluators / 'revos' / 'mask_dict_foreground.json'
+    assert json.loads(out.read_text()) == json.loads(official.read_text())
+
+
 def test_revos_foreground_without_annotation(tmp_path, revos_foreground, capsys):
     assert revos_foreground([str(tmp_path)]) == 1
     assert 'meta_expressions_train_.json' in capsys.readouterr().err
