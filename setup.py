@@ -20,7 +20,8 @@ REQUIRES = [
     'torch>=2.6',
     'torchvision>=0.21',
     'mmengine>=0.10.7',
-    'transformers>=5.0',
+    # 5.6 renamed the weights of CLIPVisionModel; a checkpoint has the names of later versions.
+    'transformers>=5.6',
     'peft>=0.18',
     'accelerate>=1.0',
     'sam2>=1.1.0',

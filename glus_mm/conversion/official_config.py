@@ -20,10 +20,10 @@ _OPTIONAL = ('num_key_value_heads', 'max_position_embeddings', 'rms_norm_eps', '
              'initializer_range', 'head_dim', 'attention_bias', 'mlp_bias')
 _ROPE = ('rope_theta', 'rope_scaling', 'rope_parameters')
 # What LlavaMLLM does not have: the only value that is possible, and the one that counts where
-# the key is missing.
+# the key is missing. mm_use_im_start_end is not among them: the official prompt puts <im_start> and
+# <im_end> around images whatever it says.
 _FIXED = dict(
-    mm_vision_select_feature=('patch', 'patch'), mm_use_im_start_end=(True, False),
-    tie_word_embeddings=(False, False))
+    mm_vision_select_feature=('patch', 'patch'), tie_word_embeddings=(False, False))
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,6 @@ def test_unusual_sizes_are_kept(official):
      "expected a rotary embedding of a type in ('default', 'linear', 'dynamic'), got 'yarn'"),
     (dict(mm_vision_select_feature='cls_patch'),
      "expected mm_vision_select_feature 'patch', got 'cls_patch'"),
-    (dict(mm_use_im_start_end=False), 'expected mm_use_im_start_end True, got False'),
-    (dict(mm_use_im_start_end=None), 'expected mm_use_im_start_end True, got False'),
     (dict(tie_word_embeddings=True), 'expected tie_word_embeddings False, got True'),
     (dict(mm_projector_type='mlp2x_gelu'), "got 'mlp2x_gelu', which LLaVA 1.5 has"),
     (dict(mm_vision_select_layer='last'),
@@ -67,6 +65,13 @@ def test_other_models(official, values, message):
         read_official_config(official.hf)
     assert message in str(error.value)
     assert str(official.hf / 'config.json') in str(error.value)
+
+
+@pytest.mark.parametrize('value', [True, False, None])
+def test_marks_around_images_are_not_asked_for(official, value):
+    """The official prompt has them whatever config.json says; the tokenizer must know them."""
+    official.edit('hf/config.json', mm_use_im_start_end=value)
+    assert read_official_config(official.hf).vision_tower
 
 
 def test_llava_of_today(official):
