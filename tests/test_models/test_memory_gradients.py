@@ -104,7 +104,9 @@ def test_gradient_into_earlier_seg_tokens_is_the_numeric_one(clip, options):
             expected = numeric(lambda t=t: frame_losses(model, feats, tokens)[t], tokens,
                                direction)
             assert abs(expected) > 1e-6
-            assert (grad * direction).sum().item() == pytest.approx(expected, rel=1e-4), earlier
+            # A step of 1e-5 leaves some 1e-10 of rounding in a difference of losses of about 1.
+            assert (grad * direction).sum().item() == pytest.approx(
+                expected, rel=1e-5, abs=1e-9), earlier
 
 
 def test_gradient_of_the_memory_modules_is_the_numeric_one(clip):
