@@ -6,8 +6,8 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # Files that torch.load(weights_only=True) accepts. A run that starts from a checkpoint of a
-    # part of the model sets strict=False here.
+    # Files that torch.load(weights_only=True) accepts, whole or not at all, from which a run goes
+    # on exactly. A run that starts from a checkpoint of a part of the model sets strict=False here.
     checkpoint=dict(
         type='glus_mm.PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
@@ -15,6 +15,8 @@ default_hooks = dict(
     token_bank=dict(type='glus_mm.TokenBankHook'),
     # A resumed run goes on with the next samples, without loading those before.
     resume_sampler=dict(type='glus_mm.ResumeSamplerHook'),
+    # Saves the state of the training before an error of its data ends it.
+    data_error=dict(type='glus_mm.DataErrorHook'),
     # Draws with tools/test.py --show-dir.
     visualization=dict(type='glus_mm.RefVOSVisualizationHook'))
 

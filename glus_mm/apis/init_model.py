@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import pickle
 import zipfile
 from os import PathLike
 from pathlib import Path
@@ -13,9 +12,11 @@ from mmengine.logging import print_log
 from torch import nn
 
 from glus_mm.apis.config_text import fill_tokenizers
-from glus_mm.apis.pretrained import resolve_for
+from glus_mm.apis.pretrained import resolve_base, resolve_for
 from glus_mm.registry import MODELS, SCOPE
-from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys, model_state_of
+from glus_mm.utils.base_weights import complete_state
+from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys
+from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.empty_weights import (
     build_empty,
     fill_weights,
@@ -34,7 +35,9 @@ def init_model(config: str | PathLike | Config,
     The caller's default scope stays what it is. With a checkpoint the model is built without
     random weights and filled from the file, each weight once, in the model's type (``model.dtype``
     for what is frozen, else float32). Loading never runs code from the file, and the model is
-    independent of it afterwards. A model with LoRA adapters takes weights without them.
+    independent of it afterwards. A model with LoRA adapters takes weights without them. What a
+    checkpoint of a training leaves to the file that the training started from is taken from
+    there, see :mod:`glus_mm.utils.base_weights`.
 
     Args:
         config: path of a config file, or a config, which is not changed.
@@ -49,7 +52,8 @@ def init_model(config: str | PathLike | Config,
 
     Raises:
         ConnectionError: the checkpoint is on the hub, which cannot be reached.
-        FileNotFoundError: there is no such config or checkpoint.
+        FileNotFoundError: there is no such config or checkpoint, or the file is gone that the
+            checkpoint shares weights with.
         KeyError: an option begins with a key that the config does not have.
         TypeError: a part of the model does not know a key of its config.
         ValueError: the config has no model, the checkpoint cannot be read or does not fit (the
@@ -69,7 +73,8 @@ def init_model(config: str | PathLike | Config,
         model = MODELS.build(model_cfg)
     else:
         model = build_empty(lambda: MODELS.build(model_cfg))
-        _load_weights(model, checkpoint, device)
+        base = resolve_base(cfg, checkpoint, cfg.get('load_from'))
+        _load_weights(model, checkpoint, base, device)
     model.cfg = cfg
     return model.to(device).eval()
 
@@ -115,11 +120,11 @@ def _usable_device(device: str | torch.device) -> torch.device:
     return result
 
 
-def _load_weights(model: nn.Module, path: Path, device: torch.device) -> None:
+def _load_weights(model: nn.Module, path: Path, base: Path | None, device: torch.device) -> None:
     source = str(path)
     # A zip archive, torch's format since 1.6, is mapped: all is checked before any is read.
     mapped = zipfile.is_zipfile(path)
-    state = _read_state(path, mapped)
+    state = complete_state(read_checkpoint(path, mapped), path, base)
     if not any(map(is_adapter, state)):
         initialize_adapters(model)
     state = adapt_lora(model, state, source)
@@ -129,22 +134,7 @@ def _load_weights(model: nn.Module, path: Path, device: torch.device) -> None:
     as_stored = device.type == 'cpu' and keeps_types(model, state)
     if as_stored and mapped:
         # Beside their copies mapped weights would count as memory too; a second read has none.
-        state = adapt_lora(model, _read_state(path, mapped=False), source, quiet=True)
+        state = complete_state(read_checkpoint(path, mapped=False), path, base, verify=False,
+                               mapped=False)
+        state = adapt_lora(model, state, source, quiet=True)
     fill_weights(model, state, device, copy=not as_stored)
-
-
-def _read_state(path: Path, mapped: bool) -> dict[str, torch.Tensor]:
-    """Read the weights of a checkpoint that holds only tensors and plain containers."""
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        # torch's own message recommends to load the file by running its code.
-        raise ValueError(
-            f'expected a checkpoint with tensors and plain containers only, got one with other '
-            f'objects, or no checkpoint: {path}; objects are never loaded, as that can run '
-            f'code') from error
-    except (RuntimeError, EOFError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else 'it ends too early'
-        raise ValueError(f'expected a checkpoint, but {path} cannot be read as one: '
-                         f'{reason}') from error
-    return model_state_of(checkpoint, str(path))

@@ -19,6 +19,8 @@ from glus_mm.apis.config_text import check_shared_settings, fill_tokenizers
 from glus_mm.conversion import convert_glus, convert_lisa
 from glus_mm.conversion.official_config import read_official_config
 from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES
+from glus_mm.utils.base_weights import find_base
+from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.hub import download, is_hub_name, split_revision
 
 WEIGHTS = 'model.pth'
@@ -103,8 +105,46 @@ def use_checkpoint(cfg: Config, checkpoint: str | None, load_from: str | None) -
     if checkpoint and '://' not in str(checkpoint):
         checkpoint = str(resolve_for(cfg, checkpoint))
     cfg.load_from = checkpoint or None
+    if checkpoint and Path(checkpoint).is_file():
+        _set_base(cfg, resolve_base(cfg, checkpoint, load_from))
     fill_tokenizers(cfg, cfg.load_from, load_from)
     check_shared_settings(cfg)
+
+
+def resolve_base(cfg: Config, checkpoint: str | PathLike, load_from: str | None) -> Path | None:
+    """Find the file that a checkpoint of a training shares frozen weights with.
+
+    Args:
+        cfg: the config.
+        checkpoint: a file.
+        load_from: what the config says that a training starts from, see
+            :func:`resolve_checkpoint`; asked where the file has gone from where it was.
+
+    Returns:
+        The file; None for a complete checkpoint.
+
+    Raises:
+        OSError: it is nowhere, or the hub cannot be reached.
+        ValueError: the checkpoint cannot be read.
+    """
+    content = read_checkpoint(checkpoint)
+    try:
+        return find_base(content, checkpoint)
+    except FileNotFoundError as error:
+        try:
+            place = resolve_for(cfg, load_from) if load_from else None
+        except FileNotFoundError:
+            place = None
+        if place is None or place.samefile(checkpoint):
+            raise error from None
+        return place
+
+
+def _set_base(cfg: Config, base: Path | None) -> None:
+    """Tell the checkpoint hook where the base is."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if base is not None and str(hook.get('type', '')).split('.')[-1] == 'PlainCheckpointHook':
+        hook.base = str(base)
 
 
 @contextmanager

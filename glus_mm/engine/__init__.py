@@ -1,10 +1,12 @@
 """What runs around the model: hooks and the form of checkpoints."""
 
 from glus_mm.engine.hooks import (
+    DataErrorHook,
     PlainCheckpointHook,
     RefVOSVisualizationHook,
     ResumeSamplerHook,
     TokenBankHook,
 )
 
-__all__ = ['PlainCheckpointHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook', 'TokenBankHook']
+__all__ = ['DataErrorHook', 'PlainCheckpointHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook',
+           'TokenBankHook']

@@ -6,12 +6,13 @@ turned here holds only tensors, dicts, lists, tuples, strings, numbers and None,
 checkpoint can be loaded safely and a run still resumes from it.
 """
 
+import logging
 from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 
 # A dict with one of these as its only key stands for an object.
 HISTORY_KEY = '__history_buffer__'
@@ -75,6 +76,24 @@ def from_plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(from_plain(item) for item in value)
     return value
+
+
+def drop_objects(hub: dict) -> None:
+    """Leave out of a message hub, with a warning, what has no plain form.
+
+    Args:
+        hub: the hub's ``state_dict()``; changed in place.
+    """
+    info = hub['runtime_info']
+    for key in list(info):
+        try:
+            to_plain(info[key], f"checkpoint['message_hub'].{key}")
+        except TypeError as error:
+            print_log(f'not saved: {error}', 'current', logging.WARNING)
+            del info[key]
+    # A copy: the hub hands out its own dict here.
+    hub['resumed_keys'] = {key: value for key, value in hub['resumed_keys'].items()
+                           if key in info or key in hub['log_scalars']}
 
 
 def _array_to_plain(array: np.ndarray, where: str) -> torch.Tensor | list:

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine import Config, DictAction
 from mmengine.runner import Runner
 
+from glus_mm.utils.checkpoint_files import choose_resume, why_torn
 from glus_mm.utils.paths import ensure_writable_dir
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -77,22 +78,28 @@ def set_resume(cfg: Config, resume: str | None) -> None:
 
     Args:
         cfg: a config with ``work_dir``; ``resume`` and ``load_from`` are set in it.
-        resume: None = leave the config as it is; ``'auto'`` = go on from the latest checkpoint in
-            the work folder, or start as the config says if there is none; else a checkpoint.
+        resume: None = leave the config as it is; ``'auto'`` = go on from the newest whole
+            checkpoint in the work folder, or start as the config says if there is none; else a
+            checkpoint. What is torn is skipped with a warning.
 
     Raises:
-        FileNotFoundError: the checkpoint, or the one that the work folder names, is missing.
+        FileNotFoundError: there is no such checkpoint, or the one that the work folder names is
+            gone and there is no other.
+        ValueError: the checkpoint is torn.
     """
     if resume is None:
         return
     if resume == 'auto':
-        note = Path(cfg.work_dir) / 'last_checkpoint'
-        if not note.is_file():
+        path = choose_resume(cfg.work_dir)
+        if path is None:
             return
-        # MMEngine notes the absolute path; the folder may have moved since.
-        noted = Path(note.read_text(encoding='utf-8').strip())
-        beside = note.parent / noted.name
-        resume = str(beside if beside.is_file() else noted)
-    require_file(resume, 'checkpoint')
+    else:
+        path = Path(resume).expanduser()
+        if not path.is_dir():  # DeepSpeed's checkpoints are folders
+            require_file(resume, 'checkpoint')
+        reason = why_torn(path)
+        if reason is not None:
+            raise ValueError(f'expected a whole checkpoint, got a torn one ({reason}): {path}; '
+                             '--resume auto goes on from the newest whole one')
     cfg.resume = True
-    cfg.load_from = resume
+    cfg.load_from = str(path)

@@ -110,7 +110,7 @@ def test_file_loads_without_running_code(tmp_path):
     make_runner(tmp_path / 'run', stop_at=3).train()
     checkpoint = torch.load(tmp_path / 'run' / 'iter_3.pth', weights_only=True)
     assert set(checkpoint) == {'meta', 'state_dict', 'message_hub', 'optimizer',
-                               'param_schedulers'}
+                               'param_schedulers', 'random_state'}
     info = checkpoint['message_hub']['runtime_info']
     assert info['notes']['best'] == 0.5
     assert info['notes']['ids'] == (1, )

@@ -152,6 +152,12 @@ def test_resume_auto(config, tmp_path):
     note.write_text('/moved/away/iter_5.pth')
     with pytest.raises(FileNotFoundError, match='iter_5.pth'):
         set_resume(cfg, 'auto')
-    (tmp_path / 'run' / 'iter_5.pth').write_bytes(b'')
+    torch.save({}, tmp_path / 'run' / 'iter_5.pth')
     set_resume(cfg, 'auto')
     assert cfg.resume and cfg.load_from == str(tmp_path / 'run' / 'iter_5.pth')
+
+
+def test_resume_from_a_torn_checkpoint(call, config, tmp_path):
+    (tmp_path / 'cut.pth').write_bytes(b'PK\3\4 and so on')
+    message = call('train', config, '--resume', str(tmp_path / 'cut.pth'))
+    assert 'got a torn one (its end is missing' in message and '--resume auto' in message

@@ -1,27 +1,49 @@
-"""Save checkpoints that load without running code, and check those that are loaded."""
+"""Save checkpoints from which a run goes on exactly, whole or not at all; check loaded ones."""
 
 import logging
+import os
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from torch import Tensor, nn
 
-from glus_mm.engine.plain_state import from_plain, to_plain
+from glus_mm.engine.atomic_backend import ATOMIC
+from glus_mm.engine.frozen_base import FrozenBase
+from glus_mm.engine.optimizer_fit import check_optimizer_fit
+from glus_mm.engine.plain_state import drop_objects, from_plain, to_plain
+from glus_mm.engine.run_randomness import RunRandomness
 from glus_mm.registry import HOOKS
-from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys, model_state_of
+from glus_mm.utils.base_weights import KEY as BASE, complete_state, find_base
+from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys
+from glus_mm.utils.checkpoint_files import (
+    choose_resume,
+    newest_whole,
+    note_checkpoint,
+    remove_parts,
+)
 
 
 @HOOKS.register_module()
 class PlainCheckpointHook(CheckpointHook):
-    """MMEngine's ``CheckpointHook`` whose files hold only tensors and plain containers.
+    """MMEngine's ``CheckpointHook`` for runs that must not be lost.
 
-    MMEngine 0.10 stores its message hub as objects, which ``torch.load(weights_only=True)``, the
-    default since torch 2.6, refuses: a run could not resume from its own checkpoint. This hook
-    turns them into plain containers before saving and back after loading. Nothing here ever
-    unpickles objects.
+    - Files hold only tensors and plain containers, so that ``torch.load(weights_only=True)``, the
+      default since torch 2.6, takes them; MMEngine 0.10 stores its message hub as objects, which
+      that refuses. Nothing here ever unpickles objects.
+    - They are written whole or not at all: beside their place, brought to the disk, renamed. An
+      older one is removed after the new one is there, so that the disk needs room for one more
+      than ``max_keep_ckpts``; a disk that is full ends the run and leaves the older ones.
+    - They hold the states of the random number generators of all processes too. Validation does
+      not change those of training.
+    - A run that resumes without a checkpoint being named goes on from the newest whole one.
+    - In the middle of a gradient accumulation nothing is saved but at its end.
 
     It has to be the ``checkpoint`` entry of ``default_hooks``: it is the last to see a checkpoint
     before it is written.
@@ -37,12 +59,18 @@ class PlainCheckpointHook(CheckpointHook):
         save_best: name(s) of the metric(s) whose best checkpoint is kept as well.
         rule: 'greater' or 'less', one for each ``save_best``.
         filename_tmpl: file name with one ``{}``; by default ``iter_{}.pth``.
-        backend_args: arguments of MMEngine's file backend.
+        backend_args: arguments of MMEngine's file backend; by default the one that writes files
+            whole or not at all.
         published_keys: keys to keep in a copy made after training.
         save_begin: the first iteration (epoch) at which to save.
         strict: raise if a loaded checkpoint leaves a weight of the model unset. Switch it off to
             start training from a checkpoint that holds a part of the model; what is left unset
-            is then logged.
+            is then logged. A run is always resumed strictly.
+        leave_out_frozen: leave out frozen parameters that came, and stay, unchanged from the file
+            of ``load_from``, the base, which then belongs to each checkpoint and must be kept. It
+            is noted with a fingerprint of what was left out; see
+            :mod:`glus_mm.utils.base_weights`. Everything is saved without a ``load_from``.
+        base: where the base of the checkpoint to load is, if not where that says.
     """
 
     def __init__(self,
@@ -59,7 +87,11 @@ class PlainCheckpointHook(CheckpointHook):
                  backend_args: dict | None = None,
                  published_keys: str | Sequence[str] | None = None,
                  save_begin: int = 0,
-                 strict: bool = True) -> None:
+                 strict: bool = True,
+                 leave_out_frozen: bool = False,
+                 base: str | Path | None = None) -> None:
+        if backend_args is None and '://' not in str(out_dir):
+            backend_args = dict(backend=ATOMIC)
         super().__init__(
             interval=interval, by_epoch=by_epoch, save_optimizer=save_optimizer,
             save_param_scheduler=save_param_scheduler, out_dir=out_dir,
@@ -67,27 +99,27 @@ class PlainCheckpointHook(CheckpointHook):
             filename_tmpl=filename_tmpl, backend_args=backend_args,
             published_keys=published_keys, save_begin=save_begin)
         self.strict = strict
+        self.leave_out_frozen = leave_out_frozen
+        self.base = base
+        self._frozen: FrozenBase | None = None
+        self._randomness = RunRandomness()
+        self._postponed = False
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Turn everything in the checkpoint into plain containers, in place.
+    # Loading
+
+    def before_run(self, runner: Runner) -> None:
+        """Choose the checkpoint of a run that is to be resumed from the latest one.
 
         Args:
-            runner: the runner.
-            checkpoint: what is about to be saved.
-
-        Raises:
-            TypeError: weights, optimizer, schedulers or ``meta`` hold an object without a plain
-                form. In the message hub, which holds what hooks like to note, such an entry is
-                left out with a warning instead.
+            runner: the runner, which MMEngine would let read ``last_checkpoint`` only.
         """
-        hub = checkpoint.get('message_hub')
-        if hub is not None:
-            _drop_objects(hub)
-        for key in list(checkpoint):
-            checkpoint[key] = to_plain(checkpoint[key], f'checkpoint[{key!r}]')
+        if not runner._resume or runner._load_from is not None:
+            return
+        path = choose_resume(runner.work_dir)
+        runner._resume, runner._load_from = path is not None, path and str(path)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check that the weights fit, and restore what ``before_save_checkpoint`` turned.
+        """Complete the weights, check that they fit, and restore what saving made plain.
 
         A model with LoRA adapters takes weights without them, see :func:`adapt_lora`.
 
@@ -96,23 +128,21 @@ class PlainCheckpointHook(CheckpointHook):
             checkpoint: what was loaded; changed in place.
 
         Raises:
-            ValueError: the weights do not fit the model (with ``strict``), there are none, or
-                the LoRA adapters are others than the model's.
+            FileNotFoundError: the file is gone that it shares frozen parameters with.
+            ValueError: the weights do not fit the model (with ``strict``), there are none, the
+                LoRA adapters are others than the model's, the file that it shares parameters with
+                is another one, or the optimizer's state does not fit.
         """
         source = str(runner._load_from or runner.work_dir)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        state = adapt_lora(model, model_state_of(checkpoint, source), source)
-        try:
-            unknown = check_fit(model, state, source)
-        except ValueError as error:
-            if self.strict:
-                raise
-            print_log(f'{error}\nLoaded what fits, as strict=False asks.', 'current',
-                      logging.WARNING)
-        else:
-            if unknown:
-                print_log(list_keys(f'{source}: left aside, unknown to the model', unknown),
-                          'current', logging.WARNING)
+        model = _unwrapped(runner)
+        stored = complete_state(checkpoint, source, self.base, verify=_is_first_here())
+        state = adapt_lora(model, stored, source)
+        self._check_fit(model, state, source, self.strict or bool(runner._resume))
+        if runner._resume:
+            check_optimizer_fit(runner.optim_wrapper, model, checkpoint.get('optimizer'), source)
+        if self.leave_out_frozen and is_main_process():
+            self._frozen = self._find_base(runner, checkpoint, stored, state)
+        self._randomness.load(checkpoint)
         if 'state_dict' in checkpoint:
             checkpoint['state_dict'] = state
         else:
@@ -122,16 +152,218 @@ class PlainCheckpointHook(CheckpointHook):
             if key in checkpoint:
                 checkpoint[key] = from_plain(checkpoint[key])
 
-
-def _drop_objects(hub: dict) -> None:
-    """Leave out, with a warning, what cannot be saved; ``hub`` is a message hub's state dict."""
-    info = hub['runtime_info']
-    for key in list(info):
+    @staticmethod
+    def _check_fit(model: nn.Module, state: dict[str, Tensor], source: str, strict: bool) -> None:
         try:
-            to_plain(info[key], f"checkpoint['message_hub'].{key}")
-        except TypeError as error:
-            print_log(f'not saved: {error}', 'current', logging.WARNING)
-            del info[key]
-    # A copy: the hub hands out its own dict here.
-    hub['resumed_keys'] = {key: value for key, value in hub['resumed_keys'].items()
-                           if key in info or key in hub['log_scalars']}
+            unknown = check_fit(model, state, source)
+        except ValueError as error:
+            if strict:
+                raise
+            print_log(f'{error}\nLoaded what fits, as strict=False asks.', 'current',
+                      logging.WARNING)
+        else:
+            if unknown:
+                print_log(list_keys(f'{source}: left aside, unknown to the model', unknown),
+                          'current', logging.WARNING)
+
+    def _find_base(self, runner: Runner, checkpoint: dict, stored: dict[str, Tensor],
+                   state: dict[str, Tensor]) -> FrozenBase | None:
+        """What later checkpoints may leave out after this one was loaded."""
+        if runner._resume:
+            path = find_base(checkpoint, runner._load_from, self.base)
+            if path is None:
+                return None
+            entry = checkpoint[BASE]['parameters']
+            keys = {name: key for name, (key, _) in entry.items()}
+            known = {name: digest for name, (_, digest) in entry.items()}
+        else:
+            path, known = Path(runner._load_from), None
+            keys = {name: name if name in stored else name.replace('.base_layer.', '.')
+                    for name in state}
+            keys = {name: key for name, key in keys.items() if key in stored}
+            if not path.is_file():
+                print_log(f'{path} is no local file: checkpoints will be complete', 'current',
+                          logging.WARNING)
+                return None
+        return FrozenBase(path, {name: state[name] for name in keys if name in state}, keys, known)
+
+    # Around training
+
+    def before_train(self, runner: Runner) -> None:
+        """Prepare the folder, the base and the random numbers.
+
+        Args:
+            runner: the runner, which has loaded its checkpoint.
+        """
+        super().before_train(runner)
+        if is_main_process() and Path(self.out_dir).is_dir():
+            remove_parts(self.out_dir)
+        self._watch_base(runner)
+        self._randomness.start(runner)
+
+    def _watch_base(self, runner: Runner) -> None:
+        """Find out what may be left out, and say how much it is."""
+        if not self.leave_out_frozen or not is_main_process():
+            return
+        if self._frozen is None:
+            print_log('leave_out_frozen: there is no base (load_from), so that checkpoints will be '
+                      'complete', 'current')
+        elif Path(self._frozen.path).absolute().parent == Path(self.out_dir).absolute():
+            print_log(f'leave_out_frozen: {self._frozen.path} is in the folder of the checkpoints, '
+                      'one of which may replace it: they will be complete', 'current',
+                      logging.WARNING)
+            self._frozen = None
+        else:
+            number = self._frozen.watch(_unwrapped(runner))
+            print_log(f'checkpoints leave out {number} frozen parameters and need '
+                      f'{self._frozen.path} beside them', 'current')
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None,
+                         outputs: dict | None = None) -> None:
+        """Save where it is time to, or as soon as the optimizer has made its step.
+
+        Args:
+            runner: the runner.
+            batch_idx: position of the batch.
+            data_batch: not used.
+            outputs: not used.
+        """
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if self._postponed and _is_whole_step(runner):
+            self._save_checkpoint(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Remember the random numbers of training."""
+        self._randomness.begin_validation(runner)
+
+    def after_val(self, runner: Runner) -> None:
+        """Let training go on with its own random numbers, however many validation drew."""
+        self._randomness.end_validation(runner)
+
+    # Saving
+
+    def save_now(self, runner: Runner) -> str | None:
+        """Save between two iterations, outside the interval.
+
+        All processes have to call it.
+
+        Args:
+            runner: the runner, after an iteration and before the next.
+
+        Returns:
+            The file; None in the middle of a gradient accumulation and where epochs are counted,
+            as a run cannot go on from there.
+        """
+        if self.by_epoch or not _is_whole_step(runner):
+            return None
+        self._save_checkpoint_with_step(
+            runner, runner.iter, meta=dict(epoch=runner.epoch, iter=runner.iter))
+        return self.last_ckpt
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the random states, leave out what the base has, and turn all into plain containers.
+
+        Args:
+            runner: the runner.
+            checkpoint: what is about to be saved; changed in place.
+
+        Raises:
+            TypeError: weights, optimizer, schedulers or ``meta`` hold an object without a plain
+                form. In the message hub, which holds what hooks like to note, such an entry is
+                left out with a warning instead.
+        """
+        if 'optimizer' in checkpoint:  # what a run can go on from
+            self._randomness.save(runner, checkpoint)
+        if self._frozen is not None and 'state_dict' in checkpoint:
+            entry = self._frozen.leave_out(
+                _unwrapped(runner), checkpoint['state_dict'], self.out_dir)
+            if entry is not None:
+                checkpoint[BASE] = entry
+        if checkpoint.get('message_hub') is not None:
+            drop_objects(checkpoint['message_hub'])
+        for key in list(checkpoint):
+            checkpoint[key] = to_plain(checkpoint[key], f'checkpoint[{key!r}]')
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        """As in MMEngine, but older checkpoints go last, and nothing is ever half there."""
+        self._postponed = not (self.by_epoch or _is_whole_step(runner))
+        if self._postponed:
+            print_log('the checkpoint is written after the next step of the optimizer: gradients '
+                      'that are being accumulated are not saved', 'current')
+            return
+        self._randomness.gather(runner)
+        outdated: list[int] = []
+        if self.max_keep_ckpts > 0:
+            kept = [other for other in self.keep_ckpt_ids if other != step] + [step]
+            outdated = kept[:-self.max_keep_ckpts]
+            self.keep_ckpt_ids = deque(kept[-self.max_keep_ckpts:], self.max_keep_ckpts)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        try:
+            runner.save_checkpoint(
+                self.out_dir, name, self.file_client_args, save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler, meta=meta,
+                by_epoch=self.by_epoch, backend_args=self.backend_args, **self.args)
+            if is_main_process():
+                note_checkpoint(runner.work_dir, self.last_ckpt)
+        except OSError as error:
+            raise _explained(error, self.last_ckpt, runner.work_dir) from error
+        if is_main_process():
+            for other in outdated:
+                self._remove(self.file_backend.join_path(
+                    self.out_dir, self.filename_tmpl.format(other)))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        """As in MMEngine, but the best so far goes after the better one is there."""
+        if not self.save_best:
+            return
+        several = len(self.key_indicators) > 1
+        before = dict(self.best_ckpt_path_dict) if several else {'': self.best_ckpt_path}
+        # MMEngine removes the files that stand here first.
+        if several:
+            self.best_ckpt_path_dict = dict.fromkeys(before)
+        else:
+            self.best_ckpt_path = None
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        except OSError as error:
+            raise _explained(error, 'the best checkpoint', runner.work_dir) from error
+        now = self.best_ckpt_path_dict if several else {'': self.best_ckpt_path}
+        for key, path in before.items():
+            if now.get(key) is None:
+                now[key] = path
+            elif path and path != now[key] and is_main_process():
+                self._remove(path)
+        if not several:
+            self.best_ckpt_path = now['']
+
+    def _remove(self, path: str) -> None:
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        elif self.file_backend.isdir(path):  # as DeepSpeed writes them
+            self.file_backend.rmtree(path)
+
+
+def _unwrapped(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _is_first_here() -> bool:
+    """Whether this is the first process of its machine; all of them read the same files."""
+    return os.environ.get('LOCAL_RANK', '0') == '0'
+
+
+def _is_whole_step(runner: Runner) -> bool:
+    """Whether no gradients are being accumulated; MMEngine would drop them on resume."""
+    wrapper = runner.optim_wrapper
+    return not isinstance(wrapper, OptimWrapper) or wrapper.should_update()
+
+
+def _explained(error: OSError, file: str, work_dir: str) -> OSError:
+    """The error of a checkpoint that cannot be written, with what is left."""
+    path, _ = newest_whole(work_dir)
+    left = 'there is no other one' if path is None else f'the latest one that is whole is {path}'
+    return OSError(error.errno, f'{error.strerror or error}: {file} could not be written; {left}. '
+                   'With more room on the disk, --resume auto goes on from there')

@@ -1,0 +1,133 @@
+"""When loading data fails, the state of the training is saved first."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
+from glus_mm.registry import HOOKS
+from glus_mm.utils.checkpoint_files import newest_whole
+
+# How torch's messages about a worker that is gone begin.
+_GONE = 'DataLoader worker'
+
+
+@HOOKS.register_module()
+class DataErrorHook(Hook):
+    """Save a checkpoint before an error of the training data ends the run.
+
+    That may be a file that cannot be read, or a worker that died: the system kills one when
+    memory runs out. torch notices a dead worker at any moment, also in the middle of an
+    optimizer step, from where a run cannot go on; here it waits for the end of the iteration.
+
+    A state is saved where there is one process: with several the others still wait for this one,
+    so that only the checkpoints at the usual intervals are there. It is not saved in the middle of
+    a gradient accumulation either. The message says what was done. It needs a
+    ``PlainCheckpointHook``, and ``IterBasedTrainLoop``; other loops are left alone.
+    """
+
+    priority = 'LOWEST'  # after all others have changed the loop's iterator
+
+    def before_train(self, runner: Runner) -> None:
+        """Watch over the training data.
+
+        Args:
+            runner: the runner.
+        """
+        loop = runner.train_loop
+        if isinstance(loop, IterBasedTrainLoop):
+            loop.dataloader_iterator = _Watched(runner, loop.dataloader_iterator)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the signals as they were."""
+        iterator = getattr(runner.train_loop, 'dataloader_iterator', None)
+        if isinstance(iterator, _Watched):
+            iterator.release()
+
+
+class _Watched:
+    """The batches of a training; errors save its state.
+
+    Args:
+        runner: the runner.
+        batches: the loop's iterator.
+    """
+
+    def __init__(self, runner: Runner, batches: Iterator) -> None:
+        self.runner = runner
+        self.batches = batches
+        self.first = runner.iter
+        self.waiting = False
+        self.late: tuple[int, FrameType | None] | None = None
+        self.handler = None
+        loader: DataLoader = runner.train_loop.dataloader
+        if loader.num_workers > 0 and threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGCHLD)  # torch's, which raises
+            if callable(handler):
+                self.handler = handler
+                signal.signal(signal.SIGCHLD, self._child_died)
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            self.waiting = True
+            self._deliver()
+            batch = next(self.batches)
+            self.waiting = False
+        except StopIteration:
+            raise
+        # Whatever goes wrong with data: a file, an annotation, a worker.
+        except Exception as error:
+            self.release()
+            saved = self._save()
+            if isinstance(error, RuntimeError) and str(error).startswith(_GONE):
+                reason = str(error).splitlines()[0].rstrip('.').rstrip()
+                raise RuntimeError(
+                    f'a process that loads data is gone: {reason}. Where it was killed, memory '
+                    'has most likely run out: try fewer train_dataloader.num_workers, or more '
+                    f'shared memory. {saved}') from error
+            print_log(f'loading the data of iteration {self.runner.iter + 1} failed: {error}. '
+                      f'{saved}', 'current', logging.ERROR)
+            raise
+        return batch
+
+    def release(self) -> None:
+        """Give the signal back to torch."""
+        if self.handler is not None:
+            signal.signal(signal.SIGCHLD, self.handler)
+            self.handler = None
+
+    def _child_died(self, number: int, frame: FrameType | None) -> None:
+        self.late = number, frame
+        if self.waiting:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        late, self.late = self.late, None
+        if late is not None and self.handler is not None:
+            self.handler(*late)
+
+    def _save(self) -> str:
+        """Save if a run can go on from here; say what can be done."""
+        runner, number = self.runner, self.runner.iter
+        path = None
+        hook = next((hook for hook in runner.hooks if isinstance(hook, PlainCheckpointHook)), None)
+        if hook is not None and number > self.first and get_dist_info()[1] == 1:
+            path = hook.save_now(runner)
+        if path is not None:
+            return f'The state after {number} iterations is saved in {path}; --resume goes on'
+        path, _ = newest_whole(runner.work_dir)
+        if path is None:
+            return 'There is no checkpoint to go on from'
+        return f'The latest checkpoint is {path}, from where --resume goes on'

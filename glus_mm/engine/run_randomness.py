@@ -1,0 +1,107 @@
+"""The random numbers of a training: through checkpoints, and apart from those of validation."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+
+from mmengine.dist import all_gather_object, get_dist_info
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from glus_mm.engine.random_state import random_state, set_random_state
+
+KEY = 'random_state'
+
+
+class RunRandomness:
+    """What a checkpoint hook does about random numbers.
+
+    A checkpoint holds the states of all processes, as they are after an iteration, under
+    ``random_state``.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: list[dict] | None = None
+        self._gathered: list[dict] | None = None
+        self._training: dict | None = None  # of this process, while validation runs
+
+    def load(self, checkpoint: dict) -> None:
+        """Take the states out of a checkpoint; whether they are used is seen in :meth:`start`."""
+        self._loaded = checkpoint.pop(KEY, {}).get('ranks')
+
+    def start(self, runner: Runner) -> None:
+        """Let a resumed run go on with the random numbers of an uninterrupted one.
+
+        Args:
+            runner: the runner, at the end of its ``before_train``.
+        """
+        states, self._loaded = self._loaded, None
+        if runner.iter == 0:
+            return
+        if states is None:
+            print_log('the checkpoint holds no random states: random numbers from here on are not '
+                      'those of an uninterrupted run', 'current', logging.WARNING)
+            return
+        rank, world_size = get_dist_info()
+        if len(states) != world_size:
+            print_log(f'the checkpoint holds the random states of {len(states)} processes, this '
+                      f'run has {world_size}: process r takes state r modulo {len(states)}',
+                      'current', logging.WARNING)
+
+        def resume() -> None:
+            set_random_state(states[rank % len(states)], _model(runner))
+
+        loop = runner.train_loop
+        if hasattr(loop, 'dataloader_iterator'):
+            # Only after the loop has thrown away what the run has seen, which may draw too.
+            loop.dataloader_iterator = _call_after(
+                loop.dataloader_iterator, runner.iter, resume)
+        else:
+            resume()
+
+    def begin_validation(self, runner: Runner) -> None:
+        """Remember the state of training."""
+        self._training = random_state(_model(runner))
+
+    def end_validation(self, runner: Runner) -> None:
+        """Go on with it, however much validation drew."""
+        state, self._training = self._training, None
+        set_random_state(state, _model(runner))
+
+    def gather(self, runner: Runner) -> None:
+        """Collect the states of all processes for the next checkpoint; each has to call it."""
+        own = self._training or random_state(_model(runner))
+        self._gathered = all_gather_object(own)
+
+    def save(self, runner: Runner, checkpoint: dict) -> None:
+        """Put the states that were gathered into a checkpoint.
+
+        Where nobody gathered them a single process does so now; several cannot, as only one of
+        them saves.
+
+        Args:
+            runner: the runner.
+            checkpoint: what is about to be saved.
+        """
+        if self._gathered is None and get_dist_info()[1] == 1:
+            self.gather(runner)
+        states, self._gathered = self._gathered, None
+        if states is not None:
+            checkpoint[KEY] = dict(ranks=states)
+
+
+def _model(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _call_after(items: Iterable, number: int, action: Callable[[], None]) -> Iterator:
+    """The same items; ``action`` is called before the one after ``number`` is asked for."""
+    items = iter(items)
+
+    def rest() -> Iterator:
+        action()
+        yield from items
+
+    return chain(islice(items, number), rest())

@@ -1,0 +1,210 @@
+"""Checkpoint files: written whole or not at all, told from torn ones, found and read again."""
+
+import errno
+import logging
+import os
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+
+# Beside the checkpoints; MMEngine's name for the file that holds the path of the latest one.
+NOTE = 'last_checkpoint'
+_PART = '.part'
+# 'iter_500.pth' or 'epoch_3.pth'; the best ones lack what a run needs to go on.
+_NUMBERED = re.compile(r'(?!best_).*_(\d+)\.pth')
+
+
+@contextmanager
+def atomic_file(path: str | PathLike) -> Iterator[Path]:
+    """Let a file appear whole or not at all, whatever happens meanwhile.
+
+    Args:
+        path: the file, replaced if it exists.
+
+    Yields:
+        A temporary file of the same folder, to be written in the block. If that ends well, it is
+        brought to the disk and takes the place of ``path``; else it is removed. A process that is
+        killed leaves it behind, see :func:`remove_parts`.
+    """
+    path = Path(path)
+    part = path.with_name(f'.{path.name}{_PART}')
+    try:
+        yield part
+        _to_disk(part)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _to_disk(path.parent)
+
+
+def remove_parts(folder: str | PathLike) -> None:
+    """Remove what interrupted :func:`atomic_file` blocks left of checkpoints in a folder."""
+    for part in Path(folder).glob(f'.*.pth{_PART}'):
+        part.unlink(missing_ok=True)
+
+
+def why_torn(path: str | PathLike) -> str | None:
+    """Find out whether a checkpoint is damaged; all of it is read, at the speed of the disk.
+
+    Args:
+        path: a file of ``torch.save``, whose parts have checksums; or a folder of such files, as
+            DeepSpeed writes them.
+
+    Returns:
+        What is wrong with it; None for a whole one.
+    """
+    path = Path(path)
+    if path.is_dir():
+        reasons = {part.name: why_torn(part) for part in sorted(path.rglob('*.pt'))}
+        if not reasons:
+            return 'a folder without parts of a checkpoint'
+        return next((f'{name}: {reason}' for name, reason in reasons.items() if reason), None)
+    try:
+        if path.stat().st_size == 0:
+            return 'it is empty'
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except FileNotFoundError:
+        return 'there is no such file'
+    except zipfile.BadZipFile:
+        return 'its end is missing, or it is no checkpoint'
+    # What a damaged list of contents leads to, and what a failing disk reports.
+    except (EOFError, struct.error, NotImplementedError, ValueError, OSError) as error:
+        return f'it cannot be read: {error}'
+    return None if damaged is None else f'its part {damaged} is damaged'
+
+
+def newest_whole(work_dir: str | PathLike) -> tuple[Path | None, list[str]]:
+    """Find the checkpoint that a run goes on from.
+
+    That is the one noted in ``last_checkpoint``, or one that was written later, had the run no
+    time left to note it. Where that is torn or gone, it is the latest whole one beside it.
+
+    Args:
+        work_dir: folder of the run. It may have been moved since.
+
+    Returns:
+        The checkpoint, None if there is no whole one, and a line for each torn one before it.
+    """
+    torn = []
+    for path in _latest_first(Path(work_dir)):
+        reason = why_torn(path)
+        if reason is None:
+            return path, torn
+        torn.append(f'{path}: {reason}')
+    return None, torn
+
+
+def choose_resume(work_dir: str | PathLike) -> Path | None:
+    """:func:`newest_whole` for a run that resumes: says what was skipped.
+
+    Args:
+        work_dir: folder of the run.
+
+    Returns:
+        The checkpoint; None if the run has to start afresh.
+
+    Raises:
+        FileNotFoundError: ``last_checkpoint`` names a file that is gone, and there is no other.
+    """
+    path, torn = newest_whole(work_dir)
+    if path is None and torn and not any(Path(work_dir).glob('*.pth')):
+        raise FileNotFoundError(
+            f'expected the checkpoint that {Path(work_dir) / NOTE} names, got nothing there: '
+            f'{_noted(Path(work_dir))}; to start afresh, remove the file {NOTE}')
+    for line in torn:
+        print_log(f'skipped the torn checkpoint {line}', 'current', logging.WARNING)
+    if path is None and torn:
+        print_log(f'no whole checkpoint in {work_dir}: the run starts afresh', 'current',
+                  logging.WARNING)
+    return path
+
+
+def note_checkpoint(work_dir: str | PathLike, checkpoint: str | PathLike) -> None:
+    """Write the path of the latest checkpoint into ``last_checkpoint``, whole or not at all."""
+    with atomic_file(Path(work_dir) / NOTE) as part:
+        part.write_text(str(checkpoint), encoding='utf-8')
+
+
+def read_checkpoint(path: str | PathLike, mapped: bool | None = None) -> Any:
+    """Read a file of ``torch.save`` that holds tensors and plain containers only, on the CPU.
+
+    Args:
+        path: the file.
+        mapped: map it instead of reading it, which only files that torch >= 1.6 wrote allow; None
+            maps those.
+
+    Returns:
+        What is in it.
+
+    Raises:
+        ValueError: it cannot be read, or holds objects, which are never made.
+    """
+    if mapped is None:
+        mapped = zipfile.is_zipfile(path)
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        # torch's own message recommends to load the file by running its code.
+        raise ValueError(
+            f'expected a checkpoint with tensors and plain containers only, got one with other '
+            f'objects, or no checkpoint: {path}; objects are never loaded, as that can run '
+            f'code') from error
+    except (RuntimeError, EOFError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else 'it ends too early'
+        raise ValueError(f'expected a checkpoint, but {path} cannot be read as one: '
+                         f'{reason}') from error
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems cannot do it for folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def _latest_first(work_dir: Path) -> list[Path]:
+    """Checkpoints of a run in the order in which to try them."""
+    noted = _noted(work_dir)
+    folder = work_dir if noted is None or not noted.exists() else noted.parent
+    numbers = {path: int(match[1]) for path in folder.glob('*.pth')
+               if (match := _NUMBERED.fullmatch(path.name))}
+    found = sorted(numbers, key=numbers.__getitem__, reverse=True)
+    if noted is None:
+        return found
+    if noted not in numbers:
+        return [noted, *found]
+    # A later number is not enough: a run that was taken back to an earlier checkpoint leaves
+    # those of its abandoned future behind. Folders count as written when they are noted.
+    later = [path for path in found if numbers[path] > numbers[noted] and path.is_file()
+             and path.stat().st_mtime_ns > noted.stat().st_mtime_ns]
+    earlier = [path for path in found if numbers[path] < numbers[noted]]
+    first = [*later, noted, *earlier]
+    return [*first, *(path for path in found if path not in first)]
+
+
+def _noted(work_dir: Path) -> Path | None:
+    """What ``last_checkpoint`` names, where it is now."""
+    note = work_dir / NOTE
+    text = note.read_text(encoding='utf-8').strip() if note.is_file() else ''
+    if not text:
+        return None
+    # The absolute path of then; the folder may have moved since.
+    beside = work_dir / Path(text).name
+    return beside if beside.exists() else Path(text)
