@@ -114,7 +114,7 @@ def official_reason_vos_key(key):
 
 def test_reason_vos(evaluators):
     with pytest.raises(FileNotFoundError, match=r"99/00000.png: expected .*'0a1b2c3d4e5f', "
-                       r"expression '99', frame '00000', .*12 masks in 1 folders"):
+                       r"expression '99', frame '00000', .*missing in all: 12, in folders: 1;"):
         run(evaluators, 'reason-vos')
     found = run(evaluators, 'reason-vos', missing='skip')
     expected = expected_of(evaluators)['reasonvos']
@@ -200,8 +200,8 @@ def test_missing_masks_are_an_error(evaluators, holes):
         evaluate_masks('mevis', evaluators / 'mevis' / 'valid_u', holes)
     assert str(error.value) == (
         f"{holes}/b7_under_score/1/00000.png: expected a predicted mask for video "
-        "'b7_under_score', expression '1', frame '00000', got nothing there (in all, 12 masks in "
-        '2 folders are missing; missing=empty or skip says how to count them); nobody asked for '
+        "'b7_under_score', expression '1', frame '00000', got nothing there (masks missing in all: "
+        '12, in folders: 2; missing=empty or skip says how to count them); nobody asked for '
         f'{holes}/b7_under_score/4')
 
 

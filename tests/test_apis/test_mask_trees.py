@@ -240,10 +240,12 @@ FOLDERS = {
 @pytest.mark.parametrize('protocol', ALL)
 def test_folder(corrupt, protocol, name):
     message, tree = corrupt(protocol, FOLDERS[name])
-    assert str(tree.folder) in message or str(tree.folder.parent) in message
-    if name != 'a file':
-        assert str(tree.folder) in message or 'renamed' in message
-        assert name == 'renamed' or assert_names_place(message, protocol) is None
+    if name == 'renamed':
+        assert str(tree.folder.parent / 'renamed') in message
+        assert protocol in LABELS or f'video {tree.folder.parent.name!r}' in message
+    else:
+        assert str(tree.folder) in message
+        assert_names_place(message, protocol)
 
 
 def move_up(tree):

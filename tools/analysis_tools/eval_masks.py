@@ -49,13 +49,13 @@ def describe_notes(evaluation: MaskEvaluation) -> list[str]:
     if frames:
         what = {'empty': 'counted as empty', 'skip': 'left out of all figures, with everything '
                 'else in these folders'}[notes['missing']['policy']]
-        lines.append(f'{sum(frames.values())} masks in {len(frames)} folders are missing and were '
-                     f'{what}, such as in {next(iter(frames))}')
+        lines.append(f'missing masks: {sum(frames.values())} in {len(frames)} folders, such as '
+                     f'{next(iter(frames))}; they were {what}')
     extra = notes['not_asked_for']
     if extra:
-        lines.append(f'nobody asked for {len(extra)} of the folders, such as {extra[0]}')
+        lines.append(f'folders that nobody asked for: {len(extra)}, such as {extra[0]}')
     if notes['grey_frames']:
-        lines.append(f'{notes["grey_frames"]} masks have more than two values; any but 0 is '
+        lines.append(f'masks with more than two values: {notes["grey_frames"]}; any but 0 is '
                      'foreground in J and F')
     return lines
 

@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 from glus_mm.evaluation.predictions import FrameFolder, PredictionTree
@@ -110,10 +111,10 @@ class MaskScorer(ABC):
         folder = self.folders[position]
         total = sum(map(len, self.scan.missing.values()))
         text = (f'{self.tree.path(folder, frames[0])}: expected a predicted mask for '
-                f'{folder.where}, frame {frames[0]!r}, got nothing there (in all, {total} masks in '
-                f'{len(self.scan.missing)} folders are missing; missing=empty or skip says how '
-                'to count them)')
-        beside = [path for path in self.scan.extra
-                  if str(path).startswith(str(self.tree.root.joinpath(*folder.parts[:-1])))]
+                f'{folder.where}, frame {frames[0]!r}, got nothing there (masks missing in all: '
+                f'{total}, in folders: {len(self.scan.missing)}; missing=empty or skip says how to '
+                'count them)')
+        above = self.tree.path(folder, frames[0]).parents
+        beside = [path for path in self.scan.extra if Path(path).parent in above]
         return text + (f'; nobody asked for {beside[0]}' if beside else '')
 

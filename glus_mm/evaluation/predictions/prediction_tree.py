@@ -104,23 +104,23 @@ class PredictionTree:
     def _scan_parent(self, parent: tuple[str, ...], known: dict[str, FrameFolder],
                      result: TreeScan) -> None:
         """Look for what nobody asked for in a folder of folders."""
-        for entry in _entries(self.root.joinpath(*parent)):
+        folder = next(iter(known.values()))
+        beside_expressions = self.siblings_alike and len(parent) == len(folder.parts) - 1
+        of = f' of {folder.where.split(", expression")[0]}' if beside_expressions else ''
+        for entry in _entries(self.root.joinpath(*parent), f'the predictions{of}'):
             if entry.name in known:
                 continue
             if not entry.is_dir():
                 if entry.name.lower().endswith('.png'):
-                    raise ValueError(f'{entry.path}: expected only folders beside '
-                                     f'{_names(known)}, got a PNG file')
+                    raise ValueError(f'{entry.path}: expected only the folders {_names(known)}{of} '
+                                     'here, got a PNG file')
                 continue
-            folder = next(iter(known.values()))
-            beside_expressions = self.siblings_alike and len(parent) == len(folder.parts) - 1
             problem = _problem(entry, known, folder if beside_expressions else None)
             if problem is None and self.closed and not parent:
                 problem = 'got another one'
             if problem is None and self.extra == 'error':
                 problem = 'got one with predictions that nobody asked for'
             if problem is not None:
-                of = f' of {folder.where.split(", expression")[0]}' if beside_expressions else ''
                 raise ValueError(f'{entry.path}: expected only the folders {_names(known)}{of} '
                                  f'here, {problem}')
             result.extra.append(entry.path)
@@ -130,7 +130,7 @@ class PredictionTree:
         path = self.root.joinpath(*folder.parts)
         needed, allowed = set(folder.frames), {*folder.frames, *folder.allowed}
         found = set()
-        for entry in _entries(path):
+        for entry in _entries(path, f'the predictions of {folder.where}'):
             name, suffix = os.path.splitext(entry.name)
             if suffix != '.png' or name not in allowed:
                 raise ValueError(
@@ -143,8 +143,12 @@ class PredictionTree:
         return [frame for frame in folder.frames if frame in needed - found]
 
 
-def _entries(path: Path) -> list[os.DirEntry]:
+def _entries(path: Path, what: str = 'predictions') -> list[os.DirEntry]:
     """What lies in a folder, sorted; nothing where there is no folder. Hidden files are left out.
+
+    Args:
+        path: the folder.
+        what: what it should hold, for errors.
 
     Raises:
         NotADirectoryError: there is a file.
@@ -157,9 +161,10 @@ def _entries(path: Path) -> list[os.DirEntry]:
     except FileNotFoundError:
         return []
     except NotADirectoryError:
-        raise NotADirectoryError(f'{path}: expected a folder, got a file here or above') from None
+        raise NotADirectoryError(f'{path}: expected a folder with {what}, got a file here or '
+                                 'above') from None
     except OSError as error:
-        raise type(error)(f'{path}: expected a folder that can be read: '
+        raise type(error)(f'{path}: expected a folder with {what}, but it cannot be read: '
                           f'{error.strerror or error}') from error
     return sorted(found, key=lambda entry: entry.name)
 

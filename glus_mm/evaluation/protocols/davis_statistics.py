@@ -12,7 +12,7 @@ def davis_statistics(values: Sequence[float]) -> tuple[float, float, float]:
 
     The frames are cut into four bins, neighbours of which share a frame, as in
     davis2017-evaluation. That code holds the borders of the bins as uint8, so that it returns NaN
-    for videos of more than 256 frames; this one does not.
+    for videos of 256 frames and more; this one does not.
 
     Args:
         values: one figure per frame (T).

@@ -116,7 +116,8 @@ class ExpressionProtocol(BaseProtocol):
     def table(self, summary: Summary) -> str:
         """Add N-acc and T-acc to the lines; see the base class."""
         figures = summary.dataset
-        lines = [super().table(summary)] if 'J' in figures else []
+        # MeViSv2 without any target: a table would have no line.
+        lines = [super().table(summary)] if 'J' in figures or summary.parts else []
         if 'N-acc' in figures:
             lines.append(f'N-acc {100 * figures["N-acc"]:.2f} '
                          f'({figures["no_target_expressions"]} expressions without a target)')

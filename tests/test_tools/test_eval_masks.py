@@ -1,0 +1,139 @@
+"""The command line of eval_masks.py, and the benchmark that goes with it."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
+CALLS = {
+    'mevis': ('mevis/valid_u', 'pred', 'J&F', 0.622423),
+    'revos': ('revos', 'pred', 'A', 0.863344),
+    'ref-davis-glus': ('refdavis', 'pred_refdavis_exp', 'J', 0.701763),
+    'ref-davis': ('davis', 'pred_davis', 'J&F', 0.625373),
+    'davis-semi': ('davis', 'pred_davis/anno_2', 'J-Recall', 0.726786),
+    'davis-unsup': ('davis', 'pred_davis/anno_3', 'F-Decay', 0.003878),
+}
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the tool in this process; return its exit status and what it says."""
+
+    def run(*args):
+        monkeypatch.setattr('sys.argv', ['eval_masks.py', *map(str, args)])
+        status = 0
+        try:
+            load_tool('eval_masks').main()
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def arguments(root, protocol):
+    ann, pred, *_ = CALLS[protocol]
+    return ['--protocol', protocol, '--ann', root / ann, '--pred', root / pred]
+
+
+@pytest.mark.parametrize('protocol', CALLS)
+def test_protocols(call, evaluators, tmp_path, protocol):
+    out = tmp_path / 'sub' / 'figures.json'
+    status, table, log = call(*arguments(evaluators, protocol), '--out', out)
+    assert status == 0, log
+    document = json.loads(out.read_text())
+    *_, name, value = CALLS[protocol]
+    assert round(document['dataset'][name], 6) == value
+    assert document['protocol'] == protocol
+    unit = 'per_expression' if protocol in ('mevis', 'revos', 'ref-davis-glus') else 'per_object'
+    assert set(document[unit]) == set(document['per_frame'])
+    assert f'{100 * document["dataset"]["F"]:.2f}' in table
+    assert '100%' in log and 'peak memory' in log
+    assert [file.name for file in out.parent.iterdir()] == ['figures.json']
+
+
+def test_missing_masks(call, evaluators):
+    args = ['--protocol', 'reason-vos', '--ann', evaluators / 'reasonvos', '--pred',
+            evaluators / 'pred']
+    status, _, log = call(*args)
+    assert status == 2
+    assert '99/00000.png: expected a predicted mask' in log
+    assert "video '0a1b2c3d4e5f', expression '99', frame '00000'" in log
+    assert 'Traceback' not in log
+    status, table, log = call(*args, '--missing', 'skip')
+    assert status == 0 and '58.67' in table
+    assert 'missing masks: 12 in 1 folders, such as 0a1b2c3d4e5f/99; they were left out' in log
+    assert 'folders that nobody asked for: 9, such as c480p0000001' in log
+    assert 'counted as empty' in call(*args, '--missing', 'empty')[2]
+    assert 'nobody asked for' in call(*args, '--missing', 'skip', '--extra', 'error')[2]
+
+
+def test_pred_values(call, evaluators):
+    table = call(*arguments(evaluators, 'revos'), '--pred-values', 1)[1]
+    assert 'A and R with foreground pixels of value 1' in table
+    assert '93.46   81.00' in table
+    assert '4 expressions of kind' in table
+    status, _, log = call(*arguments(evaluators, 'davis-semi'), '--pred-values', 1)
+    assert status == 2 and 'pred_values' in log
+
+
+@pytest.mark.parametrize('change,message', [
+    (['--protocol', 'davis'], 'invalid choice'),
+    (['--workers', '0'], 'at least 1, got 0'),
+    (['--ann', 'nowhere'], 'nowhere: expected a folder with annotations'),
+    (['--pred', 'nowhere'], 'nowhere: expected a folder with predictions'),
+    (['--out', '.'], 'expected an output file, got a folder'),
+])
+def test_bad_calls(call, evaluators, tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, log = call(*arguments(evaluators, 'mevis'), *change)
+    assert status == 2 and message in log and 'Traceback' not in log
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_as_a_program_with_two_workers(evaluators, tmp_path):
+    run = subprocess.run(
+        [sys.executable, TOOLS / 'eval_masks.py', *map(str, arguments(evaluators, 'mevis')),
+         '--workers', '2', '--out', str(tmp_path / 'f.json')], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    expected = json.loads((evaluators / 'expected.json').read_text())['mevis']
+    assert json.loads((tmp_path / 'f.json').read_text())['per_frame'] == expected['per_frame']
+
+
+def test_benchmark(monkeypatch, capsys):
+    """It compares before it measures; the figures themselves depend on the machine."""
+    tool = load_tool('benchmark_j_and_f')
+    monkeypatch.setattr(tool, 'SIZES', {(90, 160): 1.0})
+    monkeypatch.setattr(tool, 'GOALS', {(90, 160): 8})
+    monkeypatch.setattr('sys.argv', 'benchmark --rounds 1 --pairs 2 --random 50'.split())
+    tool.main()
+    out = capsys.readouterr().out
+    assert 'bit-equal on 50 of 50 pairs' in out
+    assert 'F 90x160' in out and 'J 90x160' in out
+
+
+def test_benchmark_sees_a_difference(monkeypatch):
+    tool = load_tool('benchmark_j_and_f')
+    monkeypatch.setattr(tool, 'boundary_accuracy', lambda gt, pred: 0.5)
+    with pytest.raises(SystemExit, match='expected .* got .*0.5'):
+        tool.check_equal(20)
+
+
+@pytest.mark.slow
+def test_benchmark_of_eval_masks(tmp_path, capsys):
+    load_tool('benchmark_j_and_f').measure_eval_masks(str(tmp_path), [1, 2], 1, (2, 3, 2))
+    out = capsys.readouterr().out
+    assert '1 worker :' in out and '2 workers: ' in out and 'x as fast as 1' in out
+    assert not list(tmp_path.iterdir()), 'the synthetic set is deleted'
