@@ -17,6 +17,8 @@ default_hooks = dict(
     resume_sampler=dict(type='glus_mm.ResumeSamplerHook'),
     # Saves the state of the training before an error of its data ends it.
     data_error=dict(type='glus_mm.DataErrorHook'),
+    # Stops a run whose loss is NaN or infinite, before it does damage, and names the samples.
+    finite_loss=dict(type='glus_mm.FiniteLossHook'),
     # Draws with tools/test.py --show-dir.
     visualization=dict(type='glus_mm.RefVOSVisualizationHook'))
 

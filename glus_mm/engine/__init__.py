@@ -2,11 +2,14 @@
 
 from glus_mm.engine.hooks import (
     DataErrorHook,
+    FiniteLossHook,
     PlainCheckpointHook,
     RefVOSVisualizationHook,
     ResumeSamplerHook,
     TokenBankHook,
 )
 
-__all__ = ['DataErrorHook', 'PlainCheckpointHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook',
-           'TokenBankHook']
+__all__ = [
+    'DataErrorHook', 'FiniteLossHook', 'PlainCheckpointHook', 'RefVOSVisualizationHook',
+    'ResumeSamplerHook', 'TokenBankHook'
+]

@@ -261,7 +261,7 @@ def _name(sample: Any) -> str:
         return type(sample).__name__
     if 'video_id' not in sample:
         return ', '.join(f'{key}={value!r}' for key, value in sample.metainfo_items())
-    expressions = ', '.join(f'{exp_id} {text!r}'
+    expressions = ', '.join(f'{exp_id!r} {text!r}'
                             for exp_id, text in zip(sample.exp_ids, sample.expressions))
     return (f'{sample.get("dataset")}, video {sample.video_id!r}, context frames '
             f'{sample.get("context_frame_ids")}, query frames {sample.get("query_frame_ids")}, '

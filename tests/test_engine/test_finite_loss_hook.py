@@ -1,0 +1,259 @@
+"""A loss that is not finite ends the run in every process; the state before it is saved."""
+
+import math
+import re
+
+import pytest
+import torch
+from mmengine import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import DATASETS, FUNCTIONS, MODELS, OPTIM_WRAPPERS, DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from torch import distributed, multiprocessing, nn
+from torch.utils.data import Dataset
+
+from glus_mm.structures import RefVOSDataSample
+
+NAN, INF = float('nan'), float('inf')
+
+
+@DATASETS.register_module()
+class FiniteToySet(Dataset):
+    """Items of two numbers; some are of a given value."""
+
+    metainfo = {}
+
+    def __init__(self, odd=None):
+        self.odd = dict(odd or {})
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, idx):
+        x = torch.randn(2, generator=torch.Generator().manual_seed(idx))
+        if str(idx) in self.odd:
+            x[0] = self.odd[str(idx)]
+        sample = RefVOSDataSample(metainfo=dict(
+            dataset='toy', video_id=f'v{idx}', exp_ids=('0', '3'), context_frame_ids=[7],
+            query_frame_ids=[1, 2], expressions=('the cat', f'the dog {idx}')))
+        return dict(inputs=x, data_samples=sample)
+
+
+@MODELS.register_module()
+class FiniteToyModel(BaseModel):
+    """Losses ``loss_a`` and ``loss_b``; the root of 0 has a gradient that is not finite."""
+
+    def __init__(self, root=False):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+        self.dropout = nn.Dropout(0.5)
+        self.root = root
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        x = torch.stack(inputs)
+        y = self.dropout(self.layer(x))
+        losses = dict(loss_a=y.square().mean(), loss_b=[y.mean() ** 2, 0 * y.mean()],
+                      accuracy=torch.tensor(NAN))
+        if self.root:
+            losses['loss_root'] = (self.layer.weight[0, 0] * x[:, 0].abs()).abs().sqrt().mean()
+        return losses
+
+
+@OPTIM_WRAPPERS.register_module()
+class FiniteToyScaler(OptimWrapper):
+    """Stands for MMEngine's AmpOptimWrapper, which needs CUDA."""
+
+    loss_scaler = None
+
+
+@FUNCTIONS.register_module()
+def finite_toy_collate(items):
+    return dict(inputs=[item['inputs'] for item in items], data_samples=torch.zeros(2))
+
+
+def forget_instances():
+    """MMEngine keeps the last run's scope, log and hub as global state."""
+    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
+        kind._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def clean_singletons():
+    yield
+    forget_instances()
+
+
+def make_runner(work_dir, odd=None, model=(), wrapper=(), **kwargs):
+    forget_instances()
+    return Runner.from_cfg(Config(dict(dict(
+        model=dict(type='FiniteToyModel', **dict(model)), work_dir=str(work_dir),
+        train_dataloader=dict(
+            batch_size=2, num_workers=0, dataset=dict(type='FiniteToySet', odd=odd),
+            sampler=dict(type='InfiniteSampler', shuffle=False)),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=6),
+        optim_wrapper=dict(dict(
+            type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.05),
+            clip_grad=dict(max_norm=1.0)), **dict(wrapper)),
+        param_scheduler=[dict(type='LinearLR', start_factor=0.1, end=6, by_epoch=False)],
+        default_hooks=dict(checkpoint=dict(type='glus_mm.PlainCheckpointHook')),
+        custom_hooks=[dict(type='glus_mm.FiniteLossHook')],
+        log_processor=dict(by_epoch=False), log_level='WARNING', randomness=dict(seed=3)),
+        **kwargs)))
+
+
+def stopped(runner):
+    """Train until it stops; the message."""
+    with pytest.raises(FloatingPointError) as error:
+        runner.train()
+    return str(error.value)
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def assert_same_state(one, two):
+    for key in ('state_dict', 'optimizer', 'param_schedulers', 'random_state'):
+        assert repr(one[key]) == repr(two[key]), key
+    for name, value in one['state_dict'].items():
+        assert torch.equal(value, two['state_dict'][name]), name
+
+
+@pytest.mark.parametrize(('value', 'shown'), [(NAN, 'nan'), (INF, '(inf|nan)')])
+def test_saved_state_is_the_one_before(tmp_path, value, shown):
+    """The eighth sample is the second one of the fourth iteration."""
+    make_runner(tmp_path / 'straight', default_hooks=dict(
+        checkpoint=dict(type='glus_mm.PlainCheckpointHook', interval=3))).train()
+    message = stopped(make_runner(tmp_path / 'run', {'7': value}))
+    lines = message.splitlines()
+    assert lines[0] == 'the loss is not finite in iteration 4'
+    assert re.fullmatch(rf'loss {shown}, loss_a {shown}, loss_b nan, accuracy nan', lines[1])
+    assert lines[2:4] == [
+        f"  toy, video 'v{i}', context frames [7], query frames [1, 2], expressions: "
+        f"'0' 'the cat', '3' 'the dog {i}'" for i in (6, 7)]
+    assert lines[4].startswith(f'the state before it is in {tmp_path}/run/iter_3.pth')
+    assert (tmp_path / 'run' / 'last_checkpoint').read_text() == f'{tmp_path}/run/iter_3.pth'
+    saved = load(tmp_path / 'run' / 'iter_3.pth')
+    assert saved['meta']['iter'] == 3
+    assert_same_state(saved, load(tmp_path / 'straight' / 'iter_3.pth'))
+
+    resumed = make_runner(tmp_path / 'run', resume=True)
+    resumed.train()
+    straight, run = (load(tmp_path / name / 'iter_6.pth') for name in ('straight', 'run'))
+    assert_same_state(straight, run)
+    norms = resumed.message_hub.get_scalar('train/grad_norm').data[0]
+    assert len(norms) == 6 and all(norm == norm for norm in norms.tolist())
+
+
+def test_finite_losses_with_gradients_that_are_not(tmp_path):
+    """The root of |0|: its gradient is infinite. The step is not made."""
+    message = stopped(make_runner(tmp_path, {'4': 0.0}, model=dict(root=True)))
+    lines = message.splitlines()
+    assert lines[0] == 'the norm of the gradients is not finite in iteration 3'
+    assert lines[1] == 'grad_norm nan' and "'v4'" in lines[2] and "'v5'" in lines[3]
+    saved = load(tmp_path / 'iter_2.pth')
+    assert saved['meta']['iter'] == 2
+    assert all(value.isfinite().all() for value in saved['state_dict'].values())
+
+
+def test_gradients_with_a_loss_scaler_are_its_business(tmp_path):
+    runner = make_runner(tmp_path, {'4': 0.0}, model=dict(root=True), wrapper=dict(
+        type='FiniteToyScaler'), train_cfg=dict(type='IterBasedTrainLoop', max_iters=3))
+    runner.train()
+    assert runner.iter == 3
+    assert math.isnan(runner.message_hub.get_scalar('train/grad_norm').current())
+
+
+@pytest.mark.parametrize(('bad', 'iteration'), [('1', 1), ('3', 2), ('5', 3), ('9', 5)])
+def test_accumulated_steps(tmp_path, bad, iteration):
+    """With three micro-batches to a step it stops in the one that is bad."""
+    message = stopped(make_runner(tmp_path, {bad: NAN}, wrapper=dict(accumulative_counts=3)))
+    assert f'iteration {iteration}\n' in message and f"'v{bad}'" in message
+    assert "'v0'" not in message or iteration == 1
+    saved = load(tmp_path / f'iter_{iteration - 1}.pth')
+    assert saved['meta']['iter'] == iteration - 1
+    assert bool(saved['optimizer']['state']) == (iteration > 3)
+
+
+def test_batches_that_share_bad_gradients_are_all_named(tmp_path):
+    message = stopped(make_runner(tmp_path, {'2': 0.0}, model=dict(root=True),
+                                  wrapper=dict(accumulative_counts=2)))
+    assert all(f"'v{i}'" in message for i in range(4)) and "'v4'" not in message
+
+
+def test_weights_that_are_bad_already_are_not_saved(tmp_path):
+    runner = make_runner(tmp_path)
+    runner.model.layer.bias.data[1] = NAN
+    assert 'nothing was saved, as 1 weights are not finite' in stopped(runner)
+    assert not list(tmp_path.glob('*.pth')) and not (tmp_path / 'last_checkpoint').exists()
+
+
+def test_a_checkpoint_that_cannot_be_written(tmp_path):
+    runner = make_runner(tmp_path, {'7': NAN})
+    (tmp_path / 'iter_3.pth').mkdir()
+    message = stopped(runner)
+    assert 'the loss is not finite in iteration 4' in message
+    assert 'the state before it could not be saved' in message
+
+
+def test_nothing_is_left_behind(tmp_path):
+    runner = make_runner(tmp_path)
+    runner.train()
+    assert not runner.model._forward_hooks
+    assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+def test_batches_of_other_projects(tmp_path):
+    """Whose data samples may be anything."""
+    runner = make_runner(tmp_path, train_dataloader=dict(
+        batch_size=2, num_workers=0, dataset=dict(type='FiniteToySet', odd={'3': NAN}),
+        sampler=dict(type='InfiniteSampler', shuffle=False),
+        collate_fn=dict(type='finite_toy_collate')))
+    assert 'a batch of dict without data samples' in stopped(runner)
+
+
+# Two processes
+
+
+def two_process_worker(rank, folder):
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+                   find_unused_parameters=True)
+    common = dict(launcher='pytorch', model_wrapper_cfg=wrapper)
+    # Without shuffling rank 1 has items 1, 3 | 5, 7 | 9, 11 | ...
+    messages = [
+        stopped(make_runner(folder / 'one', {'5': NAN}, **common)),
+        stopped(make_runner(folder / 'accumulated', {'5': NAN},
+                            wrapper=dict(accumulative_counts=3), **common)),
+        stopped(make_runner(folder / 'norm', {'5': 0.0}, model=dict(root=True), **common)),
+    ]
+    make_runner(folder / 'one', resume=True, **common).train()
+    make_runner(folder / 'straight', **common).train()
+    torch.save(messages, folder / f'{rank}.pt')
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_every_process_stops(tmp_path, monkeypatch):
+    """NaN in one process only, first of all without a synchronization of gradients."""
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    context = multiprocessing.spawn(two_process_worker, (tmp_path, ), nprocs=2, join=False)
+    for _ in range(2):  # it returns when the first has ended
+        assert context.join(timeout=120) is not None, 'a process hangs'
+    first, second = (load(tmp_path / f'{rank}.pt') for rank in range(2))
+    assert first == second
+    for message in first[:2]:
+        assert 'the loss is not finite in iteration 2' in message
+        assert 'process 1 of 2: loss nan' in message and 'process 0' not in message
+        assert "'v5'" in message and "'v7'" in message and "'v4'" not in message
+    assert 'process 0 of 2: grad_norm nan' in first[2] and "'v4'" in first[2]
+    assert 'process 1 of 2: grad_norm nan' in first[2] and "'v5'" in first[2]
+    for name in ('one', 'accumulated', 'norm'):
+        assert load(tmp_path / name / 'iter_1.pth')['meta']['iter'] == 1
+    one, straight = (load(tmp_path / name / 'iter_6.pth') for name in ('one', 'straight'))
+    assert_same_state(one, straight)
+    assert len(one['random_state']['ranks']) == 2
