@@ -103,6 +103,14 @@ def test_tolerance_in_pixels_equals_plain_implementation(radius):
         assert boundary_accuracy(gt, pred, radius) == plain_measures(gt, pred, radius)[1]
 
 
+def test_counting_without_numpy_2(monkeypatch):
+    rng = np.random.default_rng(0)
+    pairs = [(random_mask(rng, (23, 65)), random_mask(rng, (23, 65))) for _ in range(20)]
+    expected = [measures(*pair) for pair in pairs]
+    monkeypatch.delattr(np, 'bitwise_count', raising=False)
+    assert [measures(*pair) for pair in pairs] == expected
+
+
 @pytest.mark.parametrize('shape,radius', [((600, 800), 8), ((480, 854), 8), ((1080, 1920), 18),
                                           ((601, 800), 9), ((96, 128), 2)])
 def test_tolerance_follows_the_diagonal(shape, radius):
