@@ -84,7 +84,8 @@ class BaseProtocol(ABC):
         document[f'per_{self.unit}'] = {
             key: dict(self.track_figures(track), **self.track_notes(track))
             for key, track in zip(keys, tracks)}
-        document['per_frame'] = {key: dict(track.values) for key, track in zip(keys, tracks)}
+        document['per_frame'] = {key: _frames_with_mean(track.values)
+                                 for key, track in zip(keys, tracks)}
         return document
 
     def table(self, summary: Summary) -> str:
@@ -115,6 +116,12 @@ def with_mean(figures: Figures) -> Figures:
         if name == 'F':
             result['J&F'] = (figures['J'] + value) / 2
     return result
+
+
+def _frames_with_mean(values: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Add 'J&F' of each frame after F."""
+    rows = [with_mean(dict(zip(values, row))) for row in zip(*values.values())]
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else dict(values)
 
 
 def mean_figures(rows: Sequence[Figures]) -> Figures:
