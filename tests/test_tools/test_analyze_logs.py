@@ -133,7 +133,7 @@ BAD = {
     'nothing there': ('missing', [], 'got nothing there: .*missing'),
     'no logs': ('empty', [], r'expected <time>/vis_data/scalars.json in the work dir, got none'),
     'empty file': ('blank/t/vis_data', [], 'expected log lines of iteration 0 and later, got none'),
-    'unknown key': ('run', ['--keys', 'los'], "got 'los'; they have: J"got 'los'; they have: J&F, grad_norm, loss, loss_ce"F, grad_norm, loss"),
+    'unknown key': ('run', ['--keys', 'los'], "got 'los'; they have: J&F, grad_norm, loss"),
     'after the end': ('run', ['--start', '81'], 'of iteration 81 and later, got none'),
     'no usual key': ('odd', [], 'none of the usual keys .* they have: speed'),
     'damaged': ('damaged', [], r"scalars.json, line 2: expected JSON, got '\{\"loss\": 1"),
