@@ -88,7 +88,7 @@ def main() -> None:
     cfg.launcher = args.launcher
     setup_dist(cfg, args.launcher)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    with mapped_weights(cfg):
+    with mapped_weights(cfg, runner):
         runner.test()
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from mmengine import Config
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.runner import FlexibleRunner, Runner
 from platformdirs import user_cache_dir
 from torch.utils import serialization
 
@@ -148,7 +150,7 @@ def _set_base(cfg: Config, base: Path | None) -> None:
 
 
 @contextmanager
-def mapped_weights(cfg: Config) -> Iterator[None]:
+def mapped_weights(cfg: Config, runner: Runner | FlexibleRunner | None = None) -> Iterator[None]:
     """Where MMEngine reads the file of ``load_from`` in here, it is mapped.
 
     Several processes then share the memory of a large file, and none holds a copy beside its
@@ -157,15 +159,31 @@ def mapped_weights(cfg: Config) -> Iterator[None]:
 
     Args:
         cfg: a config after :func:`use_checkpoint`.
+        runner: only its first checkpoint is mapped. Tensors that processes send one another later,
+            for example, have a format that cannot be.
     """
     file = cfg.get('load_from')
     before = serialization.config.load.mmap
     serialization.config.load.mmap = bool(
         file and not cfg.get('resume') and zipfile.is_zipfile(file))
+    if runner is not None:
+        runner.register_hook(_MapOnce(before))
     try:
         yield
     finally:
         serialization.config.load.mmap = before
+
+
+class _MapOnce(Hook):
+    """Ends the mapping of files after the first checkpoint."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, before: bool) -> None:
+        self.before = before
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        serialization.config.load.mmap = self.before
 
 
 def cache_folder() -> Path:
