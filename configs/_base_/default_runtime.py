@@ -37,7 +37,8 @@ vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(
     type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 
-log_processor = dict(by_epoch=False, window_size=10)
+# Losses, times and gradient norms in the log are means over the last 10 iterations.
+log_processor = dict(type='glus_mm.MemoryLogProcessor', by_epoch=False, window_size=10)
 log_level = 'INFO'
 randomness = dict(seed=0)
 

@@ -8,8 +8,9 @@ from glus_mm.engine.hooks import (
     ResumeSamplerHook,
     TokenBankHook,
 )
+from glus_mm.engine.memory_log_processor import MemoryLogProcessor
 
 __all__ = [
-    'DataErrorHook', 'FiniteLossHook', 'PlainCheckpointHook', 'RefVOSVisualizationHook',
-    'ResumeSamplerHook', 'TokenBankHook'
+    'DataErrorHook', 'FiniteLossHook', 'MemoryLogProcessor', 'PlainCheckpointHook',
+    'RefVOSVisualizationHook', 'ResumeSamplerHook', 'TokenBankHook'
 ]
