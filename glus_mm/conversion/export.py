@@ -23,7 +23,8 @@ from glus_mm.conversion.rope import inv_freq
 from glus_mm.conversion.weight_files import BIN, SAFETENSORS, own_storages, read_torch_file
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES
-from glus_mm.utils.checkpoint import list_keys, model_state_of
+from glus_mm.utils.base_weights import complete_state
+from glus_mm.utils.checkpoint import list_keys
 from glus_mm.utils.modules import is_trained
 from glus_mm.utils.precision import parse_dtype
 
@@ -82,7 +83,7 @@ def export_official(config: str | Path | Config,
     model = empty_model(cfg, name)
     check_official_settings(model, cfg, name)
     content = read_torch_file(checkpoint)
-    state = merge_adapters(model, model_state_of(content, str(checkpoint)), str(checkpoint))
+    state = merge_adapters(model, complete_state(content, checkpoint), str(checkpoint))
     for name, value in state.items():
         check_values(official_label(name), value, str(checkpoint))
     weights, tower = _split(state, cast)

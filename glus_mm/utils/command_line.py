@@ -50,6 +50,17 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
         KeyError: an option's first part is neither in the config nor known to MMEngine.
         OSError: the folder cannot be written.
     """
+    cfg = read_config(path, options)
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
+    ensure_writable_dir(cfg.work_dir)
+    return cfg
+
+
+def read_config(path: str, options: dict | None = None) -> Config:
+    """Read a config and override values; see :func:`load_config`."""
     require_file(path, 'config')
     cfg = Config.fromfile(path)
     known = set(cfg) | set(inspect.signature(Runner.__init__).parameters) | _EXTRA_KEYS
@@ -58,11 +69,6 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
             raise KeyError(f'--cfg-options {key}: the config {path} has no '
                            f'{key.split(".")[0]!r}, and MMEngine knows none')
     cfg.merge_from_dict(options or {})
-    if work_dir is not None:
-        cfg.work_dir = work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
-    ensure_writable_dir(cfg.work_dir)
     return cfg
 
 

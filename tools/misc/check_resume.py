@@ -85,7 +85,7 @@ class Training:
         found = re.findall(r'Iter\(train\) \[ *(\d+)/', self.log.read_text(errors='replace'))
         return int(found[-1]) if found else 0
 
-    def wait(self, condition: Callable[[], bool], pause: float = 0.005) -> bool:
+    def wait(self, condition: Callable[[], Any], pause: float = 0.005) -> bool:
         """Wait for a condition; False if the training ends first."""
         start = time.monotonic()
         while not condition():
@@ -108,10 +108,11 @@ class Training:
         for process in self.processes:
             process.wait()
 
-    def parts(self) -> list[Path]:
-        """Checkpoints that are being written."""
-        return [Path(entry.path) for entry in os.scandir(self.folder)
-                if entry.name.startswith('.iter_')] if self.folder.is_dir() else []
+
+def half_written(folder: Path) -> list[Path]:
+    """Checkpoints that are being written, or were when their writer was killed."""
+    return [Path(entry.path) for entry in os.scandir(folder)
+            if entry.name.startswith('.iter_')] if folder.is_dir() else []
 
 
 def _free_port() -> int:
@@ -135,7 +136,7 @@ def strike(training: Training, kind: str, target: int, rng: random.Random) -> bo
     else:
         alive = training.wait(lambda: training.iteration() >= target)
         if alive and kind == 'write':
-            alive = training.wait(training.parts, pause=0.0002)
+            alive = training.wait(lambda: half_written(training.folder), pause=0.0002)
             time.sleep(rng.uniform(0, 0.01))
         elif alive:
             time.sleep(rng.uniform(0, 0.4))
@@ -160,10 +161,12 @@ def run_killed(folder: Path, logs: Path, kills: int, steps: int, processes: int,
     targets = sorted(rng.randrange(1, steps) for _ in plan)
     counts = dict.fromkeys([*KINDS, 'half written'], 0)
     for life, (kind, target) in enumerate(zip(plan, targets), 1):
+        for part in half_written(folder):
+            part.unlink()  # else the next life might seem to have left it
         training = Training(folder, logs / f'life_{life:02}.log', processes, options)
         alive = strike(training, kind, target, rng)
         counts[kind] += alive
-        half = [part.name for part in training.parts()]
+        half = [part.name for part in half_written(folder)]
         counts['half written'] += bool(half)
         notes = [f'half written: {name}' for name in half]
         if not alive:

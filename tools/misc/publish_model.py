@@ -1,48 +1,22 @@
-"""Make a checkpoint of training small enough to ship: weights only, in half precision.
+"""Make a checkpoint of training fit to ship: complete, weights only, in half precision.
 
-Example::
+What a checkpoint leaves to the file that its training started from is put in, and LoRA adapters
+are merged, for which their config is needed.
+
+Examples::
 
     python tools/misc/publish_model.py work_dirs/run/iter_2500.pth checkpoints/model.pth
+    python tools/misc/publish_model.py work_dirs/run/iter_30000.pth model.pth --dtype bf16 \
+        --config work_dirs/run/config.py
 """
 
 import argparse
-import os
-from pathlib import Path
 
-import torch
-
-from glus_mm.utils.checkpoint import model_state_of
-from glus_mm.utils.command_line import require_file
+from glus_mm.apis.config_text import fill_tokenizers
+from glus_mm.apis.pretrained import resolve_base
+from glus_mm.conversion.plain_weights import DTYPES, plain_state, write_weights
+from glus_mm.utils.command_line import read_config, require_file
 from glus_mm.utils.paths import ensure_writable_file
-
-DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16, fp32=torch.float32)
-
-
-def publish(source: str, target: str, dtype: torch.dtype) -> int:
-    """Write the weights of ``source`` to ``target``.
-
-    Args:
-        source: a checkpoint with ``state_dict``, read without unpickling objects.
-        target: the file to write; it appears whole or not at all.
-        dtype: what floating-point tensors are cast to.
-
-    Returns:
-        The size of the file in bytes.
-
-    Raises:
-        ValueError: a value is not finite, or becomes so in ``dtype``.
-    """
-    checkpoint = torch.load(source, map_location='cpu', weights_only=True)
-    state = {}
-    for name, tensor in model_state_of(checkpoint, source).items():
-        cast = tensor.to(dtype) if tensor.is_floating_point() else tensor
-        if not torch.isfinite(cast.float()).all():
-            raise ValueError(f'{source}: expected finite weights, but {name} is not in {dtype}')
-        state[name] = cast.clone()
-    part = Path(target).with_suffix('.part')
-    torch.save(dict(state_dict=state), part)
-    os.replace(part, target)
-    return Path(target).stat().st_size
 
 
 def main() -> None:
@@ -50,12 +24,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description='Strip a checkpoint to its weights')
     parser.add_argument('source', help='checkpoint of training')
     parser.add_argument('target', help='file to write')
-    parser.add_argument('--dtype', choices=sorted(DTYPES), default='fp16')
+    parser.add_argument('--dtype', choices=list(DTYPES), default='fp16',
+                        help='type of the weights; keep: those they have (default: %(default)s)')
+    parser.add_argument('--config', metavar='CONFIG',
+                        help='config of the training, needed to merge LoRA adapters')
+    parser.add_argument('--base', metavar='FILE',
+                        help='what the training started from, if it has moved')
     args = parser.parse_args()
     try:
         require_file(args.source, 'checkpoint')
         ensure_writable_file(args.target)
-        size = publish(args.source, args.target, DTYPES[args.dtype])
+        cfg, base = None, args.base
+        if args.config is not None:
+            cfg = read_config(args.config)
+            base = base or resolve_base(cfg, args.source, cfg.get('load_from'))
+            fill_tokenizers(cfg, args.source, cfg.get('load_from'))
+        size = write_weights(plain_state(args.source, cfg, base), args.target, DTYPES[args.dtype])
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f'wrote {args.target}: {size / 1e6:.2f} MB')

@@ -1,0 +1,185 @@
+"""Checkpoint files appear whole or not at all; torn ones are told from whole ones and skipped."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from glus_mm.utils.checkpoint_files import (
+    atomic_file,
+    choose_resume,
+    newest_whole,
+    note_checkpoint,
+    read_checkpoint,
+    remove_parts,
+    why_torn,
+)
+
+
+def save(path, value=1.):
+    torch.save({'state_dict': {'weight': torch.full((500, ), value)}}, path)
+    return path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path):
+    file = tmp_path / 'file.pth'
+    file.write_text('before')
+    with pytest.raises(KeyError), atomic_file(file) as part:
+        part.write_text('half')
+        assert file.read_text() == 'before'
+        raise KeyError('stop')
+    assert file.read_text() == 'before' and names(tmp_path) == ['file.pth']
+    with atomic_file(file) as part:
+        part.write_text('after')
+    assert file.read_text() == 'after' and names(tmp_path) == ['file.pth']
+
+
+def test_a_killed_writer_leaves_the_file_as_it_was(tmp_path):
+    save(tmp_path / 'iter_1.pth')
+    before = (tmp_path / 'iter_1.pth').read_bytes()
+    code = ('import sys, time\nfrom glus_mm.utils.checkpoint_files import atomic_file\n'
+            'with atomic_file(sys.argv[1]) as part:\n    part.write_bytes(b"half")\n'
+            '    print("READY", flush=True)\n    time.sleep(60)\n')
+    writer = subprocess.Popen([sys.executable, '-c', code, str(tmp_path / 'iter_1.pth')],
+                              stdout=subprocess.PIPE, text=True)
+    while 'READY' not in writer.stdout.readline():
+        assert writer.poll() is None
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    assert (tmp_path / 'iter_1.pth').read_bytes() == before
+    assert names(tmp_path) == ['.iter_1.pth.part', 'iter_1.pth']
+    remove_parts(tmp_path)
+    assert names(tmp_path) == ['iter_1.pth']
+
+
+def test_whole_files_are_not_torn(tmp_path):
+    assert why_torn(save(tmp_path / 'whole.pth')) is None
+
+
+def test_a_file_cut_anywhere_is_torn(tmp_path):
+    content = save(tmp_path / 'whole.pth').read_bytes()
+    rng = random.Random(0)
+    for size in (0, 1, len(content) - 1, *(rng.randrange(len(content)) for _ in range(40))):
+        (tmp_path / 'cut.pth').write_bytes(content[:size])
+        assert why_torn(tmp_path / 'cut.pth'), size
+
+
+def test_lost_blocks_in_the_middle_are_found(tmp_path):
+    """What a loss of power makes of a file that was not brought to the disk."""
+    content = bytearray(save(tmp_path / 'whole.pth').read_bytes())
+    start = content.index(torch.ones(1).numpy().tobytes() * 100)
+    content[start:start + 100] = bytes(100)
+    (tmp_path / 'lost.pth').write_bytes(content)
+    assert 'data/0 is damaged' in why_torn(tmp_path / 'lost.pth')
+    assert read_checkpoint(tmp_path / 'lost.pth'), 'torch does not notice'
+
+
+def test_folders_of_parts(tmp_path):
+    """As DeepSpeed writes them."""
+    folder = tmp_path / 'iter_3.pth'
+    folder.mkdir()
+    assert 'without parts' in why_torn(folder)
+    save(folder / 'mp_rank_00_model_states.pt')
+    assert why_torn(folder) is None
+    (folder / 'zero_optim_states.pt').write_bytes(b'PK')
+    assert why_torn(folder).startswith('zero_optim_states.pt: its end is missing')
+
+
+def run_folder(folder, numbers, noted=None):
+    """A work folder with checkpoints, written in this order, and ``last_checkpoint``."""
+    for i, number in enumerate(numbers):
+        path = save(folder / f'iter_{number}.pth')
+        os.utime(path, ns=(i * 10**9, i * 10**9))
+    if noted is not None:
+        note_checkpoint(folder, folder / f'iter_{noted}.pth')
+
+
+def newest(folder):
+    path, torn = newest_whole(folder)
+    return path and path.name, len(torn)
+
+
+def test_the_noted_one_is_the_newest(tmp_path):
+    assert newest(tmp_path) == (None, 0) and choose_resume(tmp_path) is None
+    run_folder(tmp_path, [5, 10, 15], noted=15)
+    assert newest(tmp_path) == ('iter_15.pth', 0)
+    assert choose_resume(tmp_path) == tmp_path / 'iter_15.pth'
+
+
+def test_one_that_the_run_had_no_time_to_note(tmp_path):
+    run_folder(tmp_path, [5, 10, 15], noted=10)
+    assert newest(tmp_path) == ('iter_15.pth', 0)
+
+
+def test_a_run_that_was_taken_back_does_not_jump_to_its_old_future(tmp_path):
+    run_folder(tmp_path, [15, 20, 5, 10], noted=10)
+    assert newest(tmp_path) == ('iter_10.pth', 0)
+    for name in ('iter_10.pth', 'iter_5.pth'):
+        (tmp_path / name).write_bytes(b'')
+    assert newest(tmp_path) == ('iter_20.pth', 2), 'better than nothing'
+
+
+@pytest.mark.parametrize('noted', [15, None])
+def test_torn_ones_are_skipped_with_a_message(tmp_path, noted):
+    run_folder(tmp_path, [5, 10, 15], noted)
+    os.truncate(tmp_path / 'iter_15.pth', 700)
+    os.truncate(tmp_path / 'iter_10.pth', 0)
+    save(tmp_path / 'best_J&F_iter_15.pth')
+    path, torn = newest_whole(tmp_path)
+    assert path == tmp_path / 'iter_5.pth'
+    assert [line.split('/')[-1] for line in torn] == [
+        'iter_15.pth: its end is missing, or it is no checkpoint', 'iter_10.pth: it is empty']
+
+
+def test_nothing_whole_is_left(tmp_path, capsys):
+    run_folder(tmp_path, [5], noted=5)
+    os.truncate(tmp_path / 'iter_5.pth', 700)
+    assert choose_resume(tmp_path) is None
+    message = capsys.readouterr()
+    assert 'skipped the torn checkpoint' in message.out + message.err
+    assert 'the run starts afresh' in message.out + message.err
+
+
+def test_the_noted_one_is_gone(tmp_path):
+    run_folder(tmp_path, [5, 10], noted=10)
+    (tmp_path / 'iter_10.pth').unlink()
+    assert newest(tmp_path) == ('iter_5.pth', 1)
+    (tmp_path / 'iter_5.pth').unlink()
+    with pytest.raises(FileNotFoundError, match=r'iter_10\.pth; to start afresh, remove'):
+        choose_resume(tmp_path)
+
+
+def test_moved_folder_and_half_a_note(tmp_path):
+    (tmp_path / 'then').mkdir()
+    run_folder(tmp_path / 'then', [5, 10, 7], noted=7)
+    (tmp_path / 'then').rename(tmp_path / 'now')
+    assert newest_whole(tmp_path / 'now')[0] == tmp_path / 'now' / 'iter_7.pth'
+    (tmp_path / 'now' / 'last_checkpoint').write_text('')
+    assert newest(tmp_path / 'now') == ('iter_10.pth', 0)
+
+
+def test_checkpoints_in_another_folder(tmp_path):
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'out').mkdir()
+    run_folder(tmp_path / 'out', [5, 10])
+    note_checkpoint(tmp_path / 'run', tmp_path / 'out' / 'iter_10.pth')
+    assert newest_whole(tmp_path / 'run')[0] == tmp_path / 'out' / 'iter_10.pth'
+    os.truncate(tmp_path / 'out' / 'iter_10.pth', 10)
+    assert newest_whole(tmp_path / 'run')[0] == tmp_path / 'out' / 'iter_5.pth'
+
+
+def test_read_errors_name_the_file(tmp_path):
+    (tmp_path / 'text.pth').write_text('weights')
+    with pytest.raises(ValueError, match=r'text\.pth'):
+        read_checkpoint(tmp_path / 'text.pth')
+    torch.save({'object': names}, tmp_path / 'object.pth')
+    with pytest.raises(ValueError, match='objects are never loaded'):
+        read_checkpoint(tmp_path / 'object.pth')
