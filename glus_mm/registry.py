@@ -28,13 +28,15 @@ LOG_PROCESSORS = _child('LOG_PROCESSORS', 'glus_mm.engine')
 METRICS = _child('METRICS', 'glus_mm.evaluation')
 VISUALIZERS = _child('VISUALIZERS', 'glus_mm.visualization')
 INFERENCERS = _child('INFERENCERS', 'glus_mm.apis')
+OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'glus_mm.engine.zero_optim_wrapper')
+# Needs DeepSpeed, so that no other look-up may import it.
+STRATEGIES = _child('STRATEGIES', 'glus_mm.engine.plain_deepspeed_strategy')
 
 # Nothing of our own is in these; without them MMEngine warns at each look-up in our scope.
 EVALUATOR = _child('EVALUATOR')
 FUNCTIONS = _child('FUNCTIONS')
 LOOPS = _child('LOOPS')
 MODEL_WRAPPERS = _child('MODEL_WRAPPERS')
-OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS')
 OPTIMIZERS = _child('OPTIMIZERS')
 PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS')

@@ -1,0 +1,249 @@
+"""Train with DeepSpeed's ZeRO. The only module that touches MMEngine's private ``_strategy``."""
+
+import time
+from collections.abc import Callable
+
+import deepspeed
+import mmengine
+import torch
+from mmengine._strategy.base import BaseStrategy
+from mmengine._strategy.deepspeed import MMDeepSpeedEngineWrapper
+from mmengine.dist import get_world_size, init_dist, is_main_process
+from mmengine.fileio import load
+from mmengine.runner import CheckpointLoader, save_checkpoint
+from torch import nn
+
+from glus_mm.engine.zero_optim_wrapper import ZeroOptimWrapper
+from glus_mm.engine.zero_state import (
+    gather_optimizer,
+    gather_weights,
+    spread_optimizer,
+    spread_weights,
+    whole_shapes,
+)
+from glus_mm.registry import STRATEGIES
+from glus_mm.utils.checkpoint import list_keys
+from glus_mm.utils.checkpoint_files import atomic_file
+
+
+@STRATEGIES.register_module()
+class PlainDeepSpeedStrategy(BaseStrategy):
+    """DeepSpeed's ZeRO in MMEngine's ``FlexibleRunner``, with the checkpoints of all other runs.
+
+    MMEngine 0.10's own ``DeepSpeedStrategy`` cannot be made with today's DeepSpeed (its constructor
+    imports ``deepspeed.runtime.fp16.onebit``, which is gone). It also reads and writes DeepSpeed's
+    folders only: no other checkpoint can start a training, reading runs code from the files,
+    hooks neither see nor change them, and a run goes on only with the same number of processes.
+
+    Here weights and the optimizer's state are gathered, parameter by parameter, in the main
+    process, which writes one file as a run under DDP does. It holds the trained weights in
+    float32, and a run goes on from it with any engine and any number of processes.
+    ``exclude_frozen_parameters`` has its counterpart in
+    ``PlainCheckpointHook(leave_out_frozen=True)``, for ZeRO-1 and 2.
+
+    Needs ``runner_type='FlexibleRunner'``, a launcher, and an ``optim_wrapper`` of the type
+    :class:`ZeroOptimWrapper`, whose accumulation and clipping it hands to DeepSpeed.
+
+    Args:
+        zero_optimization: DeepSpeed's section of that name, such as ``dict(stage=2)``.
+        bf16: DeepSpeed's section of that name. It turns all parameters to bfloat16, trained ones
+            too, and is not needed with ``model.dtype='bfloat16'``, which leaves those in float32.
+        config: further keys of DeepSpeed's config, or the path of a JSON file.
+        work_dir: as in MMEngine.
+        experiment_name: as in MMEngine.
+        env_kwargs: as in MMEngine.
+        log_kwargs: as in MMEngine.
+        auto_scale_lr: not supported.
+
+    Raises:
+        ValueError: no launcher, no stage of ZeRO, or ``auto_scale_lr``.
+    """
+
+    def __init__(self, *,
+                 zero_optimization: dict | None = None,
+                 bf16: dict | None = None,
+                 config: str | dict | None = None,
+                 work_dir: str = 'work_dirs',
+                 experiment_name: str | None = None,
+                 env_kwargs: dict | None = None,
+                 log_kwargs: dict | None = None,
+                 auto_scale_lr: dict | None = None) -> None:
+        self.config = dict(load(config) if isinstance(config, str) else config or {})
+        for key, section in (('zero_optimization', zero_optimization), ('bf16', bf16)):
+            if section is not None:
+                self.config[key] = dict(section)
+        stage = self.config.get('zero_optimization', {}).get('stage')
+        if stage not in (1, 2, 3):
+            raise ValueError(f'strategy.zero_optimization.stage must be 1, 2 or 3, got {stage!r}')
+        if (env_kwargs or {}).get('launcher', 'none') == 'none':
+            raise ValueError('DeepSpeed needs processes that a launcher started, even a single '
+                             'one: bash tools/dist_train.sh CONFIG NUM_PROCESSES')
+        if (auto_scale_lr or {}).get('enable'):
+            raise ValueError('auto_scale_lr is not supported with DeepSpeed: set the learning rate')
+        super().__init__(work_dir=work_dir, experiment_name=experiment_name,
+                         env_kwargs=env_kwargs, log_kwargs=log_kwargs)
+        self._groups: list[list[nn.Parameter]] = []
+
+    def _setup_distributed(self, launcher: str, backend: str = 'nccl', **kwargs: object) -> None:
+        init_dist(launcher, backend, init_backend='deepspeed', **kwargs)
+
+    def prepare(self, model: nn.Module | dict, *,
+                optim_wrapper: ZeroOptimWrapper | dict | None = None,
+                param_scheduler: dict | list | None = None, compile: dict | bool = False,
+                dispatch_kwargs: dict | None = None):
+        """Build what a training needs and hand it over to DeepSpeed.
+
+        Args:
+            model: the model or its config.
+            optim_wrapper: of the type ``ZeroOptimWrapper``, or its config.
+            param_scheduler: schedulers or their configs.
+            compile: not supported.
+            dispatch_kwargs: what the runner says about the training.
+
+        Returns:
+            The prepared parts.
+
+        Raises:
+            ValueError: another ``optim_wrapper``, or ``compile``.
+        """
+        if self._prepared:
+            return self._prepared_components()
+        if compile:
+            raise ValueError('compile is not supported with DeepSpeed')
+        self.dispatch_kwargs.update(dispatch_kwargs or {})
+        if optim_wrapper is None:
+            raise ValueError('DeepSpeed is for training; tools/test.py tests without it')
+        model = self._init_model_weights(self.build_model(model))
+        self.optim_wrapper = self.build_optim_wrapper(optim_wrapper, model)
+        if not isinstance(self.optim_wrapper, ZeroOptimWrapper):
+            raise ValueError("expected optim_wrapper.type='ZeroOptimWrapper' with DeepSpeed, got "
+                             f'{type(self.optim_wrapper).__name__}')
+        self.model = self._wrap_model(model)
+        self.optim_wrapper.model = self.model
+        if param_scheduler is not None:
+            self.param_schedulers = self.build_param_scheduler(
+                param_scheduler, self.optim_wrapper)
+        self._prepared = True
+        return self._prepared_components()
+
+    def _wrap_model(self, model: nn.Module) -> MMDeepSpeedEngineWrapper:
+        wrapper = self.optim_wrapper
+        self._groups = [list(group['params']) for group in wrapper.optimizer.param_groups]
+        engine, *_ = deepspeed.initialize(model=model, optimizer=wrapper.optimizer, config=dict(
+            # MMEngine logs.
+            steps_per_print=10**12, **self.config, gradient_clipping=wrapper.max_norm,
+            gradient_accumulation_steps=wrapper.accumulative_counts,
+            train_micro_batch_size_per_gpu=self.dispatch_kwargs['train_micro_batch_size_per_gpu']))
+        wrapper.optimizer = engine.optimizer
+        wrapper.initialize_count_status(model, 0, self.dispatch_kwargs['max_iters'])
+        wrapped = MMDeepSpeedEngineWrapper(model=engine)
+        if engine.zero_optimization_stage() == 3 and get_world_size() > 1:
+            wrapped.val_step = _refuse_validation
+        return wrapped
+
+    def load_checkpoint(self, filename: str, *, map_location: str | Callable = 'cpu',
+                        strict: bool = False, revise_keys: list | None = None,
+                        callback: Callable | None = None) -> dict:
+        """Load a checkpoint of any run.
+
+        Args:
+            filename: a file or URL.
+            map_location: not used: files are read on the CPU.
+            strict: raise if weights of the model are missing, instead of warning.
+            revise_keys: not used: ``PlainCheckpointHook`` brings names to those of the model.
+            callback: called with the checkpoint before the weights are taken.
+
+        Returns:
+            The rest of the checkpoint.
+
+        Raises:
+            ValueError: with ``strict``, something is missing.
+        """
+        self.logger.info(f'Load checkpoint from {filename}')
+        checkpoint = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
+        model = self.model.module
+        if callback is not None:
+            with whole_shapes(model, self.model.optimizer, self._groups):
+                callback(checkpoint)
+        state = checkpoint.pop('state_dict', checkpoint)
+        missing = spread_weights(model, state)
+        if missing:
+            text = list_keys(f'missing in {filename}', missing)
+            if strict:
+                raise ValueError(text)
+            self.logger.warning(text)
+        return checkpoint
+
+    def resume(self, filename: str, *, resume_optimizer: bool = True,
+               resume_param_scheduler: bool = True, map_location: str | Callable = 'default',
+               callback: Callable | None = None) -> dict:
+        """Go on from a checkpoint of any engine.
+
+        Args:
+            filename: a file.
+            resume_optimizer: take the optimizer's state too.
+            resume_param_scheduler: take the schedulers' state too.
+            map_location: not used.
+            callback: called with the checkpoint before it is used.
+
+        Returns:
+            The rest of the checkpoint.
+        """
+        checkpoint = self.load_checkpoint(filename, callback=callback)
+        saved = checkpoint.pop('optimizer', None)
+        if resume_optimizer and saved is not None:
+            base = saved.pop('base_param_settings', None)
+            if base is not None:
+                self.optim_wrapper.base_param_settings = base
+            spread_optimizer(self.model.optimizer, self._groups, saved)
+        if resume_param_scheduler and hasattr(self, 'param_schedulers'):
+            self.load_scheduler_state_dict(checkpoint.pop('param_schedulers'))
+        meta = checkpoint['meta']
+        if meta.get('seed') not in (None, self._randomness.get('seed')):
+            self.logger.warning(f'the seed of the checkpoint, {meta["seed"]}, takes the place of '
+                                f'{self._randomness.get("seed")}')
+            self._randomness.update(seed=meta['seed'])
+            self._set_randomness(**self._randomness)
+        self.optim_wrapper.initialize_count_status(
+            self.model.module, meta['iter'], self.dispatch_kwargs['max_iters'])
+        return checkpoint
+
+    def save_checkpoint(self, filename: str, *, save_optimizer: bool = True,
+                        save_param_scheduler: bool = True, extra_ckpt: dict | None = None,
+                        callback: Callable | None = None) -> None:
+        """Write one file, as a run without DeepSpeed does. All processes have to call it.
+
+        Args:
+            filename: the file.
+            save_optimizer: save the optimizer's state too.
+            save_param_scheduler: save the schedulers' state too.
+            extra_ckpt: what else goes in.
+            callback: called with the checkpoint, in the main process, before it is written.
+        """
+        checkpoint = dict(state_dict=gather_weights(self.model.module))
+        if save_optimizer:
+            checkpoint['optimizer'] = gather_optimizer(self.model.optimizer, self._groups)
+            base = self.optim_wrapper.base_param_settings
+            if base is not None:
+                checkpoint['optimizer']['base_param_settings'] = base
+        if not is_main_process():
+            return
+        if save_param_scheduler and hasattr(self, 'param_schedulers'):
+            checkpoint['param_schedulers'] = self.scheduler_state_dict()
+        checkpoint.update(extra_ckpt or {})
+        checkpoint.setdefault('meta', {}).update(
+            seed=self.seed, time=time.strftime('%Y%m%d_%H%M%S', time.localtime()),
+            mmengine_version=mmengine.__version__)
+        if callback is not None:
+            callback(checkpoint)
+        if '://' in filename:
+            save_checkpoint(checkpoint, filename)
+            return
+        with atomic_file(filename) as part:
+            torch.save(checkpoint, part)
+
+
+def _refuse_validation(_data: object) -> list:
+    raise ValueError('validation while training does not work with ZeRO-3 on several processes: '
+                     'they would wait for one another where one has a longer video. Test the '
+                     'checkpoints with tools/test.py, or use ZeRO-2')

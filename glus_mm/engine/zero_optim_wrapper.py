@@ -1,0 +1,84 @@
+"""Backward pass and step of an optimizer that DeepSpeed has taken over."""
+
+from typing import Any
+
+from mmengine.optim import OptimWrapper
+from torch import Tensor
+from torch.optim import Optimizer
+
+from glus_mm.registry import OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class ZeroOptimWrapper(OptimWrapper):
+    """MMEngine's ``OptimWrapper`` for :class:`PlainDeepSpeedStrategy`, with the same arguments.
+
+    Accumulation and clipping are DeepSpeed's, set from here by the strategy, so that a config turns
+    from DDP to DeepSpeed without repeating its numbers. Micro-batches at the end of a training
+    that do not make a whole step are not used.
+
+    Args:
+        optimizer: the optimizer.
+        accumulative_counts: micro-batches of a step.
+        clip_grad: ``dict(max_norm=...)``, the only kind of clipping that DeepSpeed has.
+
+    Raises:
+        ValueError: another kind of clipping.
+    """
+
+    model: Any  # DeepSpeed's engine; set by the strategy
+
+    def __init__(self, optimizer: Optimizer, accumulative_counts: int = 1,
+                 clip_grad: dict | None = None) -> None:
+        super().__init__(optimizer, accumulative_counts, clip_grad)
+        if self.clip_grad_kwargs and set(self.clip_grad_kwargs) != {'max_norm'}:
+            raise ValueError('optim_wrapper.clip_grad: DeepSpeed clips by dict(max_norm=...) only, '
+                             f'got {dict(self.clip_grad_kwargs)}')
+
+    @property
+    def accumulative_counts(self) -> int:
+        """Micro-batches of a step."""
+        return self._accumulative_counts
+
+    @property
+    def max_norm(self) -> float:
+        """Norm to which gradients are clipped; 0 for none."""
+        return float((self.clip_grad_kwargs or {}).get('max_norm', 0))
+
+    def update_params(self, loss: Tensor, step_kwargs: dict | None = None,
+                      zero_kwargs: dict | None = None) -> None:
+        """Hand a micro-batch to DeepSpeed, which scales, accumulates, averages, clips and steps.
+
+        Args:
+            loss: the loss.
+            step_kwargs: not used.
+            zero_kwargs: not used.
+        """
+        self.backward(loss)
+        self.step()
+
+    def backward(self, loss: Tensor, **kwargs: object) -> None:
+        """Gradients of a micro-batch.
+
+        Args:
+            loss: the loss, which DeepSpeed divides by the number of micro-batches.
+            **kwargs: not used.
+        """
+        self.model.backward(loss)
+        self._inner_count += 1
+
+    def step(self, **kwargs: object) -> None:
+        """Let DeepSpeed take the step, if this micro-batch completes one.
+
+        Args:
+            **kwargs: not used.
+        """
+        before = self.model.global_steps
+        self.model.step()
+        norm = self.model.get_global_grad_norm()
+        if self.model.global_steps > before and norm is not None:
+            self.message_hub.update_scalar('train/grad_norm', float(norm))
+
+    def should_update(self) -> bool:
+        """Whether no gradients are being accumulated."""
+        return self._inner_count % self._accumulative_counts == 0
