@@ -76,7 +76,7 @@ class RunRandomness:
         self._gathered = all_gather_object(own)
 
     def save(self, runner: Runner, checkpoint: dict) -> None:
-        """Put the states that were gathered into a checkpoint.
+        """Put the states that were gathered into a checkpoint, unless another hook did.
 
         Where nobody gathered them a single process does so now; several cannot, as only one of
         them saves.
@@ -85,9 +85,11 @@ class RunRandomness:
             runner: the runner.
             checkpoint: what is about to be saved.
         """
-        if self._gathered is None and get_dist_info()[1] == 1:
-            self.gather(runner)
         states, self._gathered = self._gathered, None
+        if KEY in checkpoint:
+            return
+        if states is None and get_dist_info()[1] == 1:
+            states = [self._training or random_state(_model(runner))]
         if states is not None:
             checkpoint[KEY] = dict(ranks=states)
 
