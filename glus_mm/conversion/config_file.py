@@ -48,12 +48,8 @@ test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
         type='glus_mm.PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    token_bank=dict(type='glus_mm.TokenBankHook'),
-    resume_sampler=dict(type='glus_mm.ResumeSamplerHook'),
     visualization=dict(type='glus_mm.RefVOSVisualizationHook'))
 env_cfg = dict(
     cudnn_benchmark=False,
@@ -63,7 +59,7 @@ find_unused_parameters = True
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(
     type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, name='visualizer')
-log_processor = dict(by_epoch=False, window_size=10)
+log_processor = dict(type='glus_mm.MemoryLogProcessor', by_epoch=False, window_size=10)
 log_level = 'INFO'
 randomness = dict(seed=0)
 load_from = None
