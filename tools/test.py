@@ -86,6 +86,9 @@ def main() -> None:
         parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     cfg.resume = False
     cfg.launcher = args.launcher
+    if cfg.get('runner_type') == 'FlexibleRunner':
+        # DeepSpeed and others spread what training needs; checkpoints are those of any run.
+        del cfg['runner_type'], cfg['strategy']
     setup_dist(cfg, args.launcher)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     with mapped_weights(cfg, runner):

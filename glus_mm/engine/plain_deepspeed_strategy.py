@@ -17,6 +17,7 @@ from glus_mm.engine.zero_optim_wrapper import ZeroOptimWrapper
 from glus_mm.engine.zero_state import (
     gather_optimizer,
     gather_weights,
+    keep_small_whole,
     spread_optimizer,
     spread_weights,
     whole_shapes,
@@ -136,6 +137,7 @@ class PlainDeepSpeedStrategy(BaseStrategy):
             train_micro_batch_size_per_gpu=self.dispatch_kwargs['train_micro_batch_size_per_gpu']))
         wrapper.optimizer = engine.optimizer
         wrapper.initialize_count_status(model, 0, self.dispatch_kwargs['max_iters'])
+        keep_small_whole(engine.optimizer)
         wrapped = MMDeepSpeedEngineWrapper(model=engine)
         if engine.zero_optimization_stage() == 3 and get_world_size() > 1:
             wrapped.val_step = _refuse_validation
@@ -167,6 +169,7 @@ class PlainDeepSpeedStrategy(BaseStrategy):
                 callback(checkpoint)
         state = checkpoint.pop('state_dict', checkpoint)
         missing = spread_weights(model, state)
+        keep_small_whole(self.model.optimizer)
         if missing:
             text = list_keys(f'missing in {filename}', missing)
             if strict:
@@ -221,6 +224,7 @@ class PlainDeepSpeedStrategy(BaseStrategy):
             callback: called with the checkpoint, in the main process, before it is written.
         """
         checkpoint = dict(state_dict=gather_weights(self.model.module))
+        keep_small_whole(self.model.optimizer)
         if save_optimizer:
             checkpoint['optimizer'] = gather_optimizer(self.model.optimizer, self._groups)
             base = self.optim_wrapper.base_param_settings

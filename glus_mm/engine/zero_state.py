@@ -14,9 +14,12 @@ from deepspeed.utils import (
     safe_get_full_optimizer_state,
     safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
 )
-from mmengine.dist import is_main_process
+from mmengine.dist import get_rank, get_world_size, is_main_process
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Groups = Sequence[Sequence[nn.Parameter]]
 
@@ -114,7 +117,11 @@ def spread_weights(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
         else:
             parameter.copy_(new)
         if parameter.requires_grad:
-            safe_set_full_fp32_param(parameter, new.to(parameter.device, torch.float32))
+            new = new.to(value.device, torch.float32)
+            if is_spread(parameter):
+                safe_set_local_fp32_param(parameter, _own_part(parameter, new))
+            else:
+                safe_set_full_fp32_param(parameter, new)
     return missing
 
 
@@ -176,7 +183,10 @@ def spread_optimizer(zero: object, groups: Groups, saved: dict) -> None:
             continue
         for key in keys:
             value = entry[key].to(_flat(zero)[0].device, torch.float32)
-            safe_set_full_optimizer_state(parameter, value, key)
+            if is_spread(parameter):
+                safe_set_local_optimizer_state(parameter, _own_part(parameter, value), key)
+            else:
+                safe_set_full_optimizer_state(parameter, value, key)
 
 
 def _flat(zero: object) -> list[Tensor]:
@@ -197,6 +207,31 @@ def _start_states(zero: object, keys: Sequence[str], numbers: dict) -> None:
     link = getattr(zero, '_lazy_init_hp_params_optimizer_state', None)
     if link is not None:  # ZeRO-1 and 2: done in the first step otherwise
         link()
+
+
+def keep_small_whole(zero: object) -> None:
+    """Let ZeRO-3 hold small parameters whole again, as it does after each step.
+
+    Parts of SAM-2 read such parameters outside of the module that owns them, where DeepSpeed does
+    not gather them.
+
+    Args:
+        zero: ZeRO's optimizer.
+    """
+    small = getattr(zero, 'persistent_parameters', [])
+    if small:
+        small[0].all_gather(small)
+
+
+def _own_part(parameter: Tensor, value: Tensor) -> Tensor:
+    """What of a whole value belongs to this process in ZeRO-3.
+
+    DeepSpeed 0.19's functions for whole values fail where the processes' parts are not equally
+    large, without padding.
+    """
+    size = parameter.ds_tensor.numel()
+    padding = size * get_world_size() - value.numel()
+    return F.pad(value.flatten(), (0, padding)).narrow(0, size * get_rank(), size)
 
 
 def _keep(state: dict, name: str, value: Tensor) -> None:
