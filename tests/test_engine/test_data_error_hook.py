@@ -60,7 +60,8 @@ class KillWorkerHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if batch_idx == self.at:
-            worker = multiprocessing.active_children()[0]
+            # Workers of earlier tests may be there too.
+            worker = max(multiprocessing.active_children(), key=lambda process: process.pid)
             worker.kill()
             worker.join()
             sum(range(200000))
