@@ -56,7 +56,8 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
     @abstractmethod
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
                 visual_tokens: Sequence[Tensor], ce_target: str,
-                all_logits: bool = False) -> tuple[SegTokens, Tensor, Tensor]:
+                all_logits: bool = False, groups: Sequence[int] | None = None
+                ) -> tuple[SegTokens, Tensor, Tensor]:
         """Run whole conversations.
 
         Args:
@@ -66,6 +67,9 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
             ce_target: ``'seg'`` or ``'answer'``, which labels count.
             all_logits: make logits at every position before those that count are taken, as the
                 official code does; the result is the same.
+            groups: (N) equal for conversations that show the same frames. What they have in
+                common may then be computed once; the result is the same up to rounding. None
+                where every conversation is to run alone.
 
         Returns:
             The seg tokens (N, Tq, C), the logits (K, vocabulary) at the supervised positions and

@@ -19,6 +19,7 @@ from glus_mm.models.mllms.prompt import (
     get_template,
     split_prefix,
 )
+from glus_mm.models.mllms.shared_prefix import SharedPrefix, common_prefix, lay_out
 from glus_mm.models.mllms.tokenizer import SegTokenizer
 from glus_mm.registry import MODELS
 from glus_mm.utils.image import VISION_CROPS
@@ -26,6 +27,8 @@ from glus_mm.utils.modules import check_keys, is_trained, set_trainable
 from glus_mm.utils.precision import dtype_of
 
 POOLINGS = ('raster4', '2x2', 'none')
+# Implementations of attention that take any mask.
+MASKED_ATTENTION = ('sdpa', 'eager')
 
 
 @MODELS.register_module()
@@ -180,10 +183,10 @@ class LlavaMLLM(BaseMLLM):
 
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
                 visual_tokens: Sequence[Tensor], ce_target: str = 'seg',
-                all_logits: bool = False) -> tuple[SegTokens, Tensor, Tensor]:
+                all_logits: bool = False, groups: Sequence[int] | None = None
+                ) -> tuple[SegTokens, Tensor, Tensor]:
         """See :meth:`BaseMLLM.forward`."""
         per_image = visual_tokens[0].shape[1]
-        hidden = self._run(input_ids, visual_tokens)[:, :-1]
         ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids], 0)
         targets = self._pad([_expand(i, label, per_image, IGNORE_INDEX)
                              for i, label in zip(input_ids, labels)], IGNORE_INDEX)
@@ -192,6 +195,7 @@ class LlavaMLLM(BaseMLLM):
         if counts.min() != counts.max():
             raise ValueError('expected conversations with equally many [SEG], '
                              f'got {counts.tolist()}')
+        hidden = self._conversation_states(input_ids, visual_tokens, groups)[:, :-1]
         tokens = self._project_seg(hidden[next_is_seg]).unflatten(0, (len(input_ids), -1))
         targets = targets[:, 1:]
         counted = next_is_seg if ce_target == 'seg' else targets != IGNORE_INDEX
@@ -234,8 +238,45 @@ class LlavaMLLM(BaseMLLM):
     def _project_seg(self, hidden: Tensor) -> Tensor:
         return self.seg_projector(hidden.to(dtype_of(self.seg_projector)))
 
+    def _conversation_states(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor],
+                             groups: Sequence[int] | None) -> Tensor:
+        """Hidden states (N, L, D) of whole conversations, prefixes computed once if it pays."""
+        per_image = visual_tokens[0].shape[1]
+        lengths = [_expanded_length(ids, per_image) for ids in input_ids]
+        if groups is None or self.llm.config._attn_implementation not in MASKED_ATTENTION:
+            return self._run(input_ids, visual_tokens)
+        number = {group: g for g, group in enumerate(dict.fromkeys(groups))}
+        members = [[n for n, group in enumerate(groups) if number[group] == g]
+                   for g in range(len(number))]
+        shared = [common_prefix([input_ids[n] for n in some]) if len(some) > 1 else 0
+                  for some in members]
+        prefixes = [_expanded_length(ids[:shared[number[group]]], per_image)
+                    for ids, group in zip(input_ids, groups)]
+        layout = lay_out(lengths, prefixes, [number[group] for group in groups])
+        if layout.size >= len(lengths) * max(lengths):
+            return self._run(input_ids, visual_tokens)
+        rows, visual = [], []
+        for some, cut in zip(members, shared):
+            first = input_ids[some[0]][:cut]
+            rows.append(torch.cat([first, *(input_ids[n][cut:] for n in some)]))
+            seen = int((first == IMAGE_TOKEN_INDEX).sum())
+            visual.append(torch.cat([visual_tokens[some[0]][:seen],
+                                     *(visual_tokens[n][seen:] for n in some)]))
+        hidden = self._run(rows, visual, layout=layout)
+        index = layout.index(max(lengths)).to(hidden.device)
+        return hidden.flatten(0, 1)[index]
+
+    def _layout_arguments(self, layout: SharedPrefix) -> dict[str, Tensor]:
+        """Mask and positions for the LLM."""
+        device = self.lm_head.weight.device
+        mask = layout.mask().to(device)
+        if self.llm.config._attn_implementation == 'eager':  # which adds its mask to the scores
+            mask = torch.zeros(mask.shape, device=device).masked_fill(
+                ~mask, torch.finfo(torch.float32).min)
+        return dict(attention_mask=mask, position_ids=layout.positions.to(device))
+
     def _run(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor],
-             cache: DynamicCache | None = None) -> Tensor:
+             cache: DynamicCache | None = None, layout: SharedPrefix | None = None) -> Tensor:
         """Hidden states (N, L, D) after the final norm; ``cache`` is read and extended."""
         per_image = visual_tokens[0].shape[1]
         ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids],
@@ -249,8 +290,8 @@ class LlavaMLLM(BaseMLLM):
         embeds = embeds.to(dtype_of(self.llm.layers[0]))
         embeds = embeds.masked_scatter(is_image[..., None], visual.to(embeds.dtype))
         return self.llm(
-            inputs_embeds=embeds, past_key_values=cache,
-            use_cache=cache is not None).last_hidden_state
+            inputs_embeds=embeds, past_key_values=cache, use_cache=cache is not None,
+            **({} if layout is None else self._layout_arguments(layout))).last_hidden_state
 
     def _pad(self, rows: Sequence[Tensor], value: int) -> Tensor:
         padded = pad_sequence(rows, batch_first=True, padding_value=value)

@@ -156,7 +156,7 @@ class GLUS(BaseModel):
             [torch.as_tensor(ids) for rows in inputs['input_ids'] for ids in rows],
             [torch.as_tensor(labels) for rows in inputs['labels'] for labels in rows],
             self._encode_clips(inputs['clip_imgs'], video_of, data_samples), self.ce_target,
-            all_logits=not reuse)
+            all_logits=not reuse, groups=video_of if reuse else None)
         lengths = {len(imgs) for imgs in inputs['sam_imgs']} | {seg.tokens.shape[1]}
         if len(lengths) > 1:
             raise ValueError('expected as many query frames in every video of a batch as its '
