@@ -49,6 +49,8 @@ REQUIRES = [
 # there. ``import glus_mm`` says so when both are missing.
 LITE = ['mmcv-lite>=2.2.0']
 TENSORBOARD = ['tensorboard>=2.15']
+# Pure Python in this use: nothing is compiled when it is installed or run.
+DEEPSPEED = ['deepspeed>=0.19']
 
 setup(
     name='glus_mm',
@@ -63,10 +65,10 @@ setup(
     install_requires=REQUIRES,
     extras_require={
         'lite': LITE,
-        'deepspeed': ['deepspeed'],
-        'quant': ['bitsandbytes'],
+        'deepspeed': DEEPSPEED,
+        'quant': ['bitsandbytes>=0.48'],
         'demo': ['gradio'],
         'tensorboard': TENSORBOARD,
-        'dev': ['pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.8', *TENSORBOARD],
+        'dev': ['pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.8', *TENSORBOARD, *DEEPSPEED],
     },
 )

@@ -40,7 +40,7 @@ class PlainDeepSpeedStrategy(BaseStrategy):
     process, which writes one file as a run under DDP does. It holds the trained weights in
     float32, and a run goes on from it with any engine and any number of processes.
     ``exclude_frozen_parameters`` has its counterpart in
-    ``PlainCheckpointHook(leave_out_frozen=True)``, for ZeRO-1 and 2.
+    ``PlainCheckpointHook(leave_out_frozen=True)``, which under ZeRO-3 finds small parameters only.
 
     Needs ``runner_type='FlexibleRunner'``, a launcher, and an ``optim_wrapper`` of the type
     :class:`ZeroOptimWrapper`, whose accumulation and clipping it hands to DeepSpeed.
