@@ -1,0 +1,185 @@
+"""A small training with validation: its log, its best checkpoint, and what the tools make of it."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+from mmengine.registry import DefaultScope
+
+from glus_mm.datasets.moving_shapes import write_split
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = '''
+import os
+
+from mmcv.transforms import BaseTransform
+
+from glus_mm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class SpoilVideo(BaseTransform):
+    """Put NaN into the images of one video."""
+
+    def transform(self, results):
+        if results['video_id'] == os.environ.get('SPOILT'):
+            results['sam_imgs'][0, 0, 3, 3] = float('nan')
+        return results
+'''
+CONFIG = '''
+_base_ = ['{root}/configs/glus/glus_tiny_moving-shapes_val.py']
+custom_imports = dict(imports=['spoil_video'])
+load_from = '{root}/checkpoints/glus_tiny_moving-shapes.pth'
+model = dict(loss_contrastive=dict(
+    type='ObjectContrastiveLoss', num_negatives=50, bank=dict(size=60), min_tokens=1))
+_base_.train_pipeline.insert(4, dict(type='SpoilVideo'))
+train_dataloader = dict(
+    batch_size=1,
+    dataset=dict(data_root='{data}/train', pipeline=_base_.train_pipeline))
+val_dataloader = dict(dataset=dict(data_root='{data}/valid_u', indices=2))
+train_cfg = dict(max_iters=6, val_interval=3)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=4))
+'''
+pytestmark = pytest.mark.slow
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(
+        name, ROOT / 'tools' / 'analysis_tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # for its dataclass
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Data and a config; trainings go into its subfolders."""
+    folder = tmp_path_factory.mktemp('logs')
+    for split, seed in (('train', 5), ('valid_u', 6)):
+        write_split(folder, 4, seed=seed, split=split, mp4=False)
+    (folder / 'spoil_video.py').write_text(PARTS)
+    (folder / 'config.py').write_text(CONFIG.format(root=ROOT, data=folder))
+    return folder
+
+
+def call(folder, *command, spoilt='', code=0):
+    env = dict(
+        os.environ, OMP_NUM_THREADS='1', SPOILT=spoilt, PORT=str(20000 + os.getpid() % 20000),
+        PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]),
+        PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
+    done = subprocess.run(list(map(str, command)), cwd=folder, env=env, text=True, timeout=600,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert (done.returncode == 0) == (code == 0), done.stdout[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def run(folder):
+    """Work dir of a training with two processes, and what it printed."""
+    text = call(folder, 'bash', ROOT / 'tools' / 'dist_train.sh', 'config.py', 2,
+                '--work-dir', 'run')
+    return folder / 'run', text
+
+
+def entries_of(work_dir):
+    log, = work_dir.glob('*/vis_data/scalars.json')
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    return ([entry for entry in entries if 'iter' in entry],
+            [entry for entry in entries if 'iter' not in entry])
+
+
+def test_everything_is_logged(run):
+    work_dir, text = run
+    training, validation = entries_of(work_dir)
+    assert [entry['iter'] for entry in training] == [1, 2, 3, 4, 5, 6]
+    names = {'loss', 'loss_ce', 'loss_mask_bce', 'loss_mask_dice', 'loss_contrastive', 'grad_norm',
+             'lr', 'base_lr', 'time', 'data_time', 'memory', 'token_bank_size'}
+    for entry in training:
+        assert names <= set(entry) and all(entry[name] >= 0 for name in names)
+        assert all(re.search(rf'\b{name}: ', text) for name in names)
+    assert [entry['step'] for entry in validation] == [3, 6]
+    assert all({'J', 'F', 'J&F', 'motion/J&F'} <= set(entry) for entry in validation)
+    sizes = [entry['token_bank_size'] for entry in training]
+    assert sizes == sorted(sizes) and sizes[-1] == 60
+
+
+def test_without_positives_the_contrastive_term_is_0(run):
+    """In the first iteration nothing has enough negatives; later on something counts."""
+    training, _ = entries_of(run[0])
+    losses = [entry['loss_contrastive'] for entry in training]
+    assert losses[0] == 0.0 and losses[-1] > 0.0
+    first = training[0]
+    parts = sum(first[name] for name in ('loss_ce', 'loss_mask_bce', 'loss_mask_dice'))
+    assert first['loss'] == pytest.approx(parts, rel=1e-5)
+
+
+def test_the_best_is_kept(run, folder):
+    work_dir, text = run
+    _, validation = entries_of(work_dir)
+    scores = [entry['J&F'] for entry in validation]
+    assert min(scores) > 0 and scores[0] != scores[1]
+    step = 3 if scores[0] >= scores[1] else 6
+    best, = work_dir.glob('best_*')
+    assert best.name == f'best_J&F_iter_{step}.pth'
+    assert f'The best checkpoint with {max(scores):.4f} J&F at {step} iter' in text
+    checkpoint = torch.load(best, weights_only=True)
+    assert 'optimizer' not in checkpoint
+    text = call(folder, sys.executable, ROOT / 'tools' / 'test.py', 'config.py', best,
+                '--work-dir', 'test', '--dump', 'figures.json', '--cfg-options',
+                f'test_dataloader.dataset.data_root={folder}/valid_u',
+                'test_dataloader.dataset.indices=2')
+    figures = json.loads((folder / 'figures.json').read_text())['dataset']
+    assert 100 * figures['J&F'] == pytest.approx(max(scores), abs=1e-9), text[-2000:]
+
+
+def test_the_log_is_drawn(run, tmp_path, capsys):
+    tool = load_tool('analyze_logs')
+    tool.main([str(run[0]), '--out', str(tmp_path / 'curve.png')])
+    keys = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]]
+    assert keys == ['loss', 'loss_ce', 'loss_mask_bce', 'loss_mask_dice', 'loss_contrastive',
+                    'J&F', 'grad_norm', 'lr']
+    assert (tmp_path / 'curve.png').stat().st_size > 10_000
+
+
+def test_positives_are_counted_as_in_training(run, folder, monkeypatch):
+    """``count_positives.py`` has, for both processes, the tallies of their losses."""
+    monkeypatch.syspath_prepend(str(folder))
+    saved = torch.load(run[0] / 'iter_6.pth', weights_only=True)['token_bank']['ranks']
+    tool = load_tool('count_positives')
+    with DefaultScope.overwrite_default_scope('glus_mm'):
+        counts = tool.count(Config.fromfile(folder / 'config.py'), batches=6, processes=2)
+    assert len(saved) == len(counts) == 2
+    for state, own in zip(saved, counts):
+        assert int(state['calls']) == own.tally['calls'] == own.batches['all'] == 6
+        names = ('with_positives', 'with_negatives', 'tokens')
+        assert state['tally'].tolist() == [own.tally[name] for name in names]
+    assert all(state['tally'][0] > 0 for state in saved)
+
+
+def test_a_spoilt_video_stops_the_training(folder):
+    """It is named; without it the run goes on from where it stopped."""
+    train = (sys.executable, ROOT / 'tools' / 'train.py', 'config.py', '--work-dir', 'spoilt')
+    plain = ('--cfg-options', 'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None',
+             'default_hooks.checkpoint.save_best=None')
+    with DefaultScope.overwrite_default_scope('glus_mm'):
+        ids = sorted(path.name for path in (folder / 'train' / 'JPEGImages').iterdir())
+    text = call(folder, *train, *plain, spoilt=ids[0], code=1)
+    message = text[text.index('FloatingPointError'):]
+    found = re.search(r'the loss is not finite in iteration (\d+)\n', message)
+    assert found and f"moving_shapes, video '{ids[0]}'" in message
+    assert 'loss nan, loss_ce' in message and 'expressions: ' in message
+    number = int(found[1]) - 1
+    assert number <= 3, 'four videos are seen in four iterations'
+    saved = torch.load(folder / 'spoilt' / f'iter_{number}.pth', weights_only=True)
+    assert saved['meta']['iter'] == number
+    text = call(folder, *train, '--resume', *plain)
+    assert number == 0 or f'iter: {number}' in text
+    assert torch.load(folder / 'spoilt' / 'iter_6.pth', weights_only=True)['meta']['iter'] == 6
