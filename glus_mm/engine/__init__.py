@@ -4,6 +4,7 @@ from glus_mm.engine.hooks import (
     DataErrorHook,
     FiniteLossHook,
     PlainCheckpointHook,
+    QuantizeHook,
     RefVOSVisualizationHook,
     ResumeSamplerHook,
     TokenBankHook,
@@ -11,6 +12,6 @@ from glus_mm.engine.hooks import (
 from glus_mm.engine.memory_log_processor import MemoryLogProcessor
 
 __all__ = [
-    'DataErrorHook', 'FiniteLossHook', 'MemoryLogProcessor', 'PlainCheckpointHook',
+    'DataErrorHook', 'FiniteLossHook', 'MemoryLogProcessor', 'PlainCheckpointHook', 'QuantizeHook',
     'RefVOSVisualizationHook', 'ResumeSamplerHook', 'TokenBankHook'
 ]
