@@ -88,7 +88,8 @@ def main() -> None:
     cfg.launcher = args.launcher
     if cfg.get('runner_type') == 'FlexibleRunner':
         # DeepSpeed and others spread what training needs; checkpoints are those of any run.
-        del cfg['runner_type'], cfg['strategy']
+        cfg.pop('runner_type')
+        cfg.pop('strategy', None)
     setup_dist(cfg, args.launcher)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     with mapped_weights(cfg, runner):

@@ -1,3 +1,7 @@
 # sft_3k.py with DeepSpeed's ZeRO-3: weights are spread over processes too.
-_base_ = ['./sft_3k_deepspeed_zero2.py']
-strategy = dict(zero_optimization=dict(stage=3))
+_base_ = ['./sft_3k.py']
+runner_type = 'FlexibleRunner'
+strategy = dict(
+    type='glus_mm.PlainDeepSpeedStrategy',
+    zero_optimization=dict(stage=3, reduce_bucket_size=50_000_000))
+optim_wrapper = dict(type='ZeroOptimWrapper')
