@@ -219,7 +219,8 @@ def test_two_processes_make_one_conversion(published, local_hub, cache):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for _ in range(2)]
     for process in processes:
-        assert process.stdout.readline() == 'READY\n'
+        # Libraries may say something first, as DeepSpeed does on a CPU.
+        assert 'READY\n' in iter(process.stdout.readline, '')
     start = time.time()
     logs = [process.communicate('go\n', timeout=300)[0] for process in processes]
     assert all(process.returncode == 0 for process in processes), logs
