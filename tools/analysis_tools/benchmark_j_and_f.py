@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -201,6 +202,12 @@ def write_synthetic(root: Path, num_videos: int, num_expressions: int, num_frame
     (root / 'ann' / 'mask_dict.json').write_text(json.dumps(tracks))
 
 
+def cpu_seconds() -> float:
+    """CPU time of all processes that were started and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def measure_eval_masks(folder: str, workers: Sequence[int], repeats: int,
                        counts: tuple[int, int, int]) -> None:
     """Time eval_masks.py on a synthetic set, which is deleted afterwards.
@@ -222,6 +229,7 @@ def measure_eval_masks(folder: str, workers: Sequence[int], repeats: int,
         documents = set()
         for _ in range(repeats):
             for number in workers:
+                before = cpu_seconds()
                 run = subprocess.run(
                     [sys.executable, str(tool), '--protocol', 'mevis', '--ann', str(root / 'ann'),
                      '--pred', str(root / 'pred'), '--workers', str(number),
@@ -232,7 +240,8 @@ def measure_eval_masks(folder: str, workers: Sequence[int], repeats: int,
                 documents.add((root / 'out.json').read_text())
                 seconds, memory = re.search(r'([\d.]+) s, (peak memory .*)', run.stderr).groups()
                 times[number].append(float(seconds))
-                print(f'{number} worker{"s" if number > 1 else " "}: {seconds} s, {memory}')
+                print(f'{number} worker{"s" if number > 1 else " "}: {seconds} s, '
+                      f'{cpu_seconds() - before:.1f} s of CPU with the start, {memory}', flush=True)
     if len(documents) != 1:
         raise SystemExit('expected the same figures for any number of processes, got others')
     best = statistics.median(times[workers[0]])
