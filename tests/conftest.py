@@ -1,11 +1,18 @@
 """What tests of more than one part need."""
 
+import os
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
+
+# MMEngine imports DeepSpeed wherever it is installed, which says on stdout that it found no CUDA.
+# Programs that the tests start inherit this.
+if not torch.cuda.is_available():
+    os.environ.setdefault('DS_ACCELERATOR', 'cpu')
 
 REPO = Path(__file__).resolve().parents[1]
 
