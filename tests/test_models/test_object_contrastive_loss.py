@@ -371,20 +371,32 @@ def test_identities():
 # Two processes
 
 
-def make_rank_step(step, rank, world_size):
-    """A rank's share of a step; the shares differ in length, and one is empty at times."""
+def rows_of(step, rank, dealt):
+    """A rank's share of the 24 tokens of a step, one after another or sample by sample.
+
+    In a row the shares differ in length, and one is empty at times. Dealt out are samples of 3, 4,
+    5, 3, 4, 5 tokens in turn.
+    """
+    if not dealt:
+        cuts = [0, (0, 7, 20)[step % 3], 24]
+        return list(range(cuts[rank], cuts[rank + 1])), None
+    samples = [sample for sample, length in enumerate([3, 4, 5, 3, 4, 5]) for _ in range(length)]
+    rows = [row for row, sample in enumerate(samples) if sample % 2 == rank]
+    return rows, [samples[row] // 2 for row in rows]
+
+
+def make_rank_step(step, rows, sample_ids):
     tokens, names = make_step(step, num=24)
-    cuts = [0, 24] if world_size == 1 else [0, (0, 7, 20)[step % 3], 24]
-    share = slice(cuts[rank], cuts[rank + 1])
-    return tokens[share].clone().requires_grad_(), {k: v[share] for k, v in names.items()}
+    return tokens[rows].clone().requires_grad_(), dict(
+        {k: [v[row] for row in rows] for k, v in names.items()}, sample_ids=sample_ids)
 
 
-def gather_worker(rank, world_size, folder):
+def gather_worker(rank, world_size, folder, dealt):
     distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size)
     loss, results = small_loss(gather=True, positives='video'), []
     for step in range(4):
-        tokens, names = make_rank_step(step, rank, world_size)
+        tokens, names = make_rank_step(step, *rows_of(step, rank, dealt))
         value = loss(tokens, **names)
         value.backward()
         results.append((value.detach(), tokens.grad))
@@ -394,18 +406,21 @@ def gather_worker(rank, world_size, folder):
 
 
 @pytest.mark.slow
-def test_gathering_equals_one_process_with_the_whole_batch(tmp_path):
-    multiprocessing.spawn(gather_worker, (2, tmp_path), nprocs=2)
+@pytest.mark.parametrize('dealt', [False, True])
+def test_gathering_equals_one_process_with_the_whole_batch(tmp_path, dealt):
+    multiprocessing.spawn(gather_worker, (2, tmp_path, dealt), nprocs=2)
     ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2)]
     alone = small_loss(gather=True, positives='video')
     for step in range(4):
-        tokens, names = make_rank_step(step, 0, 1)
+        tokens, names = make_rank_step(step, list(range(24)), None)
         value = alone(tokens, **names)
         value.backward()
         values, grads = zip(*(rank['results'][step] for rank in ranks))
         # The processes' gradients are averaged by DDP, and so are their losses.
         torch.testing.assert_close(sum(values) / 2, value.detach(), rtol=1e-6, atol=1e-7)
-        torch.testing.assert_close(torch.cat(grads) / 2, tokens.grad, rtol=1e-5, atol=1e-7)
+        for rank, grad in enumerate(grads):
+            torch.testing.assert_close(
+                grad / 2, tokens.grad[rows_of(step, rank, dealt)[0]], rtol=1e-5, atol=1e-7)
         assert value > 0
     for rank in ranks:
         assert rank['statistics'] == alone.statistics()

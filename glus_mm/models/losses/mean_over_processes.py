@@ -16,7 +16,9 @@ def mean_over_processes(losses: Mapping[str, Tensor], counts: Mapping[str, int]
     share of the items. What is returned has the value of the mean over all processes, and the
     gradient that makes the *average* over the processes the gradient of that mean.
 
-    Every process has to call it equally often; with one process it gives back what it got.
+    Where that value is not finite, each process keeps its own, so that only the one whose batch is
+    at fault reports it. Every process has to call it equally often; with one process it gives back
+    what it got.
 
     Args:
         losses: scalars with the same names in every process.
@@ -37,5 +39,6 @@ def mean_over_processes(losses: Mapping[str, Tensor], counts: Mapping[str, int]
     shared = {}
     for (name, loss), weight, mean in zip(losses.items(), weights, means):
         own = loss * weight.to(loss.dtype)
-        shared[name] = own + (mean.to(loss.dtype) - own.detach())
+        value = torch.where(mean.isfinite(), mean.to(loss.dtype), own.detach())
+        shared[name] = own + (value - own.detach())
     return shared

@@ -1,0 +1,96 @@
+"""Two processes train as one with twice the batch, videos with unequal numbers of expressions too.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glus_mm.datasets.moving_shapes import write_split
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 20
+# In float64, so that what is left of a difference is not rounding that the optimizer amplifies.
+PARTS = '''
+import torch
+
+torch.set_default_dtype(torch.float64)
+'''
+CONFIG = '''
+_base_ = [
+    '{root}/configs/_base_/models/glus_tiny.py',
+    '{root}/configs/_base_/datasets/moving_shapes.py',
+    '{root}/configs/_base_/schedules/adamw.py', '{root}/configs/_base_/default_runtime.py'
+]
+custom_imports = dict(imports=['float64_by_default'])
+model = dict(
+    mllm=dict(vision_tower=dict(hidden_size=16, num_hidden_layers=1),
+              llm=dict(hidden_size=32, num_hidden_layers=1)),
+    mask_head=dict(image_size=64, sam2=dict(d_model=32)),
+    loss_contrastive=dict(
+        type='ObjectContrastiveLoss', gather=True, num_negatives=4, bank=dict(size=64),
+        positives='video', loss_weight=1.0))
+_base_.train_pipeline[0].update(num_context=2, num_query=3)
+_base_.train_pipeline[3].update(sam_size=64)
+train_dataloader = dict(
+    num_workers=0, persistent_workers=False,
+    dataset=dict(data_root='{data}/train', pipeline=_base_.train_pipeline))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters={steps})
+param_scheduler = [dict(type='LinearLR', start_factor=0.1, end=4, by_epoch=False)]
+default_hooks = dict(checkpoint=dict(interval=1000), logger=dict(interval=1))
+log_processor = dict(window_size=1)
+'''
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def train(tmp_path):
+    """``train(name, processes, batch_size)``: start it; the work folder is ``name``."""
+    write_split(tmp_path, 8, seed=5, split='train', mp4=False)
+    path = tmp_path / 'train' / 'meta_expressions.json'
+    meta = json.loads(path.read_text())
+    for i, video in enumerate(meta['videos'].values()):
+        video['expressions'] = dict(list(video['expressions'].items())[:1 + i % 4])
+    path.write_text(json.dumps(meta))
+    (tmp_path / 'float64_by_default.py').write_text(PARTS)
+    (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT, data=tmp_path, steps=STEPS))
+
+    def start(name, processes, batch_size):
+        env = dict(
+            os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
+            PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
+            PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
+        command = [sys.executable, ROOT / 'tools' / 'train.py', 'config.py']
+        if processes > 1:
+            command = ['bash', ROOT / 'tools' / 'dist_train.sh', 'config.py', str(processes)]
+        return subprocess.Popen(
+            [*command, '--work-dir', name, '--cfg-options',
+             f'train_dataloader.batch_size={batch_size}'],
+            cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    return start
+
+
+def curves(process, folder):
+    """What the training wrote into its log, by name."""
+    out, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, out[-4000:]
+    path, = folder.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == STEPS
+    names = [name for name in lines[0] if 'loss' in name or name in ('grad_norm', 'lr')]
+    return {name: [line[name] for line in lines] for name in names}
+
+
+def test_two_processes_equal_one_with_twice_the_batch(train, tmp_path):
+    alone = train('alone', 1, 4)
+    both = curves(train('both', 2, 2), tmp_path / 'both')
+    expected = curves(alone, tmp_path / 'alone')
+    assert both.keys() == expected.keys() and len(both) == 7
+    for name, values in expected.items():
+        assert both[name] == pytest.approx(values, rel=1e-6, abs=1e-9), name
+    assert len(set(expected['loss'])) == STEPS
+    assert sum(value > 0.01 for value in expected['loss_contrastive']) > 5, 'pairs were met'
