@@ -51,8 +51,8 @@ def base_entry(path: str | PathLike, folder: str | PathLike, keys: Mapping[str, 
     Returns:
         Plain containers, for ``checkpoint['base']``.
     """
-    path = Path(path).absolute()
-    return dict(path=str(path), relative=os.path.relpath(path, Path(folder).absolute()),
+    path = os.path.abspath(path)
+    return dict(path=path, relative=os.path.relpath(path, folder),
                 parameters={name: [keys[name], fingerprints[name]] for name in sorted(keys)})
 
 
@@ -74,7 +74,8 @@ def find_base(checkpoint: Any, source: str | PathLike,
     entry = checkpoint.get(KEY) if isinstance(checkpoint, Mapping) else None
     if entry is None:
         return None
-    places = [Path(entry['path']), Path(source).absolute().parent / entry['relative']]
+    beside = os.path.join(os.path.dirname(source), entry['relative'])
+    places = [Path(entry['path']), Path(os.path.abspath(beside))]
     if base is not None:
         places.insert(0, Path(base).expanduser())
     for place in places:

@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -19,6 +20,8 @@ from glus_mm.utils.checkpoint_files import newest_whole
 
 # How torch's messages about a worker that is gone begin.
 _GONE = 'DataLoader worker'
+# How long to wait for the system to report a process that is gone, in seconds.
+_PATIENCE = 1.0
 
 
 @HOOKS.register_module()
@@ -81,26 +84,48 @@ class _Watched:
 
     def __next__(self) -> Any:
         try:
-            self.waiting = True
-            self._deliver()
-            batch = next(self.batches)
-            self.waiting = False
+            return self._wait_for_batch()
         except StopIteration:
             raise
         # Whatever goes wrong with data: a file, an annotation, a worker.
         except Exception as error:
-            self.release()
+            self.waiting = False
+            gone = self._dead_worker(error)
             saved = self._save()
-            if isinstance(error, RuntimeError) and str(error).startswith(_GONE):
-                reason = str(error).splitlines()[0].rstrip('.').rstrip()
-                raise RuntimeError(
-                    f'a process that loads data is gone: {reason}. Where it was killed, memory '
-                    'has most likely run out: try fewer train_dataloader.num_workers, or more '
-                    f'shared memory. {saved}') from error
-            print_log(f'loading the data of iteration {self.runner.iter + 1} failed: {error}. '
-                      f'{saved}', 'current', logging.ERROR)
-            raise
-        return batch
+            self.release()  # not before: more workers may die meanwhile
+            if gone is None:
+                print_log(f'loading the data of iteration {self.runner.iter + 1} failed: {error}. '
+                          f'{saved}', 'current', logging.ERROR)
+                raise
+            raise RuntimeError(
+                f'a process that loads data is gone: {gone}. Where it was killed, memory has most '
+                'likely run out: try fewer train_dataloader.num_workers, or more shared memory. '
+                f'{saved}') from error
+
+    def _wait_for_batch(self) -> Any:
+        """The next batch; only here a worker that died raises."""
+        self.waiting = True
+        try:
+            self._deliver()
+            return next(self.batches)
+        finally:
+            self.waiting = False
+
+    def _dead_worker(self, error: Exception) -> str | None:
+        """What torch says about a worker that died, None if none did."""
+        if isinstance(error, (ConnectionError, EOFError)) and self.handler is not None:
+            # A connection to a worker that dies may break before the signal comes.
+            end = time.monotonic() + _PATIENCE
+            while time.monotonic() < end:
+                try:
+                    self.handler(signal.SIGCHLD, None)
+                except RuntimeError as found:
+                    error = found
+                    break
+                time.sleep(0.01)
+        if isinstance(error, RuntimeError) and str(error).startswith(_GONE):
+            return str(error).splitlines()[0].rstrip('. ')
+        return None
 
     def release(self) -> None:
         """Give the signal back to torch."""

@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
 
 from glus_mm.engine.atomic_backend import ATOMIC
@@ -133,7 +133,7 @@ class PlainCheckpointHook(CheckpointHook):
                 LoRA adapters are others than the model's, the file that it shares parameters with
                 is another one, or the optimizer's state does not fit.
         """
-        source = str(runner._load_from or runner.work_dir)
+        source = _source(runner)
         model = _unwrapped(runner)
         stored = complete_state(checkpoint, source, self.base, verify=_is_first_here())
         state = adapt_lora(model, stored, source)
@@ -170,14 +170,14 @@ class PlainCheckpointHook(CheckpointHook):
                    state: dict[str, Tensor]) -> FrozenBase | None:
         """What later checkpoints may leave out after this one was loaded."""
         if runner._resume:
-            path = find_base(checkpoint, runner._load_from, self.base)
+            path = find_base(checkpoint, _source(runner), self.base)
             if path is None:
                 return None
             entry = checkpoint[BASE]['parameters']
             keys = {name: key for name, (key, _) in entry.items()}
             known = {name: digest for name, (_, digest) in entry.items()}
         else:
-            path, known = Path(runner._load_from), None
+            path, known = Path(_source(runner)), None
             keys = {name: name if name in stored else name.replace('.base_layer.', '.')
                     for name in state}
             keys = {name: key for name, key in keys.items() if key in stored}
@@ -348,6 +348,12 @@ class PlainCheckpointHook(CheckpointHook):
 
 def _unwrapped(runner: Runner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _source(runner: Runner) -> str:
+    """The file that a checkpoint was read from."""
+    # Without a name MMEngine takes the latest.
+    return str(runner._load_from or find_latest_checkpoint(runner.work_dir) or runner.work_dir)
 
 
 def _is_first_here() -> bool:
