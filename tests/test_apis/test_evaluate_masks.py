@@ -111,6 +111,22 @@ def test_ref_davis_glus(evaluators):
             for name in ('J', 'F', 'J&F')} == expected['dataset_percent_rounded']
 
 
+@pytest.mark.parametrize('masks', ['mask_dict.json', 'Annotations'])
+def test_ref_davis_glus_from_the_training_layout(evaluators, tmp_path, masks):
+    """The folder that configs read, with the masks as one file or as palette PNGs."""
+    (tmp_path / 'meta_expressions' / 'valid').mkdir(parents=True)
+    (tmp_path / 'valid').mkdir()
+    shutil.copy(evaluators / 'refdavis' / 'meta_expressions.json',
+                tmp_path / 'meta_expressions' / 'valid')
+    if masks == 'Annotations':
+        shutil.copytree(evaluators / 'davis/Annotations/480p',
+                        tmp_path / 'valid' / masks)
+    else:
+        shutil.copy(evaluators / 'refdavis' / masks, tmp_path / 'valid')
+    found = evaluate_masks('ref-davis-glus', tmp_path, evaluators / 'pred_refdavis_exp')
+    assert found.document() == run(evaluators, 'ref-davis-glus')
+
+
 def official_reason_vos_key(key):
     """``<source>_<video>_<object>_<expression>`` to ``<video>_<expression>``."""
     video, _, expression = key.split('_', 1)[1].rsplit('_', 2)

@@ -122,7 +122,8 @@ def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpression
 
     Args:
         protocol: ``'mevis'``, ``'revos'``, ``'ref-davis-glus'`` or ``'reason-vos'``.
-        root: the folder with the annotation.
+        root: the folder with the annotation. For Ref-DAVIS17 also the one that is trained and
+            tested on, from which the split ``valid`` is taken.
 
     Returns:
         Its expressions.
@@ -142,13 +143,23 @@ def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpression
         dataset = ReVOSDataset(ann_file='meta_expressions_valid_.json', **options)
         foreground = Path(root) / FOREGROUND_FILE
     elif protocol == 'ref-davis-glus':
-        dataset = RefDAVISDataset(ann_file='meta_expressions.json',
-                                  data_prefix=dict(mask='mask_dict.json'), **options)
+        dataset = RefDAVISDataset(**_find_ref_davis(Path(root)), **options)
     else:
         dataset = _FoldersOfReasonVOS(**options)
     if foreground is not None and not foreground.exists():
         foreground = None
     return AnnotatedExpressions(dataset, foreground)
+
+
+def _find_ref_davis(root: Path) -> dict[str, Any]:
+    """Where Ref-DAVIS17 has its expressions and masks: side by side, or in folders of splits."""
+    nested = 'meta_expressions/valid/meta_expressions.json'
+    if (root / 'meta_expressions.json').is_file() or not (root / nested).is_file():
+        return dict(ann_file='meta_expressions.json', data_prefix=dict(mask='mask_dict.json'))
+    masks = 'valid/mask_dict.json'
+    if not (root / masks).is_file():
+        masks = 'valid/Annotations'
+    return dict(ann_file=nested, data_prefix=dict(mask=masks))
 
 
 class _FoldersOfReasonVOS(ReasonVOSDataset):
