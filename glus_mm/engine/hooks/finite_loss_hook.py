@@ -44,8 +44,8 @@ class FiniteLossHook(Hook):
     Cost: one comparison on the device in the forward pass, with several processes also the
     exchange of one number, during the backward pass. The result is read where MMEngine waits for
     the device anyway (for the norm of the gradients, and for the losses that it logs), so that the
-    device is waited for no more often than without this hook. Where the optimizer is not torch's
-    own (DeepSpeed), it is read right after the forward pass.
+    device is waited for no more often than without this hook. With DeepSpeed it is read right after
+    the forward pass, and the norm is not checked.
 
     The model has to be one of MMEngine's ``BaseModel``: it is watched by a forward hook.
     """
@@ -85,10 +85,12 @@ class FiniteLossHook(Hook):
             self._batches.clear()
 
         self._handles = [_unwrapped(runner).register_forward_hook(after_forward, with_kwargs=True)]
-        optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
-        self._deferred = isinstance(optimizer, torch.optim.Optimizer)
+        wrapper = runner.optim_wrapper
+        # DeepSpeed calls the optimizer in the midst of its own step, which must not be interrupted.
+        self._deferred = isinstance(wrapper, OptimWrapper) and \
+            type(wrapper).update_params is OptimWrapper.update_params
         if self._deferred:
-            self._handles.append(optimizer.register_step_pre_hook(before_step))
+            self._handles.append(wrapper.optimizer.register_step_pre_hook(before_step))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Note what the batch consists of, and where the random numbers stand.
@@ -173,8 +175,8 @@ class FiniteLossHook(Hook):
 
     def _check_norm(self, runner: Runner) -> None:
         wrapper = runner.optim_wrapper
-        if not isinstance(wrapper, OptimWrapper) or hasattr(wrapper, 'loss_scaler') or \
-                not wrapper.clip_grad_kwargs or wrapper.grad_name != 'grad_norm':
+        if hasattr(wrapper, 'loss_scaler') or not wrapper.clip_grad_kwargs or \
+                wrapper.grad_name != 'grad_norm':
             return
         norm = float(runner.message_hub.get_scalar(NORM).current())
         if math.isfinite(norm):
@@ -200,13 +202,15 @@ class FiniteLossHook(Hook):
             if text is not None:
                 place = f'process {rank} of {len(reports)}: ' if len(reports) > 1 else ''
                 lines.append(f'{place}{text}')
-        lines.append(self._save(runner))
         message = '\n'.join(lines)
-        if is_main_process():
+        if is_main_process():  # first of all, whatever may go wrong below
             print_log(message, 'current', logging.ERROR)
+        saved = self._save(runner)
+        if is_main_process():
+            print_log(saved, 'current', logging.ERROR)
         # A launcher ends the other processes as soon as one has failed; the file is whole by now.
         barrier()
-        raise FloatingPointError(message)
+        raise FloatingPointError(f'{message}\n{saved}')
 
     def _save(self, runner: Runner) -> str:
         """Save the state before the iteration; returns what to tell about it."""
