@@ -25,8 +25,8 @@ class RefVOSDataSample(BaseDataElement):
     Data fields, each present only where it makes sense:
         gt_masks (Tensor): uint8 (E, Tq, H, W); 2 or more where objects overlap and the masks were
             loaded with ``overlap='sum'``.
-        gt_rles (list[list[dict]]): (E)(T) COCO RLEs, the objects of an expression united; where some
-            of them overlap, with a key ``objects``, their own RLEs.
+        gt_rles (list[list[dict]]): (E)(T) COCO RLEs, the objects of an expression united; where
+            some of them overlap, with a key ``objects``, their own RLEs.
         pred_masks (list[list[dict]]): (E)(T) COCO RLEs.
         pred_scores (Tensor): float32 (E, T), the IoU that the mask decoder expects.
         pred_seg (Tensor): bool (E, T), False where no ``[SEG]`` was generated; the mask is empty.

@@ -136,7 +136,8 @@ def test_unusable_places(refuse, video, checkpoint, tmp_path):
 def test_unusable_model(refuse, video, checkpoint, tmp_path):
     out, text = tmp_path / 'out', ('--text', 'a')
     missing = tmp_path / 'missing.pth'
-    assert 'expected a checkpoint file, got nothing there' in refuse(*arguments(video, missing, out, *text))
+    assert 'expected a checkpoint file, got nothing there' in refuse(
+        *arguments(video, missing, out, *text))
     assert 'device that can be used here' in refuse(
         *arguments(video, checkpoint, out, *text, '--device', 'cuda:99'))
 
