@@ -41,7 +41,8 @@ def plain_state(checkpoint: str | PathLike, config: Config | None = None,
     state = complete_state(read_checkpoint(checkpoint), checkpoint, base)
     adapters = [name for name in state if is_adapter(name)]
     if config is not None:
-        return merge_adapters(empty_model(config), state, str(checkpoint))
+        model = empty_model(config, str(config.filename or 'the config'))
+        return merge_adapters(model, state, str(checkpoint))
     if adapters:
         raise ValueError('\n'.join([
             f'expected weights without LoRA adapters, got some whose scale only the config of the '
