@@ -68,12 +68,13 @@ def measure(args: argparse.Namespace, variants: list[Variant]) -> dict[str, dict
     """Time all variants in turn; the parts and the FLOPs in further steps.
 
     Returns:
-        For each variant ``step_s`` (all timed steps), ``losses`` (of each), ``phases`` (seconds),
+        For each variant ``step_s`` and ``cpu_s`` (of all timed steps; the latter is the time on
+        cores, which other programs hardly change), ``losses`` (of each), ``phases`` (seconds),
         ``tflop`` (of a step) and, on a GPU, ``peak_gb``.
     """
     model = build_model(args.size, args.dtype, args.device)
     step, cuda = TrainStep(model), args.device.startswith('cuda')
-    figures = {str(v): dict(step_s=[], losses=[]) for v in variants}
+    figures = {str(v): dict(step_s=[], cpu_s=[], losses=[]) for v in variants}
     for number in range(args.warmup + args.steps):
         batch = make_batch(model, args.videos, args.expressions, number)
         for variant in variants[::1 - 2 * (number % 2)]:
@@ -81,7 +82,7 @@ def measure(args: argparse.Namespace, variants: list[Variant]) -> dict[str, dict
             if cuda:
                 torch.cuda.synchronize()
                 torch.cuda.reset_peak_memory_stats()
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             losses = step(batch)
             if cuda:
                 torch.cuda.synchronize()
@@ -91,6 +92,7 @@ def measure(args: argparse.Namespace, variants: list[Variant]) -> dict[str, dict
             if number >= args.warmup:
                 entry = figures[str(variant)]
                 entry['step_s'].append(seconds)
+                entry['cpu_s'].append(time.process_time() - cpu)
                 entry['losses'].append(losses)
                 if cuda:
                     peak = torch.cuda.max_memory_allocated() / 1e9
@@ -153,10 +155,11 @@ def summarize(args: argparse.Namespace, variants: list[Variant], figures: dict[s
         entry['device'] = device
         entry['samples_per_s'] = args.videos / statistics.median(entry['step_s'])
         entry['speedup'] = entry['samples_per_s'] / base['samples_per_s']
-        entry['loss_difference'] = max(
-            abs(own[name] - value) / max(abs(value), 1e-12)
-            for own, other in zip(entry['losses'], base['losses'])
-            for name, value in other.items() if name != 'grad_norm')
+        for key, names in (('loss_difference', set(base['losses'][0]) - {'grad_norm'}),
+                           ('grad_norm_difference', {'grad_norm'})):
+            entry[key] = max(abs(own[name] - other[name]) / max(abs(other[name]), 1e-12)
+                             for own, other in zip(entry['losses'], base['losses'])
+                             for name in names)
         entry['tflop_per_s'] = entry['tflop'] / statistics.median(entry['step_s'])
         entry['share_of_bf16_peak'] = peak and entry['tflop_per_s'] / peak
 
@@ -172,12 +175,14 @@ def print_report(args: argparse.Namespace, variants: list[Variant],
         'x official': lambda e: f'{e["speedup"]:.2f}',
         'step s, median': lambda e: f'{statistics.median(e["step_s"]):.3f}',
         'step s, least to most': lambda e: f'{min(e["step_s"]):.3f} - {max(e["step_s"]):.3f}',
+        'CPU s of a step, median': lambda e: f'{statistics.median(e["cpu_s"]):.3f}',
         'peak memory GB': lambda e: f'{e["peak_gb"]:.2f}' if 'peak_gb' in e else '-',
         'TFLOP of a step': lambda e: f'{e["tflop"]:.3f}',
         'TFLOP/s': lambda e: f'{e["tflop_per_s"]:.3f}',
         'share of bf16 peak': lambda e: (f'{e["share_of_bf16_peak"]:.1%}'
                                          if e['share_of_bf16_peak'] else '-'),
         'losses differ by': lambda e: f'{e["loss_difference"]:.1e}',
+        'grad norm differs by': lambda e: f'{e["grad_norm_difference"]:.1e}',
     }
     rows |= {f'  {name} s': lambda e, name=name: f'{e["phases"][name]:.3f}' for name in PHASES}
     print(f'{"":24}' + ''.join(f'{str(v):>22}' for v in variants))

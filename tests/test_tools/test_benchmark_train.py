@@ -1,0 +1,62 @@
+"""benchmark_train.py at its tiny size: what it measures and writes, and wrong arguments."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+REPO = Path(__file__).resolve().parents[2]
+TOOL = REPO / 'tools' / 'analysis_tools' / 'benchmark_train.py'
+sys.path.insert(0, str(TOOL.parent))
+
+from train_benchmark import PHASES, TrainStep, Variant, build_model, make_batch  # noqa: E402
+
+
+def run(*args):
+    return subprocess.run([sys.executable, TOOL, *args], capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_tiny(tmp_path):
+    out = run('--size', 'tiny', '--videos', '1', '--steps', '1', '--warmup', '0', '--memory',
+              'through', 'checkpoint', '--json', str(tmp_path / 'new' / 'figures.json'))
+    assert out.returncode == 0, out.stderr[-3000:]
+    figures = json.loads((tmp_path / 'new' / 'figures.json').read_text())['variants']
+    assert list(figures) == ['none, through', 'exact, through', 'exact, checkpoint']
+    for name, entry in figures.items():
+        assert name in out.stdout and len(entry['step_s']) == 1
+        assert set(entry['phases']) == set(PHASES) and min(entry['phases'].values()) > 0
+        assert entry['loss_difference'] < 1e-5 and entry['grad_norm_difference'] < 1e-4
+        assert entry['peak_gb'] > entry['before_step_gb'] > 0
+    assert figures['exact, through']['tflop'] < figures['none, through']['tflop']
+    assert figures['exact, through']['peak_gb'] < figures['none, through']['peak_gb']
+
+
+def test_steps_leave_the_weights_alone_and_switch_the_model():
+    model = build_model('tiny', 'float32', 'cpu')
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    step, batch = TrainStep(model), make_batch(model, 1, 2, 0)
+    values = []
+    for variant in (Variant('none', 'detach'), Variant('exact', 'checkpoint')):
+        step.use(variant)
+        values.append(step(batch))
+        assert model.train_cfg.reuse == variant.reuse
+        assert model.mask_head.detach_memory == (variant.memory == 'detach')
+        assert model.mask_head.checkpoint_memory == (variant.memory == 'checkpoint')
+    for name, value in values[0].items():
+        if name != 'grad_norm':
+            assert values[1][name] == pytest.approx(value, rel=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training
+
+
+@pytest.mark.parametrize(('args', 'message'), [
+    (['--expressions', '0'], 'expected --expressions of at least 1, got 0'),
+    pytest.param(['--device', 'cuda'], 'expected a device that is here', marks=pytest.mark.skipif(
+        torch.cuda.is_available(), reason='there is a CUDA device'))])
+def test_wrong_arguments(args, message):
+    out = run(*args)
+    assert out.returncode == 2 and message in out.stderr
