@@ -2,7 +2,7 @@
 # 80 of them a step as in 4 processes x 2 videos x 10 micro-batches. Not run; see docs/training.md.
 _base_ = [
     '../_base_/models/glus_lisa-7b_sam2-l_lora.py', '../_base_/datasets/standard-sft.py',
-    '../_base_/schedules/sft_3k.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/sft_3k.py', '../_base_/sft_runtime.py'
 ]
 load_from = 'xinlai/LISA-7B-v1'
 model = dict(

@@ -4,7 +4,7 @@
 # and all else are the same.
 _base_ = [
     '../_base_/models/glus_lisa-7b_sam2-l_lora.py', '../_base_/datasets/standard-sft.py',
-    '../_base_/schedules/sft_3k.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/sft_3k.py', '../_base_/sft_runtime.py'
 ]
 load_from = 'xinlai/LISA-7B-v1'
 model = dict(
@@ -17,4 +17,3 @@ train_dataloader = dict(dataset=dict(datasets=[
     dict(dataset, pipeline=_base_.train_pipeline)
     for dataset in _base_.train_dataloader.dataset.datasets
 ]))
-default_hooks = dict(checkpoint=dict(interval=500 * 10))
