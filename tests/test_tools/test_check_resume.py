@@ -1,0 +1,53 @@
+"""tools/misc/check_resume.py, with few kills; the full check has 20 (docs/training.md)."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / 'tools' / 'misc' / 'check_resume.py'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('processes', [1, 2])
+def test_a_killed_training_ends_as_one_that_is_left_alone(tmp_path, processes):
+    done = subprocess.run(
+        [sys.executable, TOOL, '--kills', '2', '--steps', '12', '--seed', '16', '--processes',
+         str(processes), '--work-dir', str(tmp_path / 'check')],
+        capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)), timeout=1200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == 'verdict: EQUAL, bit for bit'
+    assert '1 while a checkpoint is written, 1 while it trains' in done.stdout
+    assert 'half written: .iter_' in done.stdout
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('check_resume', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(('one', 'two', 'expected'), [
+    ({'a': torch.zeros(2), 'b': [1, (2., 'x')]}, {'a': torch.zeros(2), 'b': [1, (2., 'x')]}, []),
+    ({'a': torch.zeros(2)}, {'a': torch.tensor([0., -0.])}, ['.a']),
+    ({'a': torch.zeros(2)}, {'a': torch.zeros(2).double()}, ['.a']),
+    ({'a': torch.full((1, ), np.nan)}, {'a': torch.full((1, ), np.nan)}, []),
+    ({'a': 1}, {'b': 1}, ['all']), ([1, [2, 3]], [1, [2, 4]], ['[1][1]']), (1, True, ['all'])])
+def test_differences_are_those_of_the_bits(tool, one, two, expected):
+    assert list(tool.differences(one, two)) == expected
+
+
+def test_bad_options(tool, monkeypatch, capsys, tmp_path):
+    for options in (['--steps', '1'], ['--processes', '0'], ['--work-dir', str(tmp_path)]):
+        monkeypatch.setattr('sys.argv', ['check_resume.py', *options])
+        with pytest.raises(SystemExit) as stop:
+            tool.parse_args()
+        assert stop.value.code == 2 and 'expected' in capsys.readouterr().err
