@@ -59,8 +59,8 @@ class GLUSInferencer:
                 (H, W, 3), an iterator of them (written to a bounded temporary store, which is
                 removed afterwards), or a frame reader, which stays open.
             texts: (E) referring expressions; one string is one text.
-            key_frames: (E) 0-based positions where propagation starts, forward and backward; the
-                first frame by default.
+            key_frames: (E) 0-based positions where propagation starts, forward and backward; by
+                default ``model.test_cfg.selector`` chooses, which is the first frame there.
             out_dir: masks are written to ``<out_dir>/<video>/<exp>/<frame>.png`` (mode L, 0 and
                 255) as they come. ``<video>`` is the name of the file without its suffix or of
                 the folder, ``video`` for frames in memory; ``<exp>`` counts the texts from 0.
@@ -97,7 +97,10 @@ class GLUSInferencer:
                 _make_folders(out_dir, name, reader, texts)
             out = _empty_result(texts, reader, return_logits,
                                 keep=out_dir is None and callback is None)
-            session = self.model.init_session(reader, _data_sample(name, texts, reader))
+            sample = _data_sample(name, texts, reader)
+            session = self.model.init_session(reader, sample)
+            if key_frames is None:
+                key_frames = self.model.selector.select(reader, sample).frame_ids
             with tqdm(total=len(texts) * len(reader), unit='mask', disable=not progress) as bar:
                 for t, exps, pred in self.model.segment(session, key_frames):
                     _record(out, t, exps, pred)

@@ -10,10 +10,13 @@ from glus_mm.models.losses import (
     TokenCELoss,
 )
 from glus_mm.models.mllms import BaseMLLM, LlavaMLLM
+from glus_mm.models.propagators import BasePropagator, GLUSPropagator
 from glus_mm.models.segmentors import GLUS, SAM2Pretrainer
+from glus_mm.models.selectors import BaseKeyFrameSelector, FirstFrameSelector, KeyFrames
 
 __all__ = [
-    'GLUS', 'BaseMLLM', 'LlavaMLLM', 'MaskBCELoss', 'MaskDiceLoss', 'MemoryBank',
+    'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'FirstFrameSelector',
+    'GLUSPropagator', 'KeyFrames', 'LlavaMLLM', 'MaskBCELoss', 'MaskDiceLoss', 'MemoryBank',
     'ObjectContrastiveLoss', 'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer',
     'TokenBank', 'TokenCELoss'
 ]

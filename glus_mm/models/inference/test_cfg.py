@@ -18,6 +18,8 @@ class GLUSTestCfg:
         max_expressions: expressions that are batched; more are worked off in chunks.
         reuse: ``'exact'`` computes what expressions share once; ``'none'`` recomputes everything
             for each expression and frame, as the official code does.
+        selector: config of a :class:`BaseKeyFrameSelector`; the first frame by default.
+        propagator: config of a :class:`BasePropagator`; :class:`GLUSPropagator` by default.
     """
 
     use_memory: bool = True
@@ -27,6 +29,8 @@ class GLUSTestCfg:
     window_stride: int = 1
     max_expressions: int = 16
     reuse: str = 'exact'
+    selector: dict | None = None
+    propagator: dict | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""

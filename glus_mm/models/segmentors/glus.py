@@ -10,13 +10,12 @@ from torch.nn import functional as F
 from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
 from glus_mm.models.inference import FrameReader, GLUSTestCfg, MaskPrediction, VideoSession
 from glus_mm.models.losses import mean_over_processes
-from glus_mm.models.mllms.base_mllm import SegTokens
+from glus_mm.models.propagators import GLUSPropagator
 from glus_mm.models.segmentors.batch import distinct_frames, token_identities
 from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.frames import clip_centres
-from glus_mm.utils.image import sam2_image, vision_tower_image
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import at_least_float32, default_dtype, parse_dtype, set_precision
@@ -78,6 +77,10 @@ class GLUS(BaseModel):
             **check_keys(dict(train_cfg or {}), known, 'model.train_cfg'))
         known = GLUSTestCfg.__dataclass_fields__
         self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
+        self.selector = build_child(
+            MODELS, self.test_cfg.selector or dict(type='FirstFrameSelector'))
+        self.propagator = build_child(
+            MODELS, self.test_cfg.propagator or dict(type='GLUSPropagator'))
 
     def _build_networks(self, mllm: dict, mask_head: dict, dtype: torch.dtype) -> None:
         """Build the parts that have parameters, frozen ones in ``dtype``."""
@@ -167,7 +170,7 @@ class GLUS(BaseModel):
         memory = [MemoryBank(self.train_cfg.memory_stride) for _ in video_of]
         place = torch.tensor(place, device=seg.tokens.device).view(-1, num_query)[video_of]
         logits = [
-            self._decode(feats.select(place[:, q]), seg.tokens[:, q], memory, q,
+            self.decode(feats.select(place[:, q]), seg.tokens[:, q], memory, q,
                          store=self.train_cfg.use_memory and q < num_query - 1).low_res_logits
             for q in range(num_query)
         ]
@@ -186,9 +189,20 @@ class GLUS(BaseModel):
         videos = visual[place].split(lengths)
         return [videos[b] for b in video_of]
 
-    def _decode(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
+    def decode(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
                 frame_idx: int, store: bool = True) -> HeadOutput:
-        """Decode one frame of N tracks and store its memory: the one path of both phases."""
+        """Decode one frame of N tracks and store its memory: the one path of both phases.
+
+        Args:
+            feats: features of the frame of each track, M = N.
+            seg_tokens: (N, C).
+            memory: the N banks; they are extended.
+            frame_idx: position in the pass; the first frame of a pass is 0.
+            store: whether a later frame may need the memory.
+
+        Returns:
+            The masks.
+        """
         pred = self.mask_head(feats, seg_tokens, memory, frame_idx)
         if store:
             for bank, entry in zip(memory, self.mask_head.encode_memory(pred)):
@@ -207,20 +221,23 @@ class GLUS(BaseModel):
             data_samples: (B), with the expressions.
 
         Returns:
-            The data samples with ``pred_masks``, ``pred_scores`` and ``pred_seg``.
+            The data samples with ``pred_masks``, ``pred_scores``, ``pred_seg`` and
+            ``key_frame_ids``.
         """
         for reader, sample in zip(inputs['reader'], data_samples):
             session = self.init_session(reader, sample)
+            key_frames = self.selector.select(reader, sample).frame_ids
             num_exp, num_frames = len(session.expressions), len(reader)
             masks = [[None] * num_frames for _ in range(num_exp)]
             scores = torch.zeros(num_exp, num_frames)
             is_seg = torch.zeros(num_exp, num_frames, dtype=torch.bool)
-            for t, exps, pred in self.segment(session):
+            for t, exps, pred in self.segment(session, key_frames):
                 for e, mask in zip(exps, pred.masks.cpu().numpy()):
                     masks[e][t] = encode_mask(mask)
                 scores[exps, t] = pred.scores.float().cpu()
                 is_seg[exps, t] = pred.is_seg.cpu()
             sample.pred_masks, sample.pred_scores, sample.pred_seg = masks, scores, is_seg
+            sample.key_frame_ids = key_frames
         return data_samples
 
     def init_session(self, reader: FrameReader, data_sample: RefVOSDataSample) -> VideoSession:
@@ -247,8 +264,7 @@ class GLUS(BaseModel):
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
         """Segment every frame for every expression.
 
-        From its key frame an expression is propagated forward to the end and backward to the
-        start, each with an empty memory bank and a new conversation, as the official code does.
+        ``test_cfg.propagator`` says how, :class:`GLUSPropagator` by default.
 
         Args:
             session: state of the video.
@@ -265,25 +281,11 @@ class GLUS(BaseModel):
         if len(key_frames) != num_exp or not all(0 <= k < num_frames for k in key_frames):
             raise ValueError(f'expected a key frame in 0..{num_frames - 1} for each of {num_exp} '
                              f'expressions, got {key_frames}')
-        if self.test_cfg.reuse == 'exact':
-            groups = [[e for e in range(num_exp) if key_frames[e] == k]
-                      for k in sorted(set(key_frames))]
-        else:
-            groups = [[e] for e in range(num_exp)]
-        for exps in groups:
-            key = key_frames[exps[0]]
-            for t, pred in self.propagate(session, exps, key):
-                yield t, exps, pred
-            if key == 0:
-                continue
-            for t, pred in self.propagate(session, exps, key, reverse=True):
-                if t != key:
-                    yield t, exps, pred
+        return self.propagator.segment(self, session, key_frames)
 
-    @torch.no_grad()
     def propagate(self, session: VideoSession, exp_indices: Sequence[int], start: int = 0,
                   reverse: bool = False) -> Iterator[tuple[int, MaskPrediction]]:
-        """Segment from one frame on, in one direction.
+        """Segment from one frame on, in one direction, with GLUS itself.
 
         Args:
             session: state of the video.
@@ -294,90 +296,4 @@ class GLUS(BaseModel):
         Yields:
             ``(frame_idx, prediction)``, frame by frame, for all of ``exp_indices``.
         """
-        cfg = self.test_cfg
-        frames = range(start, -1, -1) if reverse else range(start, len(session.reader))
-        memory = [MemoryBank(cfg.memory_stride) for _ in exp_indices]
-        prompts = [[self.mllm.prompt(session.expressions[e], cfg.num_context, turns)
-                    for e in exp_indices] for turns in range(1, min(cfg.window, len(frames)) + 1)]
-        for step, t in enumerate(frames):
-            window = frames[max(0, step + 1 - cfg.window):step + 1]
-            preds = []
-            for i in range(0, len(exp_indices), cfg.max_expressions):
-                chunk = slice(i, i + cfg.max_expressions)
-                seg = self._next_seg_tokens(session, prompts[len(window) - 1][chunk], window)
-                preds.append(self._predict_frame(session, t, seg, memory[chunk], step))
-            yield t, _join(preds)
-
-    def _next_seg_tokens(self, session: VideoSession, prompts: list[list[int]],
-                         window: Sequence[int]) -> SegTokens:
-        """Seg tokens of a window's last frame; the prefix is shared where ``reuse`` says so."""
-        visual = torch.stack([self._visual_tokens(session, t) for t in window])
-        context = session.context_frame_ids
-        if self.test_cfg.reuse == 'none':
-            if context:
-                visual = torch.cat([self._context_tokens(session), visual])
-            return self.mllm.next_seg_tokens(prompts, visual)
-        cut = self.mllm.split_prefix(prompts[0], len(context))
-
-        def prefill():
-            tokens = self._context_tokens(session) if context else visual[:0]
-            return self.mllm.prefill(prompts[0][:cut], tokens)
-
-        prefix = session.prefix.get('prefix', prefill)
-        return self.mllm.next_seg_tokens([p[cut:] for p in prompts], visual, prefix)
-
-    def _context_tokens(self, session: VideoSession) -> Tensor:
-        return torch.stack([self._encode_vision(session, t) for t in session.context_frame_ids])
-
-    def _visual_tokens(self, session: VideoSession, frame_idx: int) -> Tensor:
-        return session.visual_tokens.get(frame_idx,
-                                         lambda: self._encode_vision(session, frame_idx))
-
-    def _encode_vision(self, session: VideoSession, frame_idx: int) -> Tensor:
-        """Visual tokens (V, D) of one frame."""
-        image = vision_tower_image(
-            session.frame(frame_idx), self.mllm.image_size, self.mllm.vision_crop)
-        image = torch.from_numpy(image.copy()).permute(2, 0, 1)
-        return self.mllm.encode_images(self.data_preprocessor.normalize_vision(image)[None])[0]
-
-    def _sam_features(self, session: VideoSession, frame_idx: int) -> SAM2Features:
-
-        def encode():
-            image = sam2_image(session.frame(frame_idx), self.mask_head.image_size)
-            return self.mask_head.extract_feat(self.data_preprocessor.normalize_sam(image)[None])
-
-        return session.sam_features.get(frame_idx, encode)
-
-    def _predict_frame(self, session: VideoSession, frame_idx: int, seg: SegTokens,
-                       memory: Sequence[MemoryBank], step: int) -> MaskPrediction:
-        """Decode the tracks that have a ``[SEG]``; the others get an empty mask, no memory."""
-        num = len(seg.tokens)
-        height, width = session.frame(frame_idx).shape[:2]
-        tracks = seg.is_seg.nonzero()[:, 0].tolist()
-        side = self.mask_head.image_size // 4
-        dtype = torch.promote_types(seg.tokens.dtype, torch.float32)
-        logits = seg.tokens.new_full((num, side, side), float('-inf'), dtype=dtype)
-        masks = torch.zeros(num, height, width, dtype=torch.bool, device=logits.device)
-        scores = seg.tokens.new_zeros(num, dtype=dtype)
-        if tracks:
-            feats = self._sam_features(session, frame_idx)
-            index = torch.zeros(len(tracks), dtype=torch.long, device=logits.device)
-            pred = self._decode(
-                feats.select(index), seg.tokens[tracks], [memory[i] for i in tracks], step,
-                store=self.test_cfg.use_memory)
-            logits[tracks] = pred.low_res_logits.to(dtype)
-            scores[tracks] = pred.scores.to(dtype)
-            masks[tracks] = F.interpolate(
-                logits[tracks][:, None], (height, width), mode='bilinear',
-                align_corners=False)[:, 0] > 0
-        return MaskPrediction(masks, logits, seg.tokens, seg.is_seg, scores)
-
-
-def _join(preds: list[MaskPrediction]) -> MaskPrediction:
-    """Put the chunks of a frame's expressions together."""
-    if len(preds) == 1:
-        return preds[0]
-    return MaskPrediction(**{
-        name: torch.cat([getattr(pred, name) for pred in preds])
-        for name in MaskPrediction.__dataclass_fields__
-    })
+        return GLUSPropagator().propagate(self, session, exp_indices, start, reverse)

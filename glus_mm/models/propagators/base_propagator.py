@@ -1,0 +1,31 @@
+"""How masks get from the key frame to the other frames of a video."""
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from glus_mm.models.inference import MaskPrediction, VideoSession
+
+if TYPE_CHECKING:
+    from glus_mm.models.segmentors.glus import GLUS
+
+
+class BasePropagator(metaclass=ABCMeta):
+    """Interface of propagators; ``model.test_cfg.propagator`` chooses one.
+
+    A propagator holds no state of a video: that is the session's, or lives in the call.
+    """
+
+    @abstractmethod
+    def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]
+                ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
+        """Segment every frame for every expression.
+
+        Args:
+            model: which finds the objects.
+            session: state of the video.
+            key_frames: (E) 0-based positions, checked.
+
+        Yields:
+            ``(frame_idx, exp_indices, prediction)``, each frame once for each expression.
+        """
