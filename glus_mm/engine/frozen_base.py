@@ -32,7 +32,7 @@ class FrozenBase:
         self.keys = dict(keys)
         self._values: dict[str, Tensor] = dict(values)
         self._digests: dict[str, str] = dict(fingerprints or {})
-        self._checksums: dict[str, int] = {}
+        self._marks: dict[str, str | int] = {}
 
     def watch(self, model: nn.Module) -> int:
         """Choose the parameters to leave out: frozen ones with exactly the base's values.
@@ -50,7 +50,7 @@ class FrozenBase:
                   and torch.equal(parameter, value.to(parameter))}
         self._digests.update(digests({name: value for name, value in chosen.items()
                                       if name not in self._digests}))
-        self._checksums = {name: checksum(parameters[name]) for name in chosen}
+        self._marks = content_marks({name: parameters[name] for name in chosen})
         self._values = {}
         return len(chosen)
 
@@ -70,27 +70,41 @@ class FrozenBase:
             What the checkpoint has to note, see :func:`base_entry`; None if nothing was taken out.
         """
         parameters = _parameters(model)
-        changed = [name for name, value in self._checksums.items()
-                   if not _is_frozen(parameters.get(name))
-                   or checksum(parameters[name]) != value]
+        frozen = {name: parameters[name] for name in self._marks
+                  if _is_frozen(parameters.get(name))}
+        marks = content_marks(frozen)
+        changed = [name for name, mark in self._marks.items() if marks.get(name) != mark]
         if changed:
             print_log(list_keys('no longer the frozen weights that training started from, and '
                                 'saved from now on', changed), 'current', logging.WARNING)
         for name in changed:
-            del self._checksums[name]
-        taken = [name for name in self._checksums if state.pop(name, None) is not None]
+            del self._marks[name]
+        taken = [name for name in self._marks if state.pop(name, None) is not None]
         if not taken:
             return None
         return base_entry(self.path, folder, {name: self.keys[name] for name in taken},
                           self._digests)
 
 
-def checksum(tensor: Tensor) -> int:
-    """A 64-bit number that depends on every bit of a tensor and its place; computed on its device.
+def content_marks(tensors: Mapping[str, Tensor]) -> dict[str, str | int]:
+    """Something small for each tensor that changes with any bit of it.
 
-    Unlike a cryptographic hash it costs next to nothing on an accelerator, and it is meant to find
-    accidents only.
+    Args:
+        tensors: any tensors, by name.
+
+    Returns:
+        Marks to compare with those of the same tensors at another time.
     """
+    marks: dict[str, str | int] = digests(
+        {name: value for name, value in tensors.items() if value.device.type == 'cpu'})
+    # Next to nothing on an accelerator, where a hash would need a copy on the CPU.
+    marks.update((name, device_checksum(value)) for name, value in tensors.items()
+                 if name not in marks)
+    return marks
+
+
+def device_checksum(tensor: Tensor) -> int:
+    """A 64-bit number that depends on every bit of a tensor and its place; finds accidents only."""
     bits = tensor.detach().contiguous().reshape(-1).view(_INTEGERS[tensor.element_size()])
     total = torch.zeros((), dtype=torch.int64, device=bits.device)
     for start in range(0, len(bits), _CHUNK):
