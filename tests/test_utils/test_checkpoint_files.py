@@ -5,9 +5,11 @@ import random
 import signal
 import subprocess
 import sys
+from collections import OrderedDict
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from glus_mm.utils.checkpoint_files import (
     atomic_file,
@@ -139,7 +141,9 @@ def test_torn_ones_are_skipped_with_a_message(tmp_path, noted):
         'iter_15.pth: its end is missing, or it is no checkpoint', 'iter_10.pth: it is empty']
 
 
-def test_nothing_whole_is_left(tmp_path, capsys):
+def test_nothing_whole_is_left(tmp_path, capsys, monkeypatch):
+    # A logger of an earlier test would still write to that test's stream.
+    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
     run_folder(tmp_path, [5], noted=5)
     os.truncate(tmp_path / 'iter_5.pth', 700)
     assert choose_resume(tmp_path) is None
