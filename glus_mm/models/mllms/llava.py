@@ -131,6 +131,11 @@ class LlavaMLLM(BaseMLLM):
         Raises:
             ValueError: the images have another size.
         """
+        pooled = self._pool(self._patch_tokens(imgs))
+        return self.projector(pooled.to(dtype_of(self.projector)))
+
+    def _patch_tokens(self, imgs: Tensor) -> Tensor:
+        """Features of all patches (M, patches, tower's width) of frames (M, 3, P, P)."""
         if imgs.shape[1:] != (3, self.image_size, self.image_size):
             raise ValueError(f'expected vision-tower images (M, 3, {self.image_size}, '
                              f'{self.image_size}) as model.mllm.vision_tower.image_size says, '
@@ -138,8 +143,7 @@ class LlavaMLLM(BaseMLLM):
         with torch.set_grad_enabled(torch.is_grad_enabled() and is_trained(self.vision_tower)):
             states = self.vision_tower(
                 imgs.to(dtype_of(self.vision_tower)), output_hidden_states=True).hidden_states
-        pooled = self._pool(states[self.vision_select_layer][:, 1:])
-        return self.projector(pooled.to(dtype_of(self.projector)))
+        return states[self.vision_select_layer][:, 1:]
 
     def _with_token_ids(self, llm: dict) -> dict:
         """``llm`` with what follows the tokenizer; refuses values that contradict it."""
