@@ -1,0 +1,146 @@
+"""Chat-UniVi: LLaVA v1 whose visual tokens are merged by clustering."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from glus_mm.models.mllms.llava import LlavaMLLM
+from glus_mm.models.mllms.token_clustering import SPATIAL_NEIGHBOURS, merge_frames, merge_video
+from glus_mm.registry import MODELS
+from glus_mm.utils.precision import at_least_float32, dtype_of
+
+
+@MODELS.register_module()
+class ChatUniViMLLM(LlavaMLLM):
+    """Chat-UniVi (CVPR 2024): the network of LLaVA v1, and clustering between tower and projector.
+
+    The clustering has no weights, so that a checkpoint has the names of LLaVA v1. A frame becomes
+    64 + 32 + 16 = 112 tokens, each level made of the one before. :meth:`encode_video` is
+    Chat-UniVi's way for whole videos, which off-the-shelf question answering uses.
+
+    Chat-UniVi itself clusters in bfloat16 and breaks ties of density with the global random
+    generator; here distances are float32 and the generator has a seed.
+
+    Args:
+        vision_tower: as for :class:`LlavaMLLM`, likewise those not listed here.
+        llm: likewise.
+        seg_dim: likewise.
+        tokenizer: likewise.
+        template: likewise.
+        spatial_clusters: tokens of the three levels.
+        temporal_cluster_rate: events per frame of a video.
+        cluster_seed: of the numbers that break ties of density.
+        vision_select_layer: as for :class:`LlavaMLLM`.
+        vision_crop: likewise.
+        lora: likewise.
+        trainable: likewise.
+        gradient_checkpointing: likewise.
+        init_cfg: as in MMEngine.
+    """
+
+    def __init__(self,
+                 vision_tower: dict,
+                 llm: dict,
+                 seg_dim: int,
+                 tokenizer: str = 'tiny',
+                 template: str = 'llava_v1',
+                 spatial_clusters: Sequence[int] = (64, 32, 16),
+                 temporal_cluster_rate: float = 1 / 16,
+                 cluster_seed: int = 0,
+                 vision_select_layer: int = -2,
+                 vision_crop: str = 'center',
+                 lora: dict | None = None,
+                 trainable: Sequence[str] | None = None,
+                 gradient_checkpointing: bool = False,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(
+            vision_tower, llm, seg_dim, tokenizer=tokenizer, template=template, pooling='none',
+            vision_select_layer=vision_select_layer, vision_crop=vision_crop, lora=lora,
+            trainable=trainable, gradient_checkpointing=gradient_checkpointing, init_cfg=init_cfg)
+        self.spatial_clusters = self._check_clusters(spatial_clusters)
+        if not 0 < temporal_cluster_rate <= 1:
+            raise ValueError('model.mllm.temporal_cluster_rate must be in (0, 1], '
+                             f'got {temporal_cluster_rate!r}')
+        self.temporal_cluster_rate = temporal_cluster_rate
+        self.cluster_seed = cluster_seed
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Visual tokens V of a frame."""
+        return sum(self.spatial_clusters)
+
+    def encode_video(self, imgs: Tensor) -> Tensor:
+        """Visual tokens of a video: its frames are clustered into events, see :func:`merge_video`.
+
+        Args:
+            imgs: (T, 3, P, P), normalised.
+
+        Returns:
+            (events * V, D) with ceil(T * temporal_cluster_rate) events; (T * V, D) for one or
+            two frames.
+
+        Raises:
+            ValueError: there is no frame, or the frames have another size.
+        """
+        if not len(imgs):
+            raise ValueError('expected a video with at least one frame, got none')
+        merged = merge_video(self._patch_tokens(imgs), self.spatial_clusters,
+                             self.temporal_cluster_rate, self.cluster_seed)
+        return self.projector(merged.to(dtype_of(self.projector)))
+
+    @torch.no_grad()
+    def generate(self, prompt_ids: Sequence[int], visual_tokens: Tensor, max_new_tokens: int,
+                 temperature: float = 0.0, generator: torch.Generator | None = None) -> list[int]:
+        """Continue one prompt until ``</s>``.
+
+        Args:
+            prompt_ids: its ids, with one ``IMAGE_TOKEN_INDEX`` for each image or video.
+            visual_tokens: (images, V, D); a video is an image of its own V.
+            max_new_tokens: bound of the answer.
+            temperature: 0 takes the most likely token, else tokens are drawn.
+            generator: for drawing, on the CPU.
+
+        Returns:
+            The ids of the answer, without ``</s>``.
+        """
+        cache, answer = DynamicCache(), []
+        hidden = self._run([torch.tensor(prompt_ids)], [visual_tokens], cache)
+        for _ in range(max_new_tokens):
+            # Rows beyond the tokenizer have no text.
+            logits = self._token_logits(hidden[0, -1])[:len(self.tokenizer)]
+            token = _choose(at_least_float32(logits).cpu(), temperature, generator)
+            if token == self.tokenizer.eos_id:
+                break
+            answer.append(token)
+            hidden = self._run([torch.tensor([token])], [visual_tokens[:0]], cache)
+        return answer
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        """Tokens (M, V, width) of frames (M, patches, width): the three levels one after another.
+        """
+        return torch.cat(merge_frames(tokens, self.spatial_clusters, self.cluster_seed), 1)
+
+    def _check_clusters(self, counts: Sequence[int]) -> tuple[int, ...]:
+        """Refuse counts that the patches do not allow; ratios are not taken."""
+        side = self.image_size // self.vision_tower.config.patch_size
+        counts = tuple(counts)
+        limits = (side**2, *counts)
+        levels = len(SPATIAL_NEIGHBOURS)
+        if len(counts) != levels or not all(
+                type(n) is int and 1 <= n <= limit for n, limit in zip(counts, limits)):
+            raise ValueError(
+                f'model.mllm.spatial_clusters must be {levels} integers, none larger than the one '
+                f'before and than the {side**2} patches of a frame, got {counts}')
+        return counts
+
+
+def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:
+    """The next token of logits (vocabulary)."""
+    if temperature < 0 or not math.isfinite(temperature):
+        raise ValueError(f'temperature must be 0 or a positive number, got {temperature}')
+    if temperature == 0:
+        return int(logits.argmax())
+    return int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator))
