@@ -4,9 +4,12 @@ Example::
 
     python tools/test.py configs/glus/glus_tiny_moving-shapes.py \
         checkpoints/glus_tiny_moving-shapes.pth --dump outputs/test.json
+
+Every finished video is recorded in the work folder; ``--resume`` goes on after an interruption.
 """
 
 import argparse
+import os
 
 from mmengine import Config
 from mmengine.registry import RUNNERS
@@ -16,6 +19,8 @@ from glus_mm.apis.pretrained import mapped_weights, use_checkpoint
 from glus_mm.utils.command_line import add_common_options, load_config
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 from glus_mm.utils.setup_env import setup_dist
+
+DIST_TIMEOUT = 24 * 3600  # seconds
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -28,6 +33,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('--out', metavar='DIR', help='write the masks as PNG into this folder')
     parser.add_argument('--dump', metavar='F.json', help='write the figures into this file')
     parser.add_argument('--show-dir', metavar='D', help='write overlays into this folder')
+    parser.add_argument('--resume', action='store_true',
+                        help='go on with an interrupted run in the same work folder: videos that '
+                             'it has finished are not tested again')
     add_common_options(parser)
     return parser, parser.parse_args()
 
@@ -70,6 +78,22 @@ def set_show_dir(cfg: Config, folder: str) -> None:
     hook.out_dir = folder
 
 
+def record_videos(cfg: Config, resume: bool) -> None:
+    """Let the run record its finished videos, and take over what it finished before.
+
+    Args:
+        cfg: a config; a hook is added in place, and processes wait for one another for a day,
+            as the slowest may take much longer than the others.
+        resume: whether to take over. A process that torchrun restarts does so in any case.
+    """
+    resume = resume or int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')) > 0
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []),
+                        dict(type='glus_mm.FinishedVideosHook', resume=resume)]
+    env_cfg = dict(cfg.get('env_cfg') or {})
+    env_cfg['dist_cfg'] = dict(dict(timeout=DIST_TIMEOUT), **(env_cfg.get('dist_cfg') or {}))
+    cfg.env_cfg = env_cfg
+
+
 def main() -> None:
     """Check what was asked for, then test."""
     parser, args = parse_args()
@@ -85,6 +109,7 @@ def main() -> None:
     except (OSError, KeyError, ValueError) as error:
         parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     cfg.resume = False
+    record_videos(cfg, args.resume)
     cfg.launcher = args.launcher
     if cfg.get('runner_type') == 'FlexibleRunner':
         # DeepSpeed and others spread what training needs; checkpoints are those of any run.

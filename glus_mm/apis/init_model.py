@@ -23,7 +23,9 @@ from glus_mm.utils.empty_weights import (
     initialize_adapters,
     keeps_types,
 )
+from glus_mm.utils.model_zoo import find_model
 from glus_mm.utils.precision import is_adapter
+from glus_mm.utils.resources import find_resource
 
 
 def init_model(config: str | PathLike | Config,
@@ -40,9 +42,12 @@ def init_model(config: str | PathLike | Config,
     there, see :mod:`glus_mm.utils.base_weights`.
 
     Args:
-        config: path of a config file, or a config, which is not changed.
+        config: path of a config file, which may be one that comes with the package
+            (``'configs/glus/...'``); the name of a model of the zoo, such as ``'glus-s'``, see
+            :func:`glus_mm.utils.model_zoo.find_model`; or a config, which is not changed.
         checkpoint: path of a checkpoint, a converted folder, or the name of a repository on the
-            hub, see :func:`resolve_checkpoint`; None leaves the weights random.
+            hub, see :func:`resolve_checkpoint`. None leaves the weights random; with the name of a
+            model it takes those of the zoo.
         device: where the model goes.
         cfg_options: dotted keys and values that override the config, such as
             ``{'model.test_cfg.window': 2}``.
@@ -56,11 +61,15 @@ def init_model(config: str | PathLike | Config,
             checkpoint shares weights with.
         KeyError: an option begins with a key that the config does not have.
         TypeError: a part of the model does not know a key of its config.
-        ValueError: the config has no model, the checkpoint cannot be read or does not fit (the
-            message lists the keys), LoRA adapters in it are others than the model's, or the
-            device cannot be used here.
+        ValueError: there is no model of that name, or no weights for it; the config has no model,
+            the checkpoint cannot be read or does not fit (the message lists the keys), LoRA
+            adapters in it are others than the model's, or the device cannot be used here.
+
+    Examples:
+        >>> model = init_model('glus_tiny_moving-shapes')  # config and weights of the package
     """
     device = _usable_device(device)
+    config, checkpoint = _resolve_name(config, checkpoint)
     cfg = _load_config(config, cfg_options or {})
     if checkpoint is not None:
         checkpoint = resolve_for(cfg, checkpoint)
@@ -77,6 +86,33 @@ def init_model(config: str | PathLike | Config,
         _load_weights(model, checkpoint, base, device)
     model.cfg = cfg
     return model.to(device).eval()
+
+
+def _resolve_name(config: str | PathLike | Config, checkpoint: str | PathLike | None
+                  ) -> tuple[str | PathLike | Config, str | PathLike | None]:
+    """Replace what comes with the package, a model's name or a path, by its files."""
+    if isinstance(checkpoint, (str, PathLike)):
+        checkpoint = _keep_kind(checkpoint)
+    if isinstance(config, (str, PathLike)):
+        config = _keep_kind(config)
+    # What looks like a path is one, also where it is wrong: its own message follows.
+    if not isinstance(config, str) or config.endswith('.py') or '/' in config \
+            or Path(config).exists():
+        return config, checkpoint
+    entry = find_model(config)
+    if checkpoint is None:
+        checkpoint = entry.weights
+    if checkpoint is None:
+        raise ValueError(
+            f'expected a model with published weights, got {config!r}, which has none: give '
+            f'checkpoint=, or the path of its config for random weights: {entry.config}')
+    return entry.config, checkpoint
+
+
+def _keep_kind(path: str | PathLike) -> str | PathLike:
+    """A path with the package's files behind the user's; strings stay strings."""
+    found = find_resource(path)
+    return found if isinstance(path, PathLike) or found.exists() else path
 
 
 def _load_config(config: str | PathLike | Config, options: dict) -> Config:

@@ -14,7 +14,11 @@ from glus_mm.datasets.reason_vos import ReasonVOSDataset
 from glus_mm.datasets.ref_davis import RefDAVISDataset
 from glus_mm.datasets.ref_youtube_vos import RefYouTubeVOSDataset
 from glus_mm.datasets.revos import ReVOSDataset
-from glus_mm.datasets.samplers import InfiniteVideoSampler, MixedVideoSampler
+from glus_mm.datasets.samplers import (
+    BalancedVideoSampler,
+    InfiniteVideoSampler,
+    MixedVideoSampler,
+)
 from glus_mm.datasets.transforms import (
     BuildConversation,
     LoadRefVOSFrames,
@@ -27,9 +31,9 @@ from glus_mm.datasets.transforms import (
 )
 
 __all__ = [
-    'BaseRefVOSDataset', 'BinaryMaskStore', 'BuildConversation', 'InfiniteVideoSampler',
-    'LoadRefVOSFrames', 'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'LVVISDataset', 'MaskSource',
-    'MaskStore', 'MeViSDataset', 'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler',
+    'BalancedVideoSampler', 'BaseRefVOSDataset', 'BinaryMaskStore', 'BuildConversation',
+    'InfiniteVideoSampler', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'LVVISDataset',
+    'MaskSource', 'MaskStore', 'MeViSDataset', 'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler',
     'MovingShapesDataset', 'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore',
     'ReasonVOSDataset', 'RefDAVISDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders',
     'ReVOSDataset', 'SampleContextQueryFrames'

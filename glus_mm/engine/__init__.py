@@ -3,6 +3,7 @@
 from glus_mm.engine.hooks import (
     DataErrorHook,
     FiniteLossHook,
+    FinishedVideosHook,
     PlainCheckpointHook,
     QuantizeHook,
     RefVOSVisualizationHook,
@@ -12,6 +13,6 @@ from glus_mm.engine.hooks import (
 from glus_mm.engine.memory_log_processor import MemoryLogProcessor
 
 __all__ = [
-    'DataErrorHook', 'FiniteLossHook', 'MemoryLogProcessor', 'PlainCheckpointHook', 'QuantizeHook',
-    'RefVOSVisualizationHook', 'ResumeSamplerHook', 'TokenBankHook'
+    'DataErrorHook', 'FiniteLossHook', 'FinishedVideosHook', 'MemoryLogProcessor',
+    'PlainCheckpointHook', 'QuantizeHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook', 'TokenBankHook'
 ]

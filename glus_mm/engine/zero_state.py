@@ -138,6 +138,8 @@ def gather_optimizer(zero: object, groups: Groups) -> dict:
     """
     optimizer = zero.optimizer
     first = next(iter(optimizer.state.values()), {})
+    if first:
+        _link_states(zero)
     keys = [key for key, value in first.items() if isinstance(value, Tensor) and value.ndim]
     numbers = {key: value for key, value in first.items() if key not in keys}
     states, index, saved_groups = {}, 0, []
@@ -204,8 +206,18 @@ def _start_states(zero: object, keys: Sequence[str], numbers: dict) -> None:
             **{key: torch.zeros_like(part) for key in keys},
             **{key: value.clone() if isinstance(value, Tensor) else value
                for key, value in numbers.items()}}
+    _link_states(zero)
+
+
+def _link_states(zero: object) -> None:
+    """Let ZeRO-1 and 2 find the optimizer's states by parameter; ZeRO-3 does not need it.
+
+    DeepSpeed 0.19 does this once, as soon as the first group has made its step: the other groups
+    have no states by then, and it would not find theirs.
+    """
     link = getattr(zero, '_lazy_init_hp_params_optimizer_state', None)
-    if link is not None:  # ZeRO-1 and 2: done in the first step otherwise
+    if link is not None:
+        zero._hp_optimizer_states_linked = False
         link()
 
 

@@ -1,6 +1,6 @@
 """Measures and metrics."""
 
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
-from glus_mm.evaluation.metrics import RefVOSMetric
+from glus_mm.evaluation.metrics import FrameIoUMetric, RefVOSMetric
 
-__all__ = ['RefVOSMetric', 'boundary_accuracy', 'region_similarity']
+__all__ = ['FrameIoUMetric', 'RefVOSMetric', 'boundary_accuracy', 'region_similarity']

@@ -12,11 +12,16 @@ from glus_mm.models.losses import (
 from glus_mm.models.mllms import BaseMLLM, LlavaMLLM
 from glus_mm.models.propagators import BasePropagator, GLUSPropagator
 from glus_mm.models.segmentors import GLUS, SAM2Pretrainer
-from glus_mm.models.selectors import BaseKeyFrameSelector, FirstFrameSelector, KeyFrames
+from glus_mm.models.selectors import (
+    BaseKeyFrameSelector,
+    FileKeyFrameSelector,
+    FirstFrameSelector,
+    KeyFrames,
+)
 
 __all__ = [
-    'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'FirstFrameSelector',
-    'GLUSPropagator', 'KeyFrames', 'LlavaMLLM', 'MaskBCELoss', 'MaskDiceLoss', 'MemoryBank',
+    'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'FileKeyFrameSelector',
+    'FirstFrameSelector', 'GLUSPropagator', 'KeyFrames', 'LlavaMLLM', 'MaskBCELoss', 'MaskDiceLoss', 'MemoryBank',
     'ObjectContrastiveLoss', 'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer',
     'TokenBank', 'TokenCELoss'
 ]

@@ -46,6 +46,11 @@ runner_type = 'FlexibleRunner'
 strategy = dict(type='glus_mm.PlainDeepSpeedStrategy', zero_optimization=dict(stage={stage}))
 optim_wrapper = dict(type='ZeroOptimWrapper')
 '''
+# A group for each parameter.
+GROUPS = '''
+_base_ = ['./{base}.py']
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={{'mask_head': dict(lr_mult=0.2)}}))
+'''
 # In bfloat16 but for what is trained.
 LORA = '''
 _base_ = ['./{base}.py']
@@ -87,6 +92,8 @@ def folder(tmp_path_factory):
     for stage in (2, 3):
         (folder / f'zero{stage}.py').write_text(ZERO.format(stage=stage))
     (folder / 'lora_zero2.py').write_text(LORA.format(base='zero2'))
+    (folder / 'groups.py').write_text(GROUPS.format(base='ddp'))
+    (folder / 'groups_zero2.py').write_text(GROUPS.format(base='zero2'))
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('glus_mm'):
         model = MODELS.build(Config.fromfile(folder / 'ddp.py').model)
@@ -94,7 +101,7 @@ def folder(tmp_path_factory):
     (folder / 'script.py').write_text(SCRIPT.format(train=ROOT / 'tools' / 'train.py'))
     options = ['--launcher', 'pytorch', '--cfg-options', 'load_from=start.pth']
     jobs = [[f'{name}.py', '--work-dir', name, *options, f'visualizer.name={name}']
-            for name in ('ddp', 'zero2', 'zero3')]
+            for name in ('ddp', 'zero2', 'zero3', 'groups', 'groups_zero2')]
     jobs += [[f'{name}.py', '--work-dir', name, *options, f'visualizer.name={name}',
               'train_cfg.max_iters=2', 'default_hooks.checkpoint.leave_out_frozen=True']
              for name in ('lora', 'lora_zero2')]
@@ -126,15 +133,16 @@ def load(path):
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.parametrize('name', ['zero2', 'zero3'])
-def test_equals_ddp(folder, name):
-    expected, got = losses(folder, 'ddp'), losses(folder, name)
+@pytest.mark.parametrize('base, name', [
+    ('ddp', 'zero2'), ('ddp', 'zero3'), ('groups', 'groups_zero2')])
+def test_equals_ddp(folder, base, name):
+    expected, got = losses(folder, base), losses(folder, name)
     assert list(got) == list(expected) == list(range(1, 5))
     for step in expected:
         assert got[step] == pytest.approx(expected[step], abs=1e-5, rel=1e-5), step
     assert 'grad_norm' in got[2] and got[4]['loss_contrastive'] > 0
     for step in (2, 4):
-        ddp, own = (load(folder / run_name / f'iter_{step}.pth') for run_name in ('ddp', name))
+        ddp, own = (load(folder / run_name / f'iter_{step}.pth') for run_name in (base, name))
         assert ddp.keys() == own.keys()
         assert list(ddp['state_dict']) == list(own['state_dict'])
         for key, value in ddp['state_dict'].items():

@@ -31,7 +31,7 @@ train_dataloader = dict(
 test_dataloader = dict(
     batch_size=1,
     num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='BalancedVideoSampler'),
     dataset=dict(
         type='MovingShapesDataset',
         data_root=f'{data_root}/valid_u',

@@ -5,7 +5,7 @@ data_root = 'data/ReasonVOS'
 test_dataloader = dict(
     batch_size=1,
     num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='BalancedVideoSampler'),
     dataset=dict(
         type='ReasonVOSDataset',
         data_root=data_root,

@@ -15,7 +15,7 @@ train_dataloader = dict(
 test_dataloader = dict(
     batch_size=1,
     num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='BalancedVideoSampler'),
     dataset=dict(
         type='ReVOSDataset',
         data_root=data_root,

@@ -13,7 +13,7 @@ train_dataloader = dict(batch_size=2, num_workers=4, persistent_workers=True)
 test_dataloader = dict(
     batch_size=1,
     num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='BalancedVideoSampler'),
     dataset=dict(
         type='MeViSDataset', data_root='data/mevis/valid_u', min_frames=4, test_mode=True))
 test_evaluator = dict(type='RefVOSMetric')

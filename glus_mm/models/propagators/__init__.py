@@ -1,6 +1,7 @@
 """How masks get from the key frame to the other frames."""
 
 from glus_mm.models.propagators.base_propagator import BasePropagator
+from glus_mm.models.propagators.fold_propagator import FoldPropagator
 from glus_mm.models.propagators.glus_propagator import GLUSPropagator
 
-__all__ = ['BasePropagator', 'GLUSPropagator']
+__all__ = ['BasePropagator', 'FoldPropagator', 'GLUSPropagator']
