@@ -21,7 +21,7 @@ from glus_mm.models.selectors import (
 
 __all__ = [
     'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'FileKeyFrameSelector',
-    'FirstFrameSelector', 'GLUSPropagator', 'KeyFrames', 'LlavaMLLM', 'MaskBCELoss', 'MaskDiceLoss', 'MemoryBank',
-    'ObjectContrastiveLoss', 'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer',
-    'TokenBank', 'TokenCELoss'
+    'FirstFrameSelector', 'GLUSPropagator', 'KeyFrames', 'LlavaMLLM', 'MaskBCELoss', 'MaskDiceLoss',
+    'MemoryBank', 'ObjectContrastiveLoss', 'RefVOSDataPreprocessor', 'SAM2MemoryHead',
+    'SAM2Pretrainer', 'TokenBank', 'TokenCELoss'
 ]

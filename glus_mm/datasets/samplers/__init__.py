@@ -6,5 +6,7 @@ from glus_mm.datasets.samplers.infinite_video_sampler import InfiniteVideoSample
 from glus_mm.datasets.samplers.mixed_video_sampler import MixedVideoSampler
 from glus_mm.datasets.samplers.unlabelled_video_sampler import UnlabelledVideoSampler
 
-__all__ = ['BaseVideoSampler', 'InfiniteVideoSampler', 'MixedVideoSampler',
-           'UnlabelledVideoSampler']
+__all__ = [
+    'BalancedVideoSampler', 'BaseVideoSampler', 'InfiniteVideoSampler', 'MixedVideoSampler',
+    'UnlabelledVideoSampler'
+]

@@ -1,0 +1,104 @@
+"""Writing scores per frame and key frames, in our layout and in the official one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glus_mm.evaluation.json_document import write_document
+from glus_mm.utils.json_file import read_json_object
+from glus_mm.utils.key_frames import KeyFrameFile, ScoreFile
+
+
+def write_part(folder: Path, video_id: str, part: dict) -> None:
+    """Keep what is finished of a video; the file appears complete or not at all.
+
+    Args:
+        folder: of the parts.
+        video_id: may have slashes.
+        part: plain values.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = folder / f'{video_id}.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_document(path, part)
+
+
+def read_part(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_part` wrote."""
+    return read_json_object(path)
+
+
+def write_scores(path: Path, dataset: str | None, videos: Mapping[str, dict]) -> None:
+    """Write the layout of :class:`ScoreFile`.
+
+    Args:
+        path: the file to write.
+        dataset: name of the data set.
+        videos: ``frames`` and ``expressions`` of each video; a score of nan becomes null.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_document(path, dict(format=ScoreFile.FORMAT, dataset=dataset, videos={
+        video_id: dict(frames=list(video['frames']), expressions={
+            exp_id: _plain(scores) for exp_id, scores in video['expressions'].items()})
+        for video_id, video in sorted(videos.items())}))
+
+
+def write_official_scores(root: Path, videos: Mapping[str, dict]) -> None:
+    """Write ``<root>/<video>/<exp>.json``; arguments as for :func:`write_scores`."""
+    for video_id, video in videos.items():
+        folder = root / video_id
+        folder.mkdir(parents=True, exist_ok=True)
+        for exp_id, scores in video['expressions'].items():
+            (folder / f'{exp_id}.json').write_text(json.dumps(_plain(scores)), encoding='utf-8')
+
+
+def write_key_frames(path: Path, dataset: str | None, names: Mapping[str, dict[str, str]]) -> None:
+    """Write our layout of key frames.
+
+    Args:
+        path: the file to write.
+        dataset: name of the data set.
+        names: name of the frame by video and expression.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_document(path, dict(format=KeyFrameFile.FORMAT, dataset=dataset,
+                              key_frames={video: dict(names[video]) for video in sorted(names)}))
+
+
+def write_official_key_frames(path: Path, names: Mapping[str, dict[str, str]]) -> None:
+    """Write the official layout of key frames, ``{"<video>_<exp>": frame number}``.
+
+    Args:
+        path: the file to write.
+        names: as in :func:`write_key_frames`.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: a frame's name is no number, or two expressions would have one key.
+    """
+    content = {}
+    for video_id in sorted(names):
+        for exp_id, name in names[video_id].items():
+            key = f'{video_id}_{exp_id}'
+            if not name.isdecimal():
+                raise ValueError(f'the official layout needs frames whose names are numbers, got '
+                                 f'{name!r} in video {video_id!r}')
+            if key in content:
+                raise ValueError(f'the official layout has one key, {key!r}, for two expressions, '
+                                 f'one of them {exp_id!r} of video {video_id!r}')
+            content[key] = int(name)
+    write_document(path, content)
+
+
+def _plain(scores: Any) -> list[float | None]:
+    """As JSON holds them: six digits, null for nan."""
+    return [None if s is None or np.isnan(s) else round(float(s), 6) for s in scores]
