@@ -32,9 +32,9 @@ from glus_mm.datasets.transforms import (
 
 __all__ = [
     'BalancedVideoSampler', 'BaseRefVOSDataset', 'BinaryMaskStore', 'BuildConversation',
-    'InfiniteVideoSampler', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'LVVISDataset',
-    'MaskSource', 'MaskStore', 'MeViSDataset', 'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler',
-    'MovingShapesDataset', 'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore',
-    'ReasonVOSDataset', 'RefDAVISDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders',
-    'ReVOSDataset', 'SampleContextQueryFrames'
+    'InfiniteVideoSampler', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth', 'LoadRefVOSMasks',
+    'LVVISDataset', 'MaskSource', 'MaskStore', 'MeViSDataset', 'MeViSv2Dataset',
+    'MixedRefVOSDataset', 'MixedVideoSampler', 'MovingShapesDataset', 'OpenFrameReader',
+    'PackRefVOSInputs', 'PaletteMaskStore', 'ReasonVOSDataset', 'RefDAVISDataset',
+    'RefYouTubeVOSDataset', 'ResizeForEncoders', 'ReVOSDataset', 'SampleContextQueryFrames'
 ]

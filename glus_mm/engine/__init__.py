@@ -2,8 +2,8 @@
 
 from glus_mm.engine.hooks import (
     DataErrorHook,
-    FiniteLossHook,
     FinishedVideosHook,
+    FiniteLossHook,
     PlainCheckpointHook,
     QuantizeHook,
     RefVOSVisualizationHook,
@@ -13,6 +13,7 @@ from glus_mm.engine.hooks import (
 from glus_mm.engine.memory_log_processor import MemoryLogProcessor
 
 __all__ = [
-    'DataErrorHook', 'FiniteLossHook', 'FinishedVideosHook', 'MemoryLogProcessor',
-    'PlainCheckpointHook', 'QuantizeHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook', 'TokenBankHook'
+    'DataErrorHook', 'FinishedVideosHook', 'FiniteLossHook', 'MemoryLogProcessor',
+    'PlainCheckpointHook', 'QuantizeHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook',
+    'TokenBankHook'
 ]

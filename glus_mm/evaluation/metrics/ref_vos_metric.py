@@ -31,8 +31,9 @@ class RefVOSMetric(BaseMetric):
     ``tools/analysis_tools/eval_masks.py`` applies to files.
 
     A sample is one video with all its expressions. Its masks are decoded one frame at a time, and
-    only figures are kept, 8 bytes for each of a frame's (J and F in most protocols). The figures of all processes come together on one of them, where they
-    are sorted before they are averaged: the number of processes does not change a digit.
+    only figures are kept, 8 bytes for each of a frame's (J and F in most protocols). The figures
+    of all processes come together on one of them, where they are sorted before they are averaged:
+    the number of processes does not change a digit.
 
     The protocols for objects (``'ref-davis'``, ``'davis-unsup'``, ``'davis-semi'``) need videos and
     expressions of Ref-DAVIS17. The true label maps, with their void pixels, are read from

@@ -1,0 +1,87 @@
+"""What the results of a test depend on, in a few letters."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import Config
+from mmengine.dataset import BaseDataset
+
+from glus_mm.version import __version__
+
+# Of the data loader and the evaluator, what changes no result: how the work is spread, and where
+# the figures go in the end.
+_LOADER = ('dataset', )
+_NOT_OF_METRICS = ('dump_file', 'collect_device', 'collect_dir', 'prefix')
+
+
+def run_fingerprint(cfg: Config, dataset: BaseDataset, checkpoint: str | None) -> str:
+    """Digest of what the results of a test depend on.
+
+    That is the model, its weights, the type of device, the data set's config and list of videos,
+    the metrics, where masks and overlays are written, and the version of this package. Number of
+    processes and of workers, work folder and logging do not count. Images and masks of the data
+    set that are changed in place are not seen.
+
+    Args:
+        cfg: config of the run.
+        dataset: the data set that is tested.
+        checkpoint: file of the weights, None for random ones.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Raises:
+        OSError: the checkpoint cannot be read.
+    """
+    digest = hashlib.sha256()
+    evaluators = cfg.get('test_evaluator') or []
+    evaluators = [evaluators] if isinstance(evaluators, Mapping) else list(evaluators)
+    loader = cfg.get('test_dataloader') or {}
+    parts = dict(
+        version=__version__,
+        device='cuda' if torch.cuda.is_available() else 'cpu',
+        model=cfg.get('model'),
+        test_cfg=cfg.get('test_cfg'),
+        randomness=cfg.get('randomness'),
+        data={key: loader.get(key) for key in _LOADER},
+        metrics=[{key: value for key, value in metric.items() if key not in _NOT_OF_METRICS}
+                 for metric in evaluators],
+        overlays=(cfg.get('default_hooks') or {}).get('visualization'),
+        checkpoint=checkpoint_digest(checkpoint))
+    digest.update(_plain(parts))
+    for i in range(len(dataset)):
+        digest.update(_plain(dataset.get_data_info(i)))
+    return digest.hexdigest()[:16]
+
+
+def checkpoint_digest(path: str | PathLike | None) -> str | None:
+    """Digest of the content of a checkpoint, without reading the tensors of a large one.
+
+    Args:
+        path: a file of ``torch.save``, whose list of contents has a checksum of every tensor;
+            another file is read. A name that is no file counts as itself.
+
+    Returns:
+        Hexadecimal digits; None for None.
+    """
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        return hashlib.sha256(str(path).encode()).hexdigest()
+    if not zipfile.is_zipfile(path):
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with zipfile.ZipFile(path) as archive:
+        parts = [[entry.filename.partition('/')[2], entry.file_size, entry.CRC]
+                 for entry in archive.infolist()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _plain(value: Any) -> bytes:
+    # Paths, types and the like count by their text.
+    return json.dumps(value, sort_keys=True, default=str).encode()
