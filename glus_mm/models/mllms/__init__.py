@@ -1,8 +1,9 @@
 """Multimodal LLMs, their prompts and tokenizers."""
 
 from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
+from glus_mm.models.mllms.causal_mllm import CausalMLLM
 from glus_mm.models.mllms.chat_univi import ChatUniViMLLM
 from glus_mm.models.mllms.llava import LlavaMLLM
 from glus_mm.models.mllms.lora import LoRA
 
-__all__ = ['BaseMLLM', 'ChatUniViMLLM', 'LlavaMLLM', 'LoRA', 'SegTokens']
+__all__ = ['BaseMLLM', 'CausalMLLM', 'ChatUniViMLLM', 'LlavaMLLM', 'LoRA', 'SegTokens']
