@@ -139,12 +139,26 @@ class CausalMLLM(BaseMLLM):
         if int(is_image.sum()) != len(visual):
             raise ValueError(f'expected {len(visual) // per_image} image places in the '
                              f'conversations, got {int(is_image.sum()) // per_image}')
-        embeds = self.llm.get_input_embeddings()(ids.masked_fill(is_image, 0))
-        embeds = embeds.to(dtype_of(self.llm.layers[0]))
-        embeds = embeds.masked_scatter(is_image[..., None], visual.to(embeds.dtype))
+        embeds = self._embed(ids.masked_fill(is_image, 0), is_image, visual)
         return self.llm(
             inputs_embeds=embeds, past_key_values=cache, use_cache=cache is not None,
-            **({} if layout is None else self._layout_arguments(layout))).last_hidden_state
+            **self._decoder_arguments(is_image, visual, cache, layout)).last_hidden_state
+
+    def _embed(self, ids: Tensor, is_image: Tensor, visual: Tensor) -> Tensor:
+        """Input of the LLM (N, L, D).
+
+        Args:
+            ids: (N, L), any id where an image stands.
+            is_image: bool (N, L).
+            visual: its tokens in order (positions, D).
+        """
+        embeds = self.llm.get_input_embeddings()(ids).to(dtype_of(self.llm.layers[0]))
+        return embeds.masked_scatter(is_image[..., None], visual.to(embeds.dtype))
+
+    def _decoder_arguments(self, is_image: Tensor, visual: Tensor, cache: DynamicCache | None,
+                           layout: SharedPrefix | None) -> dict[str, Any]:
+        """More arguments of the LLM; a family whose positions are no plain count overrides this."""
+        return {} if layout is None else self._layout_arguments(layout)
 
     def _pad(self, rows: Sequence[Tensor], value: int) -> Tensor:
         padded = pad_sequence(rows, batch_first=True, padding_value=value)
