@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from array import array
 
 import cv2
 import numpy as np
@@ -294,6 +295,9 @@ def test_only_figures_are_kept():
     def leaves(value):
         if isinstance(value, dict):
             value = list(value.values())
+        if isinstance(value, array):
+            assert value.typecode == 'd', 'one double for each figure of a frame'
+            value = value.tolist()
         if isinstance(value, list):
             return [leaf for item in value for leaf in leaves(item)]
         return [value]

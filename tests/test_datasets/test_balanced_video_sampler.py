@@ -1,0 +1,78 @@
+"""BalancedVideoSampler: every video once, shares of equal work, no video opened."""
+
+import json
+
+import pytest
+import torch
+
+from glus_mm.datasets import BalancedVideoSampler, MixedRefVOSDataset, MovingShapesDataset
+from glus_mm.registry import DATA_SAMPLERS
+
+LENGTHS = (30, 4, 9, 4, 12)
+EXPRESSIONS = (1, 3, 2, 1, 1)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Videos that have an annotation and not one image."""
+    videos = {
+        f'v{i}': dict(
+            height=8, width=8, frames=[f'{t:05d}' for t in range(length)],
+            expressions={str(e): dict(exp='a circle', obj_id=[], anno_id=[], kind='motion')
+                         for e in range(number)})
+        for i, (length, number) in enumerate(zip(LENGTHS, EXPRESSIONS))}
+    (tmp_path / 'meta_expressions.json').write_text(json.dumps(dict(videos=videos)))
+    (tmp_path / 'mask_dict.json').write_text('{}')
+    return MovingShapesDataset(data_root=str(tmp_path), test_mode=True)
+
+
+def test_one_process_takes_all_the_most_work_first(dataset):
+    sampler = DATA_SAMPLERS.build(
+        dict(type='BalancedVideoSampler'), default_args=dict(dataset=dataset, seed=3))
+    assert sampler.costs == [30, 12, 18, 4, 12]
+    assert list(sampler) == [0, 2, 1, 4, 3] and len(sampler) == 5
+    sampler.skip([0, 4])
+    assert list(sampler) == [2, 1, 3] and len(sampler) == 3
+    sampler.skip([])
+    assert len(sampler) == 5
+    with pytest.raises(IndexError, match='below 5, got 5'):
+        sampler.skip([5])
+
+
+def test_mix_of_data_sets(dataset):
+    assert BalancedVideoSampler(MixedRefVOSDataset([dataset, dataset])).costs == \
+        [30, 12, 18, 4, 12] * 2
+
+
+def share(rank, root, dataset):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{root}/init', rank=rank,
+                                         world_size=2)
+    sampler = BalancedVideoSampler(dataset)
+    shares = [list(sampler)]
+    sampler.skip([0])
+    shares.append(list(sampler))
+    (root / f'{rank}.json').write_text(json.dumps(shares))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes(dataset, tmp_path):
+    torch.multiprocessing.spawn(share, args=(tmp_path, dataset), nprocs=2)
+    first, second = (json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2))
+    assert [first[0], second[0]] == [[0, 4], [2, 1, 3]], 'work of 42 and 34'
+    assert [first[1], second[1]] == [[2, 3], [1, 4]], 'work of 22 and 24, without the first'
+
+
+def test_other_data_sets():
+    with pytest.raises(TypeError, match='list of videos, got list'):
+        BalancedVideoSampler([1, 2])
+
+    class NoVideos:
+
+        def __len__(self):
+            return 1
+
+        def get_data_info(self, idx):
+            return dict(frame_names=())
+
+    with pytest.raises(ValueError, match='item 0 .* got no expressions'):
+        BalancedVideoSampler(NoVideos())

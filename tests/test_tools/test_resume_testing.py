@@ -1,0 +1,147 @@
+"""tools/test.py goes on after an interruption, with the figures of a run without one."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+
+from glus_mm.datasets.moving_shapes import write_split
+from glus_mm.visualization import RefVOSLocalVisualizer
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
+CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
+NUM_VIDEOS = 6
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def options(tmp_path_factory):
+    """The shipped model on six videos with 1 to 3 expressions."""
+    root = tmp_path_factory.mktemp('moving_shapes')
+    write_split(root, NUM_VIDEOS, seed=5, split='valid_u', mp4=False)
+    path = root / 'valid_u' / 'meta_expressions.json'
+    meta = json.loads(path.read_text())
+    for i, video in enumerate(meta['videos'].values()):
+        video['expressions'] = dict(list(video['expressions'].items())[:1 + i % 3])
+    path.write_text(json.dumps(meta))
+    return ['--cfg-options', f'test_dataloader.dataset.data_root={root / "valid_u"}']
+
+
+@pytest.fixture(scope='module')
+def call(tmp_path_factory):
+    """Run tools/test.py in this process, which spares the imports; gives what it logged."""
+    before = os.getcwd()
+    spec = importlib.util.spec_from_file_location('resume_testing', ROOT / 'tools' / 'test.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    kinds = (DefaultScope, MessageHub, MMLogger, RefVOSLocalVisualizer)
+
+    def run(*args):
+        for kind in kinds:
+            kind._instance_dict.clear()
+        argv, sys.argv = sys.argv, ['test.py', str(CONFIG), str(CHECKPOINT), *map(str, args)]
+        try:
+            module.main()
+        finally:
+            sys.argv = argv
+        work_dir = Path(args[args.index('--work-dir') + 1])
+        return max(work_dir.glob('*/*.log'), key=lambda p: p.stat().st_mtime_ns).read_text()
+
+    os.chdir(tmp_path_factory.mktemp('place'))
+    yield run
+    os.chdir(before)
+    for kind in kinds:
+        kind._instance_dict.clear()
+
+
+@pytest.fixture(scope='module')
+def whole(call, options, tmp_path_factory):
+    """Figures of a run without interruption, and its work folder."""
+    folder = tmp_path_factory.mktemp('whole')
+    log = call('--work-dir', folder, '--dump', folder / 'f.json', *options)
+    assert f'tested {NUM_VIDEOS} videos in' in log
+    return (folder / 'f.json').read_text(), folder
+
+
+def records(folder):
+    """The files of finished videos and the time each was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob('finished/*/*.json')}
+
+
+def test_finished_videos_are_not_tested_again(call, options, whole, tmp_path):
+    figures, folder = whole
+    assert 0 < json.loads(figures)['dataset']['J&F'] < 1
+    written = sorted(folder.glob('finished/*/*.json'))
+    assert len(written) == NUM_VIDEOS
+    written[0].unlink()
+    written[3].write_text(written[3].read_text()[:50])
+    (written[0].parent / f'.{written[0].name}.part').write_text('{')
+    before = records(folder)
+    log = call('--work-dir', folder, '--dump', tmp_path / 'f.json', '--resume', *options)
+    assert (tmp_path / 'f.json').read_text() == figures, 'value for value'
+    assert f'{NUM_VIDEOS - 2} of {NUM_VIDEOS} videos were finished before' in log
+    assert 'damaged, the video is tested again' in log and 'tested 2 videos in' in log
+    after = records(folder)
+    assert {name for name in after if after[name] != before.get(name)} == \
+        {written[0].name, written[3].name}
+
+
+def test_another_sampler_cannot_be_resumed(call, options, tmp_path):
+    with pytest.raises(ValueError, match='sampler is DefaultSampler and not BalancedVideoSampler'):
+        call('--work-dir', tmp_path, '--resume', *options,
+             'test_dataloader.sampler.type=DefaultSampler')
+
+
+def worker_of_rank(rank, parent):
+    """Process id of a rank that torchrun, a descendant of ``parent``, has started."""
+    parents = {}
+    for stat in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(')')[2].split()[1])
+        except OSError:  # it has ended meanwhile
+            continue
+    for pid in parents:
+        above = pid
+        while above in parents and above != parent:
+            above = parents[above]
+        if above != parent:
+            continue
+        try:
+            variables = Path(f'/proc/{pid}/environ').read_bytes().split(b'\0')
+        except OSError:
+            continue
+        if f'RANK={rank}'.encode() in variables:
+            return pid
+    return None
+
+
+@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='looks into /proc')
+def test_a_killed_process_is_restarted(options, whole, tmp_path):
+    env = dict(os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
+               PYTHONPATH=str(ROOT), MAX_RESTARTS='1',
+               PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
+    process = subprocess.Popen(
+        ['bash', ROOT / 'tools' / 'dist_test.sh', CONFIG, CHECKPOINT, '2', '--work-dir',
+         str(tmp_path), '--dump', str(tmp_path / 'f.json'), *options],
+        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 300
+    while not records(tmp_path) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(worker_of_rank(1, process.pid), signal.SIGKILL)
+    before = records(tmp_path)
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, out[-4000:]
+    assert 0 < len(before) < NUM_VIDEOS
+    after = records(tmp_path)
+    assert len(after) == NUM_VIDEOS and before.items() <= after.items()
+    assert 'videos were finished before' in out
+    assert (tmp_path / 'f.json').read_text() == whole[0], 'value for value'
