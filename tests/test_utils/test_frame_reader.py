@@ -13,6 +13,7 @@ import torch
 
 from glus_mm.models.inference import (
     ArrayReader,
+    FrameError,
     ImageFolderReader,
     SpooledReader,
     VideoFileReader,
@@ -76,11 +77,13 @@ def test_folder_with_broken_files(folder):
     (folder / '00002.png').write_bytes(b'broken')
     reader = open_reader(folder)
     assert position(reader.read(1)) == 1
-    with pytest.raises(ValueError, match='00002.png'):
+    with pytest.raises(FrameError, match=r'frame 2 \(00002\) of .*00002.png') as error:
         reader.read(2)
+    assert error.value.frame_idx == 2
     (folder / '00003.png').unlink()
-    with pytest.raises(FileNotFoundError, match='00003.png'):
+    with pytest.raises(FileNotFoundError, match='00003.png') as error:
         reader.read(3)
+    assert isinstance(error.value, FrameError) and error.value.frame_idx == 3
 
 
 def test_frames_of_another_size(folder, frames):
@@ -165,8 +168,21 @@ def test_truncated_video_file(video, tmp_path, cut):
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), '-v', 'error', '-i', video, '-c', 'copy',
                     '-movflags', '+faststart', whole], check=True)
     short.write_bytes(whole.read_bytes()[:-cut])
-    with pytest.raises(ValueError, match=r'short\.mp4 is truncated: its header states 24 frames'):
-        open_reader(short)
+    reader = open_reader(short)
+    number = len(reader)
+    assert 0 < number < NUM_FRAMES and position(reader.read(number - 1)) == number - 1
+    assert reader.breaks_off == (f'{short} breaks off: its header states 24 frames, but frame '
+                                 f'{number} cannot be decoded')
+    assert open_reader(whole).breaks_off is None
+
+
+def test_video_file_that_is_cut_off_while_it_is_read(video, tmp_path):
+    path = tmp_path / 'clip.mp4'
+    path.write_bytes(video.read_bytes())
+    reader = open_reader(path)
+    path.write_bytes(video.read_bytes()[:-1500])
+    with pytest.raises(ValueError, match=r'clip\.mp4'):
+        reader.read(NUM_FRAMES - 1)
 
 
 def test_file_that_is_no_video(video, tmp_path):

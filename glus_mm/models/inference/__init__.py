@@ -1,6 +1,7 @@
 """Inference state and its bounds: readers, caches, sessions."""
 
 from glus_mm.models.inference.caches import BoundedCache
+from glus_mm.models.inference.frame_error import FrameError, MissingFrameError
 from glus_mm.models.inference.frame_reader import (
                                                    ArrayReader,
                                                    FrameReader,
@@ -13,6 +14,7 @@ from glus_mm.models.inference.test_cfg import GLUSTestCfg
 from glus_mm.models.inference.video_session import MaskPrediction, VideoSession
 
 __all__ = [
-    'ArrayReader', 'BoundedCache', 'FrameReader', 'GLUSTestCfg', 'ImageFolderReader',
-    'MaskPrediction', 'SpooledReader', 'VideoFileReader', 'VideoSession', 'open_reader'
+    'ArrayReader', 'BoundedCache', 'FrameError', 'FrameReader', 'GLUSTestCfg', 'ImageFolderReader',
+    'MaskPrediction', 'MissingFrameError', 'open_reader', 'SpooledReader', 'VideoFileReader',
+    'VideoSession'
 ]

@@ -1,5 +1,6 @@
 """Frames of a video, read one at a time from files, a video file, arrays or an iterator."""
 
+import logging
 import shutil
 import tempfile
 from abc import ABCMeta, abstractmethod
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from mmengine.logging import print_log
 
+from glus_mm.models.inference.frame_error import FrameError, MissingFrameError
 from glus_mm.utils.image import check_frame, read_image
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
@@ -22,7 +25,12 @@ class FrameReader(metaclass=ABCMeta):
     Args:
         frame_names: (T) a name for each frame, used for the files that are written.
         source: what is read, for error messages.
+
+    Attributes:
+        breaks_off (str | None): why the video goes on after its last frame here, if it does.
     """
+
+    breaks_off: str | None = None
 
     def __init__(self, frame_names: Sequence[str], source: str) -> None:
         if not frame_names:
@@ -53,17 +61,23 @@ class FrameReader(metaclass=ABCMeta):
 
         Raises:
             IndexError: there is no such frame.
-            ValueError: the frame cannot be decoded or has another size than the first one read.
+            FrameError: it cannot be decoded or has another size than the first one read; a
+                :class:`MissingFrameError` if its file is gone. Both are ``ValueError``.
         """
         if not 0 <= frame_idx < len(self):
             raise IndexError(f'{self.source} has frames 0..{len(self) - 1}, not {frame_idx}')
-        frame = self._read(frame_idx)
+        where = f'frame {frame_idx} ({self.frame_names[frame_idx]}) of {self.source}'
+        try:
+            frame = self._read(frame_idx)
+        except FileNotFoundError as error:
+            raise MissingFrameError(f'{where}: {error}', frame_idx) from error
+        except ValueError as error:
+            raise FrameError(f'{where}: {error}', frame_idx) from error
         if self._shape is None:
             self._shape = frame.shape[:2]
         elif frame.shape[:2] != self._shape:
-            raise ValueError(
-                f'frame {frame_idx} ({self.frame_names[frame_idx]}) of {self.source}: expected '
-                f'(H, W) = {self._shape} as the frames before, got {frame.shape[:2]}')
+            raise FrameError(f'{where}: expected (H, W) = {self._shape} as the frames before, got '
+                             f'{frame.shape[:2]}', frame_idx)
         return frame
 
     @abstractmethod
@@ -125,6 +139,9 @@ class VideoFileReader(FrameReader):
     file, which is exact for every encoder; the frames before the one that was asked for are then
     kept too, so that reading backward seeks only once per window.
 
+    A file that was cut off has the frames that can be decoded; ``breaks_off`` says so, and a
+    warning is logged.
+
     Args:
         path: the file.
         cache_size: frames that are kept decoded.
@@ -154,8 +171,9 @@ class VideoFileReader(FrameReader):
         if count == 0:
             raise ValueError(f'expected a video, but no frame of {self.path} can be decoded')
         if stated > 0 and count < stated - 1:
-            raise ValueError(f'{self.path} is truncated: its header states {stated} frames, but '
-                             f'decoding breaks off after frame {count - 1}')
+            self.breaks_off = (f'{self.path} breaks off: its header states {stated} frames, but '
+                               f'frame {count} cannot be decoded')
+            print_log(self.breaks_off, 'current', logging.WARNING)
         return count, fps if fps > 0 else 25.0
 
     def _open(self) -> cv2.VideoCapture:
@@ -185,7 +203,8 @@ class VideoFileReader(FrameReader):
 
     def _decode(self, ok: bool) -> None:
         if not ok:
-            raise ValueError(f'{self.path}: frame {self._next} of {len(self)} cannot be decoded')
+            raise ValueError(f'expected {len(self)} frames, but frame {self._next} cannot be '
+                             f'decoded')
         self._next += 1
 
     def close(self) -> None:
