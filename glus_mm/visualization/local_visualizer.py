@@ -13,13 +13,15 @@ from glus_mm.registry import VISUALIZERS
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.image import check_frame
 from glus_mm.utils.masks import decode_rle
-from glus_mm.visualization.text import Color, draw_caption, draw_legend
+from glus_mm.visualization.legend import LegendEntry, draw_legend, legend_strip
+from glus_mm.visualization.text import Color, draw_caption
 
 # Okabe and Ito's colours, which people with any colour vision tell apart. Their darker ones are a
 # little lighter here, and black is a light grey, as texts stand on a dark panel.
 PALETTE: tuple[Color, ...] = (
     (230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66), (0, 172, 126), (230, 106, 16),
     (64, 146, 214), (220, 220, 220))
+LEGEND_POSITIONS = ('inside', 'below')
 _DARK = (20, 20, 20)
 _MAX_RIMS = 3
 
@@ -39,6 +41,8 @@ class RefVOSLocalVisualizer(Visualizer):
         min_width: narrower frames are enlarged to this width in pixels before drawing, so that
             text stays readable.
         palette: RGB colours; expression ``e`` gets colour ``e`` modulo their number.
+        legend_position: ``'inside'`` the upper left corner, on half of the height at most, or
+            ``'below'`` the frame, which covers nothing.
     """
 
     def __init__(self,
@@ -50,7 +54,8 @@ class RefVOSLocalVisualizer(Visualizer):
                  fig_show_cfg: dict | None = None,
                  alpha: float = 0.45,
                  min_width: int = 480,
-                 palette: Sequence[Color] = PALETTE) -> None:
+                 palette: Sequence[Color] = PALETTE,
+                 legend_position: str = 'inside') -> None:
         super().__init__(
             name=name, image=image, vis_backends=vis_backends, save_dir=save_dir,
             fig_save_cfg=fig_save_cfg or dict(frameon=False),
@@ -61,6 +66,10 @@ class RefVOSLocalVisualizer(Visualizer):
             raise ValueError(f'visualizer.min_width must be at least 1, got {min_width!r}')
         if not palette or any(len(color) != 3 for color in palette):
             raise ValueError(f'visualizer.palette must hold RGB colours, got {palette!r}')
+        if legend_position not in LEGEND_POSITIONS:
+            raise ValueError(f'visualizer.legend_position must be one of {LEGEND_POSITIONS}, got '
+                             f'{legend_position!r}')
+        self.legend_position = legend_position
         self.alpha = alpha
         self.min_width = min_width
         self.palette = tuple(tuple(int(value) for value in color) for color in palette)
@@ -75,7 +84,8 @@ class RefVOSLocalVisualizer(Visualizer):
                    expressions: Sequence[str],
                    colors: Sequence[Color] | None = None,
                    caption: str = '',
-                   legend: bool = True) -> np.ndarray:
+                   legend: bool = True,
+                   scores: Sequence[float] | None = None) -> np.ndarray:
         """Draw masks, their outlines and a legend.
 
         Args:
@@ -86,10 +96,12 @@ class RefVOSLocalVisualizer(Visualizer):
             colors: (E) RGB; those of the palette by default.
             caption: drawn into the lower right corner, such as the frame's name.
             legend: whether to draw the legend.
+            scores: (E) confidences 0..1 for the legend, such as the IoU that the mask decoder
+                expects.
 
         Returns:
             uint8 (H', W', 3) in RGB, the frame's own size unless it is narrower than
-            ``min_width``.
+            ``min_width``; a legend below adds to its height.
 
         Raises:
             ValueError: sizes or numbers do not agree.
@@ -105,12 +117,23 @@ class RefVOSLocalVisualizer(Visualizer):
         elif len(colors) != len(expressions):
             raise ValueError(f'expected a colour for each of {len(expressions)} expressions, '
                              f'got {len(colors)}')
+        scores = None if scores is None else [float(score) for score in scores]
+        if scores is not None and len(scores) != len(expressions):
+            raise ValueError(f'expected a score for each of {len(expressions)} expressions, got '
+                             f'{len(scores)}')
         has_mask = [bool(mask.any()) for mask in masks]
         canvas, masks = self._enlarge(image, masks)
         canvas = self._blend(canvas, masks, colors)
-        if legend:
-            canvas = draw_legend(canvas, expressions, colors, has_mask)
-        return draw_caption(canvas, caption) if caption else canvas
+        entries = [LegendEntry(*of) for of in zip(expressions, colors, has_mask,
+                                                  scores or [None] * len(expressions))]
+        legend = legend and bool(entries)
+        if legend and self.legend_position == 'inside':
+            canvas = draw_legend(canvas, entries)
+        if caption:
+            canvas = draw_caption(canvas, caption)
+        if legend and self.legend_position == 'below':
+            canvas = np.concatenate([canvas, legend_strip(entries, canvas.shape[1])])
+        return canvas
 
     def _enlarge(self, image: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bring a small frame and its masks, now uint8 0/1, to ``min_width``."""
@@ -134,7 +157,8 @@ class RefVOSLocalVisualizer(Visualizer):
             image[inside] = mixed.round().astype(np.uint8)
         line = max(2, round(min(image.shape[:2]) / 240))
         for e, (mask, color) in enumerate(zip(masks, colors)):
-            # Expressions that mean the same object show as rims around one another.
+            # Expressions that mean the same object, or one of a group, show as rims around one
+            # another.
             same = sum(_alike(mask, later) for later in masks[e + 1:])
             thickness = line + 2 * (line + 1) * min(same, _MAX_RIMS)
             outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -192,8 +216,9 @@ class RefVOSLocalVisualizer(Visualizer):
 
 
 def _alike(mask: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two masks (H, W) of 0/1 overlap by more than half of their union."""
-    return np.count_nonzero(mask & other) * 2 > np.count_nonzero(mask | other)
+    """Whether two masks (H, W) of 0/1 share more than half of the smaller one."""
+    smaller = min(np.count_nonzero(mask), np.count_nonzero(other))
+    return np.count_nonzero(mask & other) * 2 > smaller
 
 
 def _gt_masks(sample: RefVOSDataSample, frame_idx: int) -> np.ndarray | None:

@@ -1,6 +1,5 @@
-"""Text on images: legends and captions in any script, wrapped, never failing on odd characters."""
+"""Text on images: captions in any script, wrapped, never failing on odd characters."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -71,60 +70,6 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont, max_width: int) -> int:
     return low
 
 
-def draw_legend(image: np.ndarray, texts: Sequence[str], colors: Sequence[Color],
-                filled: Sequence[bool]) -> np.ndarray:
-    """Draw one entry for each text into the upper left corner, on a darkened panel.
-
-    Entries that would cover more than half of the height are replaced by a count.
-
-    Args:
-        image: uint8 (H, W, 3).
-        texts: (E).
-        colors: (E) RGB of the text and of the small box before it.
-        filled: (E) False draws the box as an outline, for an expression without a mask here.
-
-    Returns:
-        uint8 (H, W, 3), a new image.
-    """
-    height, width = image.shape[:2]
-    if not texts:
-        return image.copy()
-    size = font_size_for(width)
-    font, step, pad, box = load_font(size), round(size * 1.3), size // 2, round(size * 0.7)
-    indent = 2 * pad + box
-    entries = [wrap_text(text, font, width - indent - 2 * pad) for text in texts]
-    entries, left_off = _limit(entries, max(1, (height // 2 - pad) // step))
-    rows = [line for lines in entries for line in lines]
-    if left_off:
-        rows.append(f'+ {left_off} more')
-    panel_w = min(width, round(max(font.getlength(row) for row in rows)) + indent + pad)
-    canvas = Image.fromarray(_darken(image, 0, 0, len(rows) * step + pad, panel_w))
-    draw = ImageDraw.Draw(canvas)
-    top = pad // 2
-    for lines, color, is_filled in zip(entries, colors, filled):
-        corner = (pad, top + (step - box) // 2)
-        draw.rectangle((*corner, corner[0] + box, corner[1] + box), outline=color,
-                       fill=color if is_filled else None, width=max(1, size // 8))
-        for line in lines:
-            draw.text((indent, top + step // 2), line, fill=color, font=font, anchor='lm')
-            top += step
-    if left_off:
-        draw.text((indent, top + step // 2), rows[-1], fill=(255, 255, 255), font=font,
-                  anchor='lm')
-    return np.asarray(canvas)
-
-
-def _limit(entries: list[list[str]], max_rows: int) -> tuple[list[list[str]], int]:
-    """Keep the entries that fit into ``max_rows``, the note included; how many were left off."""
-    if sum(map(len, entries)) <= max_rows:
-        return entries, 0
-    kept: list[list[str]] = []
-    while len(kept) < len(entries) and sum(map(len, kept)) + len(
-            entries[len(kept)]) <= max_rows - 1:
-        kept.append(entries[len(kept)])
-    return kept, len(entries) - len(kept)
-
-
 def draw_caption(image: np.ndarray, text: str) -> np.ndarray:
     """Draw a short text, such as a frame's name, into the lower right corner.
 
@@ -141,7 +86,7 @@ def draw_caption(image: np.ndarray, text: str) -> np.ndarray:
     line = wrap_text(text, font, width - size, max_lines=1)[0]
     panel_w, panel_h = min(width, round(font.getlength(line)) + size), round(size * 1.5)
     canvas = Image.fromarray(
-        _darken(image, height - panel_h, width - panel_w, panel_h, panel_w))
+        darken(image, height - panel_h, width - panel_w, panel_h, panel_w))
     ImageDraw.Draw(canvas).text((width - panel_w // 2, height - panel_h // 2), line,
                                 fill=(255, 255, 255), font=font, anchor='mm')
     return np.asarray(canvas)
@@ -169,7 +114,8 @@ def title_strip(text: str, color: Color, width: int, font_size: int, ground: int
     return np.asarray(canvas)
 
 
-def _darken(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+def darken(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    """A copy of an image with a rectangle darkened, so that text on it can be read."""
     image = image.copy()
     panel = image[max(0, top):top + height, max(0, left):left + width]
     panel[:] = (panel * _PANEL_DARKENING).astype(np.uint8)
