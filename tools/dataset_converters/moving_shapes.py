@@ -9,7 +9,7 @@ import sys
 
 from tqdm import tqdm
 
-from glus_mm.datasets.moving_shapes import SPLIT_CODES, write_split
+from glus_mm.datasets.moving_shapes import SPLIT_CODES, VARIANTS, write_split
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -27,6 +27,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='seed (default: 0)')
     parser.add_argument('--split', choices=sorted(SPLIT_CODES), default='train',
                         help='split (default: train)')
+    parser.add_argument('--variant', choices=list(VARIANTS), default='default',
+                        help='what the videos are like, see docs/moving_shapes.md '
+                             '(default: %(default)s)')
     parser.add_argument('--no-mp4', action='store_true', help='write no mp4 files')
     parser.add_argument('--workers', type=int, default=1,
                         help='number of processes; the bytes do not depend on it (default: 1)')
@@ -53,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             folder = write_split(args.out, args.videos, args.seed, args.split,
                                  mp4=not args.no_mp4, workers=args.workers,
-                                 overwrite=args.overwrite, progress=bar.update)
+                                 overwrite=args.overwrite, progress=bar.update,
+                                 variant=args.variant)
         except OSError as error:
             bar.close()
             print(f'moving_shapes.py: error: {error}', file=sys.stderr)

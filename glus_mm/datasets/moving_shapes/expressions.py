@@ -1,4 +1,6 @@
 """Referring expressions of a MovingShapes scene, verified on the simulated truth."""
+import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,12 +9,15 @@ import numpy as np
 from .moving_object import COLOURS, SHAPES
 from .scene import Scene
 from .trajectories import motion_of
+from .variants import VARIANTS, Variant
 
 KINDS = ('appearance', 'position', 'motion', 'event', 'look-alike', 'group', 'no-target')
+# Those that only variants have.
+VARIANT_KINDS = ('late',)
 MAX_EXPRESSIONS = 10
-# How many expressions of each kind a video may keep.
-_QUOTAS = {'appearance': 3, 'position': 3, 'motion': 3, 'event': 2, 'look-alike': 3, 'group': 1,
-           'no-target': 1}
+# Rare kinds choose first; appearance, the most common one, fills what is left and prefers objects
+# that have expressions of another kind already, so that objects get several.
+_ORDER = ('late', 'look-alike', 'event', 'motion', 'position', 'group', 'no-target', 'appearance')
 # Least distance between centres, as a part of the side.
 POSITION_MARGIN = 0.08
 START_MARGIN = 0.30
@@ -42,7 +47,7 @@ class Expression:
 
     Args:
         text (str): The words.
-        kind (str): One of ``KINDS``.
+        kind (str): One of ``KINDS`` or ``VARIANT_KINDS``.
         targets (tuple[int, ...]): Indices of the objects it refers to, ascending.
         weight (float): How readily it is kept; relative to others of its kind.
     """
@@ -52,12 +57,14 @@ class Expression:
     weight: float = 1.0
 
 
-def sample_expressions(scene: Scene, rng: np.random.Generator) -> list[Expression]:
+def sample_expressions(scene: Scene, rng: np.random.Generator,
+                       variant: Variant = VARIANTS['default']) -> list[Expression]:
     """Keeps up to ``MAX_EXPRESSIONS`` of all valid expressions, balanced over the kinds.
 
     Args:
         scene (Scene): The truth.
         rng (np.random.Generator): Owned randomness.
+        variant (Variant): How many of each kind. Defaults to the default's.
 
     Returns:
         list[Expression]: In random order, no text twice.
@@ -65,13 +72,13 @@ def sample_expressions(scene: Scene, rng: np.random.Generator) -> list[Expressio
     candidates = enumerate_expressions(scene)
     kept: list[Expression] = []
     uses = np.zeros(len(scene.objects))
-    # Rare kinds choose first; appearance, the most common one, fills what is left and prefers
-    # objects that have expressions of another kind already, so that objects get several.
-    for kind in ('look-alike', 'event', 'motion', 'position', 'group', 'no-target', 'appearance'):
+    for kind in _ORDER:
+        if not variant.quotas.get(kind):
+            continue
         of_kind = [item for item in candidates if item.kind == kind]
         if kind == 'position':
             of_kind = _mostly_plain(rng, of_kind)
-        room = min(_QUOTAS[kind], MAX_EXPRESSIONS - len(kept))
+        room = min(variant.quotas[kind], MAX_EXPRESSIONS - len(kept))
         chosen = _pick(rng, of_kind, room, uses if kind == 'appearance' else None)
         for item in chosen:
             uses[list(item.targets)] += 1
@@ -117,7 +124,14 @@ def enumerate_expressions(scene: Scene) -> list[Expression]:
     found: list[Expression] = []
     for maker in makers:
         found.extend(maker(scene, nouns))
-    return found
+    return [item for item in map(functools.partial(_as_late, scene), found) if item is not None]
+
+
+def _as_late(scene: Scene, item: Expression) -> Expression | None:
+    """Names of objects that enter late are a kind of their own; what else is said of them goes."""
+    if not any(scene.objects[i].enters for i in item.targets):
+        return item
+    return dataclasses.replace(item, kind='late') if item.kind == 'appearance' else None
 
 
 def _nouns(scene: Scene) -> dict[str, tuple[int, ...]]:

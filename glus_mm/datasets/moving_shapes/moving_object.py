@@ -31,6 +31,7 @@ class MovingObject:
         angle (float): Rotation in degrees, constant over the video.
         centres (np.ndarray): (T, 2) float, x and y of the centroid in pixels on every frame.
         flash (tuple[int, int] | None): First frame of the flash and the frame after its last one.
+        enters (int): First frame that shows it; before, it is not there. Defaults to 0.
     """
     shape: str
     colour: str
@@ -38,6 +39,7 @@ class MovingObject:
     angle: float
     centres: np.ndarray
     flash: tuple[int, int] | None = None
+    enters: int = 0
 
     def flashes_at(self, frame: int) -> bool:
         """Whether the object is lit on a frame.

@@ -53,6 +53,8 @@ def render_scene(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np
     for t in range(NUM_FRAMES):
         canvas = background.copy()
         for i, item in enumerate(scene.objects):
+            if t < item.enters:
+                continue
             covered = _draw_object(canvas, item, t, shades[item.colour])
             masks[:i, t] &= ~covered
             masks[i, t] = covered

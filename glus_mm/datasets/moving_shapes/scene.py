@@ -5,20 +5,10 @@ import numpy as np
 
 from .moving_object import CLEARANCE, COLOURS, EXTENT, NUM_FRAMES, SHAPES, MovingObject
 from .trajectories import DIRECTIONS, crossing_paths, drift_path, still_path, straight_path
+from .variants import THEMES, VARIANTS, Variant
 
 # (H, W), even for H.264 and never square.
 SIZES = ((96, 128), (112, 144), (128, 96), (108, 144), (144, 112))
-THEMES = ('slow', 'moving', 'crossing')
-_THEME_WEIGHTS = (0.40, 0.33, 0.27)
-_FLASH_CHANCE = {'slow': 0.70, 'moving': 0.60, 'crossing': 0.40}
-# How many objects share each shape, per number of objects: alike nouns in every video.
-_PATTERNS = {
-    4: ((2, 2), (2, 1, 1), (3, 1)),
-    5: ((2, 2, 1), (3, 2), (3, 1, 1)),
-    6: ((2, 2, 2), (3, 2, 1), (3, 3)),
-}
-_COUNT_WEIGHTS = {'slow': (0.3, 0.45, 0.25), 'moving': (0.5, 0.4, 0.1),
-                  'crossing': (0.5, 0.4, 0.1)}
 # Diameters as parts of the short side: most objects, and where sizes are named.
 _DIAMETERS = {'slow': (0.25, 0.35), 'moving': (0.25, 0.33), 'crossing': (0.25, 0.33)}
 _SMALL, _BIG = (0.22, 0.24), (0.335, 0.36)
@@ -40,7 +30,7 @@ class Scene:
     objects: tuple[MovingObject, ...]
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
+def sample_scene(rng: np.random.Generator, variant: Variant = VARIANTS['default']) -> Scene:
     """Draws a theme, a size and objects whose paths do not crowd one another.
 
     The demanded spacing shrinks slowly with the number of scenes rejected, so that the search is
@@ -48,17 +38,18 @@ def sample_scene(rng: np.random.Generator) -> Scene:
 
     Args:
         rng (np.random.Generator): Owned randomness.
+        variant (Variant): The chances. Defaults to the default's.
 
     Returns:
         Scene: The truth of one video.
     """
-    theme = str(rng.choice(THEMES, p=_THEME_WEIGHTS))
+    theme = str(rng.choice(THEMES, p=variant.themes))
     size = SIZES[int(rng.integers(len(SIZES)))]
-    count = int(rng.choice((4, 5, 6), p=_COUNT_WEIGHTS[theme]))
-    flashing = rng.random() < _FLASH_CHANCE[theme]
+    count = int(rng.choice((4, 5, 6), p=variant.counts[theme]))
+    flashing = rng.random() < variant.flash[theme]
     for attempt in range(_MAX_SCENES):
         spacing = 1.0 - attempt / _MAX_SCENES
-        looks, diameters = _sample_looks(rng, count, theme, min(size))
+        looks, diameters = _sample_looks(rng, count, theme, min(size), variant)
         paths = _sample_paths(rng, looks, diameters, theme, size, spacing)
         if paths is None:
             continue
@@ -67,9 +58,10 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         start = int(rng.integers(NUM_FRAMES - length + 1))
         # One angle a shape: look-alikes must not differ by their tilt.
         angles = dict(zip(SHAPES, rng.uniform(-7, 7, len(SHAPES))))
+        enters = _sample_entries(rng, looks, variant.late)
         objects = [
             MovingObject(shape, colour, float(diameter), float(angles[shape]), path,
-                         (start, start + length) if i == flash_of else None)
+                         (start, start + length) if i == flash_of else None, enters[i])
             for i, ((shape, colour), diameter, path) in enumerate(zip(looks, diameters, paths))
         ]
         # Roles follow the list's order up to here: shuffled, z-order and ids say nothing of them.
@@ -79,23 +71,23 @@ def sample_scene(rng: np.random.Generator) -> Scene:
                        f'got none (theme {theme!r})')
 
 
-def _sample_looks(rng: np.random.Generator, count: int, theme: str,
-                  short: int) -> tuple[list[tuple[str, str]], np.ndarray]:
+def _sample_looks(rng: np.random.Generator, count: int, theme: str, short: int,
+                  variant: Variant) -> tuple[list[tuple[str, str]], np.ndarray]:
     """Shapes and colours with alike nouns, and diameters in pixels.
 
     Objects of one shape stand together; in a crossing scene the first two are look-alikes.
     """
-    patterns = _PATTERNS[count]
+    patterns = variant.patterns[count]
     pattern = patterns[int(rng.integers(len(patterns)))]
     shapes = rng.permutation(SHAPES)[:len(pattern)]
-    palette = rng.permutation(list(COLOURS))[:4]
+    palette = rng.permutation(list(COLOURS))[:variant.palette]
     looks: list[tuple[str, str]] = []
-    diameters = rng.uniform(*_DIAMETERS[theme], count) * short
-    contrast = rng.random() < 0.35
+    diameters = rng.uniform(*(variant.diameters or _DIAMETERS[theme]), count) * short
+    contrast = rng.random() < 0.35 and variant.diameters is None
     for number, shape in zip(pattern, shapes):
         first = len(looks)
         for _ in range(number):
-            looks.append((str(shape), str(palette[int(rng.integers(4))])))
+            looks.append((str(shape), str(palette[int(rng.integers(variant.palette))])))
         if number == 1:
             continue
         twins = theme == 'crossing' and first == 0
@@ -157,6 +149,17 @@ def _is_clear(path: np.ndarray, diameter: float, others: list[np.ndarray],
         if np.linalg.norm(path - other, axis=1).min() < least:
             return False
     return True
+
+
+def _sample_entries(rng: np.random.Generator, looks: list[tuple[str, str]],
+                    late: int) -> list[int]:
+    """The frame at which each object enters; late ones have a look that no other object has."""
+    enters = [0] * len(looks)
+    if late:
+        single = [i for i, look in enumerate(looks) if looks.count(look) == 1]
+        for i in rng.permutation(single)[:late]:
+            enters[int(i)] = NUM_FRAMES - int(rng.integers(3, NUM_FRAMES // 3 + 1))
+    return enters
 
 
 def _sample_flasher(rng: np.random.Generator, looks: list[tuple[str, str]], theme: str) -> int:

@@ -7,6 +7,7 @@ from .expressions import Expression, sample_expressions
 from .moving_object import MovingObject
 from .render import render_scene
 from .scene import sample_scene
+from .variants import get_variant
 
 SPLIT_CODES = {'train': 0, 'valid_u': 1}
 
@@ -36,28 +37,34 @@ class MovingShapesVideo:
         return tuple(f'{t:05d}' for t in range(len(self.frames)))
 
 
-def generate_video(seed: int, split: str, index: int) -> MovingShapesVideo:
+def generate_video(seed: int, split: str, index: int,
+                   variant: str = 'default') -> MovingShapesVideo:
     """Generates a video; its arguments alone determine every pixel and every word.
 
     Args:
         seed (int): Seed of the data set, >= 0.
         split (str): A key of ``SPLIT_CODES``.
         index (int): Number of the video in its split, >= 0.
+        variant (str): A key of ``VARIANTS``. Defaults to 'default'.
 
     Returns:
         MovingShapesVideo: The video.
 
     Raises:
-        ValueError: If the split is unknown or a number is negative.
+        ValueError: If the split or the variant is unknown or a number is negative.
     """
     if split not in SPLIT_CODES:
         raise ValueError(f'expected split to be one of {sorted(SPLIT_CODES)}, got {split!r}')
     if seed < 0 or index < 0:
         raise ValueError(f'expected seed >= 0 and index >= 0, got seed={seed}, index={index}')
-    rng = np.random.default_rng([seed, SPLIT_CODES[split], index])
-    scene = sample_scene(rng)
+    chances = get_variant(variant)
+    # A 0 at the end would change the stream.
+    code = (chances.code,) if chances.code else ()
+    rng = np.random.default_rng([seed, SPLIT_CODES[split], index, *code])
+    scene = sample_scene(rng, chances)
     frames, masks = render_scene(scene, rng)
-    expressions = sample_expressions(scene, rng)
+    expressions = sample_expressions(scene, rng, chances)
+    prefix = split if variant == 'default' else f'{split}-{variant}'
     return MovingShapesVideo(
-        video_id=f'{split}_{index:05d}', theme=scene.theme, frames=frames, masks=masks,
+        video_id=f'{prefix}_{index:05d}', theme=scene.theme, frames=frames, masks=masks,
         objects=scene.objects, expressions=tuple(expressions))

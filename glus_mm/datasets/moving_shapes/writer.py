@@ -12,6 +12,7 @@ import numpy as np
 
 from glus_mm.utils.masks import encode_mask
 
+from .variants import get_variant
 from .video import SPLIT_CODES, MovingShapesVideo, generate_video
 
 JPEG_QUALITY = 92
@@ -21,7 +22,7 @@ _PARTS = ('meta_expressions.json', 'mask_dict.json', 'JPEGImages', 'videos')
 
 def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bool = True,
                 workers: int = 1, overwrite: bool = False,
-                progress: Callable[[], None] | None = None) -> Path:
+                progress: Callable[[], None] | None = None, variant: str = 'default') -> Path:
     """Generates ``num_videos`` videos and writes them below ``out/split``.
 
     Writes ``JPEGImages/<vid>/<frame>.jpg``, ``videos/<vid>.mp4``, and last, so that a split with
@@ -38,6 +39,8 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
         workers (int): Number of processes; has no influence on the bytes. Defaults to 1.
         overwrite (bool): Whether to replace an earlier split. Defaults to False.
         progress (Callable | None): Called once after each video.
+        variant (str): A key of ``VARIANTS``, which the ids of the videos name unless it is the
+            default one. Defaults to 'default'.
 
     Returns:
         Path: The folder of the split.
@@ -54,8 +57,9 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
         raise ValueError(f'expected split to be one of {sorted(SPLIT_CODES)}, got {split!r}')
     if seed < 0:
         raise ValueError(f'expected seed >= 0, got {seed}')
+    get_variant(variant)
     folder = _prepare_folder(Path(out) / split, mp4, overwrite)
-    make = functools.partial(_write_video, folder, seed, split, mp4)
+    make = functools.partial(_write_video, folder, seed, split, mp4, variant)
     meta, mask_dict = {}, {}
     for video_id, record, rles in _map_in_order(make, num_videos, workers):
         # Annotation ids count on through the split, in the order of the videos.
@@ -102,10 +106,10 @@ def _map_in_order(make: Callable, num_videos: int, workers: int) -> Iterator[tup
         yield from pool.imap(make, range(num_videos), chunksize=4)
 
 
-def _write_video(folder: Path, seed: int, split: str, mp4: bool,
+def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str,
                  index: int) -> tuple[str, dict, list[list]]:
     """Writes one video's images; returns its id, its meta record and one RLE track an object."""
-    video = generate_video(seed, split, index)
+    video = generate_video(seed, split, index, variant)
     images = folder / 'JPEGImages' / video.video_id
     images.mkdir(parents=True, exist_ok=True)
     for name, frame in zip(video.frame_names, video.frames):
