@@ -17,11 +17,12 @@ from glus_mm.models.selectors import (
     FileKeyFrameSelector,
     FirstFrameSelector,
     KeyFrames,
+    KeyFrameSelector,
 )
 
 __all__ = [
     'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'FileKeyFrameSelector',
-    'FirstFrameSelector', 'GLUSPropagator', 'KeyFrames', 'LlavaMLLM', 'MaskBCELoss', 'MaskDiceLoss',
-    'MemoryBank', 'ObjectContrastiveLoss', 'RefVOSDataPreprocessor', 'SAM2MemoryHead',
-    'SAM2Pretrainer', 'TokenBank', 'TokenCELoss'
+    'FirstFrameSelector', 'GLUSPropagator', 'KeyFrames', 'KeyFrameSelector', 'LlavaMLLM',
+    'MaskBCELoss', 'MaskDiceLoss', 'MemoryBank', 'ObjectContrastiveLoss', 'RefVOSDataPreprocessor',
+    'SAM2MemoryHead', 'SAM2Pretrainer', 'TokenBank', 'TokenCELoss'
 ]

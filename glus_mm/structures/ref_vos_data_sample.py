@@ -27,9 +27,13 @@ class RefVOSDataSample(BaseDataElement):
             loaded with ``overlap='sum'``.
         gt_rles (list[list[dict]]): (E)(T) COCO RLEs, the objects of an expression united; where
             some of them overlap, with a key ``objects``, their own RLEs.
+        gt_scores (Tensor): float32 (E, Tq), the IoU that a key-frame selector is to predict.
         pred_masks (list[list[dict]]): (E)(T) COCO RLEs.
         pred_scores (Tensor): float32 (E, T), the IoU that the mask decoder expects.
         pred_seg (Tensor): bool (E, T), False where no ``[SEG]`` was generated; the mask is empty.
+        pred_frame_scores (Tensor): float32 (E, T), what a key-frame selector expects of each
+            frame; nan where it gave no score.
+        key_frame_ids (list[int]): (E), where propagation starts.
     """
 
     def __len__(self) -> int:

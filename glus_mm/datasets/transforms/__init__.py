@@ -3,6 +3,7 @@
 from glus_mm.datasets.transforms.conversation import BuildConversation
 from glus_mm.datasets.transforms.formatting import PackRefVOSInputs
 from glus_mm.datasets.transforms.frame_sampling import SampleContextQueryFrames
+from glus_mm.datasets.transforms.frame_scores import LoadFrameScores
 from glus_mm.datasets.transforms.loading import (
     LoadRefVOSFrames,
     LoadRefVOSGroundTruth,
@@ -12,6 +13,7 @@ from glus_mm.datasets.transforms.loading import (
 from glus_mm.datasets.transforms.resize import ResizeForEncoders
 
 __all__ = [
-    'BuildConversation', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth', 'LoadRefVOSMasks',
-    'OpenFrameReader', 'PackRefVOSInputs', 'ResizeForEncoders', 'SampleContextQueryFrames'
+    'BuildConversation', 'LoadFrameScores', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth',
+    'LoadRefVOSMasks', 'OpenFrameReader', 'PackRefVOSInputs', 'ResizeForEncoders',
+    'SampleContextQueryFrames'
 ]

@@ -3,14 +3,15 @@
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from glus_mm.models.mllms.prompt import build_conversation, get_template
-from glus_mm.models.mllms.tokenizer import SegTokenizer
+from glus_mm.models.mllms.prompt import build_conversation, get_template, load_tokenizer
 from glus_mm.registry import TRANSFORMS
+
+SEG_PER = ('frame', 'video')
 
 
 @TRANSFORMS.register_module()
 class BuildConversation(BaseTransform):
-    """Build one conversation per expression, with one turn per query frame.
+    """Build one conversation per expression, with one turn per query frame by default.
 
     Question and answer of each turn are drawn from the template's. For the meaning of the ids and
     labels see :func:`glus_mm.models.mllms.prompt.build_conversation`.
@@ -22,18 +23,24 @@ class BuildConversation(BaseTransform):
     Args:
         tokenizer: name or folder, as for ``SegTokenizer.from_pretrained``; the MLLM's.
         template: name of the prompt template.
+        seg_per: ``'frame'``, or ``'video'`` for a single turn, about the first query frame, whose
+            ``[SEG]`` stands for all of them; the same as ``model.train_cfg.seg_per``.
 
     Raises:
-        ValueError: there is no such tokenizer or template, or an expression is empty.
+        ValueError: there is no such tokenizer, template or ``seg_per``, or an expression is empty.
     """
 
-    def __init__(self, tokenizer: str, template: str) -> None:
-        self.tokenizer = SegTokenizer.from_pretrained(tokenizer)
+    def __init__(self, tokenizer: str, template: str, seg_per: str = 'frame') -> None:
+        if seg_per not in SEG_PER:
+            raise ValueError(f'seg_per must be one of {SEG_PER}, got {seg_per!r}')
+        self.seg_per = seg_per
         self.template = get_template(template)
+        self.tokenizer = load_tokenizer(tokenizer, self.template)
 
     def transform(self, results: dict) -> dict:
         """Build; see the class."""
-        rng, num_turns = results['rng'], len(results['query_frame_ids'])
+        rng = results['rng']
+        num_turns = len(results['query_frame_ids']) if self.seg_per == 'frame' else 1
         results['input_ids'], results['labels'] = [], []
         for expression in results['expressions']:
             questions = rng.integers(len(self.template.questions), size=num_turns).tolist()

@@ -15,9 +15,10 @@ class PackRefVOSInputs(BaseTransform):
     """Pack a sample as ``dict(inputs=dict(...), data_samples=RefVOSDataSample)``.
 
     ``inputs`` of a training sample: ``clip_imgs`` uint8 (Tc+Tq, 3, P, P), ``sam_imgs`` float32
-    (Tq, 3, S, S), ``input_ids`` and ``labels``: object arrays (E,) of int64 arrays (L,). Object
-    arrays and not lists, because mmengine's ``pseudo_collate`` transposes lists and refuses those
-    of unequal length, whereas videos differ in E. After it, each input is a list (B).
+    (Tq, 3, S, S) where there are some, ``input_ids`` and ``labels``: object arrays (E,) of int64
+    arrays (L,). Object arrays and not lists, because mmengine's ``pseudo_collate`` transposes lists
+    and refuses those of unequal length, whereas videos differ in E. After it, each input is a list
+    (B).
 
     ``inputs`` of a test sample: ``reader``, a ``FrameReader``.
     """
@@ -40,14 +41,17 @@ class PackRefVOSInputs(BaseTransform):
             sample.gt_masks = torch.from_numpy(results['gt_masks'])
         if 'gt_rles' in results:
             sample.gt_rles = results['gt_rles']
+        if 'gt_scores' in results:
+            sample.gt_scores = torch.from_numpy(results['gt_scores'])
         if 'reader' in results:
             inputs = dict(reader=results['reader'])
         else:
             inputs = dict(
                 clip_imgs=results['clip_imgs'],
-                sam_imgs=results['sam_imgs'],
                 input_ids=_object_array(results['input_ids']),
                 labels=_object_array(results['labels']))
+            if 'sam_imgs' in results:
+                inputs['sam_imgs'] = results['sam_imgs']
         return dict(inputs=inputs, data_samples=sample)
 
 

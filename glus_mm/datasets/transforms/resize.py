@@ -18,15 +18,18 @@ class ResizeForEncoders(BaseTransform):
 
     Args:
         vision_size: side P of the vision tower's images, in pixels.
-        sam_size: side S of SAM-2's images, in pixels.
+        sam_size: side S of SAM-2's images, in pixels; None makes none, for a model without SAM-2.
         vision_crop: ``'center'`` (official; the long side is cut) or ``'squash'``.
 
     Raises:
         ValueError: a size is not a positive integer, or ``vision_crop`` is unknown.
     """
 
-    def __init__(self, vision_size: int, sam_size: int, vision_crop: str = 'center') -> None:
+    def __init__(self, vision_size: int, sam_size: int | None,
+                 vision_crop: str = 'center') -> None:
         for name, value in (('vision_size', vision_size), ('sam_size', sam_size)):
+            if name == 'sam_size' and value is None:
+                continue
             if type(value) is not int or value < 1:
                 raise ValueError(f'{name} must be a positive integer, got {value!r}')
         if vision_crop not in VISION_CROPS:
@@ -44,8 +47,9 @@ class ResizeForEncoders(BaseTransform):
             i: vision_tower_image(image, self.vision_size, self.vision_crop)
             for i, image in images.items()
         }
-        sam = {i: sam2_image(image, self.sam_size) for i, image in query_imgs.items()}
         clip_imgs = np.stack([vision[i] for i in (*context_ids, *query_ids)])
         results['clip_imgs'] = torch.from_numpy(clip_imgs).permute(0, 3, 1, 2).contiguous()
-        results['sam_imgs'] = torch.stack([sam[i] for i in query_ids])
+        if self.sam_size is not None:
+            sam = {i: sam2_image(image, self.sam_size) for i, image in query_imgs.items()}
+            results['sam_imgs'] = torch.stack([sam[i] for i in query_ids])
         return results

@@ -7,6 +7,7 @@ images. Every image is the three ids ``<im_start>``, :data:`IMAGE_TOKEN_INDEX`, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from glus_mm.models.mllms.tokenizer import (
     IM_END_TOKEN,
     IM_START_TOKEN,
     REQUIRED_TOKENS,
+    SCORE_TOKEN,
     SEG_TOKEN,
     SegTokenizer,
 )
@@ -27,7 +29,7 @@ IGNORE_INDEX = -100
 IMAGE_TOKEN = '<image>'
 MAX_EXPRESSION_LENGTH = 1000
 
-_RESERVED = (IMAGE_TOKEN, '<s>', '</s>', '<unk>', *REQUIRED_TOKENS)
+_RESERVED = (IMAGE_TOKEN, '<s>', '</s>', '<unk>', *REQUIRED_TOKENS, SCORE_TOKEN)
 _END = '</s>'
 
 
@@ -40,9 +42,13 @@ class PromptTemplate:
         system (str): Text before the first ``USER:``; ``''`` for none.
         context_text (str): Text after the context images.
         questions (tuple[str, ...]): User messages, each with one ``<image>``; training draws one.
-        answers (tuple[str, ...]): Training answers, each with one ``[SEG]``; training draws one.
+        answers (tuple[str, ...]): Training answers, each with one ``token``; training draws one.
         test_question (str): User message at inference.
-        test_answer (str): Start of the answer at inference, which ``[SEG]`` is to continue.
+        test_answer (str): Start of the answer at inference, which ``token`` is to continue.
+        context_intro (str): Text before the context images. Defaults to ``''``.
+        token (str): What answers consist of. Defaults to ``[SEG]``.
+        image_marks (bool): Whether ``<im_start>`` and ``<im_end>`` stand around each image.
+            Defaults to True.
     """
 
     name: str
@@ -52,6 +58,9 @@ class PromptTemplate:
     answers: tuple[str, ...]
     test_question: str
     test_answer: str
+    context_intro: str = ''
+    token: str = SEG_TOKEN
+    image_marks: bool = True
 
     def __post_init__(self) -> None:
         for question in (*self.questions, self.test_question):
@@ -61,23 +70,32 @@ class PromptTemplate:
                     f'got {question!r}'
                 )
         for answer in self.answers:
-            if answer.count(SEG_TOKEN) != 1:
+            if answer.count(self.token) != 1:
                 raise ValueError(
-                    f'expected one {SEG_TOKEN} in an answer of template {self.name!r}, '
+                    f'expected one {self.token} in an answer of template {self.name!r}, '
                     f'got {answer!r}'
                 )
 
     @property
     def past_answer(self) -> str:
-        """Answer of an earlier frame at inference, the same whether ``[SEG]`` came or not."""
-        return f'{self.test_answer.rstrip()} {SEG_TOKEN}.'
+        """Answer of an earlier frame at inference, the same whether ``token`` came or not."""
+        return f'{self.test_answer.rstrip()} {self.token}.'
 
 
+_LLAVA_V1_SYSTEM = (
+    'A chat between a curious human and an artificial intelligence assistant. '
+    'The assistant gives helpful, detailed, and polite answers to the human\'s questions.'
+)
 _LLAVA_V1_QUESTIONS = (
     '<image>\nCan you segment the {x} in this frame?',
     '<image>\nPlease segment the {x} in this frame.',
     '<image>\nWhat is {x} in this frame? Please respond with segmentation mask.',
     '<image>\nWhat is {x} in this frame? Please output segmentation mask.',
+)
+
+_SELECTOR_QUESTION = (
+    'Target Image: <image> \nDoes the Target Image provide enough information for localizing and '
+    'segmenting the {x} in the Reference Video?'
 )
 
 TEMPLATES = {
@@ -86,11 +104,7 @@ TEMPLATES = {
         # The official texts, spelling included: published weights expect exactly these.
         PromptTemplate(
             name='llava_v1',
-            system=(
-                'A chat between a curious human and an artificial intelligence assistant. '
-                'The assistant gives helpful, detailed, and polite answers to the human\'s '
-                'questions.'
-            ),
+            system=_LLAVA_V1_SYSTEM,
             context_text=(
                 '\nPlease finished the following tasks on the context frames above.\n'
             ),
@@ -117,8 +131,52 @@ TEMPLATES = {
             test_question='<image>\nWhere is {x}?',
             test_answer='{x} is',
         ),
+        # The official texts of the key-frame selector, on Chat-UniVi, which has no image marks.
+        # Their longer variant for expressions that are questions is left out.
+        PromptTemplate(
+            name='selector',
+            system=_LLAVA_V1_SYSTEM,
+            context_intro='Reference Video: ',
+            context_text=' \n',
+            questions=tuple(f'{_SELECTOR_QUESTION} {request}' for request in (
+                'Please respond with a confidence score.', 'Please output confidence score.')),
+            answers=(
+                'It is [SCORE].',
+                'Sure, [SCORE].',
+                'Sure, it is [SCORE].',
+                'Sure, the prediction result is [SCORE].',
+            ),
+            test_question=f'{_SELECTOR_QUESTION} Please respond with a confidence score.',
+            test_answer='It is',
+            token=SCORE_TOKEN,
+            image_marks=False,
+        ),
+        # For a selector that starts from a model of the template above, whose words it keeps.
+        PromptTemplate(
+            name='selector_compact',
+            system='',
+            context_text='\nThese are context frames.\n',
+            questions=('<image>\nWhere is {x}?',),
+            answers=('{x} is [SCORE].',),
+            test_question='<image>\nWhere is {x}?',
+            test_answer='{x} is',
+            token=SCORE_TOKEN,
+        ),
     )
 }
+
+
+def load_tokenizer(name_or_folder: str | Path, template: PromptTemplate) -> SegTokenizer:
+    """Loads a tokenizer that knows the answer token of a template.
+
+    Args:
+        name_or_folder (str | Path): As for ``SegTokenizer.from_pretrained``, likewise the errors.
+        template (PromptTemplate): The texts.
+
+    Returns:
+        SegTokenizer: The tokenizer; its ``seg_id`` is that of ``template.token``.
+    """
+    return SegTokenizer.from_pretrained(name_or_folder, answer_token=template.token)
 
 
 def get_template(name: str) -> PromptTemplate:
@@ -217,10 +275,10 @@ def build_conversation(
     texts = [_fill(answer, cleaned) for answer in chosen_answers]
     input_ids, labels = [tokenizer.bos_id], [IGNORE_INDEX]
     for human, answer in zip(humans, texts, strict=True):
-        ids = _encode(tokenizer, f'{human} {answer}{_END}')
+        ids = _encode(tokenizer, f'{human} {answer}{_END}', template.image_marks)
         # Official: len(tok(human + ' ')) - 2 with <s> and the lone space token counted, which is
         # the length without either.
-        num_ignored = len(_encode(tokenizer, human))
+        num_ignored = len(_encode(tokenizer, human, template.image_marks))
         input_ids += ids
         labels += [IGNORE_INDEX] * num_ignored + ids[num_ignored:]
     return np.array(input_ids, dtype=np.int64), np.array(labels, dtype=np.int64)
@@ -259,7 +317,7 @@ def build_prompt(
     past = _fill(template.past_answer, cleaned)
     text = ''.join(f'{human} {past}{_END}' for human in humans[:-1])
     text += f'{humans[-1]} {_fill(template.test_answer, cleaned)}'
-    return [tokenizer.bos_id, *_encode(tokenizer, text)]
+    return [tokenizer.bos_id, *_encode(tokenizer, text, template.image_marks)]
 
 
 def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) -> int:
@@ -271,14 +329,15 @@ def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) 
         tokenizer (SegTokenizer): The tokenizer that made the ids.
 
     Returns:
-        int: Length of the prefix: the index of the first query image's ``<im_start>``.
+        int: Length of the prefix: the index of the first query image, or of its ``<im_start>``.
 
     Raises:
         ValueError: If there are not more than ``num_context`` images.
     """
     if num_context < 0:
         raise ValueError(f'num_context must be >= 0, but got {num_context}')
-    starts = [i for i, index in enumerate(ids) if index == tokenizer.im_start_id]
+    starts = [i - (i > 0 and ids[i - 1] == tokenizer.im_start_id)
+              for i, index in enumerate(ids) if index == IMAGE_TOKEN_INDEX]
     if len(starts) <= num_context:
         raise ValueError(
             f'expected more than {num_context} images (num_context), but got {len(starts)}'
@@ -319,24 +378,27 @@ def _human_parts(
         raise ValueError(f'num_context must be >= 0, but got {num_context}')
     messages = [_fill(question, expression) for question in questions]
     if num_context:
-        messages[0] = IMAGE_TOKEN * num_context + template.context_text + messages[0]
+        context = template.context_intro + IMAGE_TOKEN * num_context + template.context_text
+        messages[0] = context + messages[0]
     parts = [f'USER: {message} ASSISTANT:' for message in messages]
     if template.system:
         parts[0] = f'{template.system} {parts[0]}'
     return parts
 
 
-def _encode(tokenizer: SegTokenizer, text: str) -> list[int]:
+def _encode(tokenizer: SegTokenizer, text: str, image_marks: bool = True) -> list[int]:
     """Tokenizes text with ``<image>`` marks, without ``<s>``.
 
     Args:
         tokenizer (SegTokenizer): The tokenizer.
         text (str): Text of one or more rounds.
+        image_marks (bool): Whether marks stand around each image.
 
     Returns:
-        list[int]: The ids; each ``<image>`` is ``<im_start>``, -200, ``<im_end>``.
+        list[int]: The ids; each ``<image>`` is ``<im_start>``, -200, ``<im_end>``, or -200 alone.
     """
-    chunks = text.replace(IMAGE_TOKEN, IM_START_TOKEN + IMAGE_TOKEN + IM_END_TOKEN)
+    marked = IM_START_TOKEN + IMAGE_TOKEN + IM_END_TOKEN if image_marks else IMAGE_TOKEN
+    chunks = text.replace(IMAGE_TOKEN, marked)
     ids: list[int] = []
     for i, chunk in enumerate(chunks.split(IMAGE_TOKEN)):
         if i:

@@ -11,6 +11,7 @@ from glus_mm.models.mllms.tokenizer_files import check_settings, read_added_toke
 from glus_mm.utils.hub import download, is_hub_name
 
 SEG_TOKEN = '[SEG]'
+SCORE_TOKEN = '[SCORE]'
 IM_START_TOKEN = '<im_start>'
 IM_END_TOKEN = '<im_end>'
 REQUIRED_TOKENS = (SEG_TOKEN, IM_START_TOKEN, IM_END_TOKEN)
@@ -47,6 +48,8 @@ class SegTokenizer:
             to the left and to the right is stripped, as :func:`read_stripping` finds it.
         cache_size (int): Number of text chunks whose ids are remembered; 0 turns it off.
             Defaults to 4096.
+        answer_token (str): The token that answers consist of, whose id is ``seg_id``. One that
+            the added tokens lack follows them. Defaults to ``[SEG]``.
 
     Raises:
         FileNotFoundError: If ``model_file`` does not exist.
@@ -67,6 +70,7 @@ class SegTokenizer:
         added_tokens: dict[str, int],
         stripping: Mapping[str, tuple[bool, bool]] | None = None,
         cache_size: int = 4096,
+        answer_token: str = SEG_TOKEN,
     ) -> None:
         model_file = Path(model_file)
         if not model_file.is_file():
@@ -78,11 +82,14 @@ class SegTokenizer:
         self._model_proto = model_file.read_bytes()
         self._load_model()
         self._added = self._check_added_tokens(added_tokens)
+        self.answer_token = answer_token
+        self._added.setdefault(answer_token, len(self))
         self._stripping = self._check_stripping(stripping or {})
         self._build_tables()
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, cache_size: int = 4096) -> 'SegTokenizer':
+    def from_pretrained(cls, name_or_folder: str | Path, cache_size: int = 4096,
+                        answer_token: str = SEG_TOKEN) -> 'SegTokenizer':
         """Loads a shipped tokenizer, the one of a checkpoint folder, or one from the hub.
 
         Args:
@@ -94,6 +101,7 @@ class SegTokenizer:
                 ``tokenizer_config.json`` and ``special_tokens_map.json`` are honoured where there
                 are such files.
             cache_size (int): As in the constructor.
+            answer_token (str): As in the constructor.
 
         Returns:
             SegTokenizer: The tokenizer.
@@ -116,7 +124,7 @@ class SegTokenizer:
         check_settings(folder)
         stripping = read_stripping(folder)
         try:
-            return cls(model_file, added_tokens, stripping, cache_size)
+            return cls(model_file, added_tokens, stripping, cache_size, answer_token)
         except ValueError as error:
             raise ValueError(f'{error} (added tokens read from {source})') from error
 
@@ -126,7 +134,8 @@ class SegTokenizer:
 
     def __getstate__(self) -> dict:
         # The SentencePiece handle and the cache are rebuilt from the model's bytes.
-        names = ('model_file', 'cache_size', '_model_proto', '_added', '_stripping')
+        names = ('model_file', 'cache_size', '_model_proto', '_added', '_stripping',
+                 'answer_token')
         return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: dict) -> None:
@@ -156,8 +165,8 @@ class SegTokenizer:
 
     @property
     def seg_id(self) -> int:
-        """Id of ``[SEG]``."""
-        return self._added[SEG_TOKEN]
+        """Id of the answer token, ``[SEG]`` unless it is another one."""
+        return self._added[self.answer_token]
 
     @property
     def im_start_id(self) -> int:
@@ -177,7 +186,7 @@ class SegTokenizer:
     def same_ids(self, other: 'SegTokenizer') -> bool:
         """Whether another tokenizer gives the same ids for every text."""
         return all(getattr(self, name) == getattr(other, name)
-                   for name in ('_model_proto', '_added', '_strips'))
+                   for name in ('_model_proto', '_added', '_strips', 'answer_token'))
 
     def encode(self, text: str, add_bos: bool = False) -> list[int]:
         """Turns text into ids.

@@ -1,0 +1,133 @@
+"""How good key frames are, and the files that others read them from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from mmengine.structures import BaseDataElement
+
+from glus_mm.evaluation.frame_score_output import (
+    write_key_frames,
+    write_official_key_frames,
+    write_official_scores,
+    write_scores,
+)
+from glus_mm.evaluation.key_frame_figures import key_frame_figures
+from glus_mm.registry import METRICS
+from glus_mm.utils.paths import ensure_writable_dir
+
+
+@METRICS.register_module()
+class KeyFrameMetric(BaseMetric):
+    """Compare predicted scores with the IoU of each frame, and write scores and key frames.
+
+    Files in ``out_dir``: ``scores.json`` and ``key_frames.json``, which ``FileKeyFrameSelector``
+    reads, and with ``official`` ``key_frames_official.json`` and ``scores_official/``.
+
+    Args:
+        out_dir: folder of the files; None writes none.
+        official: write the official layouts too; frames must have numbers as names.
+        collect_device: see :class:`RefVOSMetric`.
+        prefix: what to put, with a '/', before each key.
+
+    Raises:
+        OSError: the folder cannot be written. This is found here, before any work.
+    """
+
+    default_prefix = None
+
+    def __init__(self,
+                 out_dir: str | None = None,
+                 official: bool = True,
+                 collect_device: str = 'cpu',
+                 prefix: str | None = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.out_dir = None if out_dir is None else ensure_writable_dir(out_dir)
+        self.official = official
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict | BaseDataElement]) -> None:
+        """Take what was predicted for a batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: for each video a ``RefVOSDataSample`` with ``key_frame_ids`` and, where
+                the selector has scores, ``pred_frame_scores``; with ``gt_scores`` there are
+                figures.
+
+        Raises:
+            ValueError: a sample has no key frames.
+        """
+        for sample in data_samples:
+            if isinstance(sample, BaseDataElement):
+                sample = sample.to_dict()
+            if sample.get('key_frame_ids') is None:
+                raise ValueError(f'expected key_frame_ids, which a key-frame selector gives, in '
+                                 f'video {sample.get("video_id")!r}, got only {sorted(sample)}')
+            self.results.append(dict(
+                dataset=sample.get('dataset'), video_id=sample['video_id'],
+                frames=list(sample['frame_names']), exp_ids=list(sample['exp_ids']),
+                kinds=list(sample.get('kinds') or [None] * len(sample['exp_ids'])),
+                key_frame_ids=[int(k) for k in sample['key_frame_ids']],
+                scores=_array(sample.get('pred_frame_scores')),
+                ious=_array(sample.get('gt_scores'))))
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float | int]:
+        """Put together the videos of all processes.
+
+        Args:
+            results: one entry per video; repeated ones count once.
+
+        Returns:
+            What :func:`key_frame_figures` says, ``<kind>/<figure>`` for each kind; without true
+            IoUs only ``expressions``.
+
+        Raises:
+            OSError: a file cannot be written.
+            ValueError: a score is missing of a frame that the selector should have scored, or
+                names do not allow the official layout.
+        """
+        videos = {video['video_id']: video for video in results}
+        videos = {key: videos[key] for key in sorted(videos)}
+        if self.out_dir is not None:
+            self._write(videos)
+        rows = [row for video in videos.values() for row in _rows(video)]
+        if not rows or any(row['ious'] is None for row in rows):
+            return dict(expressions=len(rows))
+        figures = key_frame_figures(rows)
+        kinds = sorted({row['kind'] for row in rows if row['kind'] is not None})
+        for kind in kinds:
+            part = key_frame_figures([row for row in rows if row['kind'] == kind])
+            figures.update({f'{kind}/{name}': value for name, value in part.items()})
+        return figures
+
+    def _write(self, videos: dict[str, dict]) -> None:
+        dataset = next((video['dataset'] for video in videos.values()), None)
+        names = {key: {exp_id: video['frames'][frame] for exp_id, frame
+                       in zip(video['exp_ids'], video['key_frame_ids'])}
+                 for key, video in videos.items()}
+        write_key_frames(self.out_dir / 'key_frames.json', dataset, names)
+        if self.official:
+            write_official_key_frames(self.out_dir / 'key_frames_official.json', names)
+        scored = {key: dict(frames=video['frames'],
+                            expressions=dict(zip(video['exp_ids'], video['scores'])))
+                  for key, video in videos.items() if video['scores'] is not None}
+        if scored:
+            write_scores(self.out_dir / 'scores.json', dataset, scored)
+            if self.official:
+                write_official_scores(self.out_dir / 'scores_official', scored)
+        MMLogger.get_current_instance().info('key frames of %d videos written to %s', len(videos),
+                                             self.out_dir)
+
+
+def _array(values: Any) -> np.ndarray | None:
+    return None if values is None else np.asarray(values, dtype=np.float64)
+
+
+def _rows(video: dict) -> list[dict]:
+    """One entry for each expression of a video."""
+    return [dict(kind=video['kinds'][e], key=video['key_frame_ids'][e],
+                 scores=None if video['scores'] is None else video['scores'][e],
+                 ious=None if video['ious'] is None else video['ious'][e])
+            for e in range(len(video['exp_ids']))]
