@@ -1,6 +1,7 @@
 """Clips of a video one after another, each with a conversation and a memory of its own."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,9 @@ class FoldPropagator(BasePropagator):
         view.context_frame_ids = [order.index(t) for t in session.context_frame_ids]
         exps, start = list(range(len(session.expressions))), 0
         for fold in folds:
-            for place, pred in islice(model.propagate(view, exps, start), len(fold)):
-                yield order[place], exps, pred
+            with closing(model.propagate(view, exps, start)) as steps:
+                for place, pred in islice(steps, len(fold)):
+                    yield order[place], exps, pred
             start += len(fold)
 
     def folds(self, num_frames: int, size: int) -> list[range]:

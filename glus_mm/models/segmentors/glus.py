@@ -75,6 +75,9 @@ class GLUS(BaseModel):
         known = GLUSTrainCfg.__dataclass_fields__
         self.train_cfg = GLUSTrainCfg(
             **check_keys(dict(train_cfg or {}), known, 'model.train_cfg'))
+        if self.train_cfg.seg_per == 'video' and loss_contrastive is not None:
+            raise ValueError("model.loss_contrastive compares the tokens of frames: expected None "
+                             "with model.train_cfg.seg_per='video', got a loss")
         known = GLUSTestCfg.__dataclass_fields__
         self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
         self.selector = build_child(
@@ -155,12 +158,16 @@ class GLUS(BaseModel):
         reuse = self.train_cfg.reuse == 'exact'
         video_of = [b for b, ids in enumerate(inputs['input_ids']) for _ in range(len(ids))]
         num_query = len(inputs['sam_imgs'][0])
+        visual = self._encode_clips(inputs['clip_imgs'], video_of, data_samples)
+        one_token = self.train_cfg.seg_per == 'video'
+        if one_token:  # the conversation shows only the first query frame
+            visual = [tokens[:len(tokens) - num_query + 1] for tokens in visual]
         seg, ce_logits, ce_targets = self.mllm(
             [torch.as_tensor(ids) for rows in inputs['input_ids'] for ids in rows],
             [torch.as_tensor(labels) for rows in inputs['labels'] for labels in rows],
-            self._encode_clips(inputs['clip_imgs'], video_of, data_samples), self.ce_target,
-            all_logits=not reuse, groups=video_of if reuse else None)
-        lengths = {len(imgs) for imgs in inputs['sam_imgs']} | {seg.tokens.shape[1]}
+            visual, self.ce_target, all_logits=not reuse, groups=video_of if reuse else None)
+        seg_tokens = seg.tokens.expand(-1, num_query, -1) if one_token else seg.tokens
+        lengths = {len(imgs) for imgs in inputs['sam_imgs']} | {seg_tokens.shape[1]}
         if len(lengths) > 1:
             raise ValueError('expected as many query frames in every video of a batch as its '
                              f'conversations have [SEG], got {sorted(lengths)}')
@@ -168,13 +175,13 @@ class GLUS(BaseModel):
             inputs['sam_imgs'], data_samples if reuse else None, ['query_frame_ids'])
         feats = self.mask_head.extract_feat(torch.cat(inputs['sam_imgs'])[rows])
         memory = [MemoryBank(self.train_cfg.memory_stride) for _ in video_of]
-        place = torch.tensor(place, device=seg.tokens.device).view(-1, num_query)[video_of]
+        place = torch.tensor(place, device=seg_tokens.device).view(-1, num_query)[video_of]
         logits = [
-            self.decode(feats.select(place[:, q]), seg.tokens[:, q], memory, q,
+            self.decode(feats.select(place[:, q]), seg_tokens[:, q], memory, q,
                          store=self.train_cfg.use_memory and q < num_query - 1).low_res_logits
             for q in range(num_query)
         ]
-        return torch.stack(logits, 1), ce_logits, ce_targets, seg.tokens
+        return torch.stack(logits, 1), ce_logits, ce_targets, seg_tokens
 
     def _encode_clips(self, clip_imgs: Sequence[Tensor], video_of: Sequence[int],
                       data_samples: Sequence[RefVOSDataSample] | None) -> list[Tensor]:

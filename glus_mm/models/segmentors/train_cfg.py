@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 REUSE = ('exact', 'none')
 NORMALIZE = ('global', 'local')
+SEG_PER = ('frame', 'video')
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,18 @@ class GLUSTrainCfg:
             has which video matters, and every process reports the same losses. ``'local'``: over
             those of the own process; as gradients are averaged, an expression then counts more
             in a process that has fewer of them. The official code does the latter.
+        seg_per: ``'frame'``: every query frame has a turn and a seg token of its own (GLUS).
+            ``'video'``: the conversation has one turn, about the first query frame, and its one
+            seg token prompts SAM-2 on all query frames (VideoLISA in Table 1 of the paper). The
+            pipeline's :class:`BuildConversation` has to say the same; tested with
+            :class:`OneTokenPropagator`.
     """
 
     memory_stride: int = 1
     use_memory: bool = True
     reuse: str = 'exact'
     normalize: str = 'global'
+    seg_per: str = 'frame'
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -36,7 +43,7 @@ class GLUSTrainCfg:
         if not isinstance(self.use_memory, bool):
             raise ValueError('model.train_cfg.use_memory must be True or False, '
                              f'got {self.use_memory!r}')
-        for name, known in (('reuse', REUSE), ('normalize', NORMALIZE)):
+        for name, known in (('reuse', REUSE), ('normalize', NORMALIZE), ('seg_per', SEG_PER)):
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f'model.train_cfg.{name} must be one of {known}, got {value!r}')
