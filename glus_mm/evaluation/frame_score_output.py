@@ -8,29 +8,7 @@ from typing import Any
 import numpy as np
 
 from glus_mm.evaluation.json_document import write_document
-from glus_mm.utils.json_file import read_json_object
 from glus_mm.utils.key_frames import KeyFrameFile, ScoreFile
-
-
-def write_part(folder: Path, video_id: str, part: dict) -> None:
-    """Keep what is finished of a video; the file appears complete or not at all.
-
-    Args:
-        folder: of the parts.
-        video_id: may have slashes.
-        part: plain values.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    path = folder / f'{video_id}.json'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_document(path, part)
-
-
-def read_part(path: Path) -> dict[str, Any]:
-    """Read what :func:`write_part` wrote."""
-    return read_json_object(path)
 
 
 def write_scores(path: Path, dataset: str | None, videos: Mapping[str, dict]) -> None:

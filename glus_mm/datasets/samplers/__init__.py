@@ -4,9 +4,7 @@ from glus_mm.datasets.samplers.balanced_video_sampler import BalancedVideoSample
 from glus_mm.datasets.samplers.base_video_sampler import BaseVideoSampler
 from glus_mm.datasets.samplers.infinite_video_sampler import InfiniteVideoSampler
 from glus_mm.datasets.samplers.mixed_video_sampler import MixedVideoSampler
-from glus_mm.datasets.samplers.unlabelled_video_sampler import UnlabelledVideoSampler
 
 __all__ = [
-    'BalancedVideoSampler', 'BaseVideoSampler', 'InfiniteVideoSampler', 'MixedVideoSampler',
-    'UnlabelledVideoSampler'
+    'BalancedVideoSampler', 'BaseVideoSampler', 'InfiniteVideoSampler', 'MixedVideoSampler'
 ]

@@ -9,12 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 
-from glus_mm.evaluation.frame_score_output import (
-    read_part,
-    write_official_scores,
-    write_part,
-    write_scores,
-)
+from glus_mm.evaluation.frame_score_output import write_official_scores, write_scores
 from glus_mm.evaluation.functional import region_similarity
 from glus_mm.evaluation.metrics.sample_masks import check_path_names, check_sample, iter_masks
 from glus_mm.registry import METRICS
@@ -27,9 +22,7 @@ ABSENT = ('zero', 'one')
 class FrameIoUMetric(BaseMetric):
     """Write the IoU of every frame of every expression: pseudo-labels, or the truth for a test.
 
-    What is finished of a video is kept in ``<out_file>.parts/<video>.json`` as soon as it is there,
-    so that a run that was stopped goes on with the other videos: ``UnlabelledVideoSampler`` leaves
-    out those with a part. Another checkpoint needs another ``out_file``, or a new folder of parts.
+    ``tools/test.py --resume`` goes on with the videos that an interrupted run has not finished.
 
     Args:
         out_file: the JSON file, read by ``LoadFrameScores`` and, for its best frames, by
@@ -59,11 +52,10 @@ class FrameIoUMetric(BaseMetric):
             raise ValueError(f'absent must be one of {ABSENT}, got {absent!r}')
         self.absent = absent
         self.out_file = ensure_writable_file(out_file)
-        self.parts = ensure_writable_dir(f'{self.out_file}.parts')
         self.official_dir = None if official_dir is None else ensure_writable_dir(official_dir)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict | BaseDataElement]) -> None:
-        """Measure the videos of a batch and keep each.
+        """Measure the videos of a batch.
 
         Args:
             data_batch: not used.
@@ -72,19 +64,18 @@ class FrameIoUMetric(BaseMetric):
 
         Raises:
             ValueError: masks are missing or of another size, or an id cannot be part of a path.
-            OSError: a part cannot be written.
         """
         for sample in data_samples:
             if isinstance(sample, BaseDataElement):
                 sample = sample.to_dict()
             check_sample(sample, with_gt=True)
             check_path_names(sample)
-            write_part(self.parts, sample['video_id'], dict(
+            self.results.append(dict(
                 dataset=sample.get('dataset'),
+                video_id=sample['video_id'],
                 frames=list(sample['frame_names']),
                 expressions={exp_id: self._ious(sample, exp)
                              for exp, exp_id in enumerate(sample['exp_ids'])}))
-            self.results.append(sample['video_id'])
 
     def _ious(self, sample: dict, exp: int) -> list[float]:
         ious = []
@@ -93,11 +84,19 @@ class FrameIoUMetric(BaseMetric):
             ious.append(0.0 if nothing else round(region_similarity(gt, pred), 6))
         return ious
 
-    def compute_metrics(self, results: list[str]) -> dict[str, float | int]:
-        """Write the file from all parts, those of earlier runs included.
+    def dump_result(self, result: dict) -> dict:
+        """Return what is kept of a video, which is ready for JSON, for an interrupted test."""
+        return result
+
+    def load_result(self, content: dict) -> dict:
+        """Turn what :meth:`dump_result` returned back, after JSON too."""
+        return content
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float | int]:
+        """Write the file.
 
         Args:
-            results: not used: the parts are on the disk.
+            results: one entry per video, in any order; repeated ones count once.
 
         Returns:
             ``videos``, ``expressions``, and in percent ``iou``, the mean over all frames, and
@@ -105,17 +104,13 @@ class FrameIoUMetric(BaseMetric):
 
         Raises:
             OSError: a file cannot be written.
-            ValueError: the parts are those of several data sets.
+            ValueError: the videos are those of several data sets.
         """
-        videos = {}
-        for path in sorted(self.parts.rglob('*.json')):
-            videos[str(path.relative_to(self.parts))[:-len('.json')]] = read_part(path)
-        if not videos:
-            raise ValueError(f'expected at least one video to label, got none in {self.parts}')
-        names = {part.pop('dataset') for part in videos.values()}
+        names = {video['dataset'] for video in results}
         if len(names) > 1:
-            raise ValueError(f'{self.parts}: expected videos of one data set, got parts of '
-                             f'{sorted(map(str, names))}; use another out_file for each')
+            raise ValueError(f'{self.out_file}: expected videos of one data set, got those of '
+                             f'{sorted(map(str, names))}; label each by itself')
+        videos = {video['video_id']: video for video in results}
         write_scores(self.out_file, names.pop(), videos)
         if self.official_dir is not None:
             write_official_scores(Path(self.official_dir), videos)

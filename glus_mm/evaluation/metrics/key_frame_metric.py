@@ -70,8 +70,16 @@ class KeyFrameMetric(BaseMetric):
                 frames=list(sample['frame_names']), exp_ids=list(sample['exp_ids']),
                 kinds=list(sample.get('kinds') or [None] * len(sample['exp_ids'])),
                 key_frame_ids=[int(k) for k in sample['key_frame_ids']],
-                scores=_array(sample.get('pred_frame_scores')),
-                ious=_array(sample.get('gt_scores'))))
+                scores=_plain(sample.get('pred_frame_scores')),
+                ious=_plain(sample.get('gt_scores'))))
+
+    def dump_result(self, result: dict) -> dict:
+        """Return what is kept of a video, which is ready for JSON, for an interrupted test."""
+        return result
+
+    def load_result(self, content: dict) -> dict:
+        """Turn what :meth:`dump_result` returned back, after JSON too."""
+        return content
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float | int]:
         """Put together the videos of all processes.
@@ -121,8 +129,12 @@ class KeyFrameMetric(BaseMetric):
                                              self.out_dir)
 
 
-def _array(values: Any) -> np.ndarray | None:
-    return None if values is None else np.asarray(values, dtype=np.float64)
+def _plain(values: Any) -> list[list[float | None]] | None:
+    """Lists as JSON holds them: null for nan."""
+    if values is None:
+        return None
+    rows = np.asarray(values, dtype=np.float64)
+    return [[None if np.isnan(value) else float(value) for value in row] for row in rows]
 
 
 def _rows(video: dict) -> list[dict]:
