@@ -1,20 +1,29 @@
 """Chat-UniVi: LLaVA v1 whose visual tokens are merged by clustering."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from glus_mm.models.mllms.base_video_qa import AnswerCfg, BaseVideoQA
 from glus_mm.models.mllms.llava import LlavaMLLM
+from glus_mm.models.mllms.prompt import IMAGE_TOKEN_INDEX
 from glus_mm.models.mllms.token_clustering import SPATIAL_NEIGHBOURS, merge_frames, merge_video
 from glus_mm.registry import MODELS
 from glus_mm.utils.precision import at_least_float32, dtype_of
 
+# Of Chat-UniVi's own conversations; no image marks stand around the video.
+_BEFORE_VIDEO = ('A chat between a curious user and an artificial intelligence assistant. The '
+                 "assistant gives helpful, detailed, and polite answers to the user's questions. "
+                 'USER: ')
+_AFTER_VIDEO = '\n{question} ASSISTANT:'
+# Frames that go through the vision tower at once.
+_CHUNK = 16
+
 
 @MODELS.register_module()
-class ChatUniViMLLM(LlavaMLLM):
+class ChatUniViMLLM(LlavaMLLM, BaseVideoQA):
     """Chat-UniVi (CVPR 2024): the network of LLaVA v1, and clustering between tower and projector.
 
     The clustering has no weights, so that a checkpoint has the names of LLaVA v1. A frame becomes
@@ -87,14 +96,33 @@ class ChatUniViMLLM(LlavaMLLM):
         """
         if not len(imgs):
             raise ValueError('expected a video with at least one frame, got none')
-        merged = merge_video(self._patch_tokens(imgs), self.spatial_clusters,
-                             self.temporal_cluster_rate, self.cluster_seed)
+        tokens = torch.cat([self._patch_tokens(part) for part in imgs.split(_CHUNK)])
+        merged = merge_video(
+            tokens, self.spatial_clusters, self.temporal_cluster_rate, self.cluster_seed)
         return self.projector(merged.to(dtype_of(self.projector)))
+
+    @torch.no_grad()
+    def answer_questions(self, imgs: Tensor, questions: Sequence[str], cfg: AnswerCfg,
+                         generators: Sequence[torch.Generator]) -> list[list[str]]:
+        """See :meth:`BaseVideoQA.answer_questions`; the video is encoded once."""
+        video = self.encode_video(imgs)[None]
+        answers = []
+        for question, generator in zip(questions, generators, strict=True):
+            prompt = self.question_prompt(question)
+            ids = [self.generate(prompt, video, cfg.max_new_tokens, cfg.temperature, generator)
+                   for _ in range(cfg.num_answers)]
+            answers.append([self.tokenizer.decode(answer).strip() for answer in ids])
+        return answers
+
+    def question_prompt(self, question: str) -> list[int]:
+        """Ids of a question on a video, which stands at the one ``IMAGE_TOKEN_INDEX``."""
+        return [*self.tokenizer.encode(_BEFORE_VIDEO, add_bos=True), IMAGE_TOKEN_INDEX,
+                *self.tokenizer.encode(_AFTER_VIDEO.replace('{question}', question))]
 
     @torch.no_grad()
     def generate(self, prompt_ids: Sequence[int], visual_tokens: Tensor, max_new_tokens: int,
                  temperature: float = 0.0, generator: torch.Generator | None = None) -> list[int]:
-        """Continue one prompt until ``</s>``.
+        """Continue one prompt in words until ``</s>``.
 
         Args:
             prompt_ids: its ids, with one ``IMAGE_TOKEN_INDEX`` for each image or video.
@@ -104,14 +132,16 @@ class ChatUniViMLLM(LlavaMLLM):
             generator: for drawing, on the CPU.
 
         Returns:
-            The ids of the answer, without ``</s>``.
+            The ids of the answer, without ``</s>``. Added tokens such as ``[SCORE]``, which are no
+            words, and rows beyond the tokenizer are left out of account.
         """
         cache, answer = DynamicCache(), []
         hidden = self._run([torch.tensor(prompt_ids)], [visual_tokens], cache)
+        no_words = list(self.tokenizer.added_tokens.values())
         for _ in range(max_new_tokens):
-            # Rows beyond the tokenizer have no text.
-            logits = self._token_logits(hidden[0, -1])[:len(self.tokenizer)]
-            token = _choose(at_least_float32(logits).cpu(), temperature, generator)
+            logits = at_least_float32(self._token_logits(hidden[0, -1])).cpu()
+            logits[no_words] = -torch.inf
+            token = _choose(logits[:len(self.tokenizer)], temperature, generator)
             if token == self.tokenizer.eos_id:
                 break
             answer.append(token)
@@ -139,8 +169,6 @@ class ChatUniViMLLM(LlavaMLLM):
 
 def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:
     """The next token of logits (vocabulary)."""
-    if temperature < 0 or not math.isfinite(temperature):
-        raise ValueError(f'temperature must be 0 or a positive number, got {temperature}')
     if temperature == 0:
         return int(logits.argmax())
     return int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator))
