@@ -1,8 +1,10 @@
 """Installation of glus_mm. The version has one home, ``glus_mm/version.py``."""
 
 from pathlib import Path
+from shutil import copy2
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 
@@ -12,6 +14,27 @@ def read_version() -> str:
     names: dict = {}
     exec((ROOT / 'glus_mm' / 'version.py').read_text(encoding='utf-8'), names)
     return names['__version__']
+
+
+# What a wheel carries beside the code, in glus_mm/.mim as OpenMIM expects it;
+# glus_mm/utils/resources.py finds it there, or here in the repository.
+RESOURCES = ('model-index.yml', 'configs/**/*.py', 'configs/**/*.yml', 'configs/**/*.md',
+             'checkpoints/*.pth', 'checkpoints/README.md')
+
+
+class BuildWithResources(build_py):
+    """Copies configs, metafiles and the tiny checkpoint into the package that is built."""
+
+    def run(self) -> None:
+        """Build; an editable installation finds the files in the repository."""
+        super().run()
+        if self.editable_mode:
+            return
+        for pattern in RESOURCES:
+            for file in sorted(ROOT.glob(pattern)):
+                target = Path(self.build_lib, 'glus_mm', '.mim', file.relative_to(ROOT))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                copy2(file, target)
 
 
 REQUIRES = [
@@ -51,6 +74,7 @@ LITE = ['mmcv-lite>=2.2.0']
 TENSORBOARD = ['tensorboard>=2.15']
 # Pure Python in this use: nothing is compiled when it is installed or run.
 DEEPSPEED = ['deepspeed>=0.19']
+DOCS = ['sphinx>=8.0', 'myst-parser>=4.0', 'furo>=2024.8.6']
 
 setup(
     name='glus_mm',
@@ -61,7 +85,9 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['glus_mm', 'glus_mm.*']),
-    package_data={'glus_mm': ['models/mllms/assets/**']},
+    package_data={'glus_mm': ['py.typed', 'models/mllms/assets/**']},
+    cmdclass={'build_py': BuildWithResources},
+    entry_points={'console_scripts': ['glus-mm = glus_mm.cli:main']},
     install_requires=REQUIRES,
     extras_require={
         'lite': LITE,
@@ -69,6 +95,8 @@ setup(
         'quant': ['bitsandbytes>=0.48'],
         'demo': ['gradio'],
         'tensorboard': TENSORBOARD,
-        'dev': ['pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.8', *TENSORBOARD, *DEEPSPEED],
+        'docs': DOCS,
+        'dev': ['pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.8', 'pre-commit>=3.5', *DOCS,
+                *TENSORBOARD, *DEEPSPEED],
     },
 )

@@ -19,7 +19,7 @@ from glus_mm.registry import HOOKS, MODELS, SCOPE, build_child
 
 PACKAGE = Path(registry.__file__).parent
 LAYERS = ('structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization', 'engine',
-          'conversion', 'apis')
+          'conversion', 'apis', 'cli')
 # What each part of the package may import; registry and version are free for all.
 MAY_IMPORT = {
     'structures': set(),
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     'conversion': {'utils', 'models'},
     'apis': {'structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization',
              'engine', 'conversion'},
+    'cli': {'evaluation', 'utils', 'conversion', 'apis'},
 }
 
 

@@ -1,0 +1,145 @@
+"""``glus-mm convert`` and the tools in ``tools/model_converters``: checkpoints between layouts."""
+
+import argparse
+from collections.abc import Callable
+
+from glus_mm.cli.user_error import FAILED, user_errors
+
+_EPILOG = """Examples:
+  glus-mm convert glus GLUS-S checkpoints/glus-s                # official GLUS
+  glus-mm convert lisa LISA-7B-v1 checkpoints/lisa-7b_sam2-l    # the start of a training
+  glus-mm convert official CONFIG.py iter_3000.pth GLUS-mine    # back to the official layout
+
+"glus-mm convert KIND --help" has the options of each.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the kinds of conversion with their arguments.
+
+    Args:
+        parser: of the command.
+    """
+    parser.epilog = _EPILOG
+    kinds = parser.add_subparsers(dest='kind', metavar='KIND', required=True)
+    for name, (summary, add, _) in KINDS.items():
+        add(kinds.add_parser(name, help=summary, description=summary))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert.
+
+    Args:
+        args: parsed arguments.
+
+    Raises:
+        UserError: the checkpoint cannot be used, or the result cannot be written.
+    """
+    with user_errors(FAILED):
+        KINDS[args.kind][2](args)
+    print(f'wrote {args.out_dir}')
+
+
+def run_tool(kind: str) -> None:
+    """Be a program of its own for one kind, as those in ``tools/model_converters``.
+
+    Args:
+        kind: one of :data:`KINDS`.
+
+    Raises:
+        SystemExit: status 2, with the reason, where the conversion cannot be made.
+    """
+    summary, add, convert = KINDS[kind]
+    parser = argparse.ArgumentParser(description=summary)
+    add(parser)
+    args = parser.parse_args()
+    try:
+        convert(args)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f'wrote {args.out_dir}')
+
+
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    """What the conversions from the official layouts share."""
+    parser.add_argument('hf_dir', metavar='HF_DIR', help='folder of the official checkpoint')
+    parser.add_argument('out_dir', metavar='OUT_DIR',
+                        help='new folder for config.py, model.pth and the tokenizer')
+    parser.add_argument('--clip', metavar='DIR_OR_NAME',
+                        help='vision tower (default: the one that config.json names)')
+    parser.add_argument('--sam2', metavar='NAME_OR_YAML', default='sam2_hiera_l',
+                        help='config of SAM-2 (default: %(default)s)')
+    parser.add_argument('--context', type=int, default=4, metavar='N',
+                        help='context frames (default: %(default)s)')
+    parser.add_argument('--query', type=int, default=4, metavar='N',
+                        help='query frames in the window (default: %(default)s)')
+    parser.add_argument('--memory-stride', type=int, default=3, metavar='N',
+                        help='distance of the older memories (default: %(default)s)')
+    parser.add_argument('--force', action='store_true',
+                        help='replace the files of an earlier conversion in OUT_DIR')
+
+
+def _add_lisa_options(parser: argparse.ArgumentParser) -> None:
+    _add_source_options(parser)
+    parser.add_argument('--sam2-checkpoint', metavar='FILE',
+                        help='stock weights of SAM-2 (default: the published ones, from the hub)')
+    parser.add_argument('--seed', type=int, default=0, metavar='N',
+                        help='of the new projector of seg tokens (default: %(default)s)')
+
+
+def _add_official_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('config', metavar='CONFIG', help='config file of the model')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its weights')
+    parser.add_argument('out_dir', metavar='OUT_DIR', help='new folder for the checkpoint')
+    parser.add_argument('--max-shard-size', metavar='SIZE', default='10GB',
+                        help='largest weight file (default: %(default)s)')
+    parser.add_argument('--safetensors', action='store_true',
+                        help='write .safetensors files instead of .bin')
+    parser.add_argument('--dtype', choices=['bfloat16', 'float16', 'float32'],
+                        help='cast the weights (default: each keeps its type)')
+    parser.add_argument('--vision-tower', metavar='NAME',
+                        help="what config.json names (default: OpenAI's tower of this size; one of "
+                             'another size is written into OUT_DIR/clip)')
+    parser.add_argument('--force', action='store_true',
+                        help='replace the files of an earlier export in OUT_DIR')
+
+
+def _settings(args: argparse.Namespace) -> dict:
+    return dict(clip=args.clip, sam2=args.sam2, num_context=args.context, num_query=args.query,
+                memory_stride=args.memory_stride, force=args.force)
+
+
+def _convert_glus(args: argparse.Namespace) -> None:
+    from glus_mm.conversion import convert_glus
+    convert_glus(args.hf_dir, args.out_dir, **_settings(args))
+
+
+def _convert_lisa(args: argparse.Namespace) -> None:
+    from glus_mm.conversion import convert_lisa
+    convert_lisa(args.hf_dir, args.out_dir, sam2_checkpoint=args.sam2_checkpoint, seed=args.seed,
+                 **_settings(args))
+
+
+def _convert_official(args: argparse.Namespace) -> None:
+    from mmengine import Config
+
+    from glus_mm.apis.config_text import fill_tokenizers
+    from glus_mm.conversion import export_official
+    from glus_mm.utils.command_line import require_file
+    require_file(args.config, 'config')
+    cfg = Config.fromfile(args.config)
+    fill_tokenizers(cfg, args.checkpoint, cfg.get('load_from'))
+    export_official(
+        cfg, args.checkpoint, args.out_dir, max_shard_size=args.max_shard_size,
+        safe_serialization=args.safetensors, vision_tower=args.vision_tower, dtype=args.dtype,
+        force=args.force)
+
+
+_Add, _Convert = Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
+KINDS: dict[str, tuple[str, _Add, _Convert]] = {
+    'glus': ('convert an official GLUS checkpoint', _add_source_options, _convert_glus),
+    'lisa': ('make the start of a GLUS training from LISA and SAM-2', _add_lisa_options,
+             _convert_lisa),
+    'official': ('write a model in the layout of the official checkpoints; LoRA is merged',
+                 _add_official_options, _convert_official),
+}

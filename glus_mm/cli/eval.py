@@ -1,0 +1,92 @@
+"""``glus-mm eval`` and ``tools/analysis_tools/eval_masks.py``: score predicted masks."""
+
+import argparse
+import resource
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from glus_mm.cli.user_error import FAILED, user_errors
+
+if TYPE_CHECKING:
+    from glus_mm.apis.mask_evaluation import MaskEvaluation
+
+_EPILOG = """Prints a table in percent; --out writes all figures, down to single frames, as
+fractions of 1. Example:
+  glus-mm eval --protocol mevis --ann data/mevis/valid_u --pred outputs/masks --workers 4
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command.
+
+    Args:
+        parser: of the command.
+    """
+    from glus_mm.evaluation.protocols import PROTOCOLS
+
+    parser.epilog = _EPILOG
+    parser.add_argument('--protocol', required=True, choices=sorted(PROTOCOLS))
+    parser.add_argument('--ann', required=True, metavar='ROOT',
+                        help='folder with the annotation, in the official layout')
+    parser.add_argument('--pred', required=True, metavar='DIR',
+                        help='folder with the predictions: <video>/<expression>/<frame>.png, '
+                        '<sequence>/<frame>.png for DAVIS, or the parent of anno_0..3')
+    parser.add_argument('--workers', type=int, default=1, metavar='N',
+                        help='number of processes (default: %(default)s)')
+    parser.add_argument('--missing', choices=['error', 'empty', 'skip'], default='error',
+                        help='what a missing mask is: an error, an empty mask, or a reason to '
+                        'leave its expression or sequence out (default: %(default)s)')
+    parser.add_argument('--extra', choices=['warn', 'error'], default='warn',
+                        help='what predictions are that nobody asked for (default: %(default)s)')
+    parser.add_argument('--pred-values', type=int, choices=[255, 1],
+                        help='ReVOS: what a foreground pixel is worth in A and R (default: 255)')
+    parser.add_argument('--out', metavar='F.json', help='write all figures into this file')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate, print and write.
+
+    Args:
+        args: parsed arguments.
+
+    Raises:
+        UserError: files or values are not as they should be.
+    """
+    from glus_mm.apis.mask_evaluation import evaluate_masks
+    from glus_mm.evaluation.json_document import write_document
+    from glus_mm.utils.paths import ensure_writable_file
+
+    start = time.monotonic()
+    with user_errors(FAILED, RuntimeError):
+        out = None if args.out is None else ensure_writable_file(args.out)
+        evaluation = evaluate_masks(args.protocol, args.ann, args.pred, workers=args.workers,
+                                    missing=args.missing, extra=args.extra,
+                                    pred_values=args.pred_values, progress=True)
+        if out is not None:
+            write_document(out, evaluation.document())
+    for line in _describe_notes(evaluation):
+        print(f'note: {line}', file=sys.stderr)
+    print(evaluation.table())
+    peaks = [resource.getrusage(who).ru_maxrss // 1024
+             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    memory = f'{peaks[0]} MB' + (f', {peaks[1]} MB in a worker' if args.workers > 1 else '')
+    print(f'{time.monotonic() - start:.1f} s, peak memory {memory}', file=sys.stderr)
+
+
+def _describe_notes(evaluation: 'MaskEvaluation') -> list[str]:
+    """Say in words what the figures leave out or are worth."""
+    notes, lines = evaluation.notes, []
+    frames = notes['missing']['frames']
+    if frames:
+        what = {'empty': 'counted as empty', 'skip': 'left out of all figures, with everything '
+                'else in these folders'}[notes['missing']['policy']]
+        lines.append(f'missing masks: {sum(frames.values())} in {len(frames)} folders, such as '
+                     f'{next(iter(frames))}; they were {what}')
+    extra = notes['not_asked_for']
+    if extra:
+        lines.append(f'folders that nobody asked for: {len(extra)}, such as {extra[0]}')
+    if notes['grey_frames']:
+        lines.append(f'masks with more than two values: {notes["grey_frames"]}; any but 0 is '
+                     'foreground in J and F')
+    return lines

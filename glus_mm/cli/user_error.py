@@ -1,0 +1,39 @@
+"""Errors that a user can mend are told in one line, without a traceback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Exit status: what was asked for cannot be done; the work began and failed.
+USAGE, FAILED = 2, 1
+
+
+class UserError(Exception):
+    """Ends a command with a message.
+
+    Args:
+        message: one line or a few.
+        status: exit status, :data:`USAGE` or :data:`FAILED`.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@contextmanager
+def user_errors(status: int, *further: type[Exception]) -> Iterator[None]:
+    """Turn errors about files and values into :class:`UserError`.
+
+    Args:
+        status: exit status of the command.
+        further: other classes that count here; all the rest are bugs and keep their traceback.
+    """
+    try:
+        yield
+    except (OSError, ValueError, *further) as error:
+        raise UserError(user_error_text(error), status) from error
+
+
+def user_error_text(error: Exception) -> str:
+    """The message of an error as it was written; a KeyError would show it in quotes."""
+    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
