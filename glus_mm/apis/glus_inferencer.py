@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -10,11 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.logging import print_log
+from torch import nn
 from tqdm import tqdm
 
+from glus_mm.apis.incomplete_video_error import IncompleteVideoError
+from glus_mm.apis.live_stream import LiveStream
 from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
-from glus_mm.models.inference import FrameReader, MaskPrediction, open_reader
+from glus_mm.models.inference import FrameError, FrameReader, MaskPrediction, open_reader
+from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.segmentors import GLUS
+from glus_mm.models.selectors import BaseKeyFrameSelector
 from glus_mm.registry import INFERENCERS
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask, write_mask_png
@@ -30,6 +36,9 @@ class GLUSInferencer:
 
     Args:
         model: from :func:`init_model`; it is put into eval mode.
+        selector: chooses the key frames of texts that come without, a
+            :class:`BaseKeyFrameSelector` or a model with its ``select(reader, data_sample)``; by
+            default the one of ``model.test_cfg.selector``.
 
     Examples:
         >>> model = init_model('configs/glus/glus_tiny_moving-shapes.py', 'model.pth')
@@ -37,11 +46,17 @@ class GLUSInferencer:
         >>> out['masks'][0][5]  # first text, sixth frame: bool (H, W)
     """
 
-    def __init__(self, model: GLUS) -> None:
+    def __init__(self, model: GLUS, selector: BaseKeyFrameSelector | None = None) -> None:
         if not callable(getattr(model, 'segment', None)):
             raise TypeError('expected a model that segments videos, such as init_model returns, '
                             f'got {type(model).__name__}')
+        if selector is not None and not callable(getattr(selector, 'select', None)):
+            raise TypeError('expected a key-frame selector, an object with select(reader, '
+                            f'data_sample), got {type(selector).__name__}')
         self.model = model.eval()
+        self.selector = model.selector if selector is None else selector
+        if isinstance(selector, nn.Module):
+            selector.eval()
 
     @torch.inference_mode()
     def __call__(self,
@@ -58,9 +73,10 @@ class GLUSInferencer:
             video: path of a video file or of a folder of images, a list of RGB uint8 arrays
                 (H, W, 3), an iterator of them (written to a bounded temporary store, which is
                 removed afterwards), or a frame reader, which stays open.
-            texts: (E) referring expressions; one string is one text.
+            texts: (E) referring expressions; one string is one text. More than
+                ``model.test_cfg.max_expressions`` are worked off in chunks.
             key_frames: (E) 0-based positions where propagation starts, forward and backward; by
-                default ``model.test_cfg.selector`` chooses, which is the first frame there.
+                default the selector chooses, the first frame unless told otherwise.
             out_dir: masks are written to ``<out_dir>/<video>/<exp>/<frame>.png`` (mode L, 0 and
                 255) as they come. ``<video>`` is the name of the file without its suffix or of
                 the folder, ``video`` for frames in memory; ``<exp>`` counts the texts from 0.
@@ -72,7 +88,9 @@ class GLUSInferencer:
         Returns:
             A dict with
 
-            - ``expressions`` (E), ``frame_names`` (T);
+            - ``expressions`` (E), ``frame_names`` (T), ``key_frames`` (E);
+            - ``key_frame_scores`` float32 (E, T), what the selector expects of each frame, only
+              where it chose the key frames and has scores;
             - ``masks``: ``[e][t]`` is a bool array (H, W), decoded on access from RLE. None with
               ``out_dir`` or ``callback``: masks are handed over and not kept;
             - ``scores`` float32 (E, T): the IoU that the mask decoder expects, 0 without [SEG];
@@ -82,7 +100,10 @@ class GLUSInferencer:
 
         Raises:
             FileNotFoundError: there is no such video.
+            IncompleteVideoError: the video breaks off, or a frame cannot be decoded or has another
+                size. Masks that were made before have been handed over, or are in ``.result``.
             OSError: ``out_dir`` cannot be written; found before the work.
+            torch.OutOfMemoryError: the memory does not suffice; says which option to lower.
             TypeError: an argument is of another kind.
             ValueError: a text, a key frame or the video cannot be used.
         """
@@ -91,31 +112,99 @@ class GLUSInferencer:
         if out_dir is not None:
             out_dir = ensure_writable_dir(out_dir)
         reader = open_reader(video)
+        sinks = [] if callback is None else [callback]
         try:
             name = video_name(video)
             if out_dir is not None:
                 _make_folders(out_dir, name, reader, texts)
-            out = _empty_result(texts, reader, return_logits,
-                                keep=out_dir is None and callback is None)
-            sample = _data_sample(name, texts, reader)
-            session = self.model.init_session(reader, sample)
-            if key_frames is None:
-                key_frames = self.model.selector.select(reader, sample).frame_ids
-            with tqdm(total=len(texts) * len(reader), unit='mask', disable=not progress) as bar:
-                for t, exps, pred in self.model.segment(session, key_frames):
-                    _record(out, t, exps, pred)
-                    if out_dir is not None:
-                        _write_masks(out_dir, name, reader.frame_names[t], exps, pred)
-                    if callback is not None:
-                        callback(t, list(exps), pred)
-                    bar.update(len(exps))
+                sinks.append(partial(_write_masks, out_dir, name, reader.frame_names))
+            out = _empty_result(texts, reader, return_logits, keep=not sinks)
+            made = np.zeros(out['is_seg'].shape, dtype=bool)
+            sinks += [partial(_record, out), partial(_mark, made)]
+            with explain_out_of_memory(self.model.test_cfg, len(texts)):
+                self._segment(reader, name, key_frames, sinks, out, progress)
+        except FrameError as error:
+            raise _incomplete(str(error), error.frame_idx, out, made, out_dir) from error
         finally:
             if reader is not video:
                 reader.close()
-        if out['masks'] is not None:
-            out['masks'] = [RLEMaskSequence(rles) for rles in out['masks']]
+        if reader.breaks_off:
+            raise _incomplete(reader.breaks_off, len(reader), out, made, out_dir)
+        _finish(out)
         _log_missing_seg(out)
         return out
+
+    def _segment(self, reader: FrameReader, name: str, key_frames: list[int] | None,
+                 sinks: Sequence[Callback], out: dict, progress: bool) -> None:
+        """Segment an open video; predictions go to the sinks, ``out`` gets the key frames."""
+        texts = out['expressions']
+        sample = _data_sample(name, texts, reader)
+        session = self.model.init_session(reader, sample)
+        if key_frames is None:
+            chosen = self.selector.select(reader, sample)
+            key_frames = list(chosen.frame_ids)
+            if chosen.scores is not None:
+                out['key_frame_scores'] = torch.as_tensor(chosen.scores).float().cpu().numpy()
+        out['key_frames'] = key_frames
+        with tqdm(total=len(texts) * len(reader), unit='mask', disable=not progress) as bar:
+            for t, exps, pred in self.model.segment(session, key_frames):
+                for sink in sinks:
+                    sink(t, list(exps), pred)
+                bar.update(len(exps))
+
+    def stream(self,
+               source: Iterable[np.ndarray],
+               texts: str | Sequence[str] = (),
+               timeout: float | None = None,
+               on_stall: str = 'raise',
+               skip_late: bool = False,
+               context_frames: Sequence[np.ndarray] | None = None,
+               context_growth: float = 1.25) -> LiveStream:
+        """Segment a live source, such as a camera, frame by frame as it comes.
+
+        Each text is propagated forward from the frame that it is added at. Departure from the
+        paper: context frames are drawn from what has been seen so far, not from the whole video,
+        which has not happened yet. With the offline run's own context frames as
+        ``context_frames`` the masks are those of the offline run. Memory does not grow with the
+        number of frames.
+
+        Args:
+            source: yields RGB uint8 arrays (H, W, 3), all of one size.
+            texts: referring expressions to begin with; there may be none.
+            timeout: seconds to wait for a frame; None waits for ever. With a timeout the source
+                is read in a thread.
+            on_stall: what to do when none comes: ``'raise'`` a TimeoutError, after which the
+                stream may be asked again, or ``'end'`` the stream.
+            skip_late: leave out frames that come while another one is segmented, to keep up with
+                a camera; else the source waits. The source is read in a thread.
+            context_frames: images that show what the video is about, as many as
+                ``model.test_cfg.num_context``; they stay the context for good.
+            context_growth: draw context frames anew whenever the number of frames has grown by
+                this factor; 1 does so at every frame, which costs a prefix each time.
+
+        Returns:
+            An iterator of :class:`LiveFrame` that texts are added to and dropped from.
+
+        Raises:
+            TypeError: an argument is of another kind.
+            ValueError: a text or another argument cannot be used.
+
+        Examples:
+            >>> stream = GLUSInferencer(model).stream(camera, ['the red circle'], timeout=5)
+            >>> for frame in stream:
+            ...     show(frame.image, frame.masks)
+            ...     if frame.frame_idx == 100:
+            ...         star = stream.add('the star')
+            ...     if frame.frame_idx == 200:
+            ...         stream.drop(star)
+        """
+        if isinstance(source, (str, bytes, PathLike, np.ndarray, dict)) or not isinstance(
+                source, Iterable):
+            raise TypeError('expected an iterator of RGB arrays as a live source, got '
+                            f'{type(source).__name__}')
+        texts = self._check_texts(texts) if texts else ()
+        return LiveStream(self.model, source, texts, timeout, on_stall, skip_late, context_frames,
+                          context_growth)
 
     def _check_texts(self, texts: str | Sequence[str]) -> tuple[str, ...]:
         """The texts as a tuple, each one checked before the video is touched."""
@@ -182,10 +271,10 @@ def _make_folders(out_dir: Path, name: str, reader: FrameReader,
         ensure_writable_dir(mask_path(out_dir, name, e, reader.frame_names[0]).parent)
 
 
-def _write_masks(out_dir: Path, name: str, frame_name: str, exps: list[int],
-                 pred: MaskPrediction) -> None:
+def _write_masks(out_dir: Path, name: str, frame_names: Sequence[str], frame_idx: int,
+                 exps: list[int], pred: MaskPrediction) -> None:
     for e, mask in zip(exps, pred.masks.cpu().numpy()):
-        write_mask_png(mask_path(out_dir, name, e, frame_name), mask)
+        write_mask_png(mask_path(out_dir, name, e, frame_names[frame_idx]), mask)
 
 
 def _empty_result(texts: tuple[str, ...], reader: FrameReader, return_logits: bool,
@@ -219,6 +308,26 @@ def _record(out: dict, frame_idx: int, exps: list[int], pred: MaskPrediction) ->
             for key, values in [('low_res_logits', pred.low_res_logits),
                                 ('seg_tokens', pred.seg_tokens)]:
                 out[key][e][frame_idx] = values[i].float().cpu().numpy().copy()
+
+
+def _finish(out: dict) -> None:
+    """Give the masks of a result their final form."""
+    if out['masks'] is not None:
+        out['masks'] = [RLEMaskSequence(rles) for rles in out['masks']]
+
+
+def _mark(made: np.ndarray, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
+    made[exps, frame_idx] = True
+
+
+def _incomplete(reason: str, frame_idx: int, out: dict, made: np.ndarray,
+                out_dir: Path | None) -> IncompleteVideoError:
+    """The error for a video that breaks off; the result so far is put into its final form."""
+    _finish(out)
+    kept = '' if out['masks'] is None else ' and are in .result of this error'
+    kept = kept if out_dir is None else f' and are in {out_dir}'
+    return IncompleteVideoError(
+        f'{reason}. {made.sum()} of {made.size} masks were made{kept}', frame_idx, out)
 
 
 def _log_missing_seg(out: dict) -> None:

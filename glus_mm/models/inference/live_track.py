@@ -1,0 +1,22 @@
+"""State of one text of a live source."""
+
+from dataclasses import dataclass, field
+
+from glus_mm.models.heads.memory_bank import MemoryBank
+
+
+@dataclass
+class LiveTrack:
+    """One text of a live source.
+
+    Attributes:
+        text: the referring expression.
+        start: the first frame that it is segmented on.
+        memory: its memory bank.
+        prompts: token ids of its prompt by number of turns, at most as many as the window.
+    """
+
+    text: str
+    start: int
+    memory: MemoryBank
+    prompts: dict[int, list[int]] = field(default_factory=dict)
