@@ -1,0 +1,305 @@
+"""Segment videos by texts in a browser.
+
+Opens a page on this machine where a video is uploaded or picked and expressions are typed. It
+needs no network: the shipped tiny checkpoint serves by default, and nothing is loaded from
+elsewhere. Example::
+
+    pip install "glus_mm[demo]"
+    python demo/web_demo.py                       # http://127.0.0.1:7860
+    python demo/web_demo.py --config CONFIG --checkpoint CHECKPOINT --device cuda
+"""
+
+import argparse
+import html
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine import DictAction
+
+from glus_mm.apis import GLUSInferencer, init_model
+from glus_mm.apis.web import (
+    Preview,
+    SegmentationResult,
+    SegmentationService,
+    TemporaryStore,
+    WebGate,
+    WebInputError,
+    WebLimits,
+)
+from glus_mm.datasets.moving_shapes import generate_video
+from glus_mm.utils.resources import find_resource
+from glus_mm.visualization import OverlayVideoWriter
+from glus_mm.visualization.local_visualizer import PALETTE
+
+if TYPE_CHECKING:
+    import gradio as gr
+    import pandas as pd
+
+CONFIG = 'configs/glus/glus_tiny_moving-shapes.py'
+CHECKPOINT = 'checkpoints/glus_tiny_moving-shapes.pth'
+# Videos of MovingShapes that no training saw: number and expressions.
+SAMPLES = (
+    (46, 'the orange triangle\nthe circle that is yellow\nboth blue shapes'),
+    (2, 'the shape that lights up\nthe green diamond\nthe rightmost shape'),
+    (54, 'the leftmost shape\nthe shape at the very bottom\nall red shapes'),
+)
+SAMPLE_SEED, SAMPLE_FPS = 777, 6.0
+FRAME_RATES = (('all frames', 0), ('at most 12', 12), ('at most 6', 6), ('at most 3', 3))
+DEFAULT_FPS = 12
+CSS = """
+.gradio-container {max-width: 1280px !important; margin: 0 auto !important}
+#status progress {width: 100%; height: .6em}
+#status .error {color: #b91c1c; font-weight: 600; overflow-wrap: anywhere}
+#status .note {opacity: .8; overflow-wrap: anywhere}
+"""
+INTRO = ('# Find it by words\nType what to look for, one expression on each line; every one gets '
+         'a mask on every frame, in its own colour.')
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    limits = WebLimits()
+    parser = argparse.ArgumentParser(description='Segment videos by texts in a browser')
+    parser.add_argument('--config', default=CONFIG, help='config file (default: %(default)s)')
+    parser.add_argument('--checkpoint', default=CHECKPOINT,
+                        help='its weights (default: %(default)s)')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1 (default: %(default)s)')
+    parser.add_argument('--host', default='127.0.0.1',
+                        help='address to listen on; 0.0.0.0 opens the page to the network '
+                             '(default: %(default)s)')
+    parser.add_argument('--port', type=int, default=7860, help='port (default: %(default)s)')
+    parser.add_argument('--max-upload-mb', type=float, default=limits.max_upload_mb,
+                        help='largest file (default: %(default)s)')
+    parser.add_argument('--max-seconds', type=float, default=limits.max_seconds,
+                        help='longest video (default: %(default)s)')
+    parser.add_argument('--max-frames', type=int, default=limits.max_frames,
+                        help='most frames that are segmented (default: %(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+                        help='override config values: a.b=1 c="[1,2]"')
+    return parser.parse_args(argv)
+
+
+def write_samples(folder: Path) -> list[tuple[Path, str]]:
+    """Generate the sample videos.
+
+    Args:
+        folder: where the mp4 files go.
+
+    Returns:
+        Path and expressions of each.
+    """
+    samples = []
+    for number, (index, texts) in enumerate(SAMPLES, 1):
+        path = folder / f'sample_{number}.mp4'
+        with OverlayVideoWriter(path, SAMPLE_FPS) as writer:
+            for frame in generate_video(SAMPLE_SEED, 'valid_u', index).frames:
+                writer.write(frame)
+        samples.append((path, texts))
+    return samples
+
+
+def progress_html(preview: Preview) -> str:
+    """How far a run is."""
+    return (f'<progress max="{preview.total}" value="{preview.done}"></progress><br>'
+            f'{preview.done} of {preview.total} masks')
+
+
+def result_html(result: SegmentationResult) -> str:
+    """What came out, for the status line; texts of users are escaped."""
+    lines = [f'{len(result.texts)} expressions on {result.num_frames} frames in '
+             f'{result.seconds:.1f} s']
+    lines += [f'<span class="note">{html.escape(note)}</span>' for note in result.notes]
+    return '<br>'.join(lines)
+
+
+def curve_table(result: SegmentationResult) -> tuple['pd.DataFrame', dict[str, str]]:
+    """The scores as a table to plot, and the colour of every expression."""
+    import pandas as pd
+
+    names = [f'{e + 1}: {text if len(text) <= 40 else text[:39] + "…"}'
+             for e, text in enumerate(result.texts)]
+    rows = [(t, float(score), name) for name, track in zip(names, result.curves)
+            for t, score in enumerate(track) if score == score]
+    colors = {name: '#' + bytes(PALETTE[e % len(PALETTE)]).hex() for e, name in enumerate(names)}
+    return pd.DataFrame(rows, columns=['frame', 'score', 'expression']), colors
+
+
+def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) -> 'gr.Blocks':
+    """Lay out the page; what it does is the service's.
+
+    Args:
+        service: segments.
+        samples: path and expressions of the sample videos.
+
+    Returns:
+        The page, to be launched.
+    """
+    import gradio as gr
+
+    limits = service.limits
+    with gr.Blocks(title='glus_mm', analytics_enabled=False) as page:
+        gr.Markdown(INTRO)
+        result = gr.State(None, time_to_live=limits.max_store_minutes * 60)
+        with gr.Row():
+            with gr.Column(scale=2):
+                video = gr.Video(label='Video', sources=['upload'], elem_id='video', height=280)
+                with gr.Row():
+                    buttons = [gr.Button(f'Sample {number}', size='sm', elem_id=f'sample{number}')
+                               for number in range(1, len(samples) + 1)]
+                text = gr.Textbox(label='Expressions, one on each line', lines=3, elem_id='text',
+                                  max_lines=8, placeholder='the red circle\nthe leftmost shape')
+                fps = gr.Dropdown(FRAME_RATES, value=DEFAULT_FPS, label='Frames per second',
+                                  elem_id='fps')
+                with gr.Row():
+                    start = gr.Button('Segment', variant='primary', elem_id='start')
+                    stop = gr.Button('Stop', elem_id='stop')
+                gr.Markdown(
+                    f'At most {limits.max_upload_mb:g} MB, {limits.max_seconds:g} seconds, '
+                    f'{limits.max_frames} frames and {limits.max_texts} expressions. Files are '
+                    f'removed after {limits.max_store_minutes:g} minutes.')
+            with gr.Column(scale=3):
+                status = gr.HTML('Ready.', elem_id='status')
+                with gr.Tab('Frames'):
+                    frame = gr.Image(label='Frame', elem_id='frame', format='jpeg', height=430,
+                                     buttons=['fullscreen'], interactive=False)
+                    slider = gr.Slider(0, 1, value=0, step=1, label='Frame', elem_id='slider',
+                                       interactive=False)
+                with gr.Tab('Video', elem_id='tab_video'):
+                    overlay = gr.Video(label='Overlay', elem_id='overlay', height=490,
+                                       interactive=False, loop=True, autoplay=True)
+                plot = gr.LinePlot(x='frame', y='score', color='expression', height=200,
+                                   y_lim=[0, 1], label='Scores', elem_id='plot')
+                with gr.Row():
+                    masks_zip = gr.DownloadButton('Masks (PNG)', elem_id='zip', interactive=False)
+                    masks_json = gr.DownloadButton('Masks (RLE, JSON)', elem_id='json',
+                                                   interactive=False)
+        outputs = [status, frame, slider, overlay, plot, masks_zip, masks_json, result]
+
+        def run(video: str | None, text: str, fps: float | None) -> Iterator[dict]:
+            """Segment a video; the API's only call."""
+            yield {status: 'Reading the video …', slider: gr.update(interactive=False),
+                   masks_zip: gr.update(interactive=False), result: None,
+                   masks_json: gr.update(interactive=False)}
+            try:
+                for event in service.segment(video, text, fps):
+                    if isinstance(event, Preview):
+                        yield {status: progress_html(event), frame: event.image,
+                               slider: gr.update(value=event.frame_idx, maximum=max(
+                                   1, event.frame_idx))}
+                    else:
+                        yield finished(event)
+            except WebInputError as error:
+                yield {status: f'<span class="error">{html.escape(str(error)[:500])}</span>'}
+
+        def finished(done: SegmentationResult) -> dict:
+            table, colors = curve_table(done)
+            last = max(1, done.num_frames - 1)
+            return {
+                status: result_html(done), frame: str(done.frame(0)), result: done,
+                slider: gr.update(value=0, maximum=last, interactive=done.num_frames > 1),
+                overlay: str(done.overlay),
+                plot: gr.LinePlot(table, label=done.curve_title, color_map=colors),
+                masks_zip: gr.update(value=str(done.masks_zip), interactive=True),
+                masks_json: gr.update(value=str(done.masks_json), interactive=True)}
+
+        def show(done: SegmentationResult | None, frame_idx: float) -> Any:
+            path = done.frame(int(frame_idx)) if done is not None else None
+            return gr.skip() if path is None else str(path)
+
+        running = start.click(run, [video, text, fps], outputs, concurrency_limit=1,
+                              api_name='segment', show_progress='minimal',
+                              show_progress_on=[status], trigger_mode='once')
+        stop.click(lambda: 'Stopped.', None, status, cancels=[running], queue=False,
+                   api_visibility='private')
+        slider.input(show, [result, slider], frame, show_progress='hidden',
+                     trigger_mode='always_last', api_visibility='private', concurrency_limit=4)
+        for button, (path, texts) in zip(buttons, samples):
+            button.click(lambda path=str(path), texts=texts: (path, texts), None, [video, text],
+                         api_visibility='private', show_progress='hidden')
+    return page.queue(max_size=limits.max_waiting, api_open=False)
+
+
+def launch(service: SegmentationService, samples: list[tuple[Path, str]], host: str, port: int
+           ) -> 'gr.Blocks':
+    """Serve the page from threads of this process.
+
+    Args:
+        service: segments; its store has to be Gradio's folder, see :func:`use_store`.
+        samples: path and expressions of the sample videos.
+        host: address to listen on.
+        port: 0 takes a free one.
+
+    Returns:
+        The page; ``local_url`` is its address, ``close()`` ends it.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    import gradio as gr
+    from starlette.middleware import Middleware
+
+    page = build_page(service, samples)
+    gate = Middleware(WebGate, store=service.store, limits=service.limits)
+    # The fonts of the visitor's system: Gradio's own come from a CDN in some themes.
+    theme = gr.themes.Soft(font=['system-ui', 'sans-serif'], font_mono=['monospace'])
+    page.launch(
+        server_name=host, server_port=port or None, share=False, quiet=True, inbrowser=False,
+        show_error=False, prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False,
+        enable_monitoring=False, run_history=False, footer_links=[], allowed_paths=[],
+        max_file_size=service.limits.max_upload_bytes, state_session_capacity=100,
+        app_kwargs=dict(middleware=[gate]), theme=theme, css=CSS)
+    return page
+
+
+def use_store(store: TemporaryStore) -> None:
+    """Let Gradio, which must not be imported yet, put its files there and stay off the network.
+
+    Args:
+        store: where uploads and results lie.
+    """
+    os.environ.update(
+        GRADIO_TEMP_DIR=str(store.root), GRADIO_EXAMPLES_CACHE=str(store.root / 'examples'),
+        GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
+
+
+def main() -> None:
+    """Check what was asked for, then serve until interrupted."""
+    args = parse_args()
+    try:
+        limits = WebLimits(max_upload_mb=args.max_upload_mb, max_seconds=args.max_seconds,
+                           max_frames=args.max_frames)
+        model = init_model(find_resource(args.config), find_resource(args.checkpoint),
+                           args.device, args.cfg_options)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        sys.exit(f'web_demo.py: error: {error}')
+    # OpenCV's decoder would print a line for every broken upload.
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with TemporaryStore(int(limits.max_store_mb * 2**20), limits.max_store_minutes * 60) as store, \
+            TemporaryStore(1 << 30, float('inf')) as samples:
+        use_store(store)
+        try:
+            import gradio  # noqa: F401 - says early that it is missing
+        except ImportError:
+            sys.exit('web_demo.py: error: expected Gradio, which is not installed: '
+                     'pip install "glus_mm[demo]"')
+        store.sweep()
+        service = SegmentationService(GLUSInferencer(model), store, limits)
+        try:
+            page = launch(service, write_samples(samples.root), args.host, args.port)
+        except OSError as error:
+            sys.exit(f'web_demo.py: error: {error}')
+        print(f'Open {page.local_url} in a browser; Ctrl+C ends the demo.', flush=True)
+        ended.wait()
+        page.close()
+
+
+if __name__ == '__main__':
+    main()

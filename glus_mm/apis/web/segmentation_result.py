@@ -1,0 +1,147 @@
+"""What a run leaves: files to look at and to download."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from glus_mm.apis.web.segmentation_run import SegmentationRun, decode_track
+from glus_mm.models.inference import FrameReader
+from glus_mm.visualization import OverlayVideoWriter, RefVOSLocalVisualizer
+
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """A finished run; its masks lie in the files of a folder.
+
+    Args:
+        folder: holds ``overlay.mp4``, ``masks.zip``, ``masks.json`` and ``frames/``.
+        texts: (E) expressions.
+        num_frames: T, those that were segmented.
+        fps: frames per second of the overlay.
+        curves: (E, T) key-frame scores where the selector has some, else the IoU that the mask
+            decoder expects; nan where there is none.
+        curve_title: what the curves are.
+        key_frames: (E) 0-based positions where propagation started.
+        notes: what the user should know, such as frames without ``[SEG]``.
+        seconds: time that the model worked.
+    """
+
+    folder: Path
+    texts: tuple[str, ...]
+    num_frames: int
+    fps: float
+    curves: np.ndarray
+    curve_title: str
+    key_frames: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def overlay(self) -> Path:
+        """H.264 video with the masks in colour."""
+        return self.folder / 'overlay.mp4'
+
+    @property
+    def masks_zip(self) -> Path:
+        """``<text number>/<frame>.png`` (mode L, 0 and 255) and ``expressions.json``."""
+        return self.folder / 'masks.zip'
+
+    @property
+    def masks_json(self) -> Path:
+        """COCO RLEs, scores and key frames."""
+        return self.folder / 'masks.json'
+
+    def frame(self, frame_idx: int) -> Path | None:
+        """A drawn frame as JPEG.
+
+        Args:
+            frame_idx: 0-based position; one outside means the nearest.
+
+        Returns:
+            The file, None once the store has removed it.
+        """
+        frame_idx = min(max(int(frame_idx), 0), self.num_frames - 1)
+        path = self.folder / 'frames' / f'{frame_idx:05d}.jpg'
+        return path if path.is_file() else None
+
+    @classmethod
+    def write(cls, folder: Path, reader: FrameReader, run: SegmentationRun,
+              texts: tuple[str, ...], visualizer: RefVOSLocalVisualizer, seconds: float
+              ) -> 'SegmentationResult':
+        """Draw and pack what a run has made.
+
+        Args:
+            folder: an empty one.
+            reader: the frames, with their ``fps``.
+            run: finished.
+            texts: (E) expressions.
+            visualizer: draws the frames.
+            seconds: time that the model worked.
+
+        Returns:
+            The result.
+        """
+        out, has_scores = run.out, 'key_frame_scores' in run.out
+        # A video that breaks off has masks up to there.
+        num_frames = 1 + max(t for track in run.rles for t, rle in enumerate(track) if rle)
+        result = cls(
+            folder=folder, texts=texts, num_frames=num_frames, fps=reader.fps,
+            curves=np.asarray(out['key_frame_scores' if has_scores else 'scores'],
+                              dtype=np.float32)[:, :num_frames],
+            curve_title='key-frame score' if has_scores else 'expected IoU of the mask',
+            key_frames=tuple(int(k) for k in out['key_frames']),
+            notes=tuple(_notes(run, texts, num_frames)), seconds=seconds)
+        result._draw(reader, run, visualizer)
+        result._pack(reader, run)
+        return result
+
+    def _draw(self, reader: FrameReader, run: SegmentationRun,
+              visualizer: RefVOSLocalVisualizer) -> None:
+        (self.folder / 'frames').mkdir()
+        with OverlayVideoWriter(self.overlay, self.fps) as writer:
+            for t in range(self.num_frames):
+                image = reader.read(t)
+                masks = decode_track(run.rles, t, image.shape[:2])
+                drawn = visualizer.draw_frame(image, masks, self.texts,
+                                              scores=run.out['scores'][:, t],
+                                              caption=f'frame {t}')
+                writer.write(drawn)
+                _, data = cv2.imencode('.jpg', cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR),
+                                       [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+                (self.folder / 'frames' / f'{t:05d}.jpg').write_bytes(data.tobytes())
+
+    def _pack(self, reader: FrameReader, run: SegmentationRun) -> None:
+        names = list(reader.frame_names[:self.num_frames])
+        # PNG is packed already.
+        with zipfile.ZipFile(self.masks_zip, 'w', zipfile.ZIP_STORED) as archive:
+            archive.writestr('expressions.json', json.dumps(list(self.texts), indent=1))
+            for t, name in enumerate(names):
+                for e, mask in enumerate(decode_track(run.rles, t, reader.shape)):
+                    _, data = cv2.imencode('.png', mask.astype(np.uint8) * 255)
+                    archive.writestr(f'{e}/{name}.png', data.tobytes())
+        scores = run.out['scores'][:, :self.num_frames]
+        document = dict(
+            fps=self.fps, size=list(reader.shape), frames=names,
+            expressions=[
+                dict(expression=text, key_frame=key, expected_iou=[round(float(s), 4) for s in row],
+                     masks=track[:self.num_frames])
+                for text, key, row, track in zip(self.texts, self.key_frames, scores, run.rles)])
+        self.masks_json.write_text(json.dumps(document), encoding='utf-8')
+
+
+def _notes(run: SegmentationRun, texts: tuple[str, ...], num_frames: int) -> list[str]:
+    notes = []
+    if run.breaks_off:
+        notes.append(f'The video breaks off; these are its {num_frames} frames.')
+    for text, is_seg in zip(texts, run.out['is_seg'][:, :num_frames]):
+        missing = int((~is_seg).sum())
+        if missing:
+            notes.append(f'"{text}": the model answered without a mask on {missing} of '
+                         f'{num_frames} frames.')
+    return notes

@@ -1,0 +1,95 @@
+"""Segment the videos of users, who may send anything."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from glus_mm.apis.glus_inferencer import GLUSInferencer
+from glus_mm.apis.web.segmentation_result import SegmentationResult
+from glus_mm.apis.web.segmentation_run import Preview, SegmentationRun
+from glus_mm.apis.web.temporary_store import TemporaryStore
+from glus_mm.apis.web.thinned_reader import open_limited_video
+from glus_mm.apis.web.web_input_error import WebInputError
+from glus_mm.apis.web.web_limits import WebLimits
+from glus_mm.models.mllms.prompt import MAX_EXPRESSION_LENGTH, clean_expression
+from glus_mm.visualization import RefVOSLocalVisualizer
+
+
+class SegmentationService:
+    """Checks what comes, segments it and leaves the result in a store.
+
+    Args:
+        inferencer: holds the model.
+        store: gets the results.
+        limits: of every run.
+    """
+
+    def __init__(self, inferencer: GLUSInferencer, store: TemporaryStore,
+                 limits: WebLimits | None = None) -> None:
+        self.inferencer = inferencer
+        self.store = store
+        self.limits = limits or WebLimits()
+        self._visualizer = RefVOSLocalVisualizer('web', min_width=640, legend_position='below')
+
+    def parse_texts(self, text: str) -> tuple[str, ...]:
+        """Take a text apart into expressions, one for each line.
+
+        Args:
+            text: what was typed; empty lines are left out.
+
+        Returns:
+            (E) expressions.
+
+        Raises:
+            WebInputError: there is none, too many, or one that the model cannot take.
+        """
+        most = self.limits.max_texts
+        if not isinstance(text, str):
+            raise WebInputError(f'expected text, got {type(text).__name__}')
+        if len(text) > most * (MAX_EXPRESSION_LENGTH + 2):
+            raise WebInputError(f'expected at most {most} expressions of {MAX_EXPRESSION_LENGTH} '
+                                f'characters, got {len(text)} characters')
+        texts = tuple(line.strip() for line in text.splitlines() if line.strip())
+        if not texts:
+            raise WebInputError('expected an expression, such as "the red circle", got none')
+        if len(texts) > most:
+            raise WebInputError(f'expected at most {most} expressions, one on each line, got '
+                                f'{len(texts)}')
+        for i, line in enumerate(texts):
+            try:
+                clean_expression(line)
+            except ValueError as error:
+                raise WebInputError(f'line {i + 1}: {error}') from error
+        return texts
+
+    def segment(self, video: str | Path | None, text: str, max_fps: float | None = None
+                ) -> Iterator[Preview | SegmentationResult]:
+        """Segment a video; closing the iterator stops the work.
+
+        Args:
+            video: the file; None where nothing was chosen.
+            text: expressions, one on each line.
+            max_fps: frames per second to segment at most; None or 0 means all frames.
+
+        Yields:
+            Previews while the masks are made, then the result.
+
+        Raises:
+            WebInputError: the user asked for something that cannot be done.
+        """
+        texts = self.parse_texts(text)
+        if not video:
+            raise WebInputError('expected a video: upload one, or pick a sample')
+        self.store.touch(video)
+        self.store.trim()
+        reader = open_limited_video(video, self.limits, max_fps or None)
+        start = time.monotonic()
+        try:
+            run = SegmentationRun(self.inferencer, reader, texts, self._visualizer,
+                                  self.limits.max_work_seconds)
+            yield from run.previews()
+            seconds = time.monotonic() - start
+            yield SegmentationResult.write(self.store.new_folder(), reader, run, texts,
+                                           self._visualizer, seconds)
+        finally:
+            reader.close()

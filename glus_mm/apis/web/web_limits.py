@@ -1,0 +1,44 @@
+"""How much one user, and all of them together, may ask of a web demo."""
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class WebLimits:
+    """Bounds of a web demo; all are positive.
+
+    Args:
+        max_upload_mb: size of a file, in units of 2**20 bytes.
+        max_seconds: length of a video.
+        max_frames: frames of a video that are segmented, and a tenth of those that it may have.
+        max_megapixels: height times width of a frame, in millions.
+        max_texts: expressions of a run.
+        max_work_seconds: time that the model may work on a run.
+        max_waiting: runs that wait for their turn; further ones are refused.
+        max_store_mb: all files of all users, in units of 2**20 bytes; the oldest go first.
+        max_store_minutes: how long a file is kept.
+
+    Raises:
+        ValueError: a number is not positive.
+    """
+
+    max_upload_mb: float = 200
+    max_seconds: float = 60
+    max_frames: int = 600
+    max_megapixels: float = 2.1
+    max_texts: int = 8
+    max_work_seconds: float = 600
+    max_waiting: int = 16
+    max_store_mb: float = 2000
+    max_store_minutes: float = 60
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not value > 0:
+                raise ValueError(f'expected {field.name} above 0, got {value!r}')
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """Size of a file."""
+        return int(self.max_upload_mb * 2**20)
