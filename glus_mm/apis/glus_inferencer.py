@@ -66,7 +66,8 @@ class GLUSInferencer:
                  out_dir: str | PathLike | None = None,
                  return_logits: bool = False,
                  callback: Callback | None = None,
-                 progress: bool = False) -> dict:
+                 progress: bool = False,
+                 name: str | None = None) -> dict:
         """Segment every frame of a video for every text.
 
         Args:
@@ -84,6 +85,7 @@ class GLUSInferencer:
             callback: called as ``callback(frame_idx, exp_indices, prediction)`` for every frame
                 of every group of texts that share a key frame; tensors are on the model's device.
             progress: show a progress bar on standard error.
+            name: what ``<video>`` is instead.
 
         Returns:
             A dict with
@@ -114,7 +116,7 @@ class GLUSInferencer:
         reader = open_reader(video)
         sinks = [] if callback is None else [callback]
         try:
-            name = video_name(video)
+            name = name or video_name(video)
             if out_dir is not None:
                 _make_folders(out_dir, name, reader, texts)
                 sinks.append(partial(_write_masks, out_dir, name, reader.frame_names))

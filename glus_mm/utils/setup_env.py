@@ -66,6 +66,21 @@ def setup_dist(cfg: Config, launcher: str) -> None:
     backend = choose_dist_backend(cfg)
     if torch.cuda.is_available() or torch_dist.is_initialized():
         return
+    timeout = cfg.env_cfg.dist_cfg.get('timeout')  # seconds, as in MMEngine
+    join_processes(launcher, backend, timeout)
+
+
+def join_processes(launcher: str, backend: str = 'gloo', timeout: float | None = None) -> None:
+    """Join the other processes that a launcher has started.
+
+    Args:
+        launcher: 'pytorch', 'slurm' or 'mpi'.
+        backend: how they talk.
+        timeout: seconds that they wait for one another; None for torch's default.
+
+    Raises:
+        KeyError: a variable that the launcher should have set is missing.
+    """
     for name, source in _LAUNCHER_VARIABLES[launcher].items():
         if source not in os.environ:
             raise KeyError(f'launcher {launcher}: the environment variable {source} is not set')
@@ -74,7 +89,6 @@ def setup_dist(cfg: Config, launcher: str) -> None:
         os.environ.setdefault('MASTER_ADDR', _first_slurm_host())
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', DEFAULT_PORT)
-    timeout = cfg.env_cfg.dist_cfg.get('timeout')  # seconds, as in MMEngine
     torch_dist.init_process_group(
         backend=backend, timeout=None if timeout is None else timedelta(seconds=timeout))
 

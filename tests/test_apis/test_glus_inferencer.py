@@ -1,5 +1,7 @@
 """GLUSInferencer: every source gives the same masks, and nothing is left behind."""
 
+import copy
+import dataclasses
 import logging
 import os
 import tempfile
@@ -12,9 +14,12 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
-from glus_mm.apis import GLUSInferencer, RLEMaskSequence
-from glus_mm.models.inference import ArrayReader, VideoFileReader
+from glus_mm.apis import GLUSInferencer, RLEMaskSequence, init_model
+from glus_mm.apis.incomplete_video_error import IncompleteVideoError
+from glus_mm.models.inference import ArrayReader, ImageFolderReader, VideoFileReader
+from glus_mm.models.selectors import KeyFrames
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.masks import encode_mask
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,6 +267,133 @@ def test_video_that_cannot_be_used(infer, tmp_path):
         infer(tmp_path / 'none.mp4', TEXTS)
     with pytest.raises(TypeError, match='iterator'):
         infer(np.zeros((2, 4, 4, 3), dtype=np.uint8), TEXTS)
+
+
+class LastFrame:
+    """The last frame for every text, with scores that say so."""
+
+    def __init__(self, with_scores):
+        self.with_scores = with_scores
+        self.seen = []
+
+    def select(self, reader, data_sample):
+        self.seen.append(data_sample.expressions)
+        number, length = len(data_sample.expressions), len(reader)
+        scores = torch.arange(length).repeat(number, 1) if self.with_scores else None
+        return KeyFrames([length - 1] * number, scores)
+
+
+def test_selector(model, infer, frames, in_memory):
+    assert in_memory['key_frames'] == [0, 0] and 'key_frame_scores' not in in_memory
+    selector = LastFrame(with_scores=True)
+    out = GLUSInferencer(model, selector)(frames, TEXTS)
+    assert selector.seen == [tuple(TEXTS)] and out['key_frames'] == [4, 4]
+    np.testing.assert_array_equal(out['key_frame_scores'], np.float32([range(5)] * 2))
+    assert out['key_frame_scores'].dtype == np.float32
+    assert_same_masks(out, infer(frames, TEXTS, key_frames=[4, 4]))
+    out = GLUSInferencer(model, LastFrame(with_scores=False))(frames, TEXTS)
+    assert out['key_frames'] == [4, 4] and 'key_frame_scores' not in out
+    out = GLUSInferencer(model, selector)(frames, TEXTS, key_frames=[0, 0])
+    assert out['key_frames'] == [0, 0] and 'key_frame_scores' not in out
+    assert len(selector.seen) == 1, 'who has key frames asks nobody'
+    with pytest.raises(TypeError, match='key-frame selector.*got str'):
+        GLUSInferencer(model, 'last')
+
+
+def test_more_texts_than_fit_are_worked_off_in_chunks(tiny_config, model, frames, in_memory):
+    config, options = tiny_config
+    small = init_model(config, cfg_options={**options, 'model.test_cfg.max_expressions': 1})
+    small.load_state_dict(model.state_dict())
+    assert_same_masks(GLUSInferencer(small)(frames, TEXTS), in_memory)
+
+
+def break_folder(folder, frames, how):
+    """A folder of images whose fourth frame (no context frame of five) cannot be used."""
+    path = write_folder(folder, frames) / 'frame_003.png'
+    if how == 'size':
+        cv2.imwrite(str(path), frames[3][:40])
+    elif how == 'gone':
+        reader = ImageFolderReader.from_folder(folder)
+        path.unlink()
+        return reader
+    else:
+        path.write_bytes(path.read_bytes()[:100])
+    return folder
+
+
+@pytest.mark.parametrize(('how', 'match'), [
+    ('size', r'frame 3 \(frame_003\) of .*clip: expected \(H, W\) = \(48, 64\).*got \(40, 64\)'),
+    ('content', r'frame 3 \(frame_003\) of .*cannot be decoded'),
+    ('gone', r'frame 3 \(frame_003\) of .*No such file')])
+def test_a_frame_that_cannot_be_used(infer, model, frames, tmp_path, how, match):
+    """The masks before it are kept; context frames, which are read first, are whole here."""
+    assert model.test_cfg.num_context == 4 and 3 in clip_centres(5, 4)
+    infer = GLUSInferencer(few_context(model))
+    expected = infer(frames, TEXTS)
+    video = break_folder(tmp_path / 'clip', frames, how)
+    with pytest.raises(IncompleteVideoError, match=match + r'.* 6 of 10 masks were made') as error:
+        infer(video, TEXTS)
+    assert error.value.frame_idx == 3
+    for e, track in enumerate(error.value.result['masks']):
+        assert track.rles == [*expected['masks'][e].rles[:3], None, None]
+        assert track[3] is None and list(track)[4] is None
+    with pytest.raises(IncompleteVideoError, match=f'are in {tmp_path / "out"}'):
+        infer(video, TEXTS, out_dir=tmp_path / 'out')
+    files = sorted(path.name for path in (tmp_path / 'out' / 'clip' / '1').iterdir())
+    assert files == [f'frame_{t:03d}.png' for t in range(3)]
+
+
+def few_context(model):
+    """The model with one context frame, the middle one."""
+    other = copy.copy(model)
+    other.test_cfg = dataclasses.replace(model.test_cfg, num_context=1)
+    return other
+
+
+def test_a_video_file_that_breaks_off(infer, frames, tmp_path):
+    whole, short = tmp_path / 'whole.mp4', tmp_path / 'short.mp4'
+    imageio.mimwrite(whole, frames * 6, fps=5, macro_block_size=2,
+                     output_params=['-movflags', '+faststart'])
+    short.write_bytes(whole.read_bytes()[:-3000])
+    number = len(VideoFileReader(short))
+    assert 0 < number < 29
+    with pytest.raises(IncompleteVideoError, match=rf'short.mp4 breaks off: its header states 30 '
+                       rf'frames, but frame {number} cannot be decoded. {number} of {number} '
+                       rf'masks were made') as error:
+        infer(short, TEXTS[:1])
+    assert error.value.frame_idx == number
+    assert len(error.value.result['masks'][0]) == number
+    assert error.value.result['masks'][0][number - 1].shape == (48, 64)
+
+
+@pytest.mark.parametrize('error', [
+    torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB'),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to")])
+def test_memory_that_does_not_suffice(infer, frames, error):
+    def callback(*args):
+        raise error
+
+    with pytest.raises(torch.OutOfMemoryError, match=r'for 2 expressions at a time; lower '
+                       r'model.test_cfg.max_expressions below 2 \(now 16.*then '
+                       r'model.test_cfg.window \(now 3') as found:
+        infer(frames, TEXTS, callback=callback)
+    assert str(error).splitlines()[0] in str(found.value)
+    with pytest.raises(torch.OutOfMemoryError, match=r'1 expressions at a time; lower '
+                                                     r'model.test_cfg.window'):
+        infer(frames, TEXTS[:1], callback=callback)
+
+
+def test_memory_that_the_allocator_refuses(infer, frames):
+    with pytest.raises(torch.OutOfMemoryError, match='max_expressions below 2'):
+        infer(frames, TEXTS, callback=lambda *args: torch.empty(1 << 60))
+
+
+def test_other_errors_stay_what_they_are(infer, frames):
+    def callback(*args):
+        raise RuntimeError('something else')
+
+    with pytest.raises(RuntimeError, match='^something else$'):
+        infer(frames, TEXTS, callback=callback)
 
 
 def test_model_that_cannot_segment():

@@ -101,31 +101,8 @@ def test_another_sampler_cannot_be_resumed(call, options, tmp_path):
              'test_dataloader.sampler.type=DefaultSampler')
 
 
-def worker_of_rank(rank, parent):
-    """Process id of a rank that torchrun, a descendant of ``parent``, has started."""
-    parents = {}
-    for stat in Path('/proc').glob('[0-9]*/stat'):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(')')[2].split()[1])
-        except OSError:  # it has ended meanwhile
-            continue
-    for pid in parents:
-        above = pid
-        while above in parents and above != parent:
-            above = parents[above]
-        if above != parent:
-            continue
-        try:
-            variables = Path(f'/proc/{pid}/environ').read_bytes().split(b'\0')
-        except OSError:
-            continue
-        if f'RANK={rank}'.encode() in variables:
-            return pid
-    return None
-
-
 @pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='looks into /proc')
-def test_a_killed_process_is_restarted(options, whole, tmp_path):
+def test_a_killed_process_is_restarted(options, whole, worker_of_rank, tmp_path):
     env = dict(os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
                PYTHONPATH=str(ROOT), MAX_RESTARTS='1',
                PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))

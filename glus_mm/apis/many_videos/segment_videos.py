@@ -1,0 +1,156 @@
+"""Segment the videos of a list on one of several processes."""
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
+from mmengine.logging import print_log
+
+from glus_mm.apis.glus_inferencer import GLUSInferencer
+from glus_mm.apis.incomplete_video_error import IncompleteVideoError
+from glus_mm.apis.many_videos.result_lines import ResultLines
+from glus_mm.apis.many_videos.video_request import VideoRequest
+from glus_mm.utils.balance import balance
+from glus_mm.utils.checkpoint_files import atomic_file
+from glus_mm.utils.paths import ensure_writable_dir
+
+FORMATS = ('png', 'rle')
+
+
+class VideoListSegmenter:
+    """Segment a list of videos into a folder, and write a result line for each.
+
+    Masks are ``masks/<id>/<text number>/<frame>.png`` (mode L, 0 and 255) or, as COCO RLE,
+    ``masks/<id>.json``. A result line has ``id``, ``video``, ``texts``, ``status`` (``'done'`` or
+    ``'error'``), ``seconds``, and
+
+    - if done ``frames``, ``key_frames``, ``masks`` (the path in the folder) and
+      ``frames_without_seg``, a number for each text;
+    - else ``error``, and for a video that breaks off also ``frame``, the first frame that cannot
+      be used, and ``masks``, where those before it are.
+
+    Args:
+        inferencer: segments a video.
+        out_dir: folder for masks and results.
+        format: ``'png'`` or ``'rle'``.
+        fingerprint: what else the masks depend on, such as config and weights: results of
+            another one are made anew.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: unknown format.
+    """
+
+    def __init__(self, inferencer: GLUSInferencer, out_dir: str | PathLike, format: str = 'png',
+                 fingerprint: str = '') -> None:
+        if format not in FORMATS:
+            raise ValueError(f'format must be one of {FORMATS}, got {format!r}')
+        self.inferencer = inferencer
+        self.out_dir = ensure_writable_dir(out_dir)
+        self.format = format
+        self.fingerprint = fingerprint
+        self.lines = ResultLines(self.out_dir)
+
+    def run(self, requests: Sequence[VideoRequest], resume: bool = False,
+            progress: Callable[[dict], None] | None = None) -> dict[str, dict]:
+        """Segment this process's share; all processes call it with the same list.
+
+        Args:
+            requests: the videos.
+            resume: keep results of an earlier run in this folder that went well and ask for the
+                same; else all are removed first.
+            progress: called with each result of this process.
+
+        Returns:
+            All results by id, on the main process once all have finished; elsewhere none.
+        """
+        rank, world_size = get_dist_info()
+        plan = [None, None]
+        if is_main_process():
+            if not resume:
+                self.lines.clear()
+            finished = self._finished(requests)
+            left = [i for i, request in enumerate(requests) if request.id not in finished]
+            costs = [requests[i].estimate() for i in left]
+            plan = [len(finished), [[left[i] for i in part] for part in balance(costs, world_size)]]
+        broadcast_object_list(plan)
+        if resume:
+            print_log(f'{plan[0]} of {len(requests)} videos were finished before', 'current')
+        for i in plan[1][rank]:
+            record = self._segment(requests[i])
+            self.lines.append(rank, record)
+            if progress is not None:
+                progress(record)
+        barrier()
+        if not is_main_process():
+            return {}
+        return self.lines.merge([request.id for request in requests])
+
+    def _finished(self, requests: Sequence[VideoRequest]) -> set[str]:
+        """Ids whose result is there and still holds."""
+        found = self.lines.read()
+        finished = {request.id for request in requests
+                    if found.get(request.id, {}).get('status') == 'done'
+                    and found[request.id].get('request') == self._digest(request)}
+        changed = sum(found.get(request.id, {}).get('status') == 'done'
+                      for request in requests) - len(finished)
+        if changed:
+            print_log(f'{changed} results are of another model, video or request, and are made '
+                      'anew', 'current', logging.WARNING)
+        return finished
+
+    def _digest(self, request: VideoRequest) -> str:
+        content = json.dumps([self.fingerprint, self.format, request.state()])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def _segment(self, request: VideoRequest) -> dict[str, Any]:
+        """Segment one video; whatever goes wrong with it becomes its result."""
+        start = time.time()
+        record = dict(id=request.id, video=request.video, texts=list(request.texts))
+        digest = self._digest(request)
+        try:
+            record.update(self._masks(request), status='done')
+        except IncompleteVideoError as error:
+            record.update(status='error', error=str(error), frame=error.frame_idx,
+                          masks=self._write(request, error.result))
+        # One video must not end the others, and there is no telling what a file can do to a
+        # decoder; the whole traceback goes to the log.
+        except Exception as error:  # noqa: BLE001
+            record.update(status='error', error=f'{type(error).__name__}: {error}')
+            print_log(f'{request.id}: {traceback.format_exc()}', 'current', logging.ERROR)
+        return dict(record, seconds=round(time.time() - start, 3), time=time.time(),
+                    request=digest)
+
+    def _masks(self, request: VideoRequest) -> dict[str, Any]:
+        """Make and write the masks of a video."""
+        folder = self.out_dir / 'masks'
+        # Masks of an earlier run would lie among the new ones.
+        shutil.rmtree(folder / request.id, ignore_errors=True)
+        (folder / f'{request.id}.json').unlink(missing_ok=True)
+        out = self.inferencer(request.video, request.texts, request.key_frames,
+                              out_dir=folder if self.format == 'png' else None, name=request.id)
+        return dict(frames=len(out['frame_names']), key_frames=out['key_frames'],
+                    masks=self._write(request, out),
+                    frames_without_seg=(~out['is_seg']).sum(1).tolist())
+
+    def _write(self, request: VideoRequest, out: dict) -> str:
+        """Write masks that are not written yet; returns where they are."""
+        if self.format == 'png':
+            return f'masks/{request.id}'
+        path = self.out_dir / 'masks' / f'{request.id}.json'
+        path.parent.mkdir(exist_ok=True)
+        content = dict(
+            id=request.id, video=request.video, texts=list(request.texts),
+            frame_names=list(out['frame_names']), masks=[track.rles for track in out['masks']],
+            scores=np.round(out['scores'].astype(float), 6).tolist())
+        with atomic_file(path) as part:
+            part.write_text(json.dumps(content), encoding='utf-8')
+        return f'masks/{request.id}.json'

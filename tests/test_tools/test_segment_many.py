@@ -1,0 +1,103 @@
+"""tools/segment_many.py with two processes, of which one is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from glus_mm.apis import GLUSInferencer, init_model
+from glus_mm.datasets.moving_shapes import write_split
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
+CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
+TEXTS = ['the red circle', 'the leftmost shape']
+NUM_VIDEOS = 6
+
+
+@pytest.fixture(scope='module')
+def videos(tmp_path_factory):
+    """A list of six folders of images and one file that is no video."""
+    root = tmp_path_factory.mktemp('videos')
+    write_split(root, NUM_VIDEOS, seed=5, split='valid_u', mp4=False)
+    folders = sorted((root / 'valid_u' / 'JPEGImages').iterdir())
+    (root / 'corrupt.mp4').write_bytes(b'no video at all')
+    lines = [dict(video=str(root / 'corrupt.mp4'), texts=TEXTS)]
+    lines += [dict(video=str(folder), texts=TEXTS[:1 + i % 2])
+              for i, folder in enumerate(folders)]
+    (root / 'list.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    return root / 'list.jsonl', lines
+
+
+def start(tmp_path, processes, *args):
+    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ['-m', 'torch.distributed.run', '--nproc_per_node', str(processes),
+                   '--master_port', str(20000 + os.getpid() % 20000)]
+        args = (*args, '--launcher', 'pytorch')
+    return subprocess.Popen([*launch, str(ROOT / 'tools' / 'segment_many.py'), *map(str, args)],
+                            cwd=tmp_path, env=env, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+
+
+def finished(out):
+    return [line for path in out.glob('.results/*.jsonl') for line in path.open('rb')
+            if line.endswith(b'\n')]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='looks into /proc')
+def test_a_killed_process_and_a_corrupt_video(videos, worker_of_rank, tmp_path):
+    path, lines = videos
+    args = (path, tmp_path / 'out', '--config', CONFIG, '--checkpoint', CHECKPOINT, '--format',
+            'rle')
+    process = start(tmp_path, 2, *args)
+    deadline = time.monotonic() + 300
+    while len(finished(tmp_path / 'out')) < 2 and process.poll() is None \
+            and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(worker_of_rank(1, process.pid), signal.SIGKILL)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode != 0, out[-4000:]
+    before = [json.loads(line) for line in finished(tmp_path / 'out')]
+    done = {record['id']: record for record in before if record['status'] == 'done'}
+    assert 0 < len(done) < NUM_VIDEOS and not (tmp_path / 'out' / 'results.jsonl').exists()
+
+    process = start(tmp_path, 2, *args, '--resume')
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, out[-4000:]
+    assert f'{len(done)} of {NUM_VIDEOS + 1} videos were finished before' in out
+    results = [json.loads(line) for line in (tmp_path / 'out' / 'results.jsonl').open()]
+    assert [record['video'] for record in results] == [line['video'] for line in lines]
+    assert results[0]['status'] == 'error' and 'corrupt.mp4' in results[0]['error']
+    assert {record['status'] for record in results[1:]} == {'done'}
+    assert done.items() <= {record['id']: record for record in results}.items(), 'not done again'
+    infer = GLUSInferencer(init_model(CONFIG, CHECKPOINT))
+    for record, line in zip(results[1::3], lines[1::3]):
+        masks = json.loads((tmp_path / 'out' / record['masks']).read_text())['masks']
+        assert masks == [track.rles for track in infer(line['video'], line['texts'])['masks']]
+
+
+@pytest.mark.slow
+def test_one_process(videos, tmp_path):
+    """The exit status, the defaults, and a folder that has results already."""
+    path, lines = videos
+    small = tmp_path / 'small.jsonl'
+    small.write_text(json.dumps(lines[0]) + '\n' + json.dumps(dict(lines[1], id='shapes')) + '\n')
+    process = start(ROOT, 1, small, tmp_path / 'out')
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, out[-4000:]
+    assert '1 of 2 videos are done, 1 with errors' in out
+    assert len(list((tmp_path / 'out' / 'masks' / 'shapes' / '0').glob('*.png'))) > 4
+    for extra, message in (((), 'an earlier run.*--resume goes on with it'),
+                           (('--resume', '--device', 'nowhere'), 'nowhere')):
+        process = start(ROOT, 1, small, tmp_path / 'out', *extra)
+        out, _ = process.communicate(timeout=300)
+        assert process.returncode == 2 and 'Traceback' not in out
+        assert message.split('.*')[0] in out
