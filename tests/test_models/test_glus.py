@@ -226,7 +226,8 @@ def test_steps_without_seg(make_glus, emit_seg, video, make_sample):
     sample = make_sample()
     stored = []
     handle = model.mask_head.register_forward_pre_hook(
-        lambda _, args: stored.extend((args[3], bank.frame_ids) for bank in args[2]))
+        lambda _, args: stored.extend(
+            (step, bank.frame_ids) for step, bank in zip(args[3], args[2])))
     out, masks = predict(model, video, sample)
     handle.remove()
     silent = ~out.pred_seg
@@ -310,7 +311,7 @@ def test_each_encoder_sees_each_frame_once(talking, video, make_sample, max_expr
     vision = count_images(model.mllm.vision_tower)
     sam = count_images(model.mask_head.sam2.image_encoder)
     predict(model, video, make_sample())
-    assert sum(vision) == len(video) + model.test_cfg.num_context
+    assert sum(vision) == len(video), 'context frames are met again as query frames'
     assert sum(sam) == len(video)
 
 
@@ -387,7 +388,13 @@ def test_model_in_bfloat16(talking, video, make_sample):
 @pytest.mark.parametrize(('options', 'error', 'message'), [
     ({'test_cfg.windw': 4}, TypeError, 'windw'),
     ({'test_cfg.window': 0}, ValueError, r'model\.test_cfg\.window must be .* at least 1, got 0'),
-    ({'test_cfg.window_stride': 2}, ValueError, r'model\.test_cfg\.window_stride must be 1'),
+    ({'test_cfg.window_stride': 5}, ValueError,
+     r'model\.test_cfg\.window_stride must be at most window, which is 4, got 5'),
+    ({'test_cfg.window_stride': 0}, ValueError, r'model\.test_cfg\.window_stride .* got 0'),
+    ({'test_cfg.window_stride': 2, 'test_cfg.reuse': 'none'}, ValueError, 'official schedule'),
+    ({'test_cfg.feature_cache': 0}, ValueError, r'model\.test_cfg\.feature_cache .* got 0'),
+    ({'test_cfg.prefetch': -1}, ValueError, r'model\.test_cfg\.prefetch .* got -1'),
+    ({'test_cfg.compile': 1}, ValueError, r'model\.test_cfg\.compile .* got 1'),
     ({'test_cfg.reuse': 'all'}, ValueError, r"model\.test_cfg\.reuse must be one of .*'all'"),
     ({'test_cfg.use_memory': 'no'}, ValueError, r"model\.test_cfg\.use_memory .* got 'no'"),
     ({'train_cfg.memory_strid': 1}, TypeError, 'model.train_cfg.*memory_strid'),

@@ -70,7 +70,7 @@ def frame_losses(model, feats, tokens):
     losses = []
     for t, seg in enumerate(tokens):
         index = torch.full((len(seg), ), t)
-        pred = model._decode(feats.select(index), seg, memory, t)
+        pred = model.decode(feats.select(index), seg, memory, t)
         losses.append(model.loss_mask_bce(pred.low_res_logits[:1], target).sum())
     return losses
 

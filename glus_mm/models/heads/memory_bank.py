@@ -1,6 +1,11 @@
 """The SAM-2 spatial memory of one expression."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from torch import Tensor
+
+Derived = TypeVar('Derived')
 
 
 class MemoryBank:
@@ -16,15 +21,20 @@ class MemoryBank:
     Args:
         stride: distance r of the older memories; 1 in training, 3 at inference by default.
         num_memories: the most entries that one frame selects.
+        keeps_derived: keep what is computed of an entry alone as long as the entry itself, see
+            :meth:`select_derived`. For inference: a gradient must not be shared by frames.
     """
 
-    def __init__(self, stride: int = 1, num_memories: int = 7) -> None:
+    def __init__(self, stride: int = 1, num_memories: int = 7,
+                 keeps_derived: bool = False) -> None:
         if stride < 1 or num_memories < 1:
             raise ValueError(f'stride and num_memories must be at least 1, '
                              f'got {stride} and {num_memories}')
         self.stride = stride
         self.num_memories = num_memories
+        self.keeps_derived = keeps_derived
         self._entries: dict[int, Tensor] = {}
+        self._derived: dict[int, Derived] = {}
 
     def __len__(self) -> int:
         """Number of stored entries."""
@@ -49,6 +59,21 @@ class MemoryBank:
         """Entries (tokens, mem_dim) for a frame, oldest first; empty where none is stored."""
         return [self._entries[i] for i in self.candidates(frame_idx) if i in self._entries]
 
+    def select_derived(self, frame_idx: int, derive: Callable[[Tensor], Derived]
+                       ) -> list[Derived]:
+        """What ``derive`` makes of the entries of :meth:`select`, computed once for each entry.
+
+        Args:
+            frame_idx: position in the pass.
+            derive: always the same function of an entry (tokens, mem_dim).
+        """
+        selected = [i for i in self.candidates(frame_idx) if i in self._entries]
+        made = {i: self._derived[i] if i in self._derived else derive(self._entries[i])
+                for i in selected}
+        if self.keeps_derived:
+            self._derived.update(made)
+        return list(made.values())
+
     def add(self, frame_idx: int, entry: Tensor) -> None:
         """Store the memory of a frame and drop what no later frame can select.
 
@@ -57,9 +82,11 @@ class MemoryBank:
             entry: (tokens, mem_dim).
         """
         self._entries[frame_idx] = entry
+        self._derived.pop(frame_idx, None)
         oldest = (frame_idx - 1) // self.stride * self.stride - \
             (self.num_memories - 2) * self.stride
         self._entries = {
             idx: kept for idx, kept in self._entries.items()
             if idx == frame_idx or (idx % self.stride == 0 and idx >= oldest)
         }
+        self._derived = {idx: kept for idx, kept in self._derived.items() if idx in self._entries}

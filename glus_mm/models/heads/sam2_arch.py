@@ -12,7 +12,8 @@ from sam2.modeling.sam2_base import SAM2Base
 
 from glus_mm.utils.modules import check_keys
 
-_STRIDE = 16
+STRIDE = 16
+"""Of the lowest-resolution features and the memories."""
 _DYNAMIC_MULTIMASK = dict(
     dynamic_multimask_via_stability=True,
     dynamic_multimask_stability_delta=0.05,
@@ -36,15 +37,15 @@ def build_sam2(arch: str | dict, image_size: int, dynamic_multimask: bool = True
         FileNotFoundError: there is no such name or file.
         ValueError: ``image_size`` does not fit the strides.
     """
-    if image_size % (2 * _STRIDE):
-        raise ValueError(f'image_size of SAM-2 must be a multiple of {2 * _STRIDE}, '
+    if image_size % (2 * STRIDE):
+        raise ValueError(f'image_size of SAM-2 must be a multiple of {2 * STRIDE}, '
                          f'got {image_size}')
     model = _load_arch(arch)
     model['image_size'] = image_size
     model['sam_mask_decoder_extra_args'] = dict(_DYNAMIC_MULTIMASK) if dynamic_multimask else None
     for attention in ('self_attention', 'cross_attention'):
         # Only the size for which the rotary table is made first; it follows the input anyway.
-        model['memory_attention']['layer'][attention]['feat_sizes'] = [image_size // _STRIDE] * 2
+        model['memory_attention']['layer'][attention]['feat_sizes'] = [image_size // STRIDE] * 2
     return instantiate(OmegaConf.create(model), _recursive_=True)
 
 

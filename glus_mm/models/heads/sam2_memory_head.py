@@ -12,8 +12,14 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from glus_mm.models.heads.memory_attention import (
+    ProjectedMemory,
+    attend,
+    can_project,
+    project_memory,
+)
 from glus_mm.models.heads.memory_bank import MemoryBank
-from glus_mm.models.heads.sam2_arch import build_sam2, initial_layer_scale
+from glus_mm.models.heads.sam2_arch import STRIDE, build_sam2, initial_layer_scale
 from glus_mm.registry import MODELS
 from glus_mm.utils.modules import is_trained, set_trainable
 from glus_mm.utils.precision import at_least_float32, dtype_of
@@ -138,14 +144,16 @@ class SAM2MemoryHead(BaseModule):
             out['vision_pos_enc'][-1][:1].to(attention))
 
     def forward(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
-                frame_idx: int) -> HeadOutput:
+                frame_idx: int | Sequence[int]) -> HeadOutput:
         """Decode one frame of ``N`` tracks; training and testing call this alike.
 
         Args:
-            feats: features of the frame of each track, M = N.
+            feats: features of the frame of each track, M = N, or of the one frame of all, M = 1.
             seg_tokens: (N, C).
-            memory: the N banks.
-            frame_idx: position in the pass; the first frame of a pass is 0.
+            memory: the N banks. Where they all keep what is derived of their entries, and nothing
+                is trained, keys and values of a memory are made once.
+            frame_idx: position in the pass, or (N) those of the tracks; the first frame of a pass
+                is 0.
 
         Returns:
             The masks.
@@ -217,33 +225,65 @@ class SAM2MemoryHead(BaseModule):
         return part(*args)
 
     def _condition(self, feats: SAM2Features, memory: Sequence[MemoryBank],
-                   frame_idx: int) -> Tensor:
+                   frame_idx: int | Sequence[int]) -> Tensor:
         """Attend to the memories; tracks with equally many are batched. Returns (N, C, h, w)."""
-        selected = [bank.select(frame_idx) for bank in memory]
+        places = [frame_idx] * len(memory) if isinstance(frame_idx, int) else frame_idx
+        once = self._projects_once(memory)
+        selected = [
+            bank.select_derived(place, self._project) if once else bank.select(place)
+            for bank, place in zip(memory, places)
+        ]
         groups = defaultdict(list)
         for track, entries in enumerate(selected):
             groups[len(entries)].append(track)
         parts, order = [], []
         for count, tracks in groups.items():
-            top = feats.top[tracks] if len(groups) > 1 else feats.top
+            top = feats.top[tracks] if len(groups) > 1 and len(feats.top) > 1 else feats.top
+            entries = [selected[track] for track in tracks]
             if count == 0:
-                parts.append(top + self.sam2.no_mem_embed.view(1, -1, 1, 1))
+                top = top + self.sam2.no_mem_embed.view(1, -1, 1, 1)
+                parts.append(top.expand(len(tracks), -1, -1, -1))
+            elif once:
+                parts.append(self.attend_projected(top, feats.top_pos, entries))
             else:
-                stored = torch.stack([torch.cat(selected[track]) for track in tracks], dim=1)
+                stored = torch.stack([torch.cat(some) for some in entries], dim=1)
+                top = top.expand(len(tracks), -1, -1, -1)
                 parts.append(self._run_memory(self._attend, top, feats.top_pos, stored))
             order += tracks
         if len(parts) == 1:
             return parts[0]
         return torch.cat(parts)[torch.tensor(order, device=feats.top.device).argsort()]
 
+    def attend_projected(self, top: Tensor, top_pos: Tensor,
+                         memories: Sequence[Sequence[ProjectedMemory]]) -> Tensor:
+        """Attend to memories whose keys and values exist, see :func:`attend`."""
+        return attend(self.sam2.memory_attention, top, top_pos, memories)
+
+    def _projects_once(self, memory: Sequence[MemoryBank]) -> bool:
+        """Whether keys and values are made once for each memory: at inference, if they are kept."""
+        attention = self.sam2.memory_attention
+        return (not torch.is_grad_enabled() and not attention.training
+                and all(bank.keeps_derived for bank in memory) and can_project(attention))
+
+    def _project(self, entry: Tensor) -> ProjectedMemory:
+        """Keys and values of a memory (tokens, mem_dim)."""
+        attention = self.sam2.memory_attention
+        entry = entry.to(dtype_of(attention))
+        return project_memory(attention, entry, self._memory_pos(entry))
+
+    def _memory_pos(self, stored: Tensor) -> Tensor:
+        """Position encoding (tokens, mem_dim) of one memory, of the type of ``stored``."""
+        side = self.image_size // STRIDE
+        pos = self.sam2.memory_encoder.position_encoding(
+            stored.new_empty(1, stored.shape[-1], side, side))
+        return pos.to(stored.dtype)[0].flatten(1).T
+
     def _attend(self, top: Tensor, top_pos: Tensor, stored: Tensor) -> Tensor:
         """Memory attention of (n, C, h, w) over memories, stored (tokens, n, mem)."""
         num, channels, height, width = top.shape
         count = len(stored) // (height * width)
         stored = stored.to(dtype_of(self.sam2.memory_attention))
-        pos = self.sam2.memory_encoder.position_encoding(
-            stored.new_empty(1, stored.shape[-1], height, width)).to(stored.dtype)
-        pos = pos.flatten(2).permute(2, 0, 1).repeat(count, num, 1)
+        pos = self._memory_pos(stored)[:, None].repeat(count, num, 1)
         out = self.sam2.memory_attention(
             curr=[top.flatten(2).permute(2, 0, 1)],
             curr_pos=[top_pos.flatten(2).permute(2, 0, 1).expand(-1, num, -1)],

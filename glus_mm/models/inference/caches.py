@@ -1,7 +1,7 @@
-"""A cache that states its bound."""
+"""Caches that state their bound."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from typing import Generic, TypeVar
 
 Value = TypeVar('Value')
@@ -13,25 +13,52 @@ class BoundedCache(Generic[Value]):
     Args:
         max_size: the most values that are kept; 0 keeps none, so that everything is computed
             anew each time.
+        max_pinned: the most values that are kept besides, however long ago they were used: those
+            of the keys that :meth:`pin` names.
     """
 
-    def __init__(self, max_size: int) -> None:
-        if max_size < 0:
-            raise ValueError(f'max_size must be at least 0, got {max_size}')
+    def __init__(self, max_size: int, max_pinned: int = 0) -> None:
+        for name, value in (('max_size', max_size), ('max_pinned', max_pinned)):
+            if value < 0:
+                raise ValueError(f'{name} must be at least 0, got {value}')
         self.max_size = max_size
+        self.max_pinned = max_pinned
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._pins: Container[Hashable] = ()
+        self._pinned: dict[Hashable, Value] = {}
 
     def __len__(self) -> int:
         """Number of values that are kept now."""
-        return len(self._values)
+        return len(self._values) + len(self._pinned)
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether the value of ``key`` is kept now."""
+        return key in self._values or key in self._pinned
+
+    def pin(self, keys: Container[Hashable]) -> None:
+        """Keep the values of these keys from now on, and of no others.
+
+        Args:
+            keys: a container with a length, at most ``max_pinned``.
+        """
+        if len(keys) > self.max_pinned:
+            raise ValueError(f'expected at most {self.max_pinned} keys to pin, got {len(keys)}')
+        self._pins = keys
+        pinned = {key: value for key, value in self._pinned.items() if key in keys}
+        self._pinned = pinned | {
+            key: self._values.pop(key) for key in list(self._values) if key in keys}
 
     def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """Return the value of ``key``; compute it where it is not kept."""
+        if key in self._pinned:
+            return self._pinned[key]
         if key in self._values:
             self._values.move_to_end(key)
             return self._values[key]
         value = compute()
-        if self.max_size:
+        if key in self._pins:
+            self._pinned[key] = value
+        elif self.max_size:
             self._values[key] = value
             while len(self._values) > self.max_size:
                 self._values.popitem(last=False)

@@ -14,8 +14,16 @@ class GLUSTestCfg:
         memory_stride: distance of the older memories.
         num_context: context frames Tc, the centres of equal clips.
         window: query frames in the sliding window.
-        window_stride: frames that the window advances at a time; only 1 is implemented.
+        window_stride: frames that the window advances at a time, at most ``window``. 1 is the
+            paper's. With s the MLLM runs once for s frames, and these see window - s to
+            window - 1 frames before them instead of window - 1: an approximation, see
+            docs/speed.md.
         max_expressions: expressions that are batched; more are worked off in chunks.
+        feature_cache: frames whose features are kept from the forward for the backward sweep,
+            where expressions have key frames. As many as lie between the first and the last key
+            frame, both included, make every frame be encoded once.
+        prefetch: frames that a thread reads and resizes ahead; 0 does without a thread.
+        compile: run the image encoders and the mask decoder through ``torch.compile``.
         reuse: ``'exact'`` computes what expressions share once; ``'none'`` recomputes everything
             for each expression and frame, as the official code does.
         selector: config of a :class:`BaseKeyFrameSelector`; the first frame by default.
@@ -28,23 +36,31 @@ class GLUSTestCfg:
     window: int = 4
     window_stride: int = 1
     max_expressions: int = 16
+    feature_cache: int = 32
+    prefetch: int = 2
+    compile: bool = False
     reuse: str = 'exact'
     selector: dict | None = None
     propagator: dict | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
-        least = dict(memory_stride=1, num_context=0, window=1, max_expressions=1)
+        least = dict(memory_stride=1, num_context=0, window=1, window_stride=1, max_expressions=1,
+                     feature_cache=1, prefetch=0)
         for name, minimum in least.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < minimum:
                 raise ValueError(f'model.test_cfg.{name} must be an integer of at least '
                                  f'{minimum}, got {value!r}')
-        if not isinstance(self.use_memory, bool):
-            raise ValueError(f'model.test_cfg.use_memory must be True or False, '
-                             f'got {self.use_memory!r}')
-        if self.window_stride != 1:
-            raise ValueError('model.test_cfg.window_stride must be 1, the window of the paper, '
-                             f'got {self.window_stride!r}')
+        for name in ('use_memory', 'compile'):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f'model.test_cfg.{name} must be True or False, '
+                                 f'got {getattr(self, name)!r}')
+        if self.window_stride > self.window:
+            raise ValueError(f'model.test_cfg.window_stride must be at most window, which is '
+                             f'{self.window}, got {self.window_stride!r}')
         if self.reuse not in REUSE:
             raise ValueError(f'model.test_cfg.reuse must be one of {REUSE}, got {self.reuse!r}')
+        if self.reuse == 'none' and self.window_stride > 1:
+            raise ValueError("model.test_cfg.reuse='none' is the official schedule, whose "
+                             f'window_stride is 1, got {self.window_stride!r}')

@@ -1,5 +1,6 @@
 """All inference state of one video."""
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,18 +38,38 @@ class VideoSession:
         expressions: (E).
         context_frame_ids: (Tc) 0-based positions.
         window: query frames whose visual tokens are kept; 0 keeps no feature at all.
+        feature_cache: frames whose features are kept besides, between the two directions.
+        prefetch: frames that are read and resized ahead in a thread; 0 for readers whose frames
+            come as they are asked for.
     """
 
     def __init__(self, reader: FrameReader, expressions: tuple[str, ...],
-                 context_frame_ids: list[int], window: int) -> None:
+                 context_frame_ids: list[int], window: int, feature_cache: int = 0,
+                 prefetch: int = 0) -> None:
         self.reader = reader
         self.expressions = expressions
         self.context_frame_ids = context_frame_ids
-        self.visual_tokens: BoundedCache[Tensor] = BoundedCache(window)
-        self.sam_features: BoundedCache[SAM2Features] = BoundedCache(min(window, 1))
+        self.feature_cache = feature_cache if window else 0
+        self.prefetch = prefetch
+        self.visual_tokens: BoundedCache[Tensor] = BoundedCache(window, self.feature_cache)
+        self.sam_features: BoundedCache[SAM2Features] = BoundedCache(
+            min(window, 1), self.feature_cache)
+        self.context_tokens: BoundedCache[Tensor] = BoundedCache(
+            len(context_frame_ids) if window else 0)
         self.prefix: BoundedCache[Any] = BoundedCache(min(window, 1))
         self._frames: BoundedCache[Any] = BoundedCache(2)
+        self._reading = threading.Lock()
 
     def frame(self, frame_idx: int):
-        """Frame at a position, uint8 (H, W, 3); both encoders read it, so it is kept shortly."""
-        return self._frames.get(frame_idx, lambda: self.reader.read(frame_idx))
+        """Frame at a position, uint8 (H, W, 3); both encoders read it, so it is kept shortly.
+
+        May be called from several threads.
+        """
+        with self._reading:
+            return self._frames.get(frame_idx, lambda: self.reader.read(frame_idx))
+
+    def keep_features(self, frames: range) -> None:
+        """Keep the features of these frames until others are named; the bound cuts the start."""
+        frames = frames[max(len(frames) - self.feature_cache, 0):]
+        self.visual_tokens.pin(frames)
+        self.sam_features.pin(frames)

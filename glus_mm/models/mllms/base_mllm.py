@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -102,3 +103,40 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
         Returns:
             Seg tokens (N, C) and whether each would be ``[SEG]``.
         """
+
+    def seg_tokens_of_turns(self, input_ids: Sequence[Sequence[list[int]]],
+                            visual_tokens: Tensor, prefix: Any = None) -> SegTokens:
+        """Predict the next token of several turns of ``N`` conversations.
+
+        The conversations do not depend on what is predicted: whatever comes, a turn goes into
+        the history as answered. So the turns of a window may be run at once; here they are run
+        one by one, with the same result.
+
+        Args:
+            input_ids: N of s prompts as for :meth:`next_seg_tokens`, each of which shows one
+                frame more than the one before.
+            visual_tokens: (frames, V, D) that the last prompt of each shows.
+            prefix: see :meth:`next_seg_tokens`.
+
+        Returns:
+            Seg tokens (N, s, C), and whether each would be ``[SEG]``, (N, s).
+        """
+        turns = []
+        for rest, prompts in enumerate(reversed(list(zip(*input_ids)))):
+            frames = visual_tokens[:len(visual_tokens) - rest]
+            turns.append(self.next_seg_tokens(list(prompts), frames, prefix))
+        turns.reverse()
+        return SegTokens(torch.stack([turn.tokens for turn in turns], 1),
+                         torch.stack([turn.is_seg for turn in turns], 1))
+
+    def seg_tokens_from_scratch(self, input_ids: Sequence[list[int]], imgs: Tensor) -> SegTokens:
+        """What the official code computes for a step, nothing of it reused or left out.
+
+        Args:
+            input_ids: N whole prompts.
+            imgs: (frames, 3, P, P), normalised, that all N of them show.
+
+        Returns:
+            As :meth:`next_seg_tokens`.
+        """
+        return self.next_seg_tokens(input_ids, self.encode_images(imgs))

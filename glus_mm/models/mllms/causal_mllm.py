@@ -1,6 +1,5 @@
 """An MLLM whose language model is causal: conversations, prefixes and windows, the same for all."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
+from glus_mm.models.mllms.prefix_cache import branches
 from glus_mm.models.mllms.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX, build_prompt, split_prefix
 from glus_mm.models.mllms.shared_prefix import SharedPrefix, common_prefix, lay_out
+from glus_mm.models.mllms.turns import Turns, lay_out_turns
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import dtype_of
 
@@ -74,14 +75,64 @@ class CausalMLLM(BaseMLLM):
 
     def next_seg_tokens(self, input_ids: Sequence[list[int]], visual_tokens: Tensor,
                         prefix: DynamicCache | None = None) -> SegTokens:
-        """See :meth:`BaseMLLM.next_seg_tokens`; logits are made for one position only."""
+        """See :meth:`BaseMLLM.next_seg_tokens`; logits are made for one position only.
+
+        What the prompts have in common is run once: behind the prefix, the first query frame.
+        """
         ids = [torch.tensor(i) for i in input_ids]
-        if prefix is not None:
-            prefix = copy.deepcopy(prefix)
-            prefix.batch_repeat_interleave(len(ids))
-        hidden = self._run(ids, [visual_tokens] * len(ids), prefix)
+        ids, visual_tokens, prefix = self._run_start_once(ids, visual_tokens, prefix)
+        hidden = self._run(ids, [visual_tokens] * len(ids), branches(prefix, len(ids)))
         last = [_expanded_length(i, visual_tokens.shape[1]) - 1 for i in ids]
-        hidden = hidden[torch.arange(len(ids)), torch.tensor(last)]
+        return self._predict(hidden[torch.arange(len(ids)), torch.tensor(last)])
+
+    def seg_tokens_of_turns(self, input_ids: Sequence[Sequence[list[int]]],
+                            visual_tokens: Tensor, prefix: DynamicCache | None = None
+                            ) -> SegTokens:
+        """See :meth:`BaseMLLM.seg_tokens_of_turns`; all turns are run as one sequence."""
+        if (self.llm.config._attn_implementation not in MASKED_ATTENTION
+                or len(input_ids[0]) < 2 or not self._counts_positions):
+            return super().seg_tokens_of_turns(input_ids, visual_tokens, prefix)
+        per_image, seen = visual_tokens.shape[1], 0 if prefix is None else prefix.get_seq_length()
+        rows = [[torch.tensor(prompt) for prompt in prompts] for prompts in input_ids]
+        layout = lay_out_turns([
+            ([common_prefix([prompt, prompts[-1]]) for prompt in prompts], prompts)
+            for prompts in rows], lambda ids: _expanded_length(ids, per_image), seen)
+        ids = [torch.cat([prompts[-1], *(prompt[common_prefix([prompt, prompts[-1]]):]
+                                         for prompt in prompts[:-1])]) for prompts in rows]
+        hidden = self._run(ids, [visual_tokens] * len(ids), branches(prefix, len(ids)), layout)
+        return self._predict(hidden[torch.arange(len(ids))[:, None], layout.last])
+
+    def seg_tokens_from_scratch(self, input_ids: Sequence[list[int]], imgs: Tensor) -> SegTokens:
+        """See :meth:`BaseMLLM.seg_tokens_from_scratch`: also logits at every position."""
+        visual_tokens = self.encode_images(imgs)
+        ids = [torch.tensor(i) for i in input_ids]
+        hidden = self._run(ids, [visual_tokens] * len(ids))
+        last = [_expanded_length(i, visual_tokens.shape[1]) - 1 for i in ids]
+        rows, last = torch.arange(len(ids)), torch.tensor(last)
+        is_seg = self._token_logits(hidden)[rows, last].argmax(-1) == self.tokenizer.seg_id
+        return SegTokens(self._project_seg(hidden[rows, last]), is_seg)
+
+    def _run_start_once(self, ids: list[Tensor], visual_tokens: Tensor,
+                        prefix: DynamicCache | None
+                        ) -> tuple[list[Tensor], Tensor, DynamicCache | None]:
+        """Run what several prompts start with, on top of the prefix; gives what is left."""
+        if len(ids) < 2 or not self._counts_positions:
+            return ids, visual_tokens, prefix
+        cut = min(common_prefix(ids), min(map(len, ids)) - 1)
+        frames = int((ids[0][:cut] == IMAGE_TOKEN_INDEX).sum())
+        if not frames:
+            return ids, visual_tokens, prefix
+        start = branches(prefix, 1) or DynamicCache()
+        self._run([ids[0][:cut]], [visual_tokens[:frames]], start)
+        return [i[cut:] for i in ids], visual_tokens[frames:], start
+
+    @property
+    def _counts_positions(self) -> bool:
+        """Whether the positions of tokens are a plain count, so that any layout has them."""
+        return type(self)._decoder_arguments is CausalMLLM._decoder_arguments
+
+    def _predict(self, hidden: Tensor) -> SegTokens:
+        """Seg tokens of states (..., D) that predict a token."""
         is_seg = self._token_logits(hidden).argmax(-1) == self.tokenizer.seg_id
         return SegTokens(self._project_seg(hidden), is_seg)
 
@@ -119,7 +170,7 @@ class CausalMLLM(BaseMLLM):
         index = layout.index(max(lengths)).to(hidden.device)
         return hidden.flatten(0, 1)[index]
 
-    def _layout_arguments(self, layout: SharedPrefix) -> dict[str, Tensor]:
+    def _layout_arguments(self, layout: SharedPrefix | Turns) -> dict[str, Tensor]:
         """Mask and positions for the LLM."""
         device = self.lm_head.weight.device
         mask = layout.mask().to(device)
@@ -129,7 +180,8 @@ class CausalMLLM(BaseMLLM):
         return dict(attention_mask=mask, position_ids=layout.positions.to(device))
 
     def _run(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor],
-             cache: DynamicCache | None = None, layout: SharedPrefix | None = None) -> Tensor:
+             cache: DynamicCache | None = None,
+             layout: SharedPrefix | Turns | None = None) -> Tensor:
         """Hidden states (N, L, D) after the final norm; ``cache`` is read and extended."""
         per_image = visual_tokens[0].shape[1]
         ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids],
@@ -156,7 +208,7 @@ class CausalMLLM(BaseMLLM):
         return embeds.masked_scatter(is_image[..., None], visual.to(embeds.dtype))
 
     def _decoder_arguments(self, is_image: Tensor, visual: Tensor, cache: DynamicCache | None,
-                           layout: SharedPrefix | None) -> dict[str, Any]:
+                           layout: SharedPrefix | Turns | None) -> dict[str, Any]:
         """More arguments of the LLM; a family whose positions are no plain count overrides this."""
         return {} if layout is None else self._layout_arguments(layout)
 

@@ -1,18 +1,20 @@
 """GLUS itself: the MLLM prompts SAM-2 on every frame, forward and backward from the key frame."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from glus_mm.models.heads import MemoryBank, SAM2Features
+from glus_mm.models.heads import MemoryBank
 from glus_mm.models.inference import MaskPrediction, VideoSession
-from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.models.propagators.base_propagator import BasePropagator
+from glus_mm.models.propagators.frame_encoder import FrameEncoder
+from glus_mm.models.propagators.official_schedule import OfficialFrames
+from glus_mm.models.propagators.track import Track
 from glus_mm.registry import MODELS
-from glus_mm.utils.image import sam2_image, vision_tower_image
 
 if TYPE_CHECKING:
     from glus_mm.models.segmentors.glus import GLUS
@@ -24,117 +26,131 @@ class GLUSPropagator(BasePropagator):
 
     From its key frame an expression is propagated forward to the end and backward to the start,
     each with an empty memory bank and a new conversation, as the official code does.
+
+    All expressions go through the video together, in one forward and one backward sweep, each
+    from its key frame on, so that they share what is computed of a frame.
     """
 
     def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
         """See :meth:`BasePropagator.segment`."""
-        num_exp = len(key_frames)
+        num_frames, num_exp = len(session.reader), len(key_frames)
+        groups = [[e] for e in range(num_exp)]
         if model.test_cfg.reuse == 'exact':
-            groups = [[e for e in range(num_exp) if key_frames[e] == k]
-                      for k in sorted(set(key_frames))]
-        else:
-            groups = [[e] for e in range(num_exp)]
+            groups = [list(range(num_exp))]
         for exps in groups:
-            key = key_frames[exps[0]]
-            for t, pred in model.propagate(session, exps, key):
-                yield t, exps, pred
-            if key == 0:
+            keys = {e: key_frames[e] for e in exps}
+            backward = {e: key for e, key in keys.items() if key > 0}
+            first = min(keys.values())
+            session.keep_features(range(first, max(keys.values()) + 1) if backward else range(0))
+            yield from self.sweep(model, session, keys, range(first, num_frames))
+            if not backward:
                 continue
-            for t, pred in model.propagate(session, exps, key, reverse=True):
-                if t != key:
-                    yield t, exps, pred
+            for t, rows, pred in self.sweep(
+                    model, session, backward, range(max(backward.values()), -1, -1)):
+                # The key frame was masked on the way forward.
+                new = [i for i, e in enumerate(rows) if t != keys[e]]
+                if new:
+                    yield t, [rows[i] for i in new], _rows(pred, new)
 
-    @torch.no_grad()
     def propagate(self, model: 'GLUS', session: VideoSession, exp_indices: Sequence[int],
                   start: int = 0, reverse: bool = False
                   ) -> Iterator[tuple[int, MaskPrediction]]:
         """See :meth:`GLUS.propagate`."""
-        cfg = model.test_cfg
         frames = range(start, -1, -1) if reverse else range(start, len(session.reader))
-        memory = [MemoryBank(cfg.memory_stride) for _ in exp_indices]
-        prompts = [[model.mllm.prompt(session.expressions[e], cfg.num_context, turns)
-                    for e in exp_indices] for turns in range(1, min(cfg.window, len(frames)) + 1)]
-        for step, t in enumerate(frames):
-            window = frames[max(0, step + 1 - cfg.window):step + 1]
-            preds = []
-            for i in range(0, len(exp_indices), cfg.max_expressions):
-                chunk = slice(i, i + cfg.max_expressions)
-                seg = self._next_seg_tokens(model, session, prompts[len(window) - 1][chunk], window)
-                preds.append(self._predict_frame(model, session, t, seg, memory[chunk], step))
-            yield t, _join(preds)
+        for t, _, pred in self.sweep(model, session, dict.fromkeys(exp_indices, start), frames):
+            yield t, pred
 
-    def _next_seg_tokens(self, model: 'GLUS', session: VideoSession, prompts: list[list[int]],
-                         window: Sequence[int]) -> SegTokens:
-        """Seg tokens of a window's last frame; the prefix is shared where ``reuse`` says so."""
-        visual = torch.stack([self._visual_tokens(model, session, t) for t in window])
-        context = session.context_frame_ids
-        if model.test_cfg.reuse == 'none':
-            if context:
-                visual = torch.cat([self._context_tokens(model, session), visual])
-            return model.mllm.next_seg_tokens(prompts, visual)
-        cut = model.mllm.split_prefix(prompts[0], len(context))
+    @torch.no_grad()
+    def sweep(self, model: 'GLUS', session: VideoSession, starts: dict[int, int], frames: range
+              ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
+        """Go through the frames once, in one direction.
 
-        def prefill():
-            tokens = self._context_tokens(model, session) if context else visual[:0]
-            return model.mllm.prefill(prompts[0][:cut], tokens)
+        Args:
+            model: the model.
+            session: state of the video.
+            starts: expression to the frame where it joins in.
+            frames: positions; the first is the first of ``starts``.
 
-        prefix = session.prefix.get('prefix', prefill)
-        return model.mllm.next_seg_tokens([p[cut:] for p in prompts], visual, prefix)
+        Yields:
+            ``(frame_idx, exp_indices, prediction)`` for the expressions that have joined in.
+        """
+        exact = model.test_cfg.reuse == 'exact'
+        tracks = [Track(e, start, MemoryBank(model.test_cfg.memory_stride, keeps_derived=exact))
+                  for e, start in starts.items()]
+        source = FrameEncoder if exact else OfficialFrames
+        with closing(source(model, session, frames)) as features:
+            for place, t in enumerate(frames):
+                active = [track for track in tracks if track.step or track.start == t]
+                self._fill_tokens(model, session, features, active, frames, place)
+                pred = self._predict_frame(model, session, features, active, t)
+                for track in active:
+                    track.step += 1
+                features.release(t)
+                yield t, [track.expression for track in active], pred
 
-    def _context_tokens(self, model: 'GLUS', session: VideoSession) -> Tensor:
-        return torch.stack([self._encode_vision(model, session, t)
-                            for t in session.context_frame_ids])
+    def _fill_tokens(self, model: 'GLUS', session: VideoSession,
+                     features: 'FrameEncoder | OfficialFrames', tracks: Sequence[Track],
+                     frames: range, place: int) -> None:
+        """Run the MLLM for the tracks without a seg token for this frame.
 
-    def _visual_tokens(self, model: 'GLUS', session: VideoSession, frame_idx: int) -> Tensor:
-        return session.visual_tokens.get(frame_idx,
-                                         lambda: self._encode_vision(model, session, frame_idx))
+        Those whose window has the same frames are batched.
+        """
+        cfg = model.test_cfg
+        groups = defaultdict(list)
+        for track in tracks:
+            if not track.tokens:
+                new = min(cfg.window_stride, len(frames) - place)
+                groups[min(track.step, cfg.window - new), new].append(track)
+        for (old, new), group in groups.items():
+            window = frames[place - old:place + new]
+            for i in range(0, len(group), cfg.max_expressions):
+                chunk = group[i:i + cfg.max_expressions]
+                prompts = [[_prompt(model, session, track, turns)
+                            for turns in range(old + 1, old + new + 1)] for track in chunk]
+                seg = features.seg_tokens(prompts, window)
+                for track, *rows in zip(chunk, seg.tokens, seg.is_seg):
+                    track.tokens.extend(zip(*rows))
 
-    def _encode_vision(self, model: 'GLUS', session: VideoSession, frame_idx: int) -> Tensor:
-        """Visual tokens (V, D) of one frame."""
-        image = vision_tower_image(
-            session.frame(frame_idx), model.mllm.image_size, model.mllm.vision_crop)
-        image = torch.from_numpy(image.copy()).permute(2, 0, 1)
-        return model.mllm.encode_images(model.data_preprocessor.normalize_vision(image)[None])[0]
-
-    def _sam_features(self, model: 'GLUS', session: VideoSession, frame_idx: int) -> SAM2Features:
-
-        def encode():
-            image = sam2_image(session.frame(frame_idx), model.mask_head.image_size)
-            return model.mask_head.extract_feat(model.data_preprocessor.normalize_sam(image)[None])
-
-        return session.sam_features.get(frame_idx, encode)
-
-    def _predict_frame(self, model: 'GLUS', session: VideoSession, frame_idx: int, seg: SegTokens,
-                       memory: Sequence[MemoryBank], step: int) -> MaskPrediction:
+    def _predict_frame(self, model: 'GLUS', session: VideoSession,
+                       features: 'FrameEncoder | OfficialFrames', tracks: Sequence[Track],
+                       frame_idx: int) -> MaskPrediction:
         """Decode the tracks that have a ``[SEG]``; the others get an empty mask, no memory."""
-        num = len(seg.tokens)
-        height, width = session.frame(frame_idx).shape[:2]
-        tracks = seg.is_seg.nonzero()[:, 0].tolist()
+        tokens, is_seg = (torch.stack(rows) for rows in
+                          zip(*[track.tokens.popleft() for track in tracks]))
+        num, (height, width) = len(tracks), session.reader.shape
         side = model.mask_head.image_size // 4
-        dtype = torch.promote_types(seg.tokens.dtype, torch.float32)
-        logits = seg.tokens.new_full((num, side, side), float('-inf'), dtype=dtype)
+        dtype = torch.promote_types(tokens.dtype, torch.float32)
+        logits = tokens.new_full((num, side, side), float('-inf'), dtype=dtype)
         masks = torch.zeros(num, height, width, dtype=torch.bool, device=logits.device)
-        scores = seg.tokens.new_zeros(num, dtype=dtype)
-        if tracks:
-            feats = self._sam_features(model, session, frame_idx)
-            index = torch.zeros(len(tracks), dtype=torch.long, device=logits.device)
-            pred = model.decode(
-                feats.select(index), seg.tokens[tracks], [memory[i] for i in tracks], step,
-                store=model.test_cfg.use_memory)
-            logits[tracks] = pred.low_res_logits.to(dtype)
-            scores[tracks] = pred.scores.to(dtype)
-            masks[tracks] = F.interpolate(
-                logits[tracks][:, None], (height, width), mode='bilinear',
+        scores = tokens.new_zeros(num, dtype=dtype)
+        for rows in is_seg.nonzero()[:, 0].split(model.test_cfg.max_expressions):
+            if not len(rows):
+                continue
+            chosen = [tracks[i] for i in rows.tolist()]
+            feats = features.sam_features(frame_idx)
+            with features.attention_kernel(logits.device):
+                pred = model.decode(
+                    feats, tokens[rows], [track.memory for track in chosen],
+                    [track.step for track in chosen], store=model.test_cfg.use_memory)
+            logits[rows] = pred.low_res_logits.to(dtype)
+            scores[rows] = pred.scores.to(dtype)
+            masks[rows] = F.interpolate(
+                logits[rows][:, None], (height, width), mode='bilinear',
                 align_corners=False)[:, 0] > 0
-        return MaskPrediction(masks, logits, seg.tokens, seg.is_seg, scores)
+        return MaskPrediction(masks, logits, tokens, is_seg, scores)
 
 
-def _join(preds: list[MaskPrediction]) -> MaskPrediction:
-    """Put the chunks of a frame's expressions together."""
-    if len(preds) == 1:
-        return preds[0]
-    return MaskPrediction(**{
-        name: torch.cat([getattr(pred, name) for pred in preds])
-        for name in MaskPrediction.__dataclass_fields__
-    })
+def _prompt(model: 'GLUS', session: VideoSession, track: Track, turns: int) -> list[int]:
+    if turns not in track.prompts:
+        track.prompts[turns] = model.mllm.prompt(
+            session.expressions[track.expression], model.test_cfg.num_context, turns)
+    return track.prompts[turns]
+
+
+def _rows(pred: MaskPrediction, rows: list[int]) -> MaskPrediction:
+    """The predictions of some expressions."""
+    if len(rows) == len(pred.scores):
+        return pred
+    return MaskPrediction(**{name: getattr(pred, name)[rows]
+                             for name in MaskPrediction.__dataclass_fields__})

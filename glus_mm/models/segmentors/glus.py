@@ -8,7 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
-from glus_mm.models.inference import FrameReader, GLUSTestCfg, MaskPrediction, VideoSession
+from glus_mm.models.inference import (
+    FrameReader,
+    GLUSTestCfg,
+    MaskPrediction,
+    VideoSession,
+    map_in_thread,
+)
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.propagators import GLUSPropagator
 from glus_mm.models.segmentors.batch import distinct_frames, token_identities
@@ -197,14 +203,15 @@ class GLUS(BaseModel):
         return [videos[b] for b in video_of]
 
     def decode(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
-                frame_idx: int, store: bool = True) -> HeadOutput:
+                frame_idx: int | Sequence[int], store: bool = True) -> HeadOutput:
         """Decode one frame of N tracks and store its memory: the one path of both phases.
 
         Args:
-            feats: features of the frame of each track, M = N.
+            feats: features of the frame of each track, M = N, or of the one frame of all, M = 1.
             seg_tokens: (N, C).
             memory: the N banks; they are extended.
-            frame_idx: position in the pass; the first frame of a pass is 0.
+            frame_idx: position in the pass, or (N) those of the tracks; the first frame of a pass
+                is 0.
             store: whether a later frame may need the memory.
 
         Returns:
@@ -212,8 +219,9 @@ class GLUS(BaseModel):
         """
         pred = self.mask_head(feats, seg_tokens, memory, frame_idx)
         if store:
-            for bank, entry in zip(memory, self.mask_head.encode_memory(pred)):
-                bank.add(frame_idx, entry)
+            places = [frame_idx] * len(memory) if isinstance(frame_idx, int) else frame_idx
+            for bank, place, entry in zip(memory, places, self.mask_head.encode_memory(pred)):
+                bank.add(place, entry)
         return pred
 
     # Inference
@@ -238,9 +246,10 @@ class GLUS(BaseModel):
             masks = [[None] * num_frames for _ in range(num_exp)]
             scores = torch.zeros(num_exp, num_frames)
             is_seg = torch.zeros(num_exp, num_frames, dtype=torch.bool)
-            for t, exps, pred in self.segment(session, key_frames):
-                for e, mask in zip(exps, pred.masks.cpu().numpy()):
-                    masks[e][t] = encode_mask(mask)
+            predictions = self.segment(session, key_frames)
+            for (t, exps, pred), rles in map_in_thread(_encode_masks, predictions, depth=2):
+                for e, rle in zip(exps, rles):
+                    masks[e][t] = rle
                 scores[exps, t] = pred.scores.float().cpu()
                 is_seg[exps, t] = pred.is_seg.cpu()
             sample.pred_masks, sample.pred_scores, sample.pred_seg = masks, scores, is_seg
@@ -265,7 +274,9 @@ class GLUS(BaseModel):
             self.mllm.prompt(expression, cfg.num_context, 1)
         return VideoSession(reader, tuple(data_sample.expressions),
                             clip_centres(len(reader), cfg.num_context),
-                            window=cfg.window if cfg.reuse == 'exact' else 0)
+                            window=cfg.window + cfg.window_stride - 1
+                            if cfg.reuse == 'exact' else 0,
+                            feature_cache=cfg.feature_cache, prefetch=cfg.prefetch)
 
     def segment(self, session: VideoSession, key_frames: Sequence[int] | None = None
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
@@ -304,3 +315,8 @@ class GLUS(BaseModel):
             ``(frame_idx, prediction)``, frame by frame, for all of ``exp_indices``.
         """
         return GLUSPropagator().propagate(self, session, exp_indices, start, reverse)
+
+
+def _encode_masks(item: tuple[int, list[int], MaskPrediction]) -> list[dict]:
+    """RLEs of the masks of a frame."""
+    return [encode_mask(mask) for mask in item[2].masks.cpu().numpy()]

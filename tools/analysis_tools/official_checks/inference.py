@@ -199,8 +199,9 @@ def _check_intermediates(fixture: OfficialFixture, report: Report, model: GLUS, 
                  FEATURE_TOLERANCE)
     report.close('visual tokens', vision['tokens'], arrays['mm_projector_out_step1'],
                  FEATURE_TOLERANCE)
-    # The first call is the shared prefix, the second the first step of all expressions.
-    hidden = torch.cat([seen.llm_states[0][0], seen.llm_states[1][0]])
+    # The shared prefix, then what all expressions have in common of their first step, then the
+    # rest of each.
+    hidden = torch.cat([states[0] for states in seen.llm_states[:3]])
     official = arrays['hidden_states_call0_step1']
     report.close('hidden states of the first step', hidden[:len(official)], official,
                  FEATURE_TOLERANCE)
@@ -218,7 +219,8 @@ def _check_memory(report: Report, seen: Recording, arrays) -> None:
     report.same('memories per frame', [count for _, count in seen.memories],
                 arrays['memattn_num_memory_frames_call0'])
     for t in range(1, 4):
-        report.close('memory attention, every 64th token', seen.attended[t - 1][::64, :1],
+        attended = seen.attended[t - 1][:1].flatten(2).permute(2, 0, 1)
+        report.close('memory attention, every 64th token', attended[::64],
                      arrays[f'memattn_out_s64_frame{t}'], FEATURE_TOLERANCE)
         report.same('memories per frame', seen.memories[t - 1][1],
                     arrays[f'memattn_num_memories_frame{t}'])

@@ -48,7 +48,7 @@ class Recording:
         context_frame_ids: of the session.
         llm_states: outputs (N, L, D) of the LLM, at most ``limit``.
         memories: (expressions, memories of each) of every call of the memory attention.
-        attended: its outputs (tokens, N, C), at most ``limit``.
+        attended: its outputs (N, C, h, w), at most ``limit``.
         features: ``high_res`` and ``top`` features and images of the first frames, likewise.
         maskmem: outputs (N, mem_dim, h, w) of the memory encoder, likewise.
         limit: how many large tensors are kept of a kind.
@@ -88,7 +88,8 @@ class _Pending:
 def record(model: GLUS, limit: int = 0) -> Iterator[Recording]:
     """Record all passes that the model makes inside of the ``with`` block.
 
-    Methods of the model are wrapped and modules hooked; both is undone at the end.
+    Methods of the model are wrapped and modules hooked; both is undone at the end. Expressions
+    that are recorded together start on the same frame.
 
     Args:
         model: the model.
@@ -102,7 +103,8 @@ def record(model: GLUS, limit: int = 0) -> Iterator[Recording]:
     finally:
         for handle in handles:
             handle.remove()
-        for owner, name in ((model, 'init_session'), (model, 'propagate'),
+        for owner, name in ((model, 'init_session'), (model.propagator, 'sweep'),
+                            (model.mask_head, 'attend_projected'),
                             (model.mllm, 'prefill'), (model.mllm, 'next_seg_tokens')):
             delattr(owner, name)
 
@@ -113,11 +115,6 @@ def _hook(model: GLUS, recording: Recording, pending: _Pending) -> list:
     def next_token(module: nn.Module, args: tuple, logits: Tensor) -> None:
         pending.hidden.extend(args[0].float())
         pending.logits.extend(logits.float())
-
-    def memory_attention(module: nn.Module, args: tuple, kwargs: dict, out: Tensor) -> None:
-        tokens, num, _ = kwargs['memory'].shape
-        recording.memories.append((num, tokens // kwargs['curr'][0].shape[0]))
-        recording.keep(recording.attended, out)
 
     def encoder(module: nn.Module, args: tuple, out: dict) -> None:
         recording.keep(recording.features, dict(image=args[0], top=out['backbone_fpn'][-1]))
@@ -136,7 +133,6 @@ def _hook(model: GLUS, recording: Recording, pending: _Pending) -> list:
         mllm.lm_head.register_forward_hook(next_token),
         decoder.iou_prediction_head.register_forward_hook(
             lambda _, args, out: pending.ious.extend(out)),
-        sam.memory_attention.register_forward_hook(memory_attention, with_kwargs=True),
         sam.memory_encoder.register_forward_hook(
             lambda _, args, out: recording.keep(recording.maskmem, out['vision_features'])),
         sam.image_encoder.register_forward_hook(encoder),
@@ -147,7 +143,8 @@ def _hook(model: GLUS, recording: Recording, pending: _Pending) -> list:
 
 def _wrap(model: GLUS, recording: Recording, pending: _Pending) -> None:
     """Put recording methods in front of the model's own."""
-    init_session, propagate = model.init_session, model.propagate
+    init_session, sweep = model.init_session, model.propagator.sweep
+    attend = model.mask_head.attend_projected
     prefill, next_seg_tokens = model.mllm.prefill, model.mllm.next_seg_tokens
     prefixes: dict[int, list[int]] = {}
 
@@ -166,15 +163,22 @@ def _wrap(model: GLUS, recording: Recording, pending: _Pending) -> None:
         pending.ids.extend(start + list(ids) for ids in input_ids)
         return next_seg_tokens(input_ids, visual_tokens, prefix)
 
-    def wrapped_propagate(session, exp_indices, start=0, reverse=False):
-        steps = [recording.passes.setdefault((e, start, reverse), []) for e in exp_indices]
-        for t, pred in propagate(session, exp_indices, start, reverse):
-            for rows, step in zip(steps, _steps(t, pred, pending)):
-                rows.append(step)
-            pending.clear()
-            yield t, pred
+    def wrapped_attend(top: Tensor, top_pos: Tensor, memories) -> Tensor:
+        out = attend(top, top_pos, memories)
+        recording.memories.append((len(memories), len(memories[0])))
+        recording.keep(recording.attended, out)
+        return out
 
-    model.init_session, model.propagate = wrapped_init, wrapped_propagate
+    def wrapped_sweep(model: GLUS, session: VideoSession, starts: dict[int, int], frames: range):
+        for t, exps, pred in sweep(model, session, starts, frames):
+            for e, step in zip(exps, _steps(t, pred, pending)):
+                key = (e, starts[e], frames.step < 0)
+                recording.passes.setdefault(key, []).append(step)
+            pending.clear()
+            yield t, exps, pred
+
+    model.init_session, model.propagator.sweep = wrapped_init, wrapped_sweep
+    model.mask_head.attend_projected = wrapped_attend
     model.mllm.prefill, model.mllm.next_seg_tokens = wrapped_prefill, wrapped_next
 
 

@@ -1,0 +1,66 @@
+"""The official order of work: everything computed anew for each expression and frame."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from glus_mm.models.heads import SAM2Features
+from glus_mm.models.inference import BoundedCache, VideoSession
+from glus_mm.models.mllms.base_mllm import SegTokens
+from glus_mm.models.propagators.frame_encoder import PreparedFrame, prepare_frame
+
+if TYPE_CHECKING:
+    from glus_mm.models.segmentors.glus import GLUS
+
+
+class OfficialFrames:
+    """What a sweep needs, computed as the official code does: the baseline of the benchmarks.
+
+    Each step runs the vision tower on the context frames and on all frames of the window, and the
+    LLM on the whole prompt, with logits at every position. Each expression has SAM-2's features
+    computed for itself, and the attention of SAM-2 takes the kernel that materialises its scores
+    on a CPU, as in the release of SAM-2 on which the official code is built. Frames are read and
+    resized once for each expression. Mask and memory modules are the stock ones.
+
+    Args:
+        model: the model.
+        session: state of the video.
+        frames: positions in the order in which they are needed; not used ahead.
+    """
+
+    def __init__(self, model: 'GLUS', session: VideoSession, frames: range) -> None:
+        self.model = model
+        self.session = session
+        self._prepared: BoundedCache[PreparedFrame] = BoundedCache(
+            len(session.context_frame_ids) + model.test_cfg.window)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def release(self, frame_idx: int) -> None:
+        """Nothing is held of a frame that is past."""
+
+    def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range) -> SegTokens:
+        """As :meth:`FrameEncoder.seg_tokens`, with one turn for each track."""
+        images = torch.stack([self._prepare(t).vision
+                              for t in [*self.session.context_frame_ids, *window]])
+        seg = self.model.mllm.seg_tokens_from_scratch(
+            [turns[0] for turns in prompts],
+            self.model.data_preprocessor.normalize_vision(images))
+        return SegTokens(seg.tokens[:, None], seg.is_seg[:, None])
+
+    def sam_features(self, frame_idx: int) -> SAM2Features:
+        """SAM-2's features of a frame, M = 1."""
+        image = self.model.data_preprocessor.normalize_sam(self._prepare(frame_idx).sam)
+        return self.model.mask_head.extract_feat(image[None])
+
+    def attention_kernel(self, device: torch.device) -> AbstractContextManager:
+        """The kernel of SAM-2's attention while a frame is decoded."""
+        return sdpa_kernel(SDPBackend.MATH) if device.type == 'cpu' else nullcontext()
+
+    def _prepare(self, frame_idx: int) -> PreparedFrame:
+        return self._prepared.get(
+            frame_idx, lambda: prepare_frame(self.model, self.session, frame_idx))

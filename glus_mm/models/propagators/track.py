@@ -1,0 +1,29 @@
+"""One expression on its way through a video."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from glus_mm.models.heads import MemoryBank
+
+
+@dataclass
+class Track:
+    """State of one expression in one sweep over the frames.
+
+    Attributes:
+        expression: its position among those of the session.
+        start: the frame where it starts.
+        memory: what was stored of the frames so far.
+        step: number of frames that are done.
+        tokens: seg token (C) and whether it is a ``[SEG]``, of frames to come.
+        prompts: token ids for each number of turns.
+    """
+
+    expression: int
+    start: int
+    memory: MemoryBank
+    step: int = 0
+    tokens: deque[tuple[Tensor, Tensor]] = field(default_factory=deque)
+    prompts: dict[int, list[int]] = field(default_factory=dict)
