@@ -2,6 +2,8 @@
 # make demo  train, test and segment a video on the embedded data set; results in outputs/demo
 # make test  run the tests
 # make lint  check the style
+# make docs  build the documentation into docs/_build/html; a warning is an error
+# make wheel build the wheel, install it elsewhere, and use it from an empty folder
 # make clean remove .venv, caches and outputs
 
 PYTHON ?= python3
@@ -10,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: env demo test lint clean
+.PHONY: env demo test lint docs wheel clean
 .DELETE_ON_ERROR:
 
 env: $(STAMP)
@@ -47,5 +49,12 @@ test: env
 lint: env
 	$(BIN)/python -m ruff check .
 
+docs: env
+	DS_ACCELERATOR=cpu $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+wheel: env
+	$(BIN)/python tools/misc/check_wheel.py
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache outputs data/moving_shapes_demo
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache docs/_build \
+		outputs data/moving_shapes_demo

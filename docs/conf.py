@@ -1,0 +1,83 @@
+"""Sphinx: pages in Markdown (MyST), the reference from docstrings. Built by ``make docs``."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+from glus_mm.version import __version__
+
+project = 'glus_mm'
+author = 'The glus_mm authors'
+copyright = f'2026, {author}'
+version = release = __version__
+
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
+source_suffix = {'.md': 'markdown'}
+# README.md is the index on GitHub; index.md is the one here.
+exclude_patterns = ['_build', 'README.md']
+html_theme = 'furo'
+html_title = f'glus_mm {release}'
+
+myst_enable_extensions = ['colon_fence', 'dollarmath']
+myst_heading_anchors = 3
+# A class that a package re-exports has more than one name; any of them will do as a target.
+suppress_warnings = ['ref.python']
+
+autodoc_default_options = {'show-inheritance': True}
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'signature'
+autodoc_typehints_format = 'short'
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+napoleon_custom_sections = [
+    ('Metainfo', 'params_style'), ('Class attributes', 'params_style'),
+    ('Data fields, each present only where it makes sense', 'params_style'),
+]
+
+DOCS = Path(__file__).parent
+
+
+def complete_index(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put the list of README.md into the index, and drop entries whose page does not exist."""
+    if docname == 'index':
+        listed = (DOCS / 'README.md').read_text(encoding='utf-8').partition('\n')[2]
+        lines = source[0].replace('README', listed).splitlines()
+        source[0] = '\n'.join(line for line in lines if not line.startswith('page:')
+                              or (DOCS / f'{line[5:]}.md').is_file()).replace('page:', '')
+
+
+def name_outside_files(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Links to files outside docs/ work on GitHub; here they become the file's path."""
+    if not docname.startswith('api/'):
+        source[0] = re.sub(r'\[([^]]+)\]\((?:\.\./)+([^)#]+)(?:#[^)]*)?\)', _as_path, source[0])
+
+
+def _as_path(link: re.Match) -> str:
+    text, path = link.groups()
+    return f'`{path}`' if text.strip('`/') in path else f'{text} (`{path}`)'
+
+
+def name_once(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Leave out of a package what one of its subpackages on the same page shows."""
+    shown = re.findall(r'automodule:: (\S+)', source[0])
+    for package in shown if docname.startswith('api/') else ():
+        inner = tuple(f'{name}.' for name in shown if name.startswith(f'{package}.'))
+        module = import_module(package)
+        twice = [name for name in getattr(module, '__all__', ())
+                 if f'{getattr(getattr(module, name), "__module__", "")}.'.startswith(inner)]
+        if inner and twice:
+            line = f'.. automodule:: {package}\n'
+            source[0] = source[0].replace(
+                line, f'{line}   :exclude-members: {", ".join(twice)}\n')
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the functions above."""
+    app.connect('source-read', complete_index)
+    app.connect('source-read', name_outside_files)
+    app.connect('source-read', name_once)
