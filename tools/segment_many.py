@@ -29,8 +29,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from glus_mm.apis import GLUSInferencer, init_model
+from glus_mm.apis.glus_inferencer import FORMATS
 from glus_mm.apis.many_videos import ResultLines, VideoListSegmenter, VideoRequest, read_requests
-from glus_mm.apis.many_videos.segment_videos import FORMATS
 from glus_mm.apis.pretrained import resolve_for
 from glus_mm.engine.run_fingerprint import checkpoint_digest
 from glus_mm.registry import SCOPE
@@ -58,7 +58,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
                         help='cpu, cuda, cuda:1; with a launcher cuda means the GPU of the local '
                              'rank (default: %(default)s)')
     parser.add_argument('--format', choices=FORMATS, default='png',
-                        help='masks as PNG files or as COCO RLE in one JSON file for each video '
+                        help='masks as PNG files or as COCO RLE in one JSONL file for each video '
                              '(default: %(default)s)')
     group = parser.add_mutually_exclusive_group()
     group.add_argument('--resume', action='store_true',

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from numbers import Integral
 from os import PathLike
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from glus_mm.apis.incomplete_video_error import IncompleteVideoError
 from glus_mm.apis.live_stream import LiveStream
 from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
+from glus_mm.apis.rle_mask_writer import RLEMaskWriter
 from glus_mm.models.inference import FrameError, FrameReader, MaskPrediction, open_reader
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.segmentors import GLUS
@@ -24,10 +26,11 @@ from glus_mm.models.selectors import BaseKeyFrameSelector
 from glus_mm.registry import INFERENCERS
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask, write_mask_png
-from glus_mm.utils.paths import ensure_writable_dir
+from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 
 Video = str | PathLike | Sequence[np.ndarray] | Iterable[np.ndarray] | FrameReader
 Callback = Callable[[int, list[int], MaskPrediction], None]
+FORMATS = ('png', 'rle')
 
 
 @INFERENCERS.register_module()
@@ -67,7 +70,8 @@ class GLUSInferencer:
                  return_logits: bool = False,
                  callback: Callback | None = None,
                  progress: bool = False,
-                 name: str | None = None) -> dict:
+                 name: str | None = None,
+                 format: str = 'png') -> dict:
         """Segment every frame of a video for every text.
 
         Args:
@@ -86,6 +90,8 @@ class GLUSInferencer:
                 of every group of texts that share a key frame; tensors are on the model's device.
             progress: show a progress bar on standard error.
             name: what ``<video>`` is instead.
+            format: ``'png'``, or ``'rle'`` for one file ``<out_dir>/<video>.jsonl`` with COCO RLEs
+                instead, see :class:`RLEMaskWriter`.
 
         Returns:
             A dict with
@@ -111,25 +117,26 @@ class GLUSInferencer:
         """
         texts = self._check_texts(texts)
         key_frames = _check_key_frames(key_frames, texts)
+        if format not in FORMATS:
+            raise ValueError(f'format must be one of {FORMATS}, got {format!r}')
         if out_dir is not None:
             out_dir = ensure_writable_dir(out_dir)
         reader = open_reader(video)
+        name = name or video_name(video)
         sinks = [] if callback is None else [callback]
-        try:
-            name = name or video_name(video)
+        with ExitStack() as stack:
+            if reader is not video:
+                stack.callback(reader.close)
             if out_dir is not None:
-                _make_folders(out_dir, name, reader, texts)
-                sinks.append(partial(_write_masks, out_dir, name, reader.frame_names))
+                sinks.append(_open_sink(out_dir, name, reader, texts, format, stack))
             out = _empty_result(texts, reader, return_logits, keep=not sinks)
             made = np.zeros(out['is_seg'].shape, dtype=bool)
             sinks += [partial(_record, out), partial(_mark, made)]
-            with explain_out_of_memory(self.model.test_cfg, len(texts)):
-                self._segment(reader, name, key_frames, sinks, out, progress)
-        except FrameError as error:
-            raise _incomplete(str(error), error.frame_idx, out, made, out_dir) from error
-        finally:
-            if reader is not video:
-                reader.close()
+            try:
+                with explain_out_of_memory(self.model.test_cfg, len(texts)):
+                    self._segment(reader, name, key_frames, sinks, out, progress)
+            except FrameError as error:
+                raise _incomplete(str(error), error.frame_idx, out, made, out_dir) from error
         if reader.breaks_off:
             raise _incomplete(reader.breaks_off, len(reader), out, made, out_dir)
         _finish(out)
@@ -260,6 +267,16 @@ def _data_sample(name: str, texts: tuple[str, ...], reader: FrameReader) -> RefV
         dataset='user', video_id=name, exp_ids=ids, expressions=texts,
         object_ids=tuple(() for _ in texts), kinds=tuple(None for _ in texts),
         frame_names=reader.frame_names, ori_shape=reader.shape))
+
+
+def _open_sink(out_dir: Path, name: str, reader: FrameReader, texts: tuple[str, ...],
+               format: str, stack: ExitStack) -> Callback:
+    """What writes masks; the stack closes it."""
+    if format == 'rle':
+        path = ensure_writable_file(out_dir / f'{name}.jsonl')
+        return stack.enter_context(RLEMaskWriter(path, reader.frame_names))
+    _make_folders(out_dir, name, reader, texts)
+    return partial(_write_masks, out_dir, name, reader.frame_names)
 
 
 def _make_folders(out_dir: Path, name: str, reader: FrameReader,

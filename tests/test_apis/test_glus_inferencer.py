@@ -1,7 +1,6 @@
 """GLUSInferencer: every source gives the same masks, and nothing is left behind."""
 
-import copy
-import dataclasses
+import json
 import logging
 import os
 import tempfile
@@ -168,6 +167,22 @@ def test_out_dir_holds_the_same_masks(infer, frames, in_memory, tmp_path):
             np.testing.assert_array_equal(mask, in_memory['masks'][e][t] * np.uint8(255))
 
 
+def test_rle_lines_hold_the_same_masks(infer, frames, in_memory, tmp_path):
+    out = infer(frames, TEXTS, out_dir=tmp_path, format='rle', name='clip', key_frames=[2, 0])
+    expected = infer(frames, TEXTS, key_frames=[2, 0])
+    assert out['masks'] is None
+    lines = [json.loads(line) for line in (tmp_path / 'clip.jsonl').read_text().splitlines()]
+    assert sorted((line['exp'], line['frame']) for line in lines) == \
+        [(e, t) for e in range(2) for t in range(5)]
+    for line in lines:
+        rle = expected['masks'][line['exp']].rles[line['frame']]
+        assert dict(size=line['size'], counts=line['counts']) == rle
+        assert line['name'] == f'{line["frame"]:05d}'
+        assert line['score'] == pytest.approx(expected['scores'][line['exp'], line['frame']])
+    with pytest.raises(ValueError, match="format must be one of .*got 'gif'"):
+        infer(frames, TEXTS, format='gif')
+
+
 def test_frames_in_memory_are_called_video(infer, frames, tmp_path):
     infer(frames[:1], TEXTS[:1], out_dir=tmp_path)
     assert (tmp_path / 'video' / '0' / '00000.png').is_file()
@@ -308,7 +323,7 @@ def test_more_texts_than_fit_are_worked_off_in_chunks(tiny_config, model, frames
 
 
 def break_folder(folder, frames, how):
-    """A folder of images whose fourth frame (no context frame of five) cannot be used."""
+    """A folder of images whose fourth frame cannot be used."""
     path = write_folder(folder, frames) / 'frame_003.png'
     if how == 'size':
         cv2.imwrite(str(path), frames[3][:40])
@@ -325,29 +340,20 @@ def break_folder(folder, frames, how):
     ('size', r'frame 3 \(frame_003\) of .*clip: expected \(H, W\) = \(48, 64\).*got \(40, 64\)'),
     ('content', r'frame 3 \(frame_003\) of .*cannot be decoded'),
     ('gone', r'frame 3 \(frame_003\) of .*No such file')])
-def test_a_frame_that_cannot_be_used(infer, model, frames, tmp_path, how, match):
+def test_a_frame_that_cannot_be_used(infer, in_memory, frames, tmp_path, how, match):
     """The masks before it are kept; context frames, which are read first, are whole here."""
-    assert model.test_cfg.num_context == 4 and 3 in clip_centres(5, 4)
-    infer = GLUSInferencer(few_context(model))
-    expected = infer(frames, TEXTS)
+    assert 3 not in clip_centres(5, 4)
     video = break_folder(tmp_path / 'clip', frames, how)
     with pytest.raises(IncompleteVideoError, match=match + r'.* 6 of 10 masks were made') as error:
         infer(video, TEXTS)
     assert error.value.frame_idx == 3
     for e, track in enumerate(error.value.result['masks']):
-        assert track.rles == [*expected['masks'][e].rles[:3], None, None]
+        assert track.rles == [*in_memory['masks'][e].rles[:3], None, None]
         assert track[3] is None and list(track)[4] is None
     with pytest.raises(IncompleteVideoError, match=f'are in {tmp_path / "out"}'):
         infer(video, TEXTS, out_dir=tmp_path / 'out')
     files = sorted(path.name for path in (tmp_path / 'out' / 'clip' / '1').iterdir())
     assert files == [f'frame_{t:03d}.png' for t in range(3)]
-
-
-def few_context(model):
-    """The model with one context frame, the middle one."""
-    other = copy.copy(model)
-    other.test_cfg = dataclasses.replace(model.test_cfg, num_context=1)
-    return other
 
 
 def test_a_video_file_that_breaks_off(infer, frames, tmp_path):

@@ -10,27 +10,23 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
 
-import numpy as np
 from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
 from mmengine.logging import print_log
 
-from glus_mm.apis.glus_inferencer import GLUSInferencer
+from glus_mm.apis.glus_inferencer import FORMATS, GLUSInferencer
 from glus_mm.apis.incomplete_video_error import IncompleteVideoError
 from glus_mm.apis.many_videos.result_lines import ResultLines
 from glus_mm.apis.many_videos.video_request import VideoRequest
 from glus_mm.utils.balance import balance
-from glus_mm.utils.checkpoint_files import atomic_file
 from glus_mm.utils.paths import ensure_writable_dir
-
-FORMATS = ('png', 'rle')
 
 
 class VideoListSegmenter:
     """Segment a list of videos into a folder, and write a result line for each.
 
-    Masks are ``masks/<id>/<text number>/<frame>.png`` (mode L, 0 and 255) or, as COCO RLE,
-    ``masks/<id>.json``. A result line has ``id``, ``video``, ``texts``, ``status`` (``'done'`` or
-    ``'error'``), ``seconds``, and
+    Masks are ``masks/<id>/<text number>/<frame>.png`` (mode L, 0 and 255) or, as COCO RLE, in
+    ``masks/<id>.jsonl``, see :class:`RLEMaskWriter`. A result line has ``id``, ``video``,
+    ``texts``, ``status`` (``'done'`` or ``'error'``), ``seconds``, and
 
     - if done ``frames``, ``key_frames``, ``masks`` (the path in the folder) and
       ``frames_without_seg``, a number for each text;
@@ -120,7 +116,7 @@ class VideoListSegmenter:
             record.update(self._masks(request), status='done')
         except IncompleteVideoError as error:
             record.update(status='error', error=str(error), frame=error.frame_idx,
-                          masks=self._write(request, error.result))
+                          masks=self._place(request))
         # One video must not end the others, and there is no telling what a file can do to a
         # decoder; the whole traceback goes to the log.
         except Exception as error:  # noqa: BLE001
@@ -134,23 +130,13 @@ class VideoListSegmenter:
         folder = self.out_dir / 'masks'
         # Masks of an earlier run would lie among the new ones.
         shutil.rmtree(folder / request.id, ignore_errors=True)
-        (folder / f'{request.id}.json').unlink(missing_ok=True)
-        out = self.inferencer(request.video, request.texts, request.key_frames,
-                              out_dir=folder if self.format == 'png' else None, name=request.id)
+        (folder / f'{request.id}.jsonl').unlink(missing_ok=True)
+        out = self.inferencer(request.video, request.texts, request.key_frames, out_dir=folder,
+                              name=request.id, format=self.format)
         return dict(frames=len(out['frame_names']), key_frames=out['key_frames'],
-                    masks=self._write(request, out),
+                    masks=self._place(request),
                     frames_without_seg=(~out['is_seg']).sum(1).tolist())
 
-    def _write(self, request: VideoRequest, out: dict) -> str:
-        """Write masks that are not written yet; returns where they are."""
-        if self.format == 'png':
-            return f'masks/{request.id}'
-        path = self.out_dir / 'masks' / f'{request.id}.json'
-        path.parent.mkdir(exist_ok=True)
-        content = dict(
-            id=request.id, video=request.video, texts=list(request.texts),
-            frame_names=list(out['frame_names']), masks=[track.rles for track in out['masks']],
-            scores=np.round(out['scores'].astype(float), 6).tolist())
-        with atomic_file(path) as part:
-            part.write_text(json.dumps(content), encoding='utf-8')
-        return f'masks/{request.id}.json'
+    def _place(self, request: VideoRequest) -> str:
+        """Where in the folder the masks of a video are."""
+        return f'masks/{request.id}' + ('' if self.format == 'png' else '.jsonl')
