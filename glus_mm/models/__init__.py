@@ -9,7 +9,7 @@ from glus_mm.models.losses import (
     TokenBank,
     TokenCELoss,
 )
-from glus_mm.models.mllms import BaseMLLM, LlavaMLLM
+from glus_mm.models.mllms import BaseMLLM, BaseVideoQA, ChatUniViMLLM, LlavaMLLM
 from glus_mm.models.propagators import BasePropagator, GLUSPropagator
 from glus_mm.models.segmentors import GLUS, SAM2Pretrainer
 from glus_mm.models.selectors import (
@@ -18,11 +18,13 @@ from glus_mm.models.selectors import (
     FirstFrameSelector,
     KeyFrames,
     KeyFrameSelector,
+    VideoQASelector,
 )
 
 __all__ = [
-    'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'FileKeyFrameSelector',
-    'FirstFrameSelector', 'GLUSPropagator', 'KeyFrames', 'KeyFrameSelector', 'LlavaMLLM',
-    'MaskBCELoss', 'MaskDiceLoss', 'MemoryBank', 'ObjectContrastiveLoss', 'RefVOSDataPreprocessor',
-    'SAM2MemoryHead', 'SAM2Pretrainer', 'TokenBank', 'TokenCELoss'
+    'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'BaseVideoQA', 'ChatUniViMLLM',
+    'FileKeyFrameSelector', 'FirstFrameSelector', 'GLUSPropagator', 'KeyFrames',
+    'KeyFrameSelector', 'LlavaMLLM', 'MaskBCELoss', 'MaskDiceLoss', 'MemoryBank',
+    'ObjectContrastiveLoss', 'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer',
+    'TokenBank', 'TokenCELoss', 'VideoQASelector'
 ]

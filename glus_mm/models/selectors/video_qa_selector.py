@@ -1,0 +1,159 @@
+"""An off-the-shelf key-frame selector: a video MLLM is asked for the relevant moment."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from glus_mm.models.inference import FrameReader
+from glus_mm.models.mllms.prompt import clean_expression
+from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
+from glus_mm.models.selectors.moment_answer import (
+    QUESTIONS,
+    frame_at,
+    parse_moment,
+    shown_frames,
+)
+from glus_mm.models.selectors.video_qa_cfg import VideoQACfg
+from glus_mm.registry import MODELS, build_child
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.image import vision_tower_image
+from glus_mm.utils.modules import check_keys
+from glus_mm.utils.precision import default_dtype, parse_dtype, set_precision
+
+
+@MODELS.register_module()
+class VideoQASelector(BaseModel, BaseKeyFrameSelector):
+    """Key frames from the answers of a video MLLM, without training (table 5 of the paper).
+
+    The paper takes the off-the-shelf selectors of VISA, which asks for a percentage mark of the
+    video, ten times, and takes the mean. There are no scores of frames.
+
+    Args:
+        mllm: config of a :class:`BaseVideoQA`.
+        test_cfg: fields of :class:`VideoQACfg`.
+        dtype: type of the parameters, all of which are frozen.
+        data_preprocessor: config of a :class:`RefVOSDataPreprocessor`.
+        init_cfg: as in MMEngine.
+    """
+
+    def __init__(self,
+                 mllm: dict,
+                 test_cfg: dict | None = None,
+                 dtype: str = 'float32',
+                 data_preprocessor: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
+        preprocessor = build_child(MODELS, data_preprocessor or dict(type='RefVOSDataPreprocessor'))
+        super().__init__(preprocessor, init_cfg)
+        known = VideoQACfg.__dataclass_fields__
+        self.test_cfg = VideoQACfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
+        kind = parse_dtype(dtype, 'model.dtype')
+        with default_dtype(kind):
+            self.mllm = build_child(MODELS, mllm)
+        self.mllm.requires_grad_(False)
+        if kind != torch.float32:
+            set_precision(self.mllm, kind, self.mllm.precision_parts)
+
+    def forward(self, inputs: dict, data_samples: list[RefVOSDataSample] | None = None,
+                mode: str = 'predict') -> list[RefVOSDataSample]:
+        """Dispatch as MMEngine's models do; there is ``'predict'`` only."""
+        if mode != 'predict':
+            raise ValueError(f'VideoQASelector is not trained: mode must be predict, got {mode!r}')
+        return self.predict(inputs, data_samples)
+
+    def predict(self, inputs: dict,
+                data_samples: list[RefVOSDataSample]) -> list[RefVOSDataSample]:
+        """Choose key frames in whole videos.
+
+        Args:
+            inputs: ``reader``, a list of B frame readers.
+            data_samples: (B), with the expressions.
+
+        Returns:
+            The data samples with ``key_frame_ids`` and ``key_frame_answers``, for each expression
+            the answers in words.
+        """
+        for reader, sample in zip(inputs['reader'], data_samples):
+            answers = self.ask(reader, sample)
+            sample.key_frame_answers = answers
+            sample.key_frame_ids = self._key_frames(answers, reader, sample)
+        return data_samples
+
+    def select(self, reader: FrameReader, data_sample: RefVOSDataSample) -> KeyFrames:
+        """See :meth:`BaseKeyFrameSelector.select`.
+
+        Raises:
+            ValueError: an expression cannot be used, no answer names a moment with
+                ``fallback='error'``, or the frame rate is not known with ``unit='time'``.
+        """
+        return KeyFrames(self._key_frames(self.ask(reader, data_sample), reader, data_sample))
+
+    @torch.inference_mode()
+    def ask(self, reader: FrameReader, data_sample: RefVOSDataSample) -> list[list[str]]:
+        """The answers in words to the question on each expression."""
+        cfg, frames = self.test_cfg, shown_frames(len(reader), self.test_cfg.num_frames)
+        questions = [self._question(text, reader) for text in data_sample.expressions]
+        generators = [_generator(cfg.seed, data_sample.video_id, exp_id)
+                      for exp_id in data_sample.exp_ids]
+        return self.mllm.answer_questions(
+            self._images(reader, frames), questions, cfg.answers(), generators)
+
+    def _question(self, expression: str, reader: FrameReader) -> str:
+        # VISA cuts the question mark of expressions that are questions themselves.
+        text = clean_expression(expression).strip().removesuffix('?')
+        fields = dict(frames=str(min(len(reader), self.test_cfg.num_frames)))
+        if self.test_cfg.unit == 'time':
+            fields['seconds'] = f'{self._length(reader):.1f}'.removesuffix('.0')
+        question = self.test_cfg.question or QUESTIONS[self.test_cfg.unit]
+        for name, value in fields.items():
+            question = question.replace(f'{{{name}}}', value)
+        return question.replace('{x}', text)
+
+    def _length(self, reader: FrameReader) -> float:
+        """What the number of an answer is measured by."""
+        if self.test_cfg.unit != 'time':
+            return min(len(reader), self.test_cfg.num_frames)
+        fps = self.test_cfg.fps or getattr(reader, 'fps', None)
+        if fps is None:
+            raise ValueError(f"model.test_cfg.unit='time' needs model.test_cfg.fps, as "
+                             f'{reader.source} does not state a frame rate')
+        return len(reader) / fps
+
+    def _images(self, reader: FrameReader, frames: Sequence[int]) -> Tensor:
+        """Frames (T, 3, P, P) for the MLLM."""
+        images = np.stack([
+            vision_tower_image(reader.read(t), self.mllm.image_size, self.mllm.vision_crop)
+            for t in frames])
+        return self.data_preprocessor.normalize_vision(
+            torch.from_numpy(images).permute(0, 3, 1, 2))
+
+    def _key_frames(self, answers: Sequence[Sequence[str]], reader: FrameReader,
+                    sample: RefVOSDataSample) -> list[int]:
+        cfg, frame_ids = self.test_cfg, []
+        for exp_id, texts in zip(sample.exp_ids, answers):
+            places = [parse_moment(text, cfg.unit, self._length(reader)) for text in texts]
+            places = [place for place in places if place is not None]
+            if places:
+                frame_ids.append(frame_at(places, len(reader)))
+                continue
+            message = (f'expected a moment ({cfg.unit}) in an answer on video '
+                       f'{sample.video_id!r}, expression {exp_id!r}, got {texts[0]!r}')
+            if len(texts) > 1:
+                message += f' and {len(texts) - 1} like it'
+            if cfg.fallback == 'error':
+                raise ValueError(message)
+            frame_ids.append(0 if cfg.fallback == 'first' else len(reader) // 2)
+            print_log(f'{message}; starts at the {cfg.fallback} frame', 'current',
+                      logging.WARNING)
+        return frame_ids
+
+
+def _generator(seed: int, video_id: str, exp_id: str) -> torch.Generator:
+    """A generator that depends on nothing but its arguments."""
+    digest = hashlib.sha256(repr((seed, video_id, exp_id)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], 'big') >> 1)
