@@ -38,7 +38,9 @@ class SAM2Propagator(KeyMaskPropagator):
         checkpoint: weights of it: a file in Meta's layout, or a repository on the hub that has
             one, such as ``'facebook/sam2-hiera-large'``.
         image_size: side S of its input.
-        dynamic_multimask: see :func:`build_sam2`.
+        dynamic_multimask: see :func:`build_sam2`. False is for a SAM-2 of which only mask token 0
+            was trained, such as that of the embedded default model: tracking, where stock SAM-2
+            takes the best of tokens 1 to 3, then takes token 0, too.
         use_pointers: False for a SAM-2 whose object pointers were never trained, such as that of
             the embedded default model.
         use_object_scores: likewise for its "is there an object"; where SAM-2 says no, the mask is
@@ -86,8 +88,8 @@ class SAM2Propagator(KeyMaskPropagator):
             return kept.get(frame_idx, lambda: frame_features(model, session, frame_idx, own))
 
         return SAM2Tracker(
-            (own or model.mask_head).sam2, features, len(session.reader), self.use_pointers,
-            self.use_object_scores)
+            (own or model.mask_head).sam2, features, len(session.reader),
+            self.dynamic_multimask, self.use_pointers, self.use_object_scores)
 
     def _own_head(self) -> SAM2MemoryHead:
         """The model with its own weights, float32, built at the first call."""

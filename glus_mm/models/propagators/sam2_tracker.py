@@ -32,14 +32,17 @@ class SAM2Tracker(MaskTracker):
         sam: the model, which is not changed.
         features: gives the features (M = 1) of a frame.
         num_frames: length T of the video.
+        multimask: False never takes mask tokens 1 to 3 in tracking.
         use_pointers: see :class:`SAM2Propagator`.
         use_object_scores: see :class:`SAM2Propagator`.
     """
 
     def __init__(self, sam: SAM2Base, features: Callable[[int], SAM2Features], num_frames: int,
-                 use_pointers: bool = True, use_object_scores: bool = True) -> None:
+                 multimask: bool = True, use_pointers: bool = True,
+                 use_object_scores: bool = True) -> None:
         # Shares all weights; only these switches are its own.
         self.sam = copy.copy(sam)
+        self.sam.multimask_output_in_sam = sam.multimask_output_in_sam and multimask
         self.sam.use_obj_ptrs_in_encoder = sam.use_obj_ptrs_in_encoder and use_pointers
         self.sam.pred_obj_scores = sam.pred_obj_scores and use_object_scores
         # As sam2.build_sam.build_sam2_video_predictor sets it.
