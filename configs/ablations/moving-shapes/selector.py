@@ -1,0 +1,20 @@
+# Table 5: the key-frame selector of section B.4, trained on the pseudo-labels of selector_ious.py.
+_base_ = ['../../selectors/key-frame-selector_tiny_moving-shapes.py']
+data_root = 'data/moving_shapes_variants'
+_base_.train_pipeline[1].update(file='work_dirs/ablation/ious_train.json')
+_base_.test_pipeline[1].update(file='work_dirs/ablation/ious_valid.json')
+train_dataloader = dict(
+    num_workers=0, persistent_workers=False,
+    sampler=dict(_delete_=True, type='MixedVideoSampler', ratios=[1, 1]),
+    dataset=dict(_delete_=True, type='MixedRefVOSDataset', datasets=[
+        dict(
+            type='MovingShapesDataset', data_root=f'{data_root}/{name}/train', indices=60,
+            pipeline=_base_.train_pipeline) for name in ('default', 'late')
+    ]))
+test_dataloader = dict(
+    dataset=dict(_delete_=True, type='MixedRefVOSDataset', datasets=[
+        dict(
+            type='MovingShapesDataset', data_root=f'{data_root}/{name}/valid_u', test_mode=True,
+            pipeline=_base_.test_pipeline)
+        for name in ('default', 'elsewhere', 'crossing', 'crowd', 'late')
+    ]))

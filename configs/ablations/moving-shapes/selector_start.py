@@ -1,0 +1,5 @@
+# Table 5: GLUS starts at the key frames of a file and goes both ways. The tool names the file: of
+# the trained selector, of the untrained one, or of the best frames (the oracle). Test only.
+_base_ = ['./glu_mb_oc.py']
+model = dict(test_cfg=dict(selector=dict(
+    type='FileKeyFrameSelector', file='work_dirs/ablation/key_frames.json')))

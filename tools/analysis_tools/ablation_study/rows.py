@@ -1,0 +1,130 @@
+"""The rows of the study and what is compared with what."""
+
+from dataclasses import dataclass
+
+FOLDER = 'configs/ablations/moving-shapes'
+KINDS = ('trained', 'tested', 'selector', 'not run')
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        name: also that of its results.
+        title: what the table calls it.
+        table: the table of the paper that it belongs to.
+        kind: ``'trained'``: trained from the start and tested; ``'tested'``: another way to test
+            the weights of ``base``; ``'selector'``: the same from key frames of the selector that
+            is trained for that seed; ``'not run'``: needs a download or a package.
+        config: file in ``FOLDER``, without ``.py``; ``name`` if empty.
+        base: name of the row whose weights are tested.
+        key_frames: for selectors, which ones: ``'trained'``, ``'untrained'`` or ``'best'``.
+        note: why it is not run.
+        optional: only run where it is asked for by name.
+    """
+
+    name: str
+    title: str
+    table: str
+    kind: str = 'trained'
+    config: str = ''
+    base: str = ''
+    key_frames: str = ''
+    note: str = ''
+    optional: bool = False
+
+    @property
+    def path(self) -> str:
+        """The config, relative to the root of the repository."""
+        return f'{FOLDER}/{self.config or self.name}.py'
+
+
+def _selector(name: str, title: str, key_frames: str, table: str = '5',
+              config: str = 'selector_start') -> Row:
+    return Row(name, title, table, 'selector', config, 'glu_mb_oc', key_frames)
+
+
+ROWS = (
+    Row('global', 'global reasoning', '4'),
+    Row('local', 'local reasoning', '4'),
+    Row('random', 'random frames (VISA)', '1'),
+    Row('glu', 'GLU', '4'),
+    Row('glu_mb', 'GLU + MB (stride 3)', '4'),
+    Row('glu_mb_oc', 'GLU + MB + OC', '4'),
+    _selector('selector_trained', 'GLU + MB + OC + KFS', 'trained', '4'),
+    _selector('selector_untrained', 'selector that is not trained', 'untrained'),
+    _selector('selector_best', 'best frame (oracle)', 'best'),
+    _selector('selector_sam2', 'SAM-2 from the key frame of KFS', 'trained', '6', 'selector_sam2'),
+    Row('glu_mb_test-without', 'MB in training only', 'C', 'tested', base='glu_mb'),
+    Row('glu_mb_stride-1', 'MB, stride 1', 'C', 'tested', base='glu_mb'),
+    Row('glu_mb_stride-5', 'MB, stride 5', 'C', 'tested', base='glu_mb'),
+    Row('glu_mb_stride-7', 'MB, stride 7', 'C', 'tested', base='glu_mb'),
+    Row('glu_mb_stride-9', 'MB, stride 9', 'C', 'tested', base='glu_mb'),
+    Row('glu_mb_ratio-1-1', 'default : crowd 1:1', '7', optional=True),
+    Row('glu_mb_ratio-2-1', 'default : crowd 2:1', '7', optional=True),
+    Row('glu_mb_ratio-1-2', 'default : crowd 1:2', '7', optional=True),
+    Row('glu_mb_ratio-4-15', 'default : crowd 4:15', '7', optional=True),
+    Row('chat-univi', 'Chat-UniVi, off the shelf', '5', 'not run',
+        note='needs the weights of Chat-UniVi'),
+    Row('llama-vid', 'LLaMA-VID, off the shelf', '5', 'not run',
+        note='needs the weights of LLaMA-VID'),
+    Row('cutie', 'Cutie from the key frame of KFS', '6', 'not run',
+        note='needs the package cutie and its weights'),
+)
+ALL, CROWD, LATE, IN_SIGHT = 'all', 'many alike', 'late', 'late, in sight'
+# Groups of expressions, the columns of the tables. Kinds, but for `all` and for all expressions
+# about the crowd, whatever their kind. 'Late' counts all frames; without the target only an empty
+# mask is right there. 'Late, in sight' counts those that show the target.
+GROUPS = (ALL, 'appearance', 'position', 'motion', 'event', 'look-alike', CROWD, LATE, IN_SIGHT,
+          'no-target')
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A claim: the first row is better than the second one on a group of expressions."""
+
+    better: str
+    worse: str
+    group: str
+
+
+COMPARISONS = (
+    Comparison('glu', 'global', ALL),
+    Comparison('glu', 'local', ALL),
+    Comparison('glu', 'local', 'event'),
+    Comparison('glu', 'random', ALL),
+    Comparison('glu_mb', 'glu', 'look-alike'),
+    Comparison('glu_mb', 'glu', ALL),
+    Comparison('glu_mb_oc', 'glu_mb', CROWD),
+    Comparison('glu_mb_oc', 'glu_mb', ALL),
+    Comparison('selector_trained', 'glu_mb_oc', LATE),
+    Comparison('selector_trained', 'glu_mb_oc', IN_SIGHT),
+    Comparison('selector_trained', 'glu_mb_oc', ALL),
+    Comparison('selector_trained', 'selector_untrained', LATE),
+    Comparison('selector_trained', 'selector_untrained', IN_SIGHT),
+    Comparison('selector_trained', 'selector_untrained', ALL),
+    Comparison('selector_best', 'glu_mb_oc', LATE),
+    Comparison('selector_best', 'glu_mb_oc', IN_SIGHT),
+    Comparison('selector_trained', 'selector_sam2', ALL),
+    Comparison('glu_mb', 'glu_mb_test-without', ALL),
+)
+
+
+def get_row(name: str) -> Row:
+    """Look a row up.
+
+    Args:
+        name: its name.
+
+    Returns:
+        The row.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for row in ROWS:
+        if row.name == name:
+            return row
+    raise ValueError(f'expected a row of the study, one of {[row.name for row in ROWS]}, '
+                     f'got {name!r}')
