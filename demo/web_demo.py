@@ -52,7 +52,9 @@ SAMPLE_SEED, SAMPLE_FPS = 777, 6.0
 FRAME_RATES = (('all frames', 0), ('at most 12', 12), ('at most 6', 6), ('at most 3', 3))
 DEFAULT_FPS = 12
 CSS = """
-.gradio-container {max-width: 1280px !important; margin: 0 auto !important}
+.gradio-container {max-width: 1280px !important; width: 100%; margin: 0 auto !important}
+/* Gradio's trimming tool would load FFmpeg from a CDN. */
+#video button[aria-label^="Trim"], #video button[aria-label^="Reset"] {display: none}
 #status progress {width: 100%; height: .6em}
 #status .error {color: #b91c1c; font-weight: 600; overflow-wrap: anywhere}
 #status .note {opacity: .8; overflow-wrap: anywhere}
@@ -111,10 +113,14 @@ def progress_html(preview: Preview) -> str:
 
 def result_html(result: SegmentationResult) -> str:
     """What came out, for the status line; texts of users are escaped."""
-    lines = [f'{len(result.texts)} expressions on {result.num_frames} frames in '
-             f'{result.seconds:.1f} s']
+    lines = [f'Done: {_count(len(result.texts), "expression")} on '
+             f'{_count(result.num_frames, "frame")} in {result.seconds:.1f} s']
     lines += [f'<span class="note">{html.escape(note)}</span>' for note in result.notes]
     return '<br>'.join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}{"s" * (number != 1)}'
 
 
 def curve_table(result: SegmentationResult) -> tuple['pd.DataFrame', dict[str, str]]:
@@ -149,7 +155,8 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
             with gr.Column(scale=2):
                 video = gr.Video(label='Video', sources=['upload'], elem_id='video', height=280)
                 with gr.Row():
-                    buttons = [gr.Button(f'Sample {number}', size='sm', elem_id=f'sample{number}')
+                    buttons = [gr.Button(f'Sample {number}', size='sm', min_width=80,
+                                         elem_id=f'sample{number}')
                                for number in range(1, len(samples) + 1)]
                 text = gr.Textbox(label='Expressions, one on each line', lines=3, elem_id='text',
                                   max_lines=8, placeholder='the red circle\nthe leftmost shape')
@@ -172,7 +179,7 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
                 with gr.Tab('Video', elem_id='tab_video'):
                     overlay = gr.Video(label='Overlay', elem_id='overlay', height=490,
                                        interactive=False, loop=True, autoplay=True)
-                plot = gr.LinePlot(x='frame', y='score', color='expression', height=200,
+                plot = gr.LinePlot(x='frame', y='score', color='expression', height=260,
                                    y_lim=[0, 1], label='Scores', elem_id='plot')
                 with gr.Row():
                     masks_zip = gr.DownloadButton('Masks (PNG)', elem_id='zip', interactive=False)
@@ -183,7 +190,8 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
         def run(video: str | None, text: str, fps: float | None) -> Iterator[dict]:
             """Segment a video; the API's only call."""
             yield {status: 'Reading the video …', slider: gr.update(interactive=False),
-                   masks_zip: gr.update(interactive=False), result: None,
+                   frame: None, overlay: None, result: None,
+                   masks_zip: gr.update(interactive=False),
                    masks_json: gr.update(interactive=False)}
             try:
                 for event in service.segment(video, text, fps):

@@ -110,7 +110,7 @@ class SegmentationResult:
                 masks = decode_track(run.rles, t, image.shape[:2])
                 drawn = visualizer.draw_frame(image, masks, self.texts,
                                               scores=run.out['scores'][:, t],
-                                              caption=f'frame {t}')
+                                              caption=reader.frame_names[t])
                 writer.write(drawn)
                 _, data = cv2.imencode('.jpg', cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR),
                                        [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])

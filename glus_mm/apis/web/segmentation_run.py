@@ -122,7 +122,7 @@ class SegmentationRun:
         image = self._reader.read(frame_idx)
         masks = decode_track(self.rles, frame_idx, image.shape[:2])
         drawn = self._visualizer.draw_frame(image, masks, self._texts,
-                                            caption=f'frame {frame_idx}')
+                                            caption=self._reader.frame_names[frame_idx])
         return Preview(self._done, len(self._texts) * len(self._reader), frame_idx, drawn)
 
 

@@ -22,6 +22,10 @@ _READ = re.compile(
 _WRITE = re.compile(r'/gradio_api/(upload|queue/join|cancel|reset|call/\w+|call/v2/\w+)/?')
 _UPLOAD = '/gradio_api/upload'
 _TEXT = ('application/json', 'text/')
+# Nothing from elsewhere, whatever the page asks for. Gradio's own page has scripts in it, and its
+# plots compile some.
+_POLICY = (b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
+           b"base-uri 'self'; form-action 'self'")
 # Of a request that is no upload: a few expressions and the names of files.
 _MAX_BODY = 1 << 20
 # Boundaries and headers around the file of an upload.
@@ -30,6 +34,8 @@ _FORM = 1 << 16
 
 class WebGate:
     """ASGI middleware: known addresses only, bounded requests, no path of the server.
+
+    Browsers are told to load nothing from elsewhere.
 
     Gradio names files by where they lie on the server. In answers the store's folder becomes an
     alias of the same length, and in requests the alias becomes the folder.
@@ -112,6 +118,8 @@ class WebGate:
                            for name, value in message.get('headers', [])]
                 kind = dict(headers).get(b'content-type', b'').decode('latin-1')
                 is_text = kind.startswith(_TEXT)
+                headers += [(b'content-security-policy', _POLICY),
+                            (b'x-content-type-options', b'nosniff')]
                 message = dict(message, headers=headers)
             elif is_text and message['type'] == 'http.response.body':
                 body = message.get('body', b'').replace(self._real, self._alias)
