@@ -82,6 +82,14 @@ def parts_of(cfg, folder):
     yield part('visualizer', VISUALIZERS, save_dir=str(folder))
 
 
+def write_key_frames(cfg, folder):
+    """Let the file be there that a selector reads."""
+    selector = (cfg.model.get('test_cfg') or {}).get('selector') or {}
+    if selector.get('type') == 'FileKeyFrameSelector':
+        selector.file = str(folder / 'key_frames.json')
+        Path(selector.file).write_text('{"video_0": 0}')
+
+
 def get(cfg, path):
     for key in path.split('.'):
         cfg = cfg[int(key)] if isinstance(cfg, (list, tuple)) else cfg[key]
@@ -95,6 +103,7 @@ def test_there_are_configs():
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)
 def test_every_part_builds(path, tmp_path, shrink):
     cfg = shrink(Config.fromfile(path))
+    write_key_frames(cfg, tmp_path)
     for where, build in parts_of(cfg, tmp_path):
         assert build(get(cfg, where)) is not None, where
     assert cfg.default_scope == 'glus_mm'

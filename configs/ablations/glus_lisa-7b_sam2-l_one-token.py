@@ -1,0 +1,15 @@
+# Table 1, VideoLISA's frames: uniform frames, and one token that prompts SAM-2 on all of them.
+_base_ = [
+    '../_base_/models/glus_lisa-7b_sam2-l_lora.py', '../_base_/datasets/standard-sft.py',
+    '../_base_/schedules/sft_3k.py', '../_base_/sft_runtime.py'
+]
+load_from = 'xinlai/LISA-7B-v1'
+_base_.train_pipeline[0].update(strategy='global')
+_base_.train_pipeline[4].update(seg_per='video')
+train_dataloader = dict(dataset=dict(datasets=[
+    dict(dataset, pipeline=_base_.train_pipeline)
+    for dataset in _base_.train_dataloader.dataset.datasets
+]))
+model = dict(
+    train_cfg=dict(use_memory=False, seg_per='video'),
+    test_cfg=dict(use_memory=False, propagator=dict(type='OneTokenPropagator')))

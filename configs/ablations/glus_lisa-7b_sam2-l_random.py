@@ -1,0 +1,16 @@
+# Table 1, VISA: trained on random context frames and one random frame with one token; tested on
+# uniform context and the key frame, whose mask an external tracker carries on.
+_base_ = [
+    '../_base_/models/glus_lisa-7b_sam2-l_lora.py', '../_base_/datasets/standard-sft.py',
+    '../_base_/schedules/sft_3k.py', '../_base_/sft_runtime.py'
+]
+load_from = 'xinlai/LISA-7B-v1'
+_base_.train_pipeline[0].update(strategy='random', num_context=7, num_query=1)
+_base_.test_pipeline[0].update(num_context=7)
+train_dataloader = dict(dataset=dict(datasets=[
+    dict(dataset, pipeline=_base_.train_pipeline)
+    for dataset in _base_.train_dataloader.dataset.datasets
+]))
+test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
+model = dict(test_cfg=dict(num_context=7, propagator=dict(
+    type='SAM2Propagator', sam2='sam2_hiera_l', checkpoint='facebook/sam2-hiera-large')))
