@@ -47,6 +47,9 @@ class GLUSInferencer:
         >>> model = init_model('configs/glus/glus_tiny_moving-shapes.py', 'model.pth')
         >>> out = GLUSInferencer(model)('video.mp4', texts=['the red circle'])
         >>> out['masks'][0][5]  # first text, sixth frame: bool (H, W)
+
+    Raises:
+        TypeError: ``model`` or ``selector`` is another kind of object.
     """
 
     def __init__(self, model: GLUS, selector: BaseKeyFrameSelector | None = None) -> None:
@@ -241,7 +244,14 @@ def video_name(video: Video) -> str:
 
 
 def mask_path(out_dir: Path, video: str, exp_idx: int, frame_name: str) -> Path:
-    """Where the mask of an expression on a frame is written."""
+    """Where the mask of an expression on a frame is written.
+
+    Args:
+        out_dir: folder of the results.
+        video: name of the video, see :func:`video_name`.
+        exp_idx: number of the text, from 0.
+        frame_name: name of the frame.
+    """
     return out_dir / video / str(exp_idx) / f'{frame_name}.png'
 
 

@@ -83,7 +83,13 @@ def _remove(path: Path) -> None:
 
 
 def check_space(staging: Path, folder: Path, needed: int) -> None:
-    """Raise ``OSError`` if less than ``needed`` bytes are free where ``folder`` will be."""
+    """Raise ``OSError`` if less than ``needed`` bytes are free where ``folder`` will be.
+
+    Args:
+        staging: where the files are written first.
+        folder: where they go.
+        needed: bytes.
+    """
     free = shutil.disk_usage(staging).free
     if free < needed:
         raise OSError(f'expected {needed / 1e9:.2f} GB free for the output folder {folder}, got '

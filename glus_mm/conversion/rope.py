@@ -23,7 +23,14 @@ def inv_freq(config: LlamaConfig) -> Tensor:
 
 
 def check_inv_freq(name: str, value: Tensor, config: LlamaConfig, file: Path) -> None:
-    """Raise ``ValueError`` if a stored buffer is not what the sizes give, in its own type."""
+    """Raise ``ValueError`` if a stored buffer is not what the sizes give, in its own type.
+
+    Args:
+        name: of the buffer, for the message.
+        value: (head_dim / 2) the stored frequencies, see :func:`inv_freq`.
+        config: sizes of the LLM.
+        file: where the buffer is stored.
+    """
     expected = inv_freq(config).to(value.dtype)
     if value.shape != expected.shape or not torch.allclose(
             value.float(), expected.float(), rtol=torch.finfo(value.dtype).eps, atol=0):

@@ -262,7 +262,12 @@ class BaseRefVOSDataset(BaseDataset):
         return self.prepare_data(idx)
 
     def prepare_data(self, idx: int | tuple[int, int]) -> Any:
-        """Run the pipeline on one video; arguments and errors as for ``__getitem__``."""
+        """Run the pipeline on one video; arguments and errors as for ``__getitem__``.
+
+        Raises:
+            IndexError: the index is beyond the last video.
+            ValueError: a transform returned None.
+        """
         index, draw = idx if isinstance(idx, tuple) else (idx, 0)
         index, draw = int(index), int(draw)
         if not -len(self) <= index < len(self):

@@ -15,11 +15,17 @@ class BinaryMaskStore(PNGMaskStore):
     """
 
     def file_of(self, expression: dict, anno_id: str, frame_idx: int) -> str:
-        """Path of the file with the mask of an object on a frame."""
+        """Path of the file with the mask of an object on a frame.
+
+        See the base class.
+        """
         return osp.join(self.path, anno_id, f'{expression["frame_names"][frame_idx]}.png')
 
     def index_map(self, image: Image.Image, where: str) -> np.ndarray:
-        """1 where the pixel is not black."""
+        """1 where the pixel is not black.
+
+        See the base class.
+        """
         if image.mode not in ('1', 'L', 'P'):
             raise ValueError(f'{where}: expected a PNG of mode 1, L or P, got mode {image.mode}')
         return (np.asarray(image.convert('L')) > 0).astype(np.uint8)

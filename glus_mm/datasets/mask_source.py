@@ -47,7 +47,13 @@ class MaskSource(metaclass=ABCMeta):
         return None
 
     def where(self, expression: dict, anno_id: str, frame_idx: int) -> str:
-        """Name a mask for an error message: source, video, expression, annotation and frame."""
+        """Name a mask for an error message: source, video, expression, annotation and frame.
+
+        Args:
+            expression: of the data list, see ``BaseRefVOSDataset.load_data_list``.
+            anno_id: the annotation.
+            frame_idx: 0-based position in the video.
+        """
         return (f'{self.path}: video {expression["video_id"]!r}, expression '
                 f'{expression["exp_id"]!r}, anno {anno_id!r}, frame {frame_idx}')
 

@@ -29,12 +29,18 @@ class PaletteMaskStore(PNGMaskStore):
         self._seen: set[tuple[str, str]] = set()
 
     def file_of(self, expression: dict, anno_id: str, frame_idx: int) -> str:
-        """Path of the file with all objects of a frame."""
+        """Path of the file with all objects of a frame.
+
+        See the base class.
+        """
         name = expression['frame_names'][frame_idx]
         return osp.join(self.path, expression['video_id'], f'{name}.png')
 
     def index_map(self, image: Image.Image, where: str) -> np.ndarray:
-        """The palette indices; in any other mode the numbers of the objects are lost."""
+        """The palette indices; in any other mode the numbers of the objects are lost.
+
+        See the base class.
+        """
         if image.mode != 'P':
             raise ValueError(f'{where}: expected a palette PNG (mode P) whose values are the '
                              f'numbers of the objects, got mode {image.mode}')

@@ -35,7 +35,13 @@ class PNGMaskStore(MaskSource):
 
     @abstractmethod
     def file_of(self, expression: dict, anno_id: str, frame_idx: int) -> str:
-        """Path of the file with the mask of an object on a frame."""
+        """Path of the file with the mask of an object on a frame.
+
+        Args:
+            expression: of the data list, see ``BaseRefVOSDataset.load_data_list``.
+            anno_id: the annotation.
+            frame_idx: 0-based position in the video.
+        """
 
     @abstractmethod
     def index_map(self, image: Image.Image, where: str) -> np.ndarray:
@@ -104,7 +110,13 @@ class PNGMaskStore(MaskSource):
         return image
 
     def check_frame(self, expression: dict, anno_id: str, frame_idx: int) -> str:
-        """Name a mask for errors; ``ValueError`` if the video has no such frame."""
+        """Name a mask for errors; ``ValueError`` if the video has no such frame.
+
+        Args:
+            expression: of the data list, see ``BaseRefVOSDataset.load_data_list``.
+            anno_id: the annotation.
+            frame_idx: 0-based position in the video.
+        """
         where = self.where(expression, anno_id, frame_idx)
         if not 0 <= frame_idx < len(expression['frame_names']):
             raise ValueError(f'{where}: expected a frame of the video, which has '
@@ -113,7 +125,14 @@ class PNGMaskStore(MaskSource):
 
     @staticmethod
     def check_size(found: tuple[int, int], size: tuple[int, int], path: str, where: str) -> None:
-        """Raise ``ValueError`` unless a file has the size of its frame."""
+        """Raise ``ValueError`` unless a file has the size of its frame.
+
+        Args:
+            found: ``(H, W)`` of the file.
+            size: ``(H, W)`` of the frame.
+            path: the file.
+            where: what to name in the error.
+        """
         if tuple(found) != tuple(size):
             raise ValueError(f'{where}: expected a mask of the size of the frame, (H, W) = '
                              f'{tuple(size)}, got {tuple(found)} in {path}')

@@ -44,7 +44,11 @@ class ReasonVOSDataset(BaseRefVOSDataset):
         return BinaryMaskStore(path) if self.has_masks(path, osp.isdir(path)) else None
 
     def expression_items(self, video: dict, where: str) -> list[tuple[str, Any]]:
-        """Ids and entries of a video's expressions, which are a list, or a dict with ids."""
+        """Ids and entries of a video's expressions, which are a list, or a dict with ids.
+
+        Raises:
+            ValueError: an id is no number.
+        """
         if isinstance(video.get('expressions'), dict):
             return super().expression_items(video, where)
         entries = get_field(video, 'expressions', list, where)

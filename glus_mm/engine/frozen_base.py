@@ -104,7 +104,11 @@ def content_marks(tensors: Mapping[str, Tensor]) -> dict[str, str | int]:
 
 
 def device_checksum(tensor: Tensor) -> int:
-    """A 64-bit number that depends on every bit of a tensor and its place; finds accidents only."""
+    """A 64-bit number that depends on every bit of a tensor and its place; finds accidents only.
+
+    Args:
+        tensor: any shape.
+    """
     bits = tensor.detach().contiguous().reshape(-1).view(_INTEGERS[tensor.element_size()])
     total = torch.zeros((), dtype=torch.int64, device=bits.device)
     for start in range(0, len(bits), _CHUNK):

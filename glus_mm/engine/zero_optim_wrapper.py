@@ -53,6 +53,8 @@ class ZeroOptimWrapper(OptimWrapper):
             loss: the loss.
             step_kwargs: not used.
             zero_kwargs: not used.
+
+        The loss is a scalar.
         """
         self.backward(loss)
         self.step()
@@ -63,6 +65,8 @@ class ZeroOptimWrapper(OptimWrapper):
         Args:
             loss: the loss, which DeepSpeed divides by the number of micro-batches.
             **kwargs: not used.
+
+        The loss is a scalar.
         """
         self.model.backward(loss)
         self._inner_count += 1

@@ -25,12 +25,20 @@ Groups = Sequence[Sequence[nn.Parameter]]
 
 
 def is_spread(parameter: Tensor) -> bool:
-    """Whether ZeRO-3 keeps only a part of a parameter in this process."""
+    """Whether ZeRO-3 keeps only a part of a parameter in this process.
+
+    Args:
+        parameter: any shape.
+    """
     return hasattr(parameter, 'ds_id')
 
 
 def whole_shape(parameter: Tensor) -> torch.Size:
-    """The shape of a parameter, spread or not."""
+    """The shape of a parameter, spread or not.
+
+    Args:
+        parameter: any shape.
+    """
     return torch.Size(parameter.ds_shape) if is_spread(parameter) else parameter.shape
 
 

@@ -13,6 +13,9 @@ def clip_bounds(num_frames: int, num_clips: int) -> list[tuple[int, int]]:
     Returns:
         ``[start, end)`` of each clip; a clip is empty where the video is shorter than the number
         of clips.
+
+    Raises:
+        ValueError: there is no frame, or a negative number of clips.
     """
     if num_frames < 1 or num_clips < 0:
         raise ValueError(f'expected at least 1 frame and 0 clips, got {num_frames} and {num_clips}')

@@ -59,6 +59,9 @@ def vision_tower_image(image: np.ndarray, size: int, crop: str = 'center') -> np
 
     Returns:
         uint8 (P, P, 3).
+
+    Raises:
+        ValueError: ``crop`` is unknown.
     """
     pil = Image.fromarray(image)
     if crop == 'squash':

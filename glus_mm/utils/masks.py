@@ -16,6 +16,9 @@ def encode_mask(mask: np.ndarray) -> dict:
 
     Returns:
         COCO RLE, ``{'size': [H, W], 'counts': str}``, ready for JSON.
+
+    Raises:
+        ValueError: ``mask`` has another number of axes.
     """
     if mask.ndim != 2:
         raise ValueError(f'expected a mask (H, W), got shape {mask.shape}')

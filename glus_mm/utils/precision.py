@@ -53,6 +53,9 @@ def dtype_of(module: nn.Module) -> torch.dtype:
     """Floating type in which a module computes: that of its parameters.
 
     Adapters do not count: they cast their input and give back what the layer below them does.
+
+    Raises:
+        ValueError: no parameter is of a floating type.
     """
     for name, parameter in module.named_parameters():
         if parameter.is_floating_point() and not is_adapter(name):
@@ -61,7 +64,11 @@ def dtype_of(module: nn.Module) -> torch.dtype:
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Lift half precision to float32; float32 and float64 are given back as they are."""
+    """Lift half precision to float32; float32 and float64 are given back as they are.
+
+    Args:
+        tensor: any shape.
+    """
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 

@@ -115,7 +115,15 @@ def title_strip(text: str, color: Color, width: int, font_size: int, ground: int
 
 
 def darken(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
-    """A copy of an image with a rectangle darkened, so that text on it can be read."""
+    """A copy of an image with a rectangle darkened, so that text on it can be read.
+
+    Args:
+        image: uint8 (H, W, 3).
+        top: first row.
+        left: first column.
+        height: rows.
+        width: columns; what lies outside the image is left out.
+    """
     image = image.copy()
     panel = image[max(0, top):top + height, max(0, left):left + width]
     panel[:] = (panel * _PANEL_DARKENING).astype(np.uint8)

@@ -42,6 +42,9 @@ def sample_scene(rng: np.random.Generator, variant: Variant = VARIANTS['default'
 
     Returns:
         Scene: The truth of one video.
+
+    Raises:
+        RuntimeError: no scene of so many objects was found within the tries.
     """
     theme = str(rng.choice(THEMES, p=variant.themes))
     size = SIZES[int(rng.integers(len(SIZES)))]

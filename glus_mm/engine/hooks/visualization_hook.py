@@ -24,6 +24,9 @@ class RefVOSVisualizationHook(Hook):
         out_dir: folder of the overlays.
         interval: draw every so many videos.
         num_frames: frames of a video to draw, evenly spread.
+
+    Raises:
+        ValueError: ``out_dir`` is missing with ``draw=True``, or a number is below 1.
     """
 
     priority = 'NORMAL'

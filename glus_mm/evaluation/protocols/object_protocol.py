@@ -127,6 +127,10 @@ def measure_pair(gt: np.ndarray, pred: np.ndarray) -> tuple[float, float]:
 
 
 def labels_in(labels: np.ndarray) -> Iterator[int]:
-    """The numbers but 0 that occur in a label map, ascending."""
+    """The numbers but 0 that occur in a label map, ascending.
+
+    Args:
+        labels: integers (H, W).
+    """
     counts = np.bincount(labels.ravel(), minlength=256)
     yield from (int(label) for label in np.flatnonzero(counts) if label)

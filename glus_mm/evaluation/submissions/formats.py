@@ -16,7 +16,13 @@ class SubmissionFormat:
     num_videos: int
 
     def name(self, video_id: str, exp_id: str, frame: str) -> str:
-        """Name of a mask in the zip."""
+        """Name of a mask in the zip.
+
+        Args:
+            video_id: the video.
+            exp_id: the expression.
+            frame: name of the frame.
+        """
         return f'{self.prefix}{video_id}/{exp_id}/{frame}.png'
 
 

@@ -24,6 +24,9 @@ def map_in_thread(function: Callable[[Item], Result], items: Iterable[Item], dep
 
     Yields:
         ``(item, result)`` in the order of the items. An error comes up at its item.
+
+    Raises:
+        ValueError: ``depth`` is negative.
     """
     if depth < 0:
         raise ValueError(f'depth must be at least 0, got {depth}')

@@ -15,6 +15,9 @@ class BoundedCache(Generic[Value]):
             anew each time.
         max_pinned: the most values that are kept besides, however long ago they were used: those
             of the keys that :meth:`pin` names.
+
+    Raises:
+        ValueError: a bound is negative.
     """
 
     def __init__(self, max_size: int, max_pinned: int = 0) -> None:
@@ -40,6 +43,9 @@ class BoundedCache(Generic[Value]):
 
         Args:
             keys: a container with a length, at most ``max_pinned``.
+
+        Raises:
+            ValueError: there are more keys than may be pinned.
         """
         if len(keys) > self.max_pinned:
             raise ValueError(f'expected at most {self.max_pinned} keys to pin, got {len(keys)}')

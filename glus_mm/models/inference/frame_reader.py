@@ -28,6 +28,9 @@ class FrameReader(metaclass=ABCMeta):
 
     Attributes:
         breaks_off (str | None): why the video goes on after its last frame here, if it does.
+
+    Raises:
+        ValueError: the video has no frame.
     """
 
     breaks_off: str | None = None
@@ -104,7 +107,11 @@ class ImageFolderReader(FrameReader):
 
     @classmethod
     def from_folder(cls, folder: str | PathLike) -> 'ImageFolderReader':
-        """Read the images of a folder in the order of their names."""
+        """Read the images of a folder in the order of their names.
+
+        Raises:
+            ValueError: the folder has no images.
+        """
         paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not paths:
             raise ValueError(f'expected a folder with images ({", ".join(IMAGE_SUFFIXES)}), '
@@ -145,6 +152,10 @@ class VideoFileReader(FrameReader):
     Args:
         path: the file.
         cache_size: frames that are kept decoded.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no video that can be decoded, or ``cache_size`` is below 1.
     """
 
     def __init__(self, path: str | PathLike, cache_size: int = 8) -> None:

@@ -15,6 +15,9 @@ class SeenFrames(Generic[Value]):
 
     Args:
         max_size: the most values that are kept, at least 2.
+
+    Raises:
+        ValueError: ``max_size`` is below 2.
     """
 
     def __init__(self, max_size: int) -> None:

@@ -79,7 +79,13 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
 
     @abstractmethod
     def prompt(self, expression: str, num_context: int, num_turns: int) -> list[int]:
-        """Token ids of the inference prompt for a window of ``num_turns`` query frames."""
+        """Token ids of the inference prompt for a window of ``num_turns`` query frames.
+
+        Args:
+            expression: the text.
+            num_context: context frames Tc before the first turn.
+            num_turns: query frames of the window; the last answer is open.
+        """
 
     @abstractmethod
     def split_prefix(self, prompt: list[int], num_context: int) -> int:

@@ -218,7 +218,13 @@ class CausalMLLM(BaseMLLM):
 
 
 def cast_to_layer(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
-    """Hand a layer of the LLM its input in its own type; its neighbour may have another one."""
+    """Hand a layer of the LLM its input in its own type; its neighbour may have another one.
+
+    Args:
+        layer: the layer.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+    """
     dtype = dtype_of(layer)
     rotary = tuple(table.to(dtype) for table in kwargs['position_embeddings'])
     return (args[0].to(dtype), *args[1:]), dict(kwargs, position_embeddings=rotary)

@@ -91,7 +91,11 @@ def lay_out(lengths: Sequence[int], prefixes: Sequence[int], groups: Sequence[in
 
 
 def common_prefix(rows: Sequence[Tensor]) -> int:
-    """Number of leading ids that all rows have in common."""
+    """Number of leading ids that all rows have in common.
+
+    Args:
+        rows: each (L).
+    """
     length = min(map(len, rows))
     equal = torch.stack([row[:length] == rows[0][:length] for row in rows]).all(0)
     return int(equal.long().cumprod(0).sum())

@@ -317,6 +317,10 @@ def tokenizer_folder(name_or_folder: str | Path) -> Path:
 
     Returns:
         Path: A folder that exists; what is in it is not looked at.
+
+    Raises:
+        FileNotFoundError: there is no such tokenizer.
+        ValueError: ``'load_from'``, which the tools fill in before.
     """
     if str(name_or_folder) == FROM_WEIGHTS:
         raise ValueError(

@@ -31,7 +31,13 @@ class PreparedFrame:
 
 
 def prepare_frame(model: 'GLUS', session: VideoSession, frame_idx: int) -> PreparedFrame:
-    """Read a frame and resize it; needs no device, so that a thread may do it."""
+    """Read a frame and resize it; needs no device, so that a thread may do it.
+
+    Args:
+        model: whose sizes count.
+        session: state of the video.
+        frame_idx: 0-based position.
+    """
     frame = session.frame(frame_idx)
     vision = vision_tower_image(frame, model.mllm.image_size, model.mllm.vision_crop)
     return PreparedFrame(torch.from_numpy(vision.copy()).permute(2, 0, 1),

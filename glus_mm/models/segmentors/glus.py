@@ -106,7 +106,13 @@ class GLUS(BaseModel):
 
     def forward(self, inputs: dict, data_samples: list[RefVOSDataSample] | None = None,
                 mode: str = 'tensor'):
-        """Dispatch as MMEngine's models do: ``'loss'``, ``'predict'`` or ``'tensor'``."""
+        """Dispatch as MMEngine's models do: ``'loss'``, ``'predict'`` or ``'tensor'``.
+
+        Arguments as in ``mmengine.model.BaseModel``.
+
+        Raises:
+            ValueError: ``mode`` is another word.
+        """
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         if mode == 'predict':

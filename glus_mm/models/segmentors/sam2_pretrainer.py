@@ -48,7 +48,13 @@ class SAM2Pretrainer(BaseModel):
 
     def forward(self, inputs: dict, data_samples: list[RefVOSDataSample],
                 mode: str = 'loss') -> dict[str, Tensor]:
-        """Only ``'loss'``: the model that is tested is GLUS."""
+        """Only ``'loss'``: the model that is tested is GLUS.
+
+        Arguments as in ``mmengine.model.BaseModel``.
+
+        Raises:
+            ValueError: ``mode`` is another word.
+        """
         if mode != 'loss':
             raise ValueError(f'SAM2Pretrainer only trains, got mode {mode!r}')
         return self.loss(inputs, data_samples)

@@ -72,7 +72,13 @@ class KeyFrameSelector(BaseModel, BaseKeyFrameSelector):
 
     def forward(self, inputs: dict, data_samples: list[RefVOSDataSample] | None = None,
                 mode: str = 'tensor'):
-        """Dispatch as MMEngine's models do: ``'loss'``, ``'predict'`` or ``'tensor'``."""
+        """Dispatch as MMEngine's models do: ``'loss'``, ``'predict'`` or ``'tensor'``.
+
+        Arguments as in ``mmengine.model.BaseModel``.
+
+        Raises:
+            ValueError: ``mode`` is another word.
+        """
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         if mode == 'predict':
@@ -94,6 +100,9 @@ class KeyFrameSelector(BaseModel, BaseKeyFrameSelector):
         Returns:
             ``loss_score`` and ``loss_ce``, weighted means over all scores and all answer tokens
             of the batch, that of all processes.
+
+        Raises:
+            ValueError: the samples have true scores of another shape.
         """
         scores, logits, targets = self._forward(inputs, data_samples)
         true = torch.cat([sample.gt_scores for sample in data_samples]).to(scores.device)

@@ -61,7 +61,13 @@ class VideoQASelector(BaseModel, BaseKeyFrameSelector):
 
     def forward(self, inputs: dict, data_samples: list[RefVOSDataSample] | None = None,
                 mode: str = 'predict') -> list[RefVOSDataSample]:
-        """Dispatch as MMEngine's models do; there is ``'predict'`` only."""
+        """Dispatch as MMEngine's models do; there is ``'predict'`` only.
+
+        Arguments as in ``mmengine.model.BaseModel``.
+
+        Raises:
+            ValueError: ``mode`` is another word.
+        """
         if mode != 'predict':
             raise ValueError(f'VideoQASelector is not trained: mode must be predict, got {mode!r}')
         return self.predict(inputs, data_samples)
