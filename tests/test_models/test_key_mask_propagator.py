@@ -1,0 +1,73 @@
+"""What every tracker behind KeyMaskPropagator may rely on; the example of docs/propagators.md."""
+
+import pytest
+import torch
+
+from glus_mm.models.inference import ArrayReader
+from glus_mm.models.propagators import KeyMaskPropagator, MaskTracker
+from glus_mm.registry import MODELS
+
+
+class Still(MaskTracker):
+    """Nothing ever moves."""
+
+    def __init__(self):
+        self.calls = []
+
+    def start(self, frame_idx, masks):
+        assert masks.flatten(1).any(1).all()
+        self.calls.append([frame_idx])
+        return frame_idx, masks, self.calls[-1]
+
+    def track(self, frame_idx, state, reverse):
+        key, masks, calls = state
+        calls.append(frame_idx)
+        assert reverse == (frame_idx < key)
+        return masks * 20.0 - 10.0, torch.full((len(masks), ), 0.5)
+
+
+@MODELS.register_module()
+class StillTestPropagator(KeyMaskPropagator):
+
+    def tracker(self, model, session):
+        self.last = Still()
+        return self.last
+
+
+@pytest.fixture(scope='module')
+def model(make_glus, emit_seg, video):
+    weights = emit_seg(make_glus(), video).state_dict()
+    model = make_glus({'test_cfg.propagator': dict(type='StillTestPropagator'),
+                       'test_cfg.max_expressions': 2})
+    model.load_state_dict(weights)
+    return model
+
+
+@pytest.mark.parametrize('keys', [[0, 0, 0], [7, 7, 7], [3, 3, 3], [5, 0, 2]])
+def test_every_frame_once_from_the_key_frame_on(model, video, make_sample, keys):
+    session = model.init_session(ArrayReader(video), make_sample())
+    seen = {}
+    for t, exps, pred in model.segment(session, keys):
+        for i, e in enumerate(exps):
+            assert (e, t) not in seen
+            seen[e, t] = pred.masks[i], pred.low_res_logits[i], pred.scores[i], pred.is_seg[i]
+    assert len(seen) == 3 * 8
+    for (e, t), (mask, logits, score, is_seg) in seen.items():
+        key_mask = seen[e, keys[e]][0]
+        assert torch.equal(mask, key_mask) and mask.shape == (40, 56) and is_seg
+        if t != keys[e]:
+            assert score == 0.5 and logits.shape == (16, 16)
+    for key, *frames in model.propagator.last.calls:
+        assert frames == [*range(key + 1, 8), *range(key - 1, -1, -1)]
+    # Two expressions at a time.
+    assert len(model.propagator.last.calls) == {1: 2, 3: 3}[len(set(keys))]
+
+
+def test_without_seg_the_tracker_is_not_asked(make_glus, video, make_sample):
+    model = make_glus({'test_cfg.propagator': dict(type='StillTestPropagator')})
+    session = model.init_session(ArrayReader(video), make_sample())
+    preds = list(model.segment(session, [2, 4, 4]))
+    assert sum(len(exps) for _, exps, _ in preds) == 3 * 8
+    assert not any(pred.masks.any() or pred.scores.any() or pred.is_seg.any()
+                   for _, _, pred in preds)
+    assert model.propagator.last.calls == []
