@@ -1,4 +1,4 @@
-# A key-frame selector on the MLLM of the default model, trained on its IoUs on the first 150 videos
+# A key-frame selector on the MLLM of the default model, trained on its IoUs on the first 100 videos
 # (frame-ious_glus_tiny_moving-shapes.py), tested on 30 unseen ones. docs/key_frames.md has the
 # commands, from the pseudo-labels on.
 _base_ = [
@@ -14,7 +14,7 @@ model = dict(
             'llm.*', 'lm_head.*', 'projector.*', 'seg_projector.*']))
 train_pipeline = [
     dict(
-        type='SampleContextQueryFrames', num_context=8, num_query=1, num_expressions=6,
+        type='SampleContextQueryFrames', num_context=8, num_query=1, num_expressions=10,
         strategy='random'),
     dict(type='LoadFrameScores', file=f'{ious}_train.json'),
     dict(type='LoadRefVOSFrames'),
@@ -28,12 +28,12 @@ test_pipeline = [
     dict(type='OpenFrameReader'),
     dict(type='PackRefVOSInputs')
 ]
-train_dataloader = dict(batch_size=8, dataset=dict(indices=150, pipeline=train_pipeline))
+train_dataloader = dict(batch_size=4, dataset=dict(indices=100, pipeline=train_pipeline))
 test_dataloader = dict(dataset=dict(indices=30, pipeline=test_pipeline))
 test_evaluator = dict(
     _delete_=True, type='KeyFrameMetric', out_dir='work_dirs/key_frames/moving_shapes_valid_u')
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, end=30, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=30, end=600, eta_min=2e-5, by_epoch=False)
+    dict(type='CosineAnnealingLR', begin=30, end=300, eta_min=2e-5, by_epoch=False)
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=600)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=300)
