@@ -36,7 +36,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 napoleon_custom_sections = [
     ('Metainfo', 'params_style'), ('Class attributes', 'params_style'),
-    ('Data fields, each present only where it makes sense', 'params_style'),
+    ('Data fields', 'params_style'),
 ]
 
 DOCS = Path(__file__).parent

@@ -5,7 +5,7 @@ import sys
 
 from mmengine import DictAction
 
-from glus_mm.cli.user_error import FAILED, USAGE, user_errors
+from glus_mm.cli.user_error import FAILED, USAGE, UserError, user_errors
 
 DEFAULT_MODEL = 'glus_tiny_moving-shapes'
 _EPILOG = """Results in the output folder:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
 
     with user_errors(USAGE, KeyError, TypeError):
         if args.model != DEFAULT_MODEL and args.checkpoint is None and args.model.endswith('.py'):
-            raise ValueError(f'expected --checkpoint with the config {args.model}')
+            raise UserError(f'expected --checkpoint with the config {args.model}', USAGE)
         job = SegmentJob(args.video, args.text, args.out_dir, args.key_frame, args.fps,
                          overlay=not args.no_video)
         inferencer = GLUSInferencer(

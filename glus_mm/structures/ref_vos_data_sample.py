@@ -22,7 +22,9 @@ class RefVOSDataSample(BaseDataElement):
         frame_names (tuple[str]): (T), file stems.
         ori_shape (tuple[int, int]): ``(H, W)``.
 
-    Data fields, each present only where it makes sense:
+    Each data field is present only where it makes sense.
+
+    Data fields:
         gt_masks (Tensor): uint8 (E, Tq, H, W); 2 or more where objects overlap and the masks were
             loaded with ``overlap='sum'``.
         gt_rles (list[list[dict]]): (E)(T) COCO RLEs, the objects of an expression united; where

@@ -124,6 +124,7 @@ def write_checkpoint(folder: Path, size: Size) -> tuple[int, int]:
     Args:
         folder: a new one; gets ``official/`` and ``clip/``, and ``sam2.yaml`` for a size without
             a published config.
+        size: the sizes.
 
     Returns:
         Number of parameters of the model, and of shards.

@@ -76,7 +76,8 @@ def _pack_covered(gt: np.ndarray, pred: np.ndarray,
     with at least ``radius`` unused bits: what moves beyond one end of a row gets lost there.
 
     Args:
-        gt, pred: uint8 (H, W) of 0 and 1.
+        gt: uint8 (H, W) of 0 and 1.
+        pred: the same.
         radius: the tolerance in pixels.
 
     Returns:
