@@ -8,6 +8,7 @@ from glus_mm.cli.user_error import FAILED, user_errors
 _EPILOG = """Examples:
   glus-mm convert glus GLUS-S checkpoints/glus-s                # official GLUS
   glus-mm convert lisa LISA-7B-v1 checkpoints/lisa-7b_sam2-l    # the start of a training
+  glus-mm convert chat-univi Chat-UniVi checkpoints/chat-univi  # a key-frame selector
   glus-mm convert official CONFIG.py iter_3000.pth GLUS-mine    # back to the official layout
 
 "glus-mm convert KIND --help" has the options of each.
@@ -87,6 +88,21 @@ def _add_lisa_options(parser: argparse.ArgumentParser) -> None:
                         help='of the new projector of seg tokens (default: %(default)s)')
 
 
+def _add_chat_univi_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('hf_dir', metavar='HF_DIR', help='folder of the official checkpoint')
+    parser.add_argument('out_dir', metavar='OUT_DIR',
+                        help='new folder for config.py, model.pth and the tokenizer')
+    parser.add_argument('--clip', metavar='DIR_OR_NAME',
+                        help='vision tower (default: the one that config.json names)')
+    parser.add_argument('--as', dest='selector', choices=['score', 'qa'], default='score',
+                        help='a selector to be trained, or one that is asked in words '
+                             '(default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, metavar='N',
+                        help='of the new MLP on [SCORE] (default: %(default)s)')
+    parser.add_argument('--force', action='store_true',
+                        help='replace the files of an earlier conversion in OUT_DIR')
+
+
 def _add_official_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', metavar='CONFIG', help='config file of the model')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its weights')
@@ -120,6 +136,12 @@ def _convert_lisa(args: argparse.Namespace) -> None:
                  **_settings(args))
 
 
+def _convert_chat_univi(args: argparse.Namespace) -> None:
+    from glus_mm.conversion import convert_chat_univi
+    convert_chat_univi(args.hf_dir, args.out_dir, clip=args.clip, kind=args.selector,
+                       seed=args.seed, force=args.force)
+
+
 def _convert_official(args: argparse.Namespace) -> None:
     from mmengine import Config
 
@@ -140,6 +162,8 @@ KINDS: dict[str, tuple[str, _Add, _Convert]] = {
     'glus': ('convert an official GLUS checkpoint', _add_source_options, _convert_glus),
     'lisa': ('make the start of a GLUS training from LISA and SAM-2', _add_lisa_options,
              _convert_lisa),
+    'chat-univi': ('make a key-frame selector from Chat-UniVi', _add_chat_univi_options,
+                   _convert_chat_univi),
     'official': ('write a model in the layout of the official checkpoints; LoRA is merged',
                  _add_official_options, _convert_official),
 }

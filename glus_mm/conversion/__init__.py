@@ -1,6 +1,7 @@
 """Official checkpoints to ours and back."""
 
+from glus_mm.conversion.chat_univi import convert_chat_univi
 from glus_mm.conversion.convert import convert_glus, convert_lisa
 from glus_mm.conversion.export import export_official
 
-__all__ = ['convert_glus', 'convert_lisa', 'export_official']
+__all__ = ['convert_chat_univi', 'convert_glus', 'convert_lisa', 'export_official']

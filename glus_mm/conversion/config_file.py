@@ -5,32 +5,41 @@ from pathlib import Path
 from typing import Any
 
 from glus_mm.models.inference import GLUSTestCfg
-from glus_mm.models.mllms.tokenizer import IM_END_TOKEN, IM_START_TOKEN, SEG_TOKEN, SegTokenizer
+from glus_mm.models.mllms.tokenizer import (
+    IM_END_TOKEN,
+    IM_START_TOKEN,
+    SCORE_TOKEN,
+    SEG_TOKEN,
+    SegTokenizer,
+)
 from glus_mm.version import __version__
 
 # MMEngine replaces it by the folder of the config file.
 HERE = '{{ fileDirname }}'
 WIDTH = 100
 HEADER = """\
-# GLUS with the weights of model.pth, which lies beside this file.
+# {title} with the weights of model.pth, which lies beside this file.
 {origin}
 # Token ids: {tokens}.
 #
 # Paths below are relative to this folder, so that it can be moved as a whole.
 #
 #     python tools/test.py THIS_FOLDER/config.py THIS_FOLDER/model.pth
-#     python demo/video_demo.py VIDEO THIS_FOLDER/config.py THIS_FOLDER/model.pth \\
-#         --text "..." --out-dir DIR
-default_scope = 'glus_mm'
+{usage}default_scope = 'glus_mm'
 
 """
+GLUS_USAGE = """\
+#     python demo/video_demo.py VIDEO THIS_FOLDER/config.py THIS_FOLDER/model.pth \\
+#         --text "..." --out-dir DIR
+"""
+GROUND_TRUTH = "            dict(type='LoadRefVOSGroundTruth'),\n"
 # As in configs/_base_ of the repository, which is not installed with the package.
 RUNTIME = """
 # MeViS valid_u; --cfg-options test_dataloader.dataset.data_root=... for another split or place.
 test_dataloader = dict(
     batch_size=1,
     num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='BalancedVideoSampler'),
     dataset=dict(
         type='MeViSDataset',
         data_root='data/mevis/valid_u',
@@ -39,10 +48,9 @@ test_dataloader = dict(
         pipeline=[
             dict(type='SampleContextQueryFrames', num_context={num_context}, test_mode=True),
             dict(type='OpenFrameReader'),
-            dict(type='LoadRefVOSGroundTruth'),
-            dict(type='PackRefVOSInputs')
+{ground_truth}            dict(type='PackRefVOSInputs')
         ]))
-test_evaluator = dict(type='RefVOSMetric')
+test_evaluator = {evaluator}
 test_cfg = dict(type='TestLoop')
 
 default_hooks = dict(
@@ -107,24 +115,63 @@ def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer,
     Returns:
         A config in MMEngine's text style.
     """
-    ids = {SEG_TOKEN: tokenizer.seg_id, IM_START_TOKEN: tokenizer.im_start_id,
-           IM_END_TOKEN: tokenizer.im_end_id}
-    tokens = ', '.join(f'{text} {index}' for text, index in ids.items())
+    tokens = (SEG_TOKEN, IM_START_TOKEN, IM_END_TOKEN)
+    header = _header('GLUS', origin, tokenizer, tokens, GLUS_USAGE)
+    return f'{header}{_assigned(model)}' + RUNTIME.format(
+        num_context=test_cfg.num_context, ground_truth=GROUND_TRUTH,
+        evaluator="dict(type='RefVOSMetric')")
+
+
+def selector_config_text(model: dict[str, Any], title: str, origin: str,
+                         tokenizer: SegTokenizer) -> str:
+    """The text of config.py for a key-frame selector.
+
+    Args:
+        model: the ``model`` of the config.
+        title: what it is.
+        origin: what the weights were made from, one or more lines.
+        tokenizer: its ids are noted.
+
+    Returns:
+        A config in MMEngine's text style.
+    """
+    header = _header(title, origin, tokenizer, (SCORE_TOKEN, ), '')
+    return f'{header}{_assigned(model)}' + RUNTIME.format(
+        num_context=0, ground_truth='',
+        evaluator="dict(type='KeyFrameMetric', out_dir='work_dirs/key_frames')")
+
+
+def _header(title: str, origin: str, tokenizer: SegTokenizer, tokens: Sequence[str],
+            usage: str) -> str:
+    ids = ', '.join(f'{text} {tokenizer.added_tokens[text]}' for text in tokens)
     # What is not printable, or a brace that MMEngine would replace, has no place in a comment.
     plain = ''.join(c if c.isprintable() and c not in '{}' or c == '\n' else '?' for c in origin)
     comment = '\n'.join(f'# {line}' for line in plain.split('\n'))
-    header = HEADER.format(origin=comment, tokens=tokens)
-    return (f'{header}model = {_format(model, 0, len("model = "))}\n'
-            + RUNTIME.format(num_context=test_cfg.num_context))
+    return HEADER.format(title=title, origin=comment, tokens=ids, usage=usage)
 
 
-def origin_text(tool: str, folder: Path, architecture: str, tower: str, sam2: str,
+def _assigned(model: dict[str, Any]) -> str:
+    return f'model = {_format(model, 0, len("model = "))}\n'
+
+
+def origin_text(tool: str, folder: Path, architecture: str, tower: str, sam2: str | None,
                 notes: Sequence[str] = ()) -> str:
-    """What a converted checkpoint was made from, for its header; names, no paths."""
+    """What a converted checkpoint was made from, for its header; names, no paths.
+
+    Args:
+        tool: name of the converter.
+        folder: the official checkpoint.
+        architecture: what its config.json names.
+        tower: name of the vision tower.
+        sam2: name of the SAM-2 config, where there is one.
+        notes: further lines.
+    """
+    parts = f'the vision tower {tower!r}'
+    if sam2 is not None:
+        parts += f' and the SAM-2 config {Path(sam2).name!r}'
     return '\n'.join([
         f'Made by {tool} of glus_mm {__version__} from the folder {folder.resolve().name!r} '
-        f'({architecture}),', f'the vision tower {tower!r} and the SAM-2 config '
-        f'{Path(sam2).name!r}.', *notes])
+        f'({architecture}),', f'{parts}.', *notes])
 
 
 def _format(value: Any, indent: int, used: int) -> str:

@@ -16,26 +16,21 @@ from glus_mm.conversion.empty_model import empty_model
 from glus_mm.conversion.fit import check_converted
 from glus_mm.conversion.official_config import OfficialConfig, read_official_config
 from glus_mm.conversion.official_names import (
-    INV_FREQ,
     OFFICIAL_FCS,
-    OFFICIAL_TOWER,
-    OURS,
     SAM2,
     SEG_PROJECTOR,
     VISION_TOWER,
-    to_ours,
     with_tower_names_of,
 )
+from glus_mm.conversion.official_weights import run_dtype, split_weights
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
-from glus_mm.conversion.rope import check_inv_freq
 from glus_mm.conversion.sam2_weights import is_yaml, read_sam2_weights, sam2_image_size
-from glus_mm.conversion.weight_files import Weights, own_storages, read_weights
+from glus_mm.conversion.weight_files import own_storages, read_weights
 from glus_mm.models.inference import GLUSTestCfg
 from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES, SegTokenizer
 
 YAML_NAME = 'sam2.yaml'
 OUTPUTS = ('config.py', 'model.pth', *TOKENIZER_FILES, YAML_NAME)
-EMBEDDINGS = 'mllm.llm.embed_tokens.weight'
 # A part that SAM-2 has and SAM-1, which is what LISA holds, does not.
 _MEMORY = f'{SAM2}memory_attention.'
 
@@ -170,28 +165,10 @@ def _open(hf_dir: str | Path, out_dir: Path, clip: str | None, force: bool) -> _
         raise ValueError(f'{official.file}: expected a vocab_size of at least {len(tokenizer)}, '
                          f'which is how many tokens the tokenizer in {folder} has, got '
                          f'{official.llm["vocab_size"]}')
-    state, tower, inv_freq_dtype = _split(read_weights(folder), official)
+    state, tower, inv_freq_dtype = split_weights(read_weights(folder), official)
     tower = load_clip_tower(clip, official, tower)
     state |= {VISION_TOWER + name: value for name, value in tower.tensors.items()}
     return _Source(folder, official, tokenizer, tower, state, inv_freq_dtype)
-
-
-def _split(weights: Weights, official: OfficialConfig
-           ) -> tuple[dict[str, Tensor], dict[str, Tensor], str | None]:
-    """Our names of all weights but the vision tower's; those; the type of the buffers."""
-    state, tower, dtypes = {}, {}, set()
-    for name, value in weights.tensors.items():
-        if name.startswith(OURS):
-            raise ValueError(f'{weights.files[name]}: expected official names, got one of '
-                             f'glus_mm: {name}')
-        if name.endswith(INV_FREQ):
-            check_inv_freq(name, value, official.llama, weights.files[name])
-            dtypes.add(str(value.dtype).removeprefix('torch.'))
-        elif name.startswith(OFFICIAL_TOWER):
-            tower[name.removeprefix(OFFICIAL_TOWER)] = value
-        else:
-            state[to_ours(name) or name] = value
-    return state, tower, dtypes.pop() if len(dtypes) == 1 else None
 
 
 def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, tool: str,
@@ -204,7 +181,7 @@ def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, too
     model = model_config(
         llm, source.tower.sizes, official.vision_select_layer,
         f'{HERE}/{YAML_NAME}' if is_yaml(sam2) else sam2, sam2_image_size(sam2),
-        _run_dtype(source.state), test_cfg)
+        run_dtype(source.state), test_cfg)
     origin = origin_text(tool, source.folder, official.architecture, source.tower.name, sam2, notes)
     with output_folder(out_dir, OUTPUTS, 'config.py') as staging:
         for name in TOKENIZER_FILES:
@@ -241,10 +218,3 @@ def _new_seg_projector(expected: Mapping[str, Tensor], seed: int) -> dict[str, T
             state |= {f'{SEG_PROJECTOR}{layer}.{name}': value
                       for name, value in linear.state_dict().items()}
     return state
-
-
-def _run_dtype(state: Mapping[str, Tensor]) -> str:
-    """The type in which a model runs: bfloat16 if its embeddings are of half precision."""
-    embeddings = state.get(EMBEDDINGS)
-    half = embeddings is not None and embeddings.dtype in (torch.float16, torch.bfloat16)
-    return 'bfloat16' if half else 'float32'

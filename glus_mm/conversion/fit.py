@@ -20,14 +20,14 @@ def official_label(name: str) -> str:
 
 
 def check_converted(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str,
-                    sam2: str) -> None:
+                    sam2: str | None) -> None:
     """Raise unless names, shapes and types fit and all values are finite.
 
     Args:
         expected: state of the model, possibly without values.
         state: what was converted, under our names.
         source: the checkpoint, for the message.
-        sam2: the SAM-2 config, likewise.
+        sam2: the SAM-2 config, likewise; None for a model without.
 
     Raises:
         ValueError: with the keys, in official names, and the shapes.
@@ -37,9 +37,10 @@ def check_converted(expected: Mapping[str, Tensor], state: Mapping[str, Tensor],
     shapes = [name for name, value in expected.items()
               if name in state and state[name].shape != value.shape]
     if missing or unknown or shapes:
+        described = 'config.json and the vision tower describe' if sam2 is None else (
+            f'config.json, the vision tower and --sam2 {sam2} describe')
         raise ValueError('\n'.join([
-            f'{source}: the weights do not fill the model that config.json, the vision tower and '
-            f'--sam2 {sam2} describe',
+            f'{source}: the weights do not fill the model that {described}',
             *_hints([*missing, *unknown, *shapes], state, sam2),
             *_listed('missing, with the expected shape', missing, expected),
             *_listed('unknown, with the shape found', unknown, state),
@@ -49,7 +50,13 @@ def check_converted(expected: Mapping[str, Tensor], state: Mapping[str, Tensor],
 
 
 def check_values(name: str, value: Tensor, source: str) -> None:
-    """Raise ``ValueError`` unless a tensor is of a floating-point type we know, and finite."""
+    """Raise ``ValueError`` unless a tensor is of a floating-point type we know, and finite.
+
+    Args:
+        name: its name, for the message.
+        value: any shape.
+        source: where it comes from, for the message.
+    """
     if value.dtype not in DTYPES:
         raise ValueError(f'{source}: expected float32, float16 or bfloat16, got {value.dtype}: '
                          f'{name}')
@@ -69,10 +76,10 @@ def _listed(title: str, names: list[str], first: Mapping[str, Tensor],
     return [list_keys(title, lines)]
 
 
-def _hints(names: list[str], state: Mapping[str, Tensor], sam2: str) -> list[str]:
+def _hints(names: list[str], state: Mapping[str, Tensor], sam2: str | None) -> list[str]:
     """What is most likely wrong, by the part of the model that the keys belong to."""
     hints = []
-    if any(name.startswith(SAM2) for name in names):
+    if sam2 is not None and any(name.startswith(SAM2) for name in names):
         hints += _sam2_hint({name.removeprefix(SAM2): value for name, value in state.items()
                              if name.startswith(SAM2)}, sam2)
     if any(name.startswith(VISION_TOWER) for name in names):

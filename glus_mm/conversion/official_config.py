@@ -10,6 +10,7 @@ from transformers import LlamaConfig
 from glus_mm.utils.hub import is_hub_name
 from glus_mm.utils.json_file import read_json_object
 
+LLAVA = 'a checkpoint of GLUS, LISA or LLaVA v1 in the layout of Hugging Face'
 # Those of transformers 4.31, which the official code runs on.
 ROPE_TYPES = ('default', 'linear', 'dynamic')
 ROPE_THETA = 10000.0
@@ -38,6 +39,7 @@ class OfficialConfig:
         vision_tower: folder or hub name of the CLIP model.
         vision_width: width of its hidden states, None where it is not said.
         vision_select_layer: index into its hidden states.
+        values: all of it, as it stands in the file.
     """
 
     file: Path
@@ -47,24 +49,27 @@ class OfficialConfig:
     vision_tower: str | None
     vision_width: int | None
     vision_select_layer: int
+    values: dict[str, Any]
 
 
-def read_official_config(folder: str | Path) -> OfficialConfig:
+def read_official_config(folder: str | Path, what: str = LLAVA,
+                         model_types: tuple[str, ...] = ('llava', )) -> OfficialConfig:
     """Read and check config.json.
 
     Args:
         folder: of the checkpoint.
+        what: what is expected, for messages.
+        model_types: what it may call itself.
 
     Returns:
         What it says.
 
     Raises:
         FileNotFoundError: there is no such folder or no config.json in it.
-        ValueError: it is none of GLUS, LISA or LLaVA v1, or has what is not supported here.
+        ValueError: it is of another kind, or has what is not supported here.
     """
     folder = Path(folder)
     file = folder / 'config.json'
-    what = 'a checkpoint of GLUS, LISA or LLaVA v1 in the layout of Hugging Face'
     if not folder.is_dir():
         got = 'a file' if folder.exists() else 'nothing there'
         hint = f'; run "hf download {folder} --local-dir DIR" first' if is_hub_name(
@@ -74,9 +79,10 @@ def read_official_config(folder: str | Path) -> OfficialConfig:
         raise FileNotFoundError(f'expected {what}, but there is no {file}')
     values = read_json_object(file)
     missing = [key for key in _REQUIRED if not _is_size(values.get(key))]
-    if values.get('model_type') != 'llava' or missing:
+    if values.get('model_type') not in model_types or missing:
         lacks = f', without the LLaMA sizes {missing}' if missing else ''
-        raise ValueError(f"expected {what} (model_type 'llava' and the sizes of a LLaMA), got "
+        kinds = ' or '.join(map(repr, model_types))
+        raise ValueError(f'expected {what} (model_type {kinds} and the sizes of a LLaMA), got '
                          f'model_type {values.get("model_type")!r}{lacks}: {file}')
     for key, (expected, default) in _FIXED.items():
         if values.get(key, default) != expected:
@@ -94,7 +100,8 @@ def read_official_config(folder: str | Path) -> OfficialConfig:
         llm=_llm_sizes(llama),
         vision_tower=values.get('mm_vision_tower') or values.get('vision_tower'),
         vision_width=values.get('mm_hidden_size'),
-        vision_select_layer=_read_layer(values, file))
+        vision_select_layer=_read_layer(values, file),
+        values=values)
 
 
 def _is_size(value: Any) -> bool:

@@ -1,0 +1,146 @@
+"""A checkpoint of Chat-UniVi becomes a key-frame selector."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import Config
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from glus_mm.conversion.clip_tower import clip_folder, load_clip_tower
+from glus_mm.conversion.config_file import HERE, origin_text, selector_config_text
+from glus_mm.conversion.empty_model import empty_model
+from glus_mm.conversion.fit import check_converted
+from glus_mm.conversion.official_config import OfficialConfig, read_official_config
+from glus_mm.conversion.official_names import VISION_TOWER, with_tower_names_of
+from glus_mm.conversion.official_weights import run_dtype, split_weights
+from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
+from glus_mm.conversion.selector_tokenizer import write_selector_tokenizer
+from glus_mm.conversion.selector_weights import FRESH, TABLES, selector_state
+from glus_mm.conversion.weight_files import own_storages, read_weights
+from glus_mm.models.mllms.tokenizer import SCORE_TOKEN, TOKENIZER_FILES, SegTokenizer
+from glus_mm.models.selectors.key_frame_selector import SCORE_DIM
+
+CHAT_UNIVI = 'a checkpoint of Chat-UniVi in the layout of Hugging Face'
+MODEL_TYPES = ('ChatUniVi', 'llava')
+OUTPUTS = ('config.py', 'model.pth', *TOKENIZER_FILES)
+KINDS = dict(score='KeyFrameSelector', qa='VideoQASelector')
+_LEVELS = tuple(f'spatial_cluster_rate{level}' for level in range(3))
+
+
+def convert_chat_univi(hf_dir: str | Path,
+                       out_dir: str | Path,
+                       clip: str | None = None,
+                       kind: str = 'score',
+                       seed: int = 0,
+                       force: bool = False) -> None:
+    """Convert a checkpoint of Chat-UniVi.
+
+    Its names are those of LLaVA v1, as the clustering has no weights. The vocabulary gets
+    ``[SCORE]`` (and ``[SEG]``, ``<im_start>`` and ``<im_end>``, which are not used), whose rows are
+    the mean of the others, as LLaVA does it; the MLP on ``[SCORE]`` is new, float32, with the
+    initial values of ``torch.nn.Linear``. All other weights keep their values and types.
+
+    Args:
+        hf_dir: folder in the official layout.
+        out_dir: gets ``model.pth``, ``config.py`` and the tokenizer; a new or empty folder.
+            ``config.py`` is written last.
+        clip: folder or hub name of the vision tower; by default what config.json names.
+        kind: ``'score'`` makes a :class:`KeyFrameSelector` to be trained, ``'qa'`` a
+            :class:`VideoQASelector`, which is not trained.
+        seed: of the new MLP.
+        force: replace the files of an earlier conversion; others in ``out_dir`` stay.
+
+    Raises:
+        ConnectionError: the vision tower is on the hub, which cannot be reached.
+        OSError: a file is missing, or cannot be written.
+        ValueError: the checkpoint cannot be used; the message names file or key and what was
+            expected. Nothing was written then.
+    """
+    if kind not in KINDS:
+        raise ValueError(f'kind must be one of {tuple(KINDS)}, got {kind!r}')
+    folder, out_dir = Path(hf_dir).expanduser(), Path(out_dir).expanduser()
+    official = read_official_config(folder, CHAT_UNIVI, MODEL_TYPES)
+    clusters = read_clusters(official)
+    inputs = [path for path in (folder, clip_folder(clip, official)) if path is not None]
+    check_output_folder(out_dir, OUTPUTS, inputs, force)
+    state, tower, _ = split_weights(read_weights(folder), official)
+    tower = load_clip_tower(clip, official, tower)
+    state |= {VISION_TOWER + name: value for name, value in tower.tensors.items()}
+    with output_folder(out_dir, OUTPUTS, 'config.py') as staging:
+        write_selector_tokenizer(folder, staging, official)
+        tokenizer = SegTokenizer.from_pretrained(staging, answer_token=SCORE_TOKEN)
+        mllm = _mllm_config(official, clusters, tower.sizes, len(tokenizer), kind)
+        model = dict(type=KINDS[kind], dtype=run_dtype(state), mllm=mllm)
+        origin = origin_text('chatunivi2mm', folder, official.architecture, tower.name, None, [
+            f'[SCORE] is new; so is the MLP on it (seed {seed}).'])
+        config = staging / 'config.py'
+        config.write_text(selector_config_text(model, KINDS[kind], origin, tokenizer),
+                          encoding='utf-8')
+        result = _selector_weights(config, state, official, seed)
+        check_space(staging, out_dir, sum(value.nbytes for value in result.values()))
+        torch.save(dict(state_dict=own_storages(result)), staging / 'model.pth')
+    print_log(f'{folder}: {len(state)} weights converted', 'current')
+
+
+def read_clusters(official: OfficialConfig) -> dict[str, Any]:
+    """The settings of the clustering, as ``ChatUniViMLLM`` names them.
+
+    Args:
+        official: config.json of the checkpoint.
+
+    Returns:
+        ``spatial_clusters`` and ``temporal_cluster_rate``.
+
+    Raises:
+        ValueError: they are missing, or others than Chat-UniVi's kind: counts for the tokens of a
+            frame, a ratio for the events of a video.
+    """
+    values = official.values.get('config')
+    if not isinstance(values, dict) or 'use_cluster' not in values:
+        raise ValueError(f'{official.file}: expected "config": {{"use_cluster": true, ...}}, as '
+                         f'{CHAT_UNIVI} has it, got {values!r}')
+    if values['use_cluster'] is not True:
+        raise ValueError(f'{official.file}: expected use_cluster true in "config", got '
+                         f'{values["use_cluster"]!r}; a model without clustering is a LLaVA')
+    counts = tuple(values.get(key) for key in _LEVELS)
+    if not all(type(count) is int and count > 1 for count in counts):
+        raise ValueError(f'{official.file}: expected counts of tokens above 1 as '
+                         f'{", ".join(_LEVELS)} in "config", got {counts}')
+    rate = values.get('temporal_cluster_rate')
+    if type(rate) not in (int, float) or not 0 < rate <= 1:
+        raise ValueError(f'{official.file}: expected a ratio in (0, 1] as temporal_cluster_rate in '
+                         f'"config", got {rate!r}')
+    return dict(spatial_clusters=counts, temporal_cluster_rate=rate)
+
+
+def _mllm_config(official: OfficialConfig, clusters: dict[str, Any], tower: dict[str, Any],
+                 num_tokens: int, kind: str) -> dict[str, Any]:
+    llm = dict(official.llm)
+    if llm.pop('vocab_size') > num_tokens:  # else it follows the tokenizer
+        llm['vocab_size'] = official.llm['vocab_size']
+    mllm = dict(
+        type='ChatUniViMLLM', tokenizer=HERE, template='selector', vision_crop='center',
+        vision_select_layer=official.vision_select_layer, **clusters, vision_tower=tower, llm=llm)
+    return dict(mllm, seg_dim=SCORE_DIM) if kind == 'qa' else dict(mllm, trainable=[])
+
+
+def _selector_weights(config: Path, state: Mapping[str, Tensor], official: OfficialConfig,
+                      seed: int) -> dict[str, Tensor]:
+    """The state of the model that a config describes, all of it checked."""
+    where = f'the sizes in {official.file} or in that of the vision tower'
+    model = empty_model(Config.fromfile(config), where)
+    expected = model.state_dict()
+    state = with_tower_names_of(expected, state)
+    old = {name: value.new_empty((official.llm['vocab_size'], *value.shape[1:]))
+           if name in TABLES else value
+           for name, value in expected.items() if not name.startswith(FRESH)}
+    check_converted(old, state, str(official.file.parent), None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear) and f'{name}.'.startswith(FRESH):
+                module.to_empty(device='cpu').float().reset_parameters()
+    return selector_state(state, model, str(official.file.parent))

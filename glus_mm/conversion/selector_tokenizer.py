@@ -1,0 +1,76 @@
+"""The tokenizer of a checkpoint of Vicuna, with the added tokens of a key-frame selector."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+from mmengine.logging import print_log
+from sentencepiece import SentencePieceProcessor
+
+from glus_mm.conversion.official_config import OfficialConfig
+from glus_mm.conversion.official_files import write_json
+from glus_mm.models.mllms.tokenizer import REQUIRED_TOKENS, SCORE_TOKEN
+from glus_mm.models.mllms.tokenizer_files import read_added_tokens
+from glus_mm.utils.json_file import read_json_object
+
+_CONFIG = 'tokenizer_config.json'
+
+
+def write_selector_tokenizer(folder: Path, target: Path, official: OfficialConfig) -> None:
+    """Copy a tokenizer, and add the tokens that it lacks behind those that it has.
+
+    Args:
+        folder: of the checkpoint; ``tokenizer.model``, and possibly the other files of the slow
+            Llama tokenizer.
+        target: where the files go.
+        official: config.json of the checkpoint, which says how many tokens have a row.
+
+    Raises:
+        FileNotFoundError: there is no ``tokenizer.model``.
+        ValueError: a file is malformed, or tokens have no row in the vocabulary.
+    """
+    model_file = folder / 'tokenizer.model'
+    if not model_file.is_file():
+        raise FileNotFoundError(f'expected the SentencePiece model {model_file}, but it does not '
+                                'exist (a tokenizer.json of the fast tokenizer is not read)')
+    try:
+        pieces = SentencePieceProcessor(model_file=str(model_file)).vocab_size()
+    except RuntimeError as error:
+        raise ValueError(f'expected a SentencePiece model, but {model_file} is none: '
+                         f'{error}') from error
+    added = {text: index for text, index in _added_tokens(folder).items() if index >= pieces}
+    rows = official.llm['vocab_size']
+    if pieces + len(added) > rows:
+        raise ValueError(f'{official.file}: expected a vocab_size of at least '
+                         f'{pieces + len(added)}, which is how many tokens the tokenizer in '
+                         f'{folder} has, got {rows}')
+    for token in (*REQUIRED_TOKENS, SCORE_TOKEN):
+        added.setdefault(token, pieces + len(added))
+    shutil.copyfile(model_file, target / model_file.name)
+    write_json(target / 'added_tokens.json', added)
+    if (folder / 'special_tokens_map.json').is_file():
+        shutil.copyfile(folder / 'special_tokens_map.json', target / 'special_tokens_map.json')
+    if (folder / _CONFIG).is_file():
+        (target / _CONFIG).write_text(json.dumps(_settings(folder), indent=2), encoding='utf-8')
+
+
+def _added_tokens(folder: Path) -> dict[str, int]:
+    """Added tokens of a tokenizer, which may have none."""
+    config = folder / _CONFIG
+    if (folder / 'added_tokens.json').is_file() or (
+            config.is_file() and 'added_tokens_decoder' in read_json_object(config)):
+        return read_added_tokens(folder)[1]
+    return {}
+
+
+def _settings(folder: Path) -> dict:
+    """Settings of a tokenizer without ``legacy`` false, which Vicuna 1.5 has."""
+    values = read_json_object(folder / _CONFIG)
+    if values.get('legacy') is False:
+        # The two differ in the text that follows an added token within a chunk. Prompts have
+        # none there; of the answers it is the full stop behind [SCORE].
+        del values['legacy']
+        print_log(f'{folder / _CONFIG}: legacy false is not kept; the text right behind an added '
+                  'token gets the ids of the older tokenizer', 'current', logging.WARNING)
+    return values
