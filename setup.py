@@ -74,6 +74,9 @@ LITE = ['mmcv-lite>=2.2.0']
 TENSORBOARD = ['tensorboard>=2.15']
 # Pure Python in this use: nothing is compiled when it is installed or run.
 DEEPSPEED = ['deepspeed>=0.19']
+# The web demo and the browser that tests it; the browser itself is the system's chromium.
+DEMO = ['gradio>=6.0']
+BROWSER = ['playwright>=1.49']
 DOCS = ['sphinx>=8.0', 'myst-parser>=4.0', 'furo>=2024.8.6']
 
 setup(
@@ -93,10 +96,11 @@ setup(
         'lite': LITE,
         'deepspeed': DEEPSPEED,
         'quant': ['bitsandbytes>=0.48'],
-        'demo': ['gradio'],
+        'demo': DEMO,
+        'wandb': ['wandb>=0.18'],
         'tensorboard': TENSORBOARD,
         'docs': DOCS,
         'dev': ['pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.8', 'pre-commit>=3.5', *DOCS,
-                *TENSORBOARD, *DEEPSPEED],
+                *TENSORBOARD, *DEEPSPEED, *DEMO, *BROWSER],
     },
 )
