@@ -69,7 +69,7 @@ def test_lists_that_cannot_be_used(tmp_path):
     (tmp_path / 'binary').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(ValueError, match='no UTF-8 text'):
         read_requests(tmp_path / 'binary')
-    with pytest.raises(ValueError, match='10 lines .*line 8: .*\n  and 2 more'):
+    with pytest.raises(ValueError, match='(?s)10 lines .*line 8: .*\n  and 2 more'):
         read_requests(write_list(tmp_path / 'bad', *['{'] * 10))
 
 

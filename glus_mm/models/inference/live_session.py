@@ -1,7 +1,7 @@
 """All inference state of a live source, whose end is not known."""
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from glus_mm.models.inference.frame_error import FrameError
 from glus_mm.models.inference.live_track import LiveTrack
 from glus_mm.models.inference.seen_frames import SeenFrames
 from glus_mm.models.inference.video_session import MaskPrediction
+from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.utils.image import check_frame, sam2_image, vision_tower_image
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class LiveSession:
     :data:`MAX_SEEN` frames, one prefix, and a bounded memory bank for each text.
 
     Args:
-        model: the model; all settings of ``model.test_cfg`` but selector, propagator and reuse
-            count.
+        model: the model. Of ``model.test_cfg`` use_memory, memory_stride, num_context, window and
+            max_expressions count; the window advances by one frame.
         context_frames: (Tc) RGB uint8 images of any size that stand for the whole video; None
             draws them from what is seen.
         context_growth: at least 1; 1 draws them anew at every frame.
@@ -88,7 +89,8 @@ class LiveSession:
         self.model.mllm.prompt(text, self.model.test_cfg.num_context, 1)
         key = self._num_added
         self.tracks[key] = LiveTrack(
-            text, self.num_frames, MemoryBank(self.model.test_cfg.memory_stride))
+            text, self.num_frames,
+            MemoryBank(self.model.test_cfg.memory_stride, keeps_derived=True))
         self._num_added += 1
         return key
 
@@ -109,17 +111,10 @@ class LiveSession:
         self._check(frame)
         self._look_at(frame)
         tracks = list(self.tracks.values())
-        limit = self.model.test_cfg.max_expressions
-        tokens: list[Tensor | None] = [None] * len(tracks)
-        is_seg = [False] * len(tracks)
-        for turns, members in self._by_turns(tracks).items():
-            for i in range(0, len(members), limit):
-                chunk = members[i:i + limit]
-                seg = self._next_seg_tokens([tracks[e] for e in chunk], turns)
-                for e, token, said in zip(chunk, seg.tokens, seg.is_seg.tolist()):
-                    tokens[e], is_seg[e] = token, said
+        tokens, is_seg = self._seg_tokens(tracks)
+        pred = self._predict(frame, tracks, tokens, is_seg)
         self.num_frames += 1
-        return self._predict(frame, tracks, tokens, is_seg)
+        return pred
 
     def _check(self, frame: np.ndarray) -> None:
         try:
@@ -159,16 +154,31 @@ class LiveSession:
         image = torch.from_numpy(image.copy()).permute(2, 0, 1)
         return model.mllm.encode_images(model.data_preprocessor.normalize_vision(image)[None])[0]
 
-    def _by_turns(self, tracks: Sequence[LiveTrack]) -> dict[int, list[int]]:
-        """Positions of the tracks by the number of frames that they look at."""
-        groups: dict[int, list[int]] = {}
-        for e, track in enumerate(tracks):
-            turns = min(self.model.test_cfg.window, self.num_frames - track.start + 1)
-            groups.setdefault(turns, []).append(e)
-        return groups
+    def _seg_tokens(self, tracks: Sequence[LiveTrack]) -> tuple[Tensor, Tensor]:
+        """Seg tokens (E, C) of the newest frame, and whether each is a ``[SEG]``, (E).
 
-    def _next_seg_tokens(self, tracks: Sequence[LiveTrack], turns: int):
-        """Seg tokens of the newest frame."""
+        Tracks that look at equally many frames are batched.
+        """
+        cfg = self.model.test_cfg
+        zero = self.model.data_preprocessor.sam_mean
+        tokens = [zero.new_zeros(0, self.model.mask_head.token_dim)]
+        is_seg = [torch.zeros(0, dtype=torch.bool, device=zero.device)]
+        groups = defaultdict(list)
+        for e, track in enumerate(tracks):
+            groups[min(cfg.window, self.num_frames - track.start + 1)].append(e)
+        for turns, group in groups.items():
+            for i in range(0, len(group), cfg.max_expressions):
+                seg = self._next_seg_tokens(
+                    [tracks[e] for e in group[i:i + cfg.max_expressions]], turns)
+                tokens.append(seg.tokens)
+                is_seg.append(seg.is_seg)
+        # Without the empty ones the type is that of the model.
+        tokens, is_seg = (torch.cat(rows[1:] or rows) for rows in (tokens, is_seg))
+        order = torch.tensor(sum(groups.values(), []), dtype=torch.long).argsort().to(zero.device)
+        return tokens[order], is_seg[order]
+
+    def _next_seg_tokens(self, tracks: Sequence[LiveTrack], turns: int) -> SegTokens:
+        """Seg tokens of the newest frame for tracks that look at ``turns`` frames."""
         mllm, number = self.model.mllm, self.model.test_cfg.num_context
         for track in tracks:
             if turns not in track.prompts:
@@ -181,42 +191,30 @@ class LiveSession:
             self._prefix = mllm.prefill(prompts[0][:cut], context)
         return mllm.next_seg_tokens([p[cut:] for p in prompts], visual, self._prefix)
 
-    def _predict(self, frame: np.ndarray, tracks: Sequence[LiveTrack],
-                 tokens: Sequence[Tensor | None], is_seg: Sequence[bool]) -> MaskPrediction:
+    def _predict(self, frame: np.ndarray, tracks: Sequence[LiveTrack], tokens: Tensor,
+                 is_seg: Tensor) -> MaskPrediction:
         """Decode the tracks that have a ``[SEG]``; the others get an empty mask, no memory."""
-        head, cfg = self.model.mask_head, self.model.test_cfg
-        position = self.num_frames - 1
-        reference = tokens[0] if tokens else self.model.data_preprocessor.sam_mean.new_zeros(
-            head.token_dim)
-        side = head.image_size // 4
-        dtype = torch.promote_types(reference.dtype, torch.float32)
-        logits = reference.new_full((len(tracks), side, side), float('-inf'), dtype=dtype)
-        scores = reference.new_zeros(len(tracks), dtype=dtype)
-        masks = torch.zeros(len(tracks), *frame.shape[:2], dtype=torch.bool, device=scores.device)
-        # The memories that a frame looks at depend on its position in the pass through the
-        # remainder by the stride only, so that tracks of equal remainder share a position.
-        groups: dict[int, list[int]] = {}
-        for e in range(len(tracks)):
-            if is_seg[e]:
-                groups.setdefault(tracks[e].start % cfg.memory_stride, []).append(e)
-        feats = self._sam_features(frame) if groups else None
-        for shift, group in groups.items():
-            for i in range(0, len(group), cfg.max_expressions):
-                some = group[i:i + cfg.max_expressions]
-                index = torch.zeros(len(some), dtype=torch.long, device=scores.device)
-                pred = self.model.decode(
-                    feats.select(index), torch.stack([tokens[e] for e in some]),
-                    [tracks[e].memory for e in some], position - shift, store=cfg.use_memory)
-                logits[some] = pred.low_res_logits.to(dtype)
-                scores[some] = pred.scores.to(dtype)
-                masks[some] = F.interpolate(
-                    logits[some][:, None], frame.shape[:2], mode='bilinear',
-                    align_corners=False)[:, 0] > 0
-        return MaskPrediction(
-            masks, logits, torch.stack(list(tokens)) if tokens else reference[None][:0],
-            torch.tensor(is_seg, dtype=torch.bool, device=scores.device), scores)
+        cfg, number, size = self.model.test_cfg, len(tracks), frame.shape[:2]
+        side = self.model.mask_head.image_size // 4
+        dtype = torch.promote_types(tokens.dtype, torch.float32)
+        logits = tokens.new_full((number, side, side), float('-inf'), dtype=dtype)
+        scores = tokens.new_zeros(number, dtype=dtype)
+        masks = torch.zeros(number, *size, dtype=torch.bool, device=tokens.device)
+        feats = self._sam_features(frame) if is_seg.any() else None
+        said = is_seg.nonzero()[:, 0]
+        for rows in said.split(cfg.max_expressions) if len(said) else ():
+            chosen = [tracks[e] for e in rows.tolist()]
+            pred = self.model.decode(
+                feats, tokens[rows], [track.memory for track in chosen],
+                [self.num_frames - track.start for track in chosen], store=cfg.use_memory)
+            logits[rows] = pred.low_res_logits.to(dtype)
+            scores[rows] = pred.scores.to(dtype)
+            masks[rows] = F.interpolate(
+                logits[rows][:, None], size, mode='bilinear', align_corners=False)[:, 0] > 0
+        return MaskPrediction(masks, logits, tokens, is_seg, scores)
 
     def _sam_features(self, frame: np.ndarray) -> SAM2Features:
+        """SAM-2's features of a frame, M = 1."""
         model = self.model
         image = sam2_image(frame, model.mask_head.image_size)
         return model.mask_head.extract_feat(model.data_preprocessor.normalize_sam(image)[None])
