@@ -40,6 +40,13 @@ def scope():
     RefVOSLocalVisualizer._instance_dict.clear()
 
 
+class Videos(ConcatDataset):
+    """Stands for data sets of two videos each; samplers read only what the list tells."""
+
+    def get_data_info(self, i):
+        return dict(frame_names=['0', '1'], expressions=[dict(exp='a star')])
+
+
 def part(path: str, registry, **arguments) -> tuple[str, Callable]:
     """Where a part of a config is, and how it is built."""
 
@@ -74,7 +81,7 @@ def parts_of(cfg, folder):
                 for i in range(len(dataset.pipeline)):
                     yield part(f'{where}.pipeline.{i}', TRANSFORMS)
             yield part(f'{loader}.sampler', DATA_SAMPLERS,
-                       dataset=ConcatDataset([['a', 'b']] * len(sets)))
+                       dataset=Videos([['a', 'b']] * len(sets)))
         if cfg.get(f'{phase}_evaluator') is not None:
             yield part(f'{phase}_evaluator', METRICS)
     for name in cfg.default_hooks:
@@ -141,7 +148,7 @@ def test_pipeline_and_model_agree(path):
 
 def check_agreement(model, transforms, where):
     resize = transforms['ResizeForEncoders']
-    assert resize.sam_size == model.mask_head.image_size, where
+    assert resize.sam_size == (model.mask_head.image_size if 'mask_head' in model else None), where
     if 'mllm' in model:
         assert resize.vision_size == model.mllm.vision_tower.image_size, where
 
