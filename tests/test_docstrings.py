@@ -16,7 +16,7 @@ ARRAY = re.compile(r'\b(Tensor|ndarray)\b')
 # Named weights, whose shapes are the model's.
 WEIGHTS = re.compile(r'\b(dict|Mapping|MutableMapping|Iterator|Iterable)\[(tuple\[)?str, [^]]*\]')
 # (N, C), (K), (h, w), (tokens, mem_dim), (M, 3, P, P), and what has none.
-SHAPE = re.compile(r'\([\w.+*-]+(, ?[\w.+* -]+)+\)|\([A-Z][\w+]*\)|scalar|any shape')
+SHAPE = re.compile(r'\([\w.+*-]+(, ?[\w.+* -]+)+\)|\([A-Z][\w+ /*]*\)|scalar|any shape')
 OS_ERRORS = ('FileNotFoundError', 'NotADirectoryError', 'IsADirectoryError', 'PermissionError',
              'ConnectionError')
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -19,10 +19,10 @@ ON_STALL = ('raise', 'end')
 class LiveStream:
     """Iterate over it for the masks of a source; :meth:`add` and :meth:`drop` texts meanwhile.
 
-    Made by :meth:`GLUSInferencer.stream`; see there for arguments and errors. ``add`` and ``drop`` may
-    be called from other threads; they take effect with the next frame that begins. Ends with its
-    source. After a frame that cannot be used it is at its end; a source that has stalled may be
-    asked again.
+    Made by :meth:`GLUSInferencer.stream`; see there for arguments and errors. ``add`` and ``drop``
+    may be called from other threads; they take effect with the next frame that begins. Ends with
+    its source. After a frame that cannot be used it is at its end; a source that has stalled may
+    be asked again.
     """
 
     def __init__(self, model: GLUS, source: Iterable[np.ndarray], texts: Sequence[str],

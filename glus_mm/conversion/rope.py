@@ -8,7 +8,7 @@ from transformers import LlamaConfig
 
 
 def inv_freq(config: LlamaConfig) -> Tensor:
-    """Inverse frequencies (head_width / 2) of an LLM, as transformers 4.31 computed them.
+    """Inverse frequencies (Dh / 2) of an LLM, as transformers 4.31 computed them.
 
     Scaling types act later, on positions or at long sequences, and leave the buffer as it is.
 
@@ -16,7 +16,7 @@ def inv_freq(config: LlamaConfig) -> Tensor:
         config: its sizes.
 
     Returns:
-        float32 (head_width / 2).
+        float32 (Dh / 2), Dh the width of a head.
     """
     width = config.head_dim
     return 1.0 / (config.rope_parameters['rope_theta']**(torch.arange(0, width, 2).float() / width))

@@ -1,0 +1,61 @@
+"""The README as a new user reads it: its three commands give a mask overlay of an own mp4."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glus_mm.datasets.moving_shapes import write_split
+from glus_mm.models.inference import VideoFileReader
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+
+
+def commands():
+    """The marked block of the README, one command a line."""
+    block = re.search(r'<!-- readme-segment -->\n```bash\n(.*?)```', README, re.DOTALL).group(1)
+    return block.strip().splitlines()
+
+
+def test_three_commands_two_of_which_install():
+    lines = commands()
+    assert len(lines) == 3
+    assert all(line.startswith('pip install') for line in lines[:2])
+
+
+def test_the_command_makes_an_overlay_of_an_own_mp4(tmp_path):
+    data = write_split(tmp_path / 'data', 1, seed=7, split='valid_u')
+    shutil.copy(next((data / 'videos').glob('*.mp4')), tmp_path / 'video.mp4')
+    program, *arguments = shlex.split(commands()[2])
+    assert program == 'glus-mm'
+    # The entry point as pip makes it; where the environment has none, what it calls.
+    installed = Path(sys.executable).parent / program
+    call = [str(installed)] if installed.is_file() else [
+        sys.executable, '-c', 'import sys; from glus_mm.cli import main; sys.exit(main())']
+    done = subprocess.run([*call, *arguments], cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / 'outputs' / 'video'
+    assert len(VideoFileReader(out / 'overlay.mp4')) == 12
+    assert len(list((out / 'video').rglob('*.png'))) == 24
+    assert (out / 'contact_sheet.png').is_file()
+
+
+@pytest.mark.parametrize('page', ['README.md', 'CONTRIBUTING.md', 'docs', 'configs/README.md'])
+def test_links_lead_somewhere(page):
+    files = sorted((ROOT / page).glob('*.md')) if page == 'docs' else [ROOT / page]
+    for file in files:
+        for target in re.findall(r'\]\(([^)#\s]+)[^)]*\)', file.read_text(encoding='utf-8')):
+            if '://' not in target:
+                assert (file.parent / target).exists(), f'{file.name} links to {target}'
+
+
+def test_the_paths_in_the_commands_exist():
+    for file in [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]:
+        text = file.read_text(encoding='utf-8')
+        for path in re.findall(r'(?:python|bash) ((?:tools|demo)/[\w/.-]+\.(?:py|sh))', text):
+            assert (ROOT / path).is_file(), f'{file.name} calls {path}'
