@@ -5,7 +5,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.dist import broadcast_object_list, get_dist_info, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    broadcast_object_list,
+    get_dist_info,
+    is_main_process,
+)
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -43,7 +48,7 @@ class FinishedVideosHook(Hook):
     def __init__(self, resume: bool = False) -> None:
         self.resume = resume
         self._store: FinishedVideos | None = None
-        self._start = 0.0
+        self._start = self._busy = 0.0
         self._num_before = 0
 
     def before_test(self, runner: Runner) -> None:
@@ -56,7 +61,7 @@ class FinishedVideosHook(Hook):
             ValueError: the run is to be resumed, but its sampler or a metric cannot be.
             OSError: the checkpoint or a record cannot be read.
         """
-        self._start = time.time()
+        self._start, self._busy = time.perf_counter(), time.process_time()
         sampler = runner.test_loop.dataloader.sampler
         metrics = runner.test_loop.evaluator.metrics
         reason = _why_not(sampler, metrics)
@@ -116,14 +121,17 @@ class FinishedVideosHook(Hook):
                             [metric.dump_result(metric.results[place]) for metric in metrics])
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Log how long it took from the first video to the last figure.
+        """Log how long it took from the first video to the last figure, on all processes.
 
         Args:
             runner: the runner.
             metrics: not used.
         """
         number = len(runner.test_loop.dataloader.dataset) - self._num_before
-        print_log(f'tested {number} videos in {time.time() - self._start:.2f} s', 'current',
+        seconds = time.perf_counter() - self._start
+        busy = all_gather_object(time.process_time() - self._busy)
+        print_log(f'tested {number} videos in {seconds:.2f} s, in which the CPUs worked '
+                  f'{", ".join(f"{value:.2f}" for value in busy)} s for the processes', 'current',
                   logging.INFO)
 
 
