@@ -10,7 +10,15 @@ from glus_mm.models.losses import (
     TokenCELoss,
 )
 from glus_mm.models.mllms import BaseMLLM, BaseVideoQA, ChatUniViMLLM, LlavaMLLM
-from glus_mm.models.propagators import BasePropagator, GLUSPropagator
+from glus_mm.models.propagators import (
+    BasePropagator,
+    FoldPropagator,
+    GLUSPropagator,
+    KeyMaskPropagator,
+    MaskTracker,
+    OneTokenPropagator,
+    SAM2Propagator,
+)
 from glus_mm.models.segmentors import GLUS, SAM2Pretrainer
 from glus_mm.models.selectors import (
     BaseKeyFrameSelector,
@@ -23,8 +31,9 @@ from glus_mm.models.selectors import (
 
 __all__ = [
     'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'BaseVideoQA', 'ChatUniViMLLM',
-    'FileKeyFrameSelector', 'FirstFrameSelector', 'GLUSPropagator', 'KeyFrames',
-    'KeyFrameSelector', 'LlavaMLLM', 'MaskBCELoss', 'MaskDiceLoss', 'MemoryBank',
-    'ObjectContrastiveLoss', 'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer',
-    'TokenBank', 'TokenCELoss', 'VideoQASelector'
+    'FileKeyFrameSelector', 'FirstFrameSelector', 'FoldPropagator', 'GLUSPropagator',
+    'KeyFrameSelector', 'KeyFrames', 'KeyMaskPropagator', 'LlavaMLLM', 'MaskBCELoss',
+    'MaskDiceLoss', 'MaskTracker', 'MemoryBank', 'ObjectContrastiveLoss', 'OneTokenPropagator',
+    'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer', 'SAM2Propagator', 'TokenBank',
+    'TokenCELoss', 'VideoQASelector'
 ]

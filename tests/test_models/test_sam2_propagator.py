@@ -203,6 +203,15 @@ def test_that_of_the_mask_head_is_left_as_it_is(glus, frames, make_sample):
     assert any(pred['masks'].any() for (_, t), pred in out.items() if t != 3)
 
 
+def test_that_of_the_mask_head_shares_its_features(glus, frames, make_sample):
+    """With GLUS, between expressions, and between both directions where key frames differ."""
+    model = glus({OWN: dict(type='SAM2Propagator')})
+    counted = []
+    model.mask_head.sam2.image_encoder.register_forward_hook(lambda *_: counted.append(1))
+    run(model, frames[:6], make_sample(), [1, 4, 4])
+    assert len(counted) == 6
+
+
 def test_bfloat16_weights(make_glus, emit_seg, frames, make_sample):
     model = make_glus({OWN: dict(type='SAM2Propagator', use_object_scores=False),
                        'dtype': 'bfloat16', 'mllm.trainable': [], 'mask_head.trainable': []},

@@ -50,6 +50,9 @@ class KeyMaskPropagator(BasePropagator):
         """See :meth:`BasePropagator.segment`."""
         if not key_frames:
             return
+        # What the backward sweep sees again; the bound is test_cfg.feature_cache.
+        between = range(min(key_frames), max(key_frames) + 1)
+        session.keep_features(between if max(key_frames) else range(0))
         tracker = self.tracker(model, session)
         groups: dict[int, _Group] = {}
         for t in range(min(key_frames), len(session.reader)):
