@@ -18,8 +18,9 @@ from platformdirs import user_cache_dir
 from torch.utils import serialization
 
 from glus_mm.apis.config_text import check_shared_settings, fill_tokenizers
-from glus_mm.conversion import convert_glus, convert_lisa
-from glus_mm.conversion.official_config import read_official_config
+from glus_mm.conversion import convert_chat_univi, convert_glus, convert_lisa
+from glus_mm.conversion.chat_univi import MODEL_TYPES
+from glus_mm.conversion.official_config import LLAVA, read_official_config
 from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES
 from glus_mm.utils.base_weights import find_base
 from glus_mm.utils.checkpoint_files import read_checkpoint
@@ -29,13 +30,15 @@ WEIGHTS = 'model.pth'
 CACHE_VARIABLE = 'GLUS_MM_CACHE'
 # Part of the cache's path: what an older converter wrote must not be taken for what this one does.
 _FORMAT = 'v1'
+_DEFAULTS = (('sam2', 'sam2_hiera_l'), ('selector', 'score'))
 _SETTINGS = ('config.json', *TOKENIZER_FILES)
 _SAFETENSORS = ('model*.safetensors', 'model*.safetensors.index.json')
 _BIN = ('pytorch_model*.bin', 'pytorch_model*.bin.index.json')
 
 
 def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
-                       sam2: str = 'sam2_hiera_l', sam2_checkpoint: str | None = None) -> Path:
+                       sam2: str = 'sam2_hiera_l', sam2_checkpoint: str | None = None,
+                       selector: str = 'score') -> Path:
     """Find the file of a checkpoint; one on the hub is downloaded and converted once.
 
     Conversions of the hub's checkpoints are kept in ``$GLUS_MM_CACHE``, by default the user's
@@ -44,13 +47,15 @@ def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
 
     Args:
         name: a checkpoint file; a folder that tools/model_converters wrote; or ``org/name`` of a
-            GLUS or LISA checkpoint on the hub, such as ``'Swindl/GLUS-S'``, also with
-            ``@revision``.
+            checkpoint of GLUS, LISA or Chat-UniVi on the hub, such as ``'Swindl/GLUS-S'``, also
+            with ``@revision``.
         clip: vision tower of a checkpoint on the hub, a folder or a name on the hub; by default
             what the checkpoint names.
         sam2: its SAM-2 config, a name or a YAML file.
         sam2_checkpoint: for LISA, which comes without SAM-2: the file of its weights; by default
             the published one of the name ``sam2``.
+        selector: what Chat-UniVi becomes, ``'score'`` or ``'qa'``, see
+            :func:`glus_mm.conversion.convert_chat_univi`.
 
     Returns:
         An existing file.
@@ -67,7 +72,8 @@ def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
     if path.is_dir():
         return _file_in(path)
     if is_hub_name(name):
-        return _from_hub(str(name), dict(clip=clip, sam2=sam2, sam2_checkpoint=sam2_checkpoint))
+        return _from_hub(str(name), dict(
+            clip=clip, sam2=sam2, sam2_checkpoint=sam2_checkpoint, selector=selector))
     raise FileNotFoundError(
         f'expected a checkpoint file, got nothing there: {name} (a folder written by '
         'tools/model_converters or the name org/name of a repository on the hub can stand there '
@@ -75,7 +81,7 @@ def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
 
 
 def resolve_for(cfg: Config, checkpoint: str | PathLike) -> Path:
-    """Find the file of a checkpoint for a config, whose SAM-2 a conversion takes.
+    """Find the file of a checkpoint for a config, whose settings a conversion takes.
 
     Args:
         cfg: the config.
@@ -84,8 +90,12 @@ def resolve_for(cfg: Config, checkpoint: str | PathLike) -> Path:
     Returns:
         An existing file.
     """
-    sam2 = ((cfg.get('model') or {}).get('mask_head') or {}).get('sam2')
-    return resolve_checkpoint(checkpoint, **dict(sam2=sam2) if isinstance(sam2, str) else {})
+    model = cfg.get('model') or {}
+    sam2 = (model.get('mask_head') or {}).get('sam2')
+    options = dict(sam2=sam2) if isinstance(sam2, str) else {}
+    if str(model.get('type', '')).split('.')[-1] == 'VideoQASelector':
+        options['selector'] = 'qa'
+    return resolve_checkpoint(checkpoint, **options)
 
 
 def use_checkpoint(cfg: Config, checkpoint: str | None, load_from: str | None) -> None:
@@ -209,7 +219,15 @@ def _file_in(folder: Path) -> Path:
 
 def _tool(folder: Path) -> str:
     """Name of the converter for a checkpoint in the official layout."""
-    return 'glus2mm' if 'glus' in read_official_config(folder).architecture.lower() else 'lisa2mm'
+    official = read_official_config(
+        folder, f'{LLAVA}, or one of Chat-UniVi', tuple(dict.fromkeys(('llava', *MODEL_TYPES))))
+    return _tool_for(official.architecture)
+
+
+def _tool_for(name: str) -> str:
+    """Name of the converter, told by a name of the model."""
+    words = (('glus', 'glus2mm'), ('univi', 'chatunivi2mm'))
+    return next((tool for word, tool in words if word in name.lower()), 'lisa2mm')
 
 
 def _from_hub(name: str, options: dict[str, str | None]) -> Path:
@@ -249,20 +267,24 @@ def _convert(name: str, folder: Path, options: dict[str, str | None]) -> None:
     if not any(source.glob('model*.safetensors')):
         source = download(name, (*_SETTINGS, *_BIN), _hint(repo))
     print_log(f'converting {name} into {folder} (once)', 'current')
-    if _tool(source) == 'glus2mm':
-        taken = {key: options[key] for key in ('clip', 'sam2')}
-        convert_glus(source, folder, **taken, force=True)
+    tool = _tool(source)
+    if tool == 'glus2mm':
+        convert_glus(source, folder, clip=options['clip'], sam2=options['sam2'], force=True)
+    elif tool == 'chatunivi2mm':
+        convert_chat_univi(source, folder, clip=options['clip'], kind=options['selector'],
+                           force=True)
     else:
-        convert_lisa(source, folder, **options, force=True)
+        taken = {key: options[key] for key in ('clip', 'sam2', 'sam2_checkpoint')}
+        convert_lisa(source, folder, **taken, force=True)
 
 
 def _fingerprint(options: dict[str, str | None]) -> str:
     """Tells conversions with other arguments apart; local files count with their state."""
     given = {key: value for key, value in options.items()
-             if value is not None and (key, value) != ('sam2', 'sam2_hiera_l')}
+             if value is not None and (key, value) not in _DEFAULTS}
     for key, value in given.items():
         path = Path(value)
-        if path.exists():
+        if key != 'selector' and path.exists():
             given[key] = [str(path.resolve()), path.stat().st_mtime_ns]
     if not given:
         return ''
@@ -271,7 +293,7 @@ def _fingerprint(options: dict[str, str | None]) -> str:
 
 def _hint(repo: str) -> str:
     folder = repo.split('/')[1]
+    tool = _tool_for(repo) if any(word in repo.lower() for word in ('lisa', 'univi')) else 'glus2mm'
     return ('Without a network give a local folder: where there is one, run "hf download '
-            f'{repo} --local-dir {folder}" and "python tools/model_converters/'
-            f'{"lisa" if "lisa" in repo.lower() else "glus"}2mm.py {folder} OUT_DIR", and name '
-            'OUT_DIR here')
+            f'{repo} --local-dir {folder}" and "python tools/model_converters/{tool}.py {folder} '
+            'OUT_DIR", and name OUT_DIR here')
