@@ -62,10 +62,14 @@ def shrink_config(cfg):
 
     What has no size stays as it is. A config of a small model is not changed.
     """
-    head = (cfg.get('model') or {}).get('mask_head') or {}
-    if not isinstance(head.get('sam2'), str):
+    model = cfg.get('model') or {}
+    mllm, head = model.get('mllm') or {}, model.get('mask_head') or {}
+    if isinstance(head.get('sam2'), str):
+        head.update(TINY['mask_head'])
+    elif mllm.get('tokenizer') != 'load_from':
         return cfg
-    head.update(TINY['mask_head'])
+    if 'spatial_clusters' in mllm:
+        mllm.spatial_clusters = (8, 4, 2)
     cfg.model.mllm.llm.update(TINY['llm'])
     cfg.model.mllm.vision_tower.update(TINY['vision_tower'])
     for node in _dicts(cfg):
@@ -73,7 +77,7 @@ def shrink_config(cfg):
             node['tokenizer'] = 'tiny'
         if node.get('type') == 'ResizeForEncoders':
             node.update(vision_size=TINY['vision_tower']['image_size'],
-                        sam_size=TINY['mask_head']['image_size'])
+                        sam_size=node['sam_size'] and TINY['mask_head']['image_size'])
     return cfg
 
 

@@ -177,7 +177,6 @@ def test_training_lowers_both_losses(make_selector, make_sample, frames, lora):
         sum(losses.values()).backward()
         optimizer.step()
         history.append({name: float(value.detach()) for name, value in losses.items()})
-    print(history)
     assert history[-1]['loss_score'] < 0.8 * history[0]['loss_score']
     assert history[-1]['loss_ce'] < 0.5 * history[0]['loss_ce']
     if lora is None:

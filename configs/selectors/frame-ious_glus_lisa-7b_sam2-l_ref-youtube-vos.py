@@ -1,0 +1,17 @@
+# Pseudo-labels on the first half of the training set of Ref-YouTube-VOS. The paper takes a GLUS that was
+# stopped early, after 500 of 3000 steps: iter_5000.pth of the Standard-SFT, its adapters merged by
+# tools/misc/merge_lora.py. Not run.
+_base_ = [
+    '../_base_/models/glus_lisa-7b_sam2-l.py', '../_base_/datasets/ref-youtube-vos.py',
+    '../_base_/default_runtime.py'
+]
+load_from = 'xinlai/LISA-7B-v1'  # for its tokenizer
+model = dict(mllm=dict(trainable=[]), mask_head=dict(trainable=[]))
+train_dataloader = None
+test_cfg = dict(type='TestLoop')
+test_dataloader = dict(dataset=dict(
+    _delete_=True, type='RefYouTubeVOSDataset', data_root='data/Refer-YouTube-VOS', indices=1735,
+    min_frames=4, test_mode=True, pipeline=_base_.test_pipeline))
+test_evaluator = dict(
+    _delete_=True, type='FrameIoUMetric',
+    out_file='work_dirs/frame_ious/ref-youtube-vos_train.json')
