@@ -59,3 +59,23 @@ def test_the_paths_in_the_commands_exist():
         text = file.read_text(encoding='utf-8')
         for path in re.findall(r'(?:python|bash) ((?:tools|demo)/[\w/.-]+\.(?:py|sh))', text):
             assert (ROOT / path).is_file(), f'{file.name} calls {path}'
+
+
+def test_every_package_is_in_the_reference():
+    shown = set(re.findall(r'automodule:: (\S+)', ' '.join(
+        file.read_text(encoding='utf-8') for file in (ROOT / 'docs' / 'api').glob('*.md'))))
+    packages = {'.'.join(file.parent.relative_to(ROOT).parts)
+                for file in (ROOT / 'glus_mm').rglob('__init__.py')
+                if '__all__' in file.read_text(encoding='utf-8')}
+    utils = {f'glus_mm.utils.{file.stem}' for file in (ROOT / 'glus_mm' / 'utils').glob('*.py')
+             if file.stem != '__init__'}
+    assert sorted((packages | utils) - shown - {'glus_mm'}) == []
+
+
+def test_every_page_is_listed():
+    listed = (ROOT / 'docs' / 'README.md').read_text(encoding='utf-8')
+    index = (ROOT / 'docs' / 'index.md').read_text(encoding='utf-8')
+    for page in sorted((ROOT / 'docs').glob('*.md')):
+        if page.stem not in ('README', 'index'):
+            assert f'({page.name})' in listed, f'docs/README.md does not list {page.name}'
+            assert f'page:{page.stem}\n' in index, f'docs/index.md does not list {page.name}'
