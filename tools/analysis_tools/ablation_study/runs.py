@@ -16,7 +16,9 @@ from mmengine import Config
 from ablation_study.records import last_scalars, training_log
 from ablation_study.rows import FOLDER, Row
 from ablation_study.settings import Settings, write_atomically
+from glus_mm.datasets import MovingShapesDataset
 from glus_mm.datasets.moving_shapes import VARIANTS
+from glus_mm.evaluation.frame_score_output import write_scores
 
 REPO = Path(__file__).resolve().parents[3]
 DATA, WORK = 'data/moving_shapes_variants', 'work_dirs/ablation'
@@ -93,10 +95,16 @@ def run_row(study: Study, row: Row, seed: int) -> None:
 def train(study: Study, row: Row, seed: int) -> None:
     """Train a row, from its newest checkpoint if there is one."""
     folder, steps = study.run_dir(row.name, seed), study.settings.steps
-    config = write_config(study, row.path, folder / 'train.py', {
-        'load_from': str(study.start), 'randomness.seed': seed, 'train_cfg.max_iters': steps,
-        'param_scheduler.1.end': steps})
+    config = write_config(study, row.path, folder / 'train.py', dict(
+        schedule(steps, 10), **{'load_from': str(study.start), 'randomness.seed': seed}))
     program(folder, 'train', 'tools/train.py', config, '--work-dir', folder, '--resume')
+
+
+def schedule(steps: int, warm_up: int) -> dict[str, Any]:
+    """Options of a training of so many steps, with a warm-up that fits."""
+    warm_up = min(warm_up, steps // 2)
+    return {'train_cfg.max_iters': steps, 'param_scheduler.0.end': max(warm_up, 1),
+            'param_scheduler.1.begin': warm_up, 'param_scheduler.1.end': steps}
 
 
 def key_frames(study: Study, row: Row, seed: int) -> Path:
@@ -115,21 +123,19 @@ def key_frames(study: Study, row: Row, seed: int) -> Path:
         return write_config(study, f'{FOLDER}/{name}.py', folder / f'{name}.py',
                             options or {}, folder)
 
-    def label(name: str, options: dict[str, Any]) -> None:
-        program(folder, name, 'tools/test.py', config(name, options), glus,
-                '--work-dir', folder / name)
-
-    label('selector_ious_valid', {})
+    if not (folder / 'ious_valid.json').is_file():
+        write_truth(study.run_dir(row.base, seed) / 'figures.json', study.data,
+                    folder / 'ious_valid.json')
     if row.key_frames == 'best':
         return folder / 'ious_valid.json'
     number, steps = study.settings.label_videos, study.settings.selector_steps
-    label('selector_ious', {f'test_dataloader.dataset.datasets.{i}.indices': number
-                            for i in range(2)})
+    indices = {f'dataloader.dataset.datasets.{i}.indices': number for i in range(2)}
+    labels = config('selector_ious', {f'test_{key}': n for key, n in indices.items()})
+    program(folder, 'labels', 'tools/test.py', labels, glus, '--work-dir', folder / 'labels')
     start = folder / 'start.pth'
     selector = config('selector', {
-        'load_from': str(start), 'randomness.seed': seed, 'train_cfg.max_iters': steps,
-        'param_scheduler.1.end': steps, 'model.test_cfg.need_token': row.key_frames == 'trained',
-        **{f'train_dataloader.dataset.datasets.{i}.indices': number for i in range(2)}})
+        'load_from': str(start), 'randomness.seed': seed, **schedule(steps, 30),
+        **{f'train_{key}': n for key, n in indices.items()}})
     program(folder, 'start', 'tools/model_converters/glus2selector.py', glus, selector, start,
             '--seed', seed)
     weights = start
@@ -139,7 +145,8 @@ def key_frames(study: Study, row: Row, seed: int) -> Path:
         weights = folder / 'train' / f'iter_{steps}.pth'
     out = folder / row.key_frames
     program(folder, row.key_frames, 'tools/test.py', selector, weights, '--work-dir', out,
-            '--cfg-options', f'test_evaluator.out_dir={out}')
+            '--cfg-options', f'test_evaluator.out_dir={out}',
+            f'model.test_cfg.need_token={row.key_frames == "trained"}')
     return out / 'key_frames.json'
 
 
@@ -229,6 +236,26 @@ def read_figures(dump: Path, data: Path) -> dict[str, Any]:
             mean = statistics.fmean(values[t] for t in frames)
             record['in_sight'].setdefault(video, {})[exp] = round(100 * mean, 2)
     return record
+
+
+def write_truth(dump: Path, data: Path, path: Path) -> None:
+    """Write the IoU of every frame, 0 where the target is out of sight, from what a test wrote.
+
+    Args:
+        dump: file of ``tools/test.py --dump``.
+        data: root of the variants.
+        path: file to write, as ``FrameIoUMetric`` would.
+    """
+    per_frame = json.loads(dump.read_text(encoding='utf-8'))['per_frame']
+    videos: dict[str, dict] = {}
+    for video, exps in frames_in_sight(data).items():
+        ious = {exp: [value if t in shown else 0.0
+                      for t, value in enumerate(per_frame[f'{video}_{exp}']['J'])]
+                for exp, shown in exps.items()}
+        number = len(next(iter(ious.values())))
+        videos[video] = dict(frames=[f'{t:05d}' for t in range(number)], expressions=ious)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_scores(path, MovingShapesDataset.METAINFO['dataset'], videos)
 
 
 def frames_in_sight(data: Path) -> dict[str, dict[str, list[int]]]:
