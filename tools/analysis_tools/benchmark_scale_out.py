@@ -5,8 +5,9 @@ between ``--min-frames`` and ``--max-frames`` (evenly on a logarithmic scale: ma
 long ones). ``tools/test.py`` then tests it with one process and with several, in turns, so that
 other work on the machine meets both alike. Each process has one thread. The time counts from the
 first video to the last figure; the whole time of the command, imports and all, stands beside it.
-So does the CPU time of the busiest process between the first video and the last figure: its ratio is
-that of machines with enough CPUs and nothing else to do, up to shared caches and memory. The figures of all runs must be the same, digit for digit. Example::
+So does the CPU time of the busiest process from the first video to the last figure: its ratio is
+that of a machine with nothing else to do, up to shared caches and memory. The figures of all runs
+must be the same, digit for digit. Example::
 
     python tools/analysis_tools/benchmark_scale_out.py --repeats 3 --json outputs/scale_out.json
 """

@@ -15,6 +15,7 @@ from glus_mm.models.inference import (
     VideoSession,
     map_in_thread,
 )
+from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.propagators import GLUSPropagator
 from glus_mm.models.segmentors.batch import distinct_frames, token_identities
@@ -244,6 +245,9 @@ class GLUS(BaseModel):
         Returns:
             The data samples with ``pred_masks``, ``pred_scores``, ``pred_seg`` and
             ``key_frame_ids``.
+
+        Raises:
+            torch.OutOfMemoryError: the memory does not suffice; says which option to lower.
         """
         for reader, sample in zip(inputs['reader'], data_samples):
             session = self.init_session(reader, sample)
@@ -253,11 +257,12 @@ class GLUS(BaseModel):
             scores = torch.zeros(num_exp, num_frames)
             is_seg = torch.zeros(num_exp, num_frames, dtype=torch.bool)
             predictions = self.segment(session, key_frames)
-            for (t, exps, pred), rles in map_in_thread(_encode_masks, predictions, depth=2):
-                for e, rle in zip(exps, rles):
-                    masks[e][t] = rle
-                scores[exps, t] = pred.scores.float().cpu()
-                is_seg[exps, t] = pred.is_seg.cpu()
+            with explain_out_of_memory(self.test_cfg, num_exp):
+                for (t, exps, pred), rles in map_in_thread(_encode_masks, predictions, depth=2):
+                    for e, rle in zip(exps, rles):
+                        masks[e][t] = rle
+                    scores[exps, t] = pred.scores.float().cpu()
+                    is_seg[exps, t] = pred.is_seg.cpu()
             sample.pred_masks, sample.pred_scores, sample.pred_seg = masks, scores, is_seg
             sample.key_frame_ids = key_frames
         return data_samples

@@ -1,0 +1,105 @@
+"""Records of finished videos, and what tells runs apart."""
+
+import json
+
+import pytest
+import torch
+from mmengine import Config
+
+from glus_mm.engine.finished_videos import FinishedVideos
+from glus_mm.engine.run_fingerprint import checkpoint_digest, run_fingerprint
+from glus_mm.evaluation import RefVOSMetric
+
+
+class Videos(list):
+    """The part of a data set that tells its list."""
+
+    get_data_info = list.__getitem__
+
+
+@pytest.fixture
+def run(tmp_path):
+    """``run(changes, videos)``: fingerprint of a run whose config has these dotted values."""
+    checkpoint = tmp_path / 'model.pth'
+    torch.save(dict(state_dict=dict(weight=torch.ones(3))), checkpoint)
+
+    def fingerprint(changes=None, videos=None, checkpoint=checkpoint):
+        cfg = Config(dict(
+            model=dict(type='GLUS', test_cfg=dict(window=4)), work_dir='a',
+            test_dataloader=dict(num_workers=0, dataset=dict(type='MeViSDataset')),
+            test_evaluator=dict(type='RefVOSMetric', output_dir=None, dump_file=None),
+            default_hooks=dict(visualization=dict(draw=False))))
+        cfg.merge_from_dict(changes or {})
+        videos = videos or [dict(video_id='v', frame_names=('0', '1'), expressions=['a'])]
+        return run_fingerprint(cfg, Videos(videos), str(checkpoint))
+
+    return fingerprint
+
+
+def test_what_changes_no_result_changes_no_fingerprint(run):
+    assert len(run()) == 16
+    assert run() == run({'work_dir': 'b', 'test_dataloader.num_workers': 4,
+                         'test_dataloader.sampler': dict(type='BalancedVideoSampler'),
+                         'test_evaluator.dump_file': 'f.json', 'env_cfg': dict(a=1)})
+
+
+@pytest.mark.parametrize('changes', [
+    {'model.test_cfg.window': 3}, {'test_evaluator.protocol': 'revos'},
+    {'test_evaluator.output_dir': 'masks'}, {'test_dataloader.dataset.indices': 1},
+    {'default_hooks.visualization.draw': True}])
+def test_what_changes_results_changes_the_fingerprint(run, changes):
+    assert run(changes) != run()
+
+
+def test_other_videos_and_weights(run, tmp_path):
+    other = [dict(video_id='v', frame_names=('0', '1'), expressions=['b'])]
+    assert run(videos=other) != run()
+    for weights in (dict(weight=torch.ones(3)), dict(weight=torch.full((3, ), 1.0001))):
+        torch.save(dict(state_dict=weights), tmp_path / 'other.pth')
+        same = run(checkpoint=tmp_path / 'other.pth') == run()
+        assert same == bool((weights['weight'] == 1).all()), 'content counts, not the name'
+
+
+def test_checkpoints_of_every_kind(tmp_path):
+    assert checkpoint_digest(None) is None
+    assert checkpoint_digest('https://a/b.pth') != checkpoint_digest('https://a/c.pth')
+    old = tmp_path / 'old.pth'
+    torch.save(dict(weight=torch.ones(3)), old, _use_new_zipfile_serialization=False)
+    first = checkpoint_digest(old)
+    torch.save(dict(weight=torch.zeros(3)), old, _use_new_zipfile_serialization=False)
+    assert checkpoint_digest(old) != first
+
+
+def test_records(tmp_path):
+    store = FinishedVideos(tmp_path / 'finished')
+    assert store.read() == {}
+    value = 0.1 + 0.2
+    names = [('a', 'v'), ('b', 'v'), ('a', 'V'), ('a', 'folder/v'), ('a', 'folder-v'),
+             ('a', 'ö' * 99)]
+    for i, (dataset, video) in enumerate(names):
+        path = store.add(dataset, video, [dict(values=[value, i])])
+        assert path.is_file() and len(path.name) < 100
+    found = store.read()
+    assert list(found.values()) and found == {
+        name: [dict(values=[value, i])] for i, name in enumerate(names)}
+    (tmp_path / 'finished' / '.half.json.part').write_text('{"dataset')
+    for text in ('{"dataset', '[]', '{}'):
+        path.write_text(text)
+        assert names[-1] not in store.read() and len(store.read()) == len(names) - 1
+    with pytest.raises(ValueError, match='JSON compliant'):
+        store.add('a', 'v', [float('nan')])
+    assert store.read()['a', 'v'] == [dict(values=[value, 0])], 'what was there stays'
+    store.clear()
+    assert store.read() == {}
+
+
+def test_results_of_the_metric_come_back_from_json():
+    metric = RefVOSMetric()
+    values = dict(J=[0.1 + 0.2, 1 / 3], F=[1.0, 0.0])
+    track = dict(dataset='a', video_id='v', exp_id='0', values=values, kind=None, has_target=True,
+                 predicted=True, part=None, notes=dict(frames_without_seg=1))
+    content = dict(tracks=[track], video_id='v', exp_ids=['0'], frame_names=[])
+    kept = metric.load_result(json.loads(json.dumps(content)))
+    assert kept['tracks'][0]['values']['J'].itemsize == 8
+    assert metric.dump_result(kept) == content
+    assert metric.compute_metrics([kept])['J'] == pytest.approx(100 * (0.3 + 1 / 3) / 2)
