@@ -14,13 +14,17 @@ from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.image import check_frame
 from glus_mm.utils.masks import decode_rle
 from glus_mm.visualization.legend import LegendEntry, draw_legend, legend_strip
-from glus_mm.visualization.text import Color, draw_caption
+from glus_mm.visualization.text import Color, draw_caption, font_size_for, title_strip
 
 # Okabe and Ito's colours, which people with any colour vision tell apart. Their darker ones are a
 # little lighter here, and black is a light grey, as texts stand on a dark panel.
 PALETTE: tuple[Color, ...] = (
     (230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66), (0, 172, 126), (230, 106, 16),
     (64, 146, 214), (220, 220, 220))
+# What a prediction hit, drew too much, and missed.
+ERROR_COLORS: dict[str, Color] = {
+    'true positive': (0, 172, 126), 'false positive': (230, 106, 16),
+    'false negative': (86, 180, 233)}
 LEGEND_POSITIONS = ('inside', 'below')
 _DARK = (20, 20, 20)
 _MAX_RIMS = 3
@@ -85,7 +89,8 @@ class RefVOSLocalVisualizer(Visualizer):
                    colors: Sequence[Color] | None = None,
                    caption: str = '',
                    legend: bool = True,
-                   scores: Sequence[float] | None = None) -> np.ndarray:
+                   scores: Sequence[float] | None = None,
+                   outlines: bool = True) -> np.ndarray:
         """Draw masks, their outlines and a legend.
 
         Args:
@@ -98,6 +103,7 @@ class RefVOSLocalVisualizer(Visualizer):
             legend: whether to draw the legend.
             scores: (E) confidences 0..1 for the legend, such as the IoU that the mask decoder
                 expects.
+            outlines: whether to draw the outlines.
 
         Returns:
             uint8 (H', W', 3) in RGB, the frame's own size unless it is narrower than
@@ -123,7 +129,7 @@ class RefVOSLocalVisualizer(Visualizer):
                              f'{len(scores)}')
         has_mask = [bool(mask.any()) for mask in masks]
         canvas, masks = self._enlarge(image, masks)
-        canvas = self._blend(canvas, masks, colors)
+        canvas = self._blend(canvas, masks, colors, outlines)
         entries = [LegendEntry(*of) for of in zip(expressions, colors, has_mask,
                                                   scores or [None] * len(expressions))]
         legend = legend and bool(entries)
@@ -134,6 +140,38 @@ class RefVOSLocalVisualizer(Visualizer):
         if legend and self.legend_position == 'below':
             canvas = np.concatenate([canvas, legend_strip(entries, canvas.shape[1])])
         return canvas
+
+    def draw_errors(self, image: np.ndarray, gt_mask: np.ndarray, pred_mask: np.ndarray,
+                    expression: str = '', caption: str = '') -> np.ndarray:
+        """Draw where a prediction is right, where it has too much and what it misses.
+
+        Args:
+            image: uint8 (H, W, 3) in RGB.
+            gt_mask: bool (H, W).
+            pred_mask: bool (H, W).
+            expression: stands above.
+            caption: drawn into the lower right corner.
+
+        Returns:
+            uint8 (H', W', 3) in RGB; the legend counts the pixels.
+
+        Raises:
+            ValueError: sizes do not agree.
+        """
+        gt, pred = np.asarray(gt_mask) != 0, np.asarray(pred_mask) != 0
+        if gt.shape != pred.shape:
+            raise ValueError(f'expected two masks of one size, got {gt.shape} and {pred.shape}')
+        masks = np.stack([gt & pred, pred & ~gt, gt & ~pred])
+        texts = [f'{name}: {np.count_nonzero(mask)} px'
+                 for name, mask in zip(ERROR_COLORS, masks)]
+        # An outline would make a sliver look like much.
+        drawn = self.draw_frame(image, masks, texts, list(ERROR_COLORS.values()), caption,
+                                outlines=False)
+        if not expression:
+            return drawn
+        strip = title_strip(expression, (255, 255, 255), drawn.shape[1],
+                            font_size_for(drawn.shape[1]), 32)
+        return np.concatenate([strip, drawn])
 
     def _enlarge(self, image: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bring a small frame and its masks, now uint8 0/1, to ``min_width``."""
@@ -148,23 +186,25 @@ class RefVOSLocalVisualizer(Visualizer):
                  for m in masks]
         return image, np.array(large, dtype=np.uint8).reshape(len(masks), *image.shape[:2])
 
-    def _blend(self, image: np.ndarray, masks: np.ndarray,
-               colors: Sequence[Color]) -> np.ndarray:
+    def _blend(self, image: np.ndarray, masks: np.ndarray, colors: Sequence[Color],
+               outlines: bool) -> np.ndarray:
         """Lay colours over the masks (E, H, W), then outline them; ``image`` is changed."""
         for mask, color in zip(masks, colors):
             inside = mask != 0
             mixed = image[inside] * (1 - self.alpha) + np.float32(color) * self.alpha
             image[inside] = mixed.round().astype(np.uint8)
+        if not outlines:
+            return image
         line = max(2, round(min(image.shape[:2]) / 240))
         for e, (mask, color) in enumerate(zip(masks, colors)):
             # Expressions that mean the same object, or one of a group, show as rims around one
             # another.
             same = sum(_alike(mask, later) for later in masks[e + 1:])
             thickness = line + 2 * (line + 1) * min(same, _MAX_RIMS)
-            outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
             # A dark rim keeps the outline visible on a ground of its own colour.
-            cv2.drawContours(image, outlines, -1, _DARK, thickness + 2, cv2.LINE_AA)
-            cv2.drawContours(image, outlines, -1, color, thickness, cv2.LINE_AA)
+            cv2.drawContours(image, contours, -1, _DARK, thickness + 2, cv2.LINE_AA)
+            cv2.drawContours(image, contours, -1, color, thickness, cv2.LINE_AA)
         return image
 
     @master_only
@@ -180,6 +220,8 @@ class RefVOSLocalVisualizer(Visualizer):
                        step: int = 0,
                        frame_idx: int = 0) -> None:
         """Draw one frame of a data sample, ground truth left and prediction right.
+
+        The legend of the prediction has its ``pred_scores``, where the sample has some.
 
         Args:
             name: name of the image in the backends, title of the window.
@@ -198,19 +240,26 @@ class RefVOSLocalVisualizer(Visualizer):
         """
         panels = []
         if data_sample is not None:
-            sources = [('ground truth', _gt_masks, draw_gt), ('prediction', _pred_masks, draw_pred)]
-            for title, masks_of, wanted in sources:
+            sources = [('ground truth', gt_masks_of, draw_gt, False),
+                       ('prediction', pred_masks_of, draw_pred, True)]
+            for title, masks_of, wanted, has_scores in sources:
                 masks = masks_of(data_sample, frame_idx) if wanted else None
                 if masks is not None:
-                    panels.append(self.draw_frame(image, masks, data_sample.expressions,
-                                                  caption=title))
+                    panels.append(self.draw_frame(
+                        image, masks, data_sample.expressions, caption=title,
+                        scores=_scores(data_sample, frame_idx) if has_scores else None))
+        if len(panels) > 1:
+            # Texts below may have more lines beside scores.
+            height = max(panel.shape[0] for panel in panels)
+            panels = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0), (0, 0)))
+                      for panel in panels]
         if not panels:
             panels.append(self.draw_frame(image, np.zeros((0, *image.shape[:2])), []))
         drawn = np.concatenate(panels, axis=1)
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            _write_image(Path(out_file), drawn)
+            write_image(Path(out_file), drawn)
         else:
             self.add_image(name, drawn, step)
 
@@ -221,7 +270,7 @@ def _alike(mask: np.ndarray, other: np.ndarray) -> bool:
     return np.count_nonzero(mask & other) * 2 > smaller
 
 
-def _gt_masks(sample: RefVOSDataSample, frame_idx: int) -> np.ndarray | None:
+def gt_masks_of(sample: RefVOSDataSample, frame_idx: int) -> np.ndarray | None:
     """True masks (E, H, W) of a frame, or None where the sample has none for it."""
     if 'gt_rles' in sample:
         return _decode(sample, sample.gt_rles, frame_idx)
@@ -231,11 +280,16 @@ def _gt_masks(sample: RefVOSDataSample, frame_idx: int) -> np.ndarray | None:
     return None
 
 
-def _pred_masks(sample: RefVOSDataSample, frame_idx: int) -> np.ndarray | None:
+def pred_masks_of(sample: RefVOSDataSample, frame_idx: int) -> np.ndarray | None:
     """Predicted masks (E, H, W) of a frame, or None where the sample has none."""
     if 'pred_masks' not in sample:
         return None
     return _decode(sample, sample.pred_masks, frame_idx)
+
+
+def _scores(sample: RefVOSDataSample, frame_idx: int) -> list[float] | None:
+    """Confidences (E) of a frame, or None where the sample has none."""
+    return sample.pred_scores[:, frame_idx].tolist() if 'pred_scores' in sample else None
 
 
 def _decode(sample: RefVOSDataSample, tracks: Sequence[Sequence[dict | None]],
@@ -247,7 +301,8 @@ def _decode(sample: RefVOSDataSample, tracks: Sequence[Sequence[dict | None]],
     return masks
 
 
-def _write_image(path: Path, image: np.ndarray) -> None:
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an RGB image (H, W, 3) into a file, PNG unless its name says otherwise."""
     ok, data = cv2.imencode(path.suffix or '.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not ok:
         raise OSError(f'cannot encode an image for {path}')

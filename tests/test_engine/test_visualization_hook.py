@@ -9,9 +9,10 @@ import torch
 
 from glus_mm.engine.hooks import RefVOSVisualizationHook
 from glus_mm.models.inference.frame_reader import ArrayReader
+from glus_mm.registry import VISUALIZERS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask
-from glus_mm.visualization import RefVOSLocalVisualizer
+from glus_mm.visualization import ERROR_COLORS, RefVOSLocalVisualizer
 
 SIZE = (20, 30)
 
@@ -65,7 +66,8 @@ def test_folder_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize(('kwargs', 'error'), [
-    (dict(draw=True), ValueError), (dict(interval=0), ValueError), (dict(drow=1), TypeError)])
+    (dict(draw=True, draw_errors=True), ValueError), (dict(interval=0), ValueError),
+    (dict(drow=1), TypeError)])
 def test_bad_arguments(kwargs, error):
     with pytest.raises(error):
         RefVOSVisualizationHook(**kwargs)
@@ -75,3 +77,28 @@ def test_another_visualizer(tmp_path):
     hook = RefVOSVisualizationHook(draw=True, out_dir=str(tmp_path))
     with pytest.raises(TypeError, match='RefVOSLocalVisualizer'):
         hook.before_test(runner(object()))
+
+
+def test_error_maps(tmp_path, batch):
+    hook = RefVOSVisualizationHook(draw=True, out_dir=str(tmp_path), num_frames=1,
+                                   draw_errors=True)
+    run = runner(RefVOSLocalVisualizer(alpha=1))
+    hook.before_test(run)
+    hook.after_test_iter(run, 0, *batch)
+    image = cv2.imread(str(tmp_path / 'video_a' / 'errors' / '0' / '00003.png'))[..., ::-1]
+    assert image.shape[1] == 480 and image.shape[0] > 320, 'the expression stands above'
+    assert (image[-1, -1] == ERROR_COLORS['false positive']).all()
+    assert (image[-160, 160] == ERROR_COLORS['false negative']).all()
+
+
+def test_without_a_folder_the_backends_get_the_pictures(tmp_path, batch):
+    hook = RefVOSVisualizationHook(draw=True, num_frames=2)
+    with pytest.raises(ValueError, match='expected out_dir, or a visualizer with vis_backends'):
+        hook.before_test(runner(RefVOSLocalVisualizer()))
+    run = runner(build_child(VISUALIZERS, dict(
+        type='RefVOSLocalVisualizer', name='hook', save_dir=str(tmp_path),
+        vis_backends=[dict(type='LocalVisBackend')])))
+    hook.before_test(run)
+    hook.after_test_iter(run, 0, *batch)
+    assert sorted(path.name for path in tmp_path.rglob('*.png')) == [
+        'video_a_1.png', 'video_a_4.png']

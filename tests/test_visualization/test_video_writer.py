@@ -3,6 +3,7 @@
 import imageio.v2 as imageio
 import numpy as np
 import pytest
+from PIL import Image
 
 from glus_mm.models.inference import VideoFileReader
 from glus_mm.visualization import OverlayVideoWriter
@@ -76,3 +77,30 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
         OverlayVideoWriter(tmp_path / 'file' / 'out.mp4', 5)
     with pytest.raises(IsADirectoryError):
         OverlayVideoWriter(tmp_path, 5)
+
+
+def test_a_gif_repeats_and_keeps_flat_colours(tmp_path):
+    path = tmp_path / 'out.gif'
+    colors = [(230, 159, 0), (86, 180, 233), (204, 121, 167)]
+    with OverlayVideoWriter(path, 10) as writer:
+        for color in colors:
+            writer.write(np.full((31, 45, 3), color, dtype=np.uint8))
+    with Image.open(path) as gif:
+        assert gif.size == (45, 31) and gif.n_frames == 3
+        assert gif.info['loop'] == 0 and gif.info['duration'] == 100
+        for t, color in enumerate(colors):
+            gif.seek(t)
+            assert np.abs(np.asarray(gif.convert('RGB')).astype(int) - color).max() <= 4
+
+
+def test_a_gif_is_bounded(tmp_path):
+    with OverlayVideoWriter(tmp_path / 'out.gif', 5, max_gif_pixels=2 * 16 * 16) as writer:
+        for frame in frames(16, 16, 2):
+            writer.write(frame)
+        with pytest.raises(ValueError, match='too large for a GIF .* write an .mp4'):
+            writer.write(frames(16, 16)[0])
+
+
+def test_other_kinds_of_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match='an .mp4 or a .gif file, got .*out.avi'):
+        OverlayVideoWriter(tmp_path / 'out.avi', 5)
