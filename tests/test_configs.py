@@ -141,8 +141,9 @@ def test_pipeline_and_model_agree(path):
     if cfg.get('train_dataloader') is not None:
         for where, dataset in datasets_of(cfg.train_dataloader.dataset, 'train_dataloader.dataset'):
             check_agreement(cfg.model, {item.type: item for item in dataset.pipeline}, where)
-    test = cfg.test_dataloader.dataset.pipeline[0]
-    assert test.num_context == cfg.model.get('test_cfg', test).num_context
+    for where, dataset in datasets_of(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
+        test = dataset.pipeline[0]
+        assert test.num_context == cfg.model.get('test_cfg', test).num_context, where
     check_shared_settings(cfg)
 
 

@@ -1,5 +1,9 @@
 """What every tracker behind KeyMaskPropagator may rely on; the example of docs/propagators.md."""
 
+import importlib
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -71,3 +75,17 @@ def test_without_seg_the_tracker_is_not_asked(make_glus, video, make_sample):
     assert not any(pred.masks.any() or pred.scores.any() or pred.is_seg.any()
                    for _, _, pred in preds)
     assert model.propagator.last.calls == []
+
+
+def test_the_example_of_the_docs(make_glus, emit_seg, video, make_sample, tmp_path, monkeypatch):
+    text = (Path(__file__).resolve().parents[2] / 'docs' / 'propagators.md').read_text()
+    (tmp_path / 'my_project').mkdir()
+    (tmp_path / 'my_project' / 'shift.py').write_text(
+        re.search(r'```python\n(# my_project/shift.py\n.*?)```', text, re.DOTALL).group(1))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module('my_project.shift')
+    model = make_glus({'test_cfg.propagator': dict(type='StillPropagator')})
+    MODELS.module_dict.pop('StillPropagator')
+    session = emit_seg(model, video).init_session(ArrayReader(video), make_sample(['a star']))
+    masks = [pred.masks for _, _, pred in model.segment(session, [3])]
+    assert len(masks) == 8 and all(torch.equal(mask, masks[0]) for mask in masks)
