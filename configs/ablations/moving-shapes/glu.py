@@ -13,4 +13,4 @@ model = dict(
     loss_mask_dice=dict(loss_weight=2.0),
     train_cfg=dict(use_memory=False),
     test_cfg=dict(use_memory=False))
-default_hooks = dict(checkpoint=dict(interval=30, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=25, max_keep_ckpts=1))

@@ -96,7 +96,9 @@ def train(study: Study, row: Row, seed: int) -> None:
     """Train a row, from its newest checkpoint if there is one."""
     folder, steps = study.run_dir(row.name, seed), study.settings.steps
     config = write_config(study, row.path, folder / 'train.py', dict(
-        schedule(steps, 10), **{'load_from': str(study.start), 'randomness.seed': seed}))
+        schedule(steps, 10), **{
+            'load_from': str(study.start), 'randomness.seed': seed,
+            'default_hooks.checkpoint.interval': max(1, steps // 3)}))
     program(folder, 'train', 'tools/train.py', config, '--work-dir', folder, '--resume')
 
 
