@@ -12,6 +12,7 @@ elsewhere. Example::
 import argparse
 import html
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -116,7 +117,17 @@ def result_html(result: SegmentationResult) -> str:
     lines = [f'Done: {_count(len(result.texts), "expression")} on '
              f'{_count(result.num_frames, "frame")} in {result.seconds:.1f} s']
     lines += [f'<span class="note">{html.escape(note)}</span>' for note in result.notes]
-    return '<br>'.join(lines)
+    return outcome_html('<br>'.join(lines))
+
+
+def error_html(error: WebInputError) -> str:
+    """What a user did wrong, for the status line."""
+    return outcome_html(f'<span class="error">{html.escape(str(error)[:500])}</span>')
+
+
+def outcome_html(content: str) -> str:
+    """The end of a run; a mark of its own tells it from the same words of an earlier one."""
+    return f'<div data-run="{secrets.token_hex(4)}">{content}</div>'
 
 
 def _count(number: int, noun: str) -> str:
@@ -202,7 +213,7 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
                     else:
                         yield finished(event)
             except WebInputError as error:
-                yield {status: f'<span class="error">{html.escape(str(error)[:500])}</span>'}
+                yield {status: error_html(error)}
 
         def finished(done: SegmentationResult) -> dict:
             table, colors = curve_table(done)

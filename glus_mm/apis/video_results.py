@@ -59,7 +59,7 @@ def write_overlay(path: str | PathLike, fps: float, reader: FrameReader, texts: 
         OSError: a frame or a mask cannot be read, or the video cannot be written.
         ValueError: ``fps`` is not positive.
     """
-    visualizer = RefVOSLocalVisualizer('overlay')
+    visualizer = RefVOSLocalVisualizer('overlay', legend_position='below')
     with OverlayVideoWriter(path, fps) as writer:
         for t in tqdm(range(len(reader)), desc='drawing', unit='frame', disable=not progress):
             masks = read_masks(out_dir, reader, len(texts), t)

@@ -25,6 +25,7 @@ PALETTE: tuple[Color, ...] = (
 ERROR_COLORS: dict[str, Color] = {
     'true positive': (0, 172, 126), 'false positive': (230, 106, 16),
     'false negative': (86, 180, 233)}
+_ERROR_ALPHA = 0.75
 LEGEND_POSITIONS = ('inside', 'below')
 _DARK = (20, 20, 20)
 _MAX_RIMS = 3
@@ -89,8 +90,7 @@ class RefVOSLocalVisualizer(Visualizer):
                    colors: Sequence[Color] | None = None,
                    caption: str = '',
                    legend: bool = True,
-                   scores: Sequence[float] | None = None,
-                   outlines: bool = True) -> np.ndarray:
+                   scores: Sequence[float] | None = None) -> np.ndarray:
         """Draw masks, their outlines and a legend.
 
         Args:
@@ -103,7 +103,6 @@ class RefVOSLocalVisualizer(Visualizer):
             legend: whether to draw the legend.
             scores: (E) confidences 0..1 for the legend, such as the IoU that the mask decoder
                 expects.
-            outlines: whether to draw the outlines.
 
         Returns:
             uint8 (H', W', 3) in RGB, the frame's own size unless it is narrower than
@@ -129,7 +128,7 @@ class RefVOSLocalVisualizer(Visualizer):
                              f'{len(scores)}')
         has_mask = [bool(mask.any()) for mask in masks]
         canvas, masks = self._enlarge(image, masks)
-        canvas = self._blend(canvas, masks, colors, outlines)
+        canvas = self._outline(self._blend(canvas, masks, colors, self.alpha), masks, colors)
         entries = [LegendEntry(*of) for of in zip(expressions, colors, has_mask,
                                                   scores or [None] * len(expressions))]
         legend = legend and bool(entries)
@@ -153,20 +152,30 @@ class RefVOSLocalVisualizer(Visualizer):
             caption: drawn into the lower right corner.
 
         Returns:
-            uint8 (H', W', 3) in RGB; the legend counts the pixels.
+            uint8 (H', W', 3) in RGB; the frame is grey, and a legend below counts pixels.
 
         Raises:
-            ValueError: sizes do not agree.
+            ValueError: sizes do not agree, or the image is none.
         """
         gt, pred = np.asarray(gt_mask) != 0, np.asarray(pred_mask) != 0
         if gt.shape != pred.shape:
             raise ValueError(f'expected two masks of one size, got {gt.shape} and {pred.shape}')
         masks = np.stack([gt & pred, pred & ~gt, gt & ~pred])
-        texts = [f'{name}: {np.count_nonzero(mask)} px'
-                 for name, mask in zip(ERROR_COLORS, masks)]
-        # An outline would make a sliver look like much.
-        drawn = self.draw_frame(image, masks, texts, list(ERROR_COLORS.values()), caption,
-                                outlines=False)
+        colors = list(ERROR_COLORS.values())
+        entries = [LegendEntry(f'{name}: {np.count_nonzero(mask)} px', color, bool(mask.any()))
+                   for (name, color), mask in zip(ERROR_COLORS.items(), masks)]
+        check_frame(image, 'the image to draw on')
+        if gt.shape != image.shape[:2]:
+            raise ValueError(f'expected masks of (H, W) = {image.shape[:2]} as the image says, got '
+                             f'{gt.shape}')
+        # On grey, so that the colours mean errors only, and without outlines, which would make
+        # much of a sliver.
+        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        canvas, masks = self._enlarge(grey, masks)
+        drawn = self._blend(canvas, masks, colors, _ERROR_ALPHA)
+        if caption:
+            drawn = draw_caption(drawn, caption)
+        drawn = np.concatenate([drawn, legend_strip(entries, drawn.shape[1])])
         if not expression:
             return drawn
         strip = title_strip(expression, (255, 255, 255), drawn.shape[1],
@@ -186,15 +195,19 @@ class RefVOSLocalVisualizer(Visualizer):
                  for m in masks]
         return image, np.array(large, dtype=np.uint8).reshape(len(masks), *image.shape[:2])
 
-    def _blend(self, image: np.ndarray, masks: np.ndarray, colors: Sequence[Color],
-               outlines: bool) -> np.ndarray:
-        """Lay colours over the masks (E, H, W), then outline them; ``image`` is changed."""
+    @staticmethod
+    def _blend(image: np.ndarray, masks: np.ndarray, colors: Sequence[Color],
+               alpha: float) -> np.ndarray:
+        """Lay colours over the masks (E, H, W); ``image`` is changed."""
         for mask, color in zip(masks, colors):
             inside = mask != 0
-            mixed = image[inside] * (1 - self.alpha) + np.float32(color) * self.alpha
+            mixed = image[inside] * (1 - alpha) + np.float32(color) * alpha
             image[inside] = mixed.round().astype(np.uint8)
-        if not outlines:
-            return image
+        return image
+
+    @staticmethod
+    def _outline(image: np.ndarray, masks: np.ndarray, colors: Sequence[Color]) -> np.ndarray:
+        """Draw the outlines of the masks (E, H, W); ``image`` is changed."""
         line = max(2, round(min(image.shape[:2]) / 240))
         for e, (mask, color) in enumerate(zip(masks, colors)):
             # Expressions that mean the same object, or one of a group, show as rims around one

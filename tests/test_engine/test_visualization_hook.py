@@ -86,9 +86,11 @@ def test_error_maps(tmp_path, batch):
     hook.before_test(run)
     hook.after_test_iter(run, 0, *batch)
     image = cv2.imread(str(tmp_path / 'video_a' / 'errors' / '0' / '00003.png'))[..., ::-1]
-    assert image.shape[1] == 480 and image.shape[0] > 320, 'the expression stands above'
-    assert (image[-1, -1] == ERROR_COLORS['false positive']).all()
-    assert (image[-160, 160] == ERROR_COLORS['false negative']).all()
+    assert image.shape[1] == 480 and image.shape[0] > 320, 'texts stand above and below'
+    # Nothing is right here: the upper left corner has too much, the middle of the box is missed.
+    extra, missed = image[60, 20].astype(int), image[190, 160].astype(int)
+    assert np.abs(extra - ERROR_COLORS['false positive']).max() < 60
+    assert np.abs(missed - ERROR_COLORS['false negative']).max() < 60
 
 
 def test_without_a_folder_the_backends_get_the_pictures(tmp_path, batch):

@@ -75,20 +75,28 @@ def test_one_of_a_group_shows_around_the_group():
 
 
 def test_errors_have_their_colours():
-    visualizer = RefVOSLocalVisualizer(min_width=128, alpha=1)
+    visualizer = RefVOSLocalVisualizer(min_width=128)
     gt, pred = box(60, 40), box(60, 50)
-    drawn = visualizer.draw_errors(frame(), gt, pred, caption='00001')
-    assert drawn.shape == (96, 128, 3)
-    hit, extra, missed = (np.all(drawn[60:80] == color, axis=2).sum()
-                          for color in ERROR_COLORS.values())
-    assert (hit, extra, missed) == (200, 200, 200)
-    titled = visualizer.draw_errors(frame(), gt, pred, 'the box')
-    assert titled.shape[0] > 96 and titled.shape[1] == 128
+    image = frame()
+    image[:, :64] = (200, 30, 30)
+    drawn = visualizer.draw_errors(image, gt, pred, caption='00001')
+    assert drawn.shape[1] == 128 and drawn.shape[0] > 96, 'a legend stands below'
+    grey = int(drawn[10, 10, 0])
+    assert (drawn[10, 10] == grey).all(), 'only errors have colours'
+    where = {'true positive': 55, 'false positive': 67, 'false negative': 45}
+    for name, column in where.items():
+        ground = grey if column < 64 else GREY
+        expected = ground * 0.25 + 0.75 * np.array(ERROR_COLORS[name])
+        assert np.abs(drawn[70, column] - expected).max() <= 1, name
+    titled = visualizer.draw_errors(image, gt, pred, 'the box')
+    assert titled.shape[0] > drawn.shape[0]
 
 
 def test_errors_need_masks_of_one_size():
     with pytest.raises(ValueError, match=r'masks of one size, got \(96, 128\) and \(8, 8\)'):
         RefVOSLocalVisualizer().draw_errors(frame(), box(0, 0), np.zeros((8, 8)))
+    with pytest.raises(ValueError, match=r'expected masks of \(H, W\) = \(8, 8\)'):
+        RefVOSLocalVisualizer().draw_errors(frame(8, 8), box(0, 0), box(0, 0))
 
 
 def test_legend_position_is_checked():
