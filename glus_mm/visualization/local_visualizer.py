@@ -315,7 +315,11 @@ def _decode(sample: RefVOSDataSample, tracks: Sequence[Sequence[dict | None]],
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an RGB image (H, W, 3) into a file, PNG unless its name says otherwise."""
+    """Write an RGB image (H, W, 3) into a file, PNG unless its name says otherwise.
+
+    Raises:
+        OSError: it cannot be encoded or written.
+    """
     ok, data = cv2.imencode(path.suffix or '.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not ok:
         raise OSError(f'cannot encode an image for {path}')

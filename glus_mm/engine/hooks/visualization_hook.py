@@ -31,6 +31,9 @@ class RefVOSVisualizationHook(Hook):
         num_frames: frames of a video to draw, evenly spread.
         draw_errors: in the folder write ``<video>/errors/<expression id>/<frame>.png``, too, in
             the colours of :data:`glus_mm.visualization.ERROR_COLORS`.
+
+    Raises:
+        ValueError: ``draw_errors`` without a folder, or a number is below 1.
     """
 
     priority = 'NORMAL'
