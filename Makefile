@@ -4,6 +4,8 @@
 # make lint  check the style
 # make docs  build the documentation into docs/_build/html; a warning is an error
 # make wheel build the wheel, install it elsewhere, and use it from an empty folder
+# make ablation  train and test the rows of the ablation study, two runs at a time; hours on two
+#            cores, and it goes on where it was stopped (ABLATION=--reduced is a short version)
 # make clean remove .venv, caches and outputs
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: env demo test lint docs wheel clean
+.PHONY: env demo test ablation lint docs wheel clean
 .DELETE_ON_ERROR:
 
 env: $(STAMP)
@@ -45,6 +47,9 @@ demo: env
 # Two workers with one thread each: more threads only wait for one another on two cores.
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n 2
+
+ablation: env
+	OMP_NUM_THREADS=1 $(BIN)/python tools/analysis_tools/ablation.py $(ABLATION)
 
 lint: env
 	$(BIN)/python -m ruff check .
