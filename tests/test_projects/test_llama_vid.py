@@ -15,6 +15,7 @@ from mmengine import Config
 from torch.nn import functional as F
 
 from glus_mm.apis import init_model
+from glus_mm.conversion.empty_model import empty_model
 from glus_mm.models.inference import ArrayReader
 from glus_mm.models.mllms import AnswerCfg
 from glus_mm.registry import MODELS, build_child
@@ -208,3 +209,13 @@ def test_published_names_convert_and_load(converter, model, options, tmp_path):
 def test_missing_tokenizers_are_named(project, options, tmp_path, key, name):
     with pytest.raises(FileNotFoundError, match=f'expected {name} in the folder .*README.md'):
         build_child(MODELS, dict(options, **{key: str(tmp_path)}))
+
+
+@pytest.mark.parametrize('size, width', [('7b', 4096), ('13b', 5120)])
+def test_configs_build(project, folder, size, width):
+    cfg = Config.fromfile(PROJECT / 'configs' / f'llama-vid-{size}_video-qa.py')
+    assert cfg.model.mllm.llm.hidden_size == width
+    cfg.model.mllm.update(tokenizer=str(folder), text_tokenizer=str(folder))
+    model = empty_model(cfg, size)
+    assert model.mllm.vision.encoder.layers[38].self_attn.qkv.weight.shape == (3 * 1408, 1408)
+    assert model.mllm.context_value.weight.shape == (width, 1408)
