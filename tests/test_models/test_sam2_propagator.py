@@ -22,6 +22,7 @@ SIZES = dict(embed_dim=8, stages=(1, 1, 2, 1), global_att_blocks=(3, ), d_model=
 V21 = dict(no_obj_embed_spatial=True, add_tpos_enc_to_obj_ptrs=True,
            proj_tpos_enc_in_obj_ptrs=True, use_signed_tpos_enc_to_obj_ptrs=True)
 OWN = 'test_cfg.propagator'
+ONE_ARCH = pytest.mark.parametrize('arch', ['2.1'], indirect=True)
 
 
 @pytest.fixture(scope='module')
@@ -129,6 +130,7 @@ def test_equals_the_stock_predictor(arch, glus, frames, make_sample, tmp_path):
     assert want[:, 20].amax() > -100 and (want[:, 20] - want[:, 21]).abs().max() > 1e-2
 
 
+@ONE_ARCH
 def test_groups_of_key_frames_and_chunks_change_nothing(arch, glus, frames, make_sample):
     folder, _ = arch
     sample, frames = make_sample(), frames[:9]
@@ -142,6 +144,7 @@ def test_groups_of_key_frames_and_chunks_change_nothing(arch, glus, frames, make
                     torch.testing.assert_close(other[e, t][name], value, rtol=1e-3, atol=1e-3)
 
 
+@ONE_ARCH
 def test_the_key_frame_is_that_of_glus(arch, glus, frames, make_sample):
     folder, _ = arch
     sample, frames = make_sample(), frames[:4]
@@ -153,6 +156,7 @@ def test_the_key_frame_is_that_of_glus(arch, glus, frames, make_sample):
         assert not torch.equal(tracked[e, 3]['masks'], alone[e, 3]['masks'])
 
 
+@ONE_ARCH
 def test_features_are_computed_once(arch, glus, frames, make_sample):
     folder, _ = arch
     model = glus(own(folder))
@@ -163,6 +167,7 @@ def test_features_are_computed_once(arch, glus, frames, make_sample):
     assert len(list(model.segment(session, [2, 2, 2]))) == len(counted) == 6
 
 
+@ONE_ARCH
 def test_memory_is_bounded(arch, glus, frames, make_sample):
     """Also in a video that is much longer than what the memories and pointers reach."""
     folder, _ = arch
@@ -181,6 +186,7 @@ def test_memory_is_bounded(arch, glus, frames, make_sample):
     assert most == [31, 13]  # and the key frame's own
 
 
+@ONE_ARCH
 def test_its_weights_are_no_part_of_glus(arch, glus, frames, make_sample):
     folder, _ = arch
     plain, model = glus(), glus(own(folder))
@@ -234,6 +240,7 @@ def test_an_expression_that_no_frame_shows(make_glus, frames, make_sample):
     assert not out.pred_scores.any() and not out.pred_seg.any()
 
 
+@ONE_ARCH
 def test_an_empty_mask_beside_others(arch, glus, frames, make_sample):
     folder, _ = arch
     model = glus(own(folder))
