@@ -1,9 +1,10 @@
 """Segment a video by texts."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from functools import partial
 from numbers import Integral
 from os import PathLike
@@ -31,6 +32,8 @@ from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 Video = str | PathLike | Sequence[np.ndarray] | Iterable[np.ndarray] | FrameReader
 Callback = Callable[[int, list[int], MaskPrediction], None]
 FORMATS = ('png', 'rle')
+# Frames whose masks wait to be written or encoded.
+MAX_WAITING = 2
 
 
 @INFERENCERS.register_module()
@@ -126,18 +129,26 @@ class GLUSInferencer:
             out_dir = ensure_writable_dir(out_dir)
         reader = open_reader(video)
         name = name or video_name(video)
-        sinks = [] if callback is None else [callback]
+        keepers = []
         with ExitStack() as stack:
             if reader is not video:
                 stack.callback(reader.close)
             if out_dir is not None:
-                sinks.append(_open_sink(out_dir, name, reader, texts, format, stack))
-            out = _empty_result(texts, reader, return_logits, keep=not sinks)
+                keepers.append(_open_sink(out_dir, name, reader, texts, format, stack))
+            out = _empty_result(texts, reader, return_logits,
+                                keep=out_dir is None and callback is None)
             made = np.zeros(out['is_seg'].shape, dtype=bool)
-            sinks += [partial(_record, out), partial(_mark, made)]
+            keepers += [partial(_record, out), partial(_mark, made)]
             try:
                 with explain_out_of_memory(self.model.test_cfg, len(texts)):
-                    self._segment(reader, name, key_frames, sinks, out, progress)
+                    kept = stack.enter_context(closing(_keep_in_thread(
+                        self._segment(reader, name, key_frames, out), keepers)))
+                    total = len(texts) * len(reader)
+                    with tqdm(total=total, unit='mask', disable=not progress) as bar:
+                        for t, exps, pred in kept:
+                            if callback is not None:
+                                callback(t, list(exps), pred)
+                            bar.update(len(exps))
             except FrameError as error:
                 raise _incomplete(str(error), error.frame_idx, out, made, out_dir) from error
         if reader.breaks_off:
@@ -147,10 +158,9 @@ class GLUSInferencer:
         return out
 
     def _segment(self, reader: FrameReader, name: str, key_frames: list[int] | None,
-                 sinks: Sequence[Callback], out: dict, progress: bool) -> None:
-        """Segment an open video; predictions go to the sinks, ``out`` gets the key frames."""
-        texts = out['expressions']
-        sample = _data_sample(name, texts, reader)
+                 out: dict) -> Iterator[tuple[int, list[int], MaskPrediction]]:
+        """Segment an open video; ``out`` gets the key frames."""
+        sample = _data_sample(name, out['expressions'], reader)
         session = self.model.init_session(reader, sample)
         if key_frames is None:
             chosen = self.selector.select(reader, sample)
@@ -158,11 +168,7 @@ class GLUSInferencer:
             if chosen.scores is not None:
                 out['key_frame_scores'] = torch.as_tensor(chosen.scores).float().cpu().numpy()
         out['key_frames'] = key_frames
-        with tqdm(total=len(texts) * len(reader), unit='mask', disable=not progress) as bar:
-            for t, exps, pred in self.model.segment(session, key_frames):
-                for sink in sinks:
-                    sink(t, list(exps), pred)
-                bar.update(len(exps))
+        return self.model.segment(session, key_frames)
 
     def stream(self,
                source: Iterable[np.ndarray],
@@ -277,6 +283,30 @@ def _data_sample(name: str, texts: tuple[str, ...], reader: FrameReader) -> RefV
         dataset='user', video_id=name, exp_ids=ids, expressions=texts,
         object_ids=tuple(() for _ in texts), kinds=tuple(None for _ in texts),
         frame_names=reader.frame_names, ori_shape=reader.shape))
+
+
+def _keep_in_thread(predictions: Iterable[tuple[int, list[int], MaskPrediction]],
+                    keepers: Sequence[Callback]
+                    ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
+    """Hand predictions on; a thread writes and encodes them while the model works.
+
+    What was made is kept, whatever ends the iteration.
+    """
+
+    def keep(item: tuple[int, list[int], MaskPrediction]) -> None:
+        for keeper in keepers:
+            keeper(*item)
+
+    # Its end waits for what it was given.
+    with ThreadPoolExecutor(1, thread_name_prefix='glus_mm') as pool:
+        waiting = deque()
+        for item in predictions:
+            waiting.append(pool.submit(keep, item))
+            yield item
+            if len(waiting) > MAX_WAITING:
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()
 
 
 def _open_sink(out_dir: Path, name: str, reader: FrameReader, texts: tuple[str, ...],
