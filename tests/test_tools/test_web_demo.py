@@ -1,0 +1,326 @@
+"""demo/web_demo.py in a browser, and what it does with visitors who mean harm."""
+
+import http.client
+import importlib.util
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from glus_mm.apis import GLUSInferencer, init_model
+from glus_mm.apis.web import SegmentationService, TemporaryStore, WebLimits
+from glus_mm.models.inference import VideoFileReader
+from glus_mm.utils.masks import decode_rle
+from glus_mm.visualization import OverlayVideoWriter
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+WAIT = 60_000  # ms
+
+gradio_client = pytest.importorskip('gradio_client', reason='needs Gradio (the extra "demo")')
+pytest.importorskip('gradio', reason='needs Gradio (the extra "demo")', exc_type=ImportError)
+
+
+def load_demo():
+    spec = importlib.util.spec_from_file_location('web_demo', ROOT / 'demo' / 'web_demo.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Server:
+    """The demo with the shipped checkpoint, in threads of this process."""
+
+    def __init__(self, store, samples):
+        demo = load_demo()
+        demo.use_store(store)
+        self.store = store
+        limits = WebLimits(max_upload_mb=2)
+        service = SegmentationService(
+            GLUSInferencer(init_model(ROOT / demo.CONFIG, ROOT / demo.CHECKPOINT)), store, limits)
+        self.samples = demo.write_samples(samples)
+        self.page = demo.launch(service, self.samples, '127.0.0.1', 0)
+        self.url = self.page.local_url
+        self.port = int(self.url.rstrip('/').rsplit(':', 1)[1])
+
+    def client(self):
+        return gradio_client.Client(self.url, verbose=False, download_files=str(self.downloads()))
+
+    def downloads(self):
+        return Path(tempfile.mkdtemp(dir=self.samples[0][0].parent))
+
+    def segment(self, video, text, client=None):
+        """Status and files of a run through the API, at 3 frames per second."""
+        job = (client or self.client()).submit(
+            gradio_client.handle_file(str(video)), text, 3, api_name='/segment')
+        values = job.result(timeout=60)
+        return values[0], values
+
+    def request(self, method, path, body=b'', headers=None):
+        """Status, headers and body of a plain request."""
+        connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=20)
+        connection.request(method, path, body=body, headers=headers or {})
+        answer = connection.getresponse()
+        result = answer.status, dict(answer.getheaders()), answer.read()
+        connection.close()
+        return result
+
+    def still_works(self):
+        status, _ = self.segment(self.samples[0][0], 'the orange triangle')
+        return '1 expression on 6 frames' in status
+
+
+@pytest.fixture(scope='module')
+def server():
+    names = ('GRADIO_TEMP_DIR', 'GRADIO_EXAMPLES_CACHE', 'GRADIO_ANALYTICS_ENABLED',
+             'HF_HUB_DISABLE_TELEMETRY')
+    before = {name: os.environ.get(name) for name in names}
+    with TemporaryStore(64 << 20, 600) as store, TemporaryStore(64 << 20, 600) as samples:
+        server = Server(store, samples.root)
+        yield server
+        server.page.close()
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope='module')
+def browser(server):
+    if CHROMIUM is None:
+        pytest.skip('no chromium here: apt-get install chromium')
+    playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright')
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """A page in a context of its own; keeps what it asked for and was answered."""
+
+    def __init__(self, browser, server):
+        self.context = browser.new_context(accept_downloads=True)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(WAIT)
+        self.requests, self.errors, self.texts = [], [], []
+        self.page.on('request', lambda request: self.requests.append(request.url))
+        self.page.on('pageerror', lambda error: self.errors.append(str(error)))
+        self.page.on('dialog', lambda dialog: self.errors.append(dialog.message))
+        self.page.goto(server.url)
+        self.page.wait_for_selector('#start')
+        self.page.wait_for_selector('#status')
+
+    def upload(self, path):
+        self.page.set_input_files('#video input[type=file]', str(path))
+
+    def run(self, text):
+        """Type, start, and wait for the result or an error, which is returned."""
+        self.page.fill('#text textarea', text)
+        mark = "document.querySelector('#status [data-run]')?.dataset.run"
+        before = self.page.evaluate(mark)
+        self.page.click('#start')
+        self.page.wait_for_function(f'before => ![undefined, before].includes({mark})', arg=before)
+        return self.page.inner_text('#status')
+
+    def frame(self):
+        """The frame that is shown, as bytes."""
+        self.page.wait_for_selector('#frame img')
+        address = self.page.get_attribute('#frame img', 'src')
+        return self.context.request.get(address).body()
+
+    def download(self, button):
+        with self.page.expect_download() as info:
+            self.page.click(button)
+        return Path(info.value.path()).read_bytes()
+
+    def hacked(self):
+        return self.page.evaluate('window.hacked') is not None
+
+
+@pytest.fixture
+def visitor(browser, server):
+    visitor = Visitor(browser, server)
+    yield visitor
+    visitor.context.close()
+
+
+def masks_of(archive):
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        return {name: cv2.imdecode(np.frombuffer(files.read(name), np.uint8), 0) > 0
+                for name in sorted(files.namelist()) if name.endswith('.png')}
+
+
+def test_a_visit(visitor, server, tmp_path):
+    """Upload, type, run, see the mask change with the text, step, play, download."""
+    clip = tmp_path / 'my clip.mp4'
+    clip.write_bytes(server.samples[0][0].read_bytes())
+    visitor.upload(clip)
+    visitor.page.wait_for_selector('#video video')
+    assert '1 expression on 12 frames' in visitor.run('the orange triangle')
+    first_frame, first = visitor.frame(), masks_of(visitor.download('#zip'))
+    assert '1 expression on 12 frames' in visitor.run('both blue shapes')
+    assert visitor.frame() != first_frame
+    second = masks_of(visitor.download('#zip'))
+    assert list(first) == list(second) == [f'0/{t:05d}.png' for t in range(12)]
+    assert all(mask.sum() > 50 for mask in [*first.values(), *second.values()])
+    overlap = [(first[name] & second[name]).sum() / first[name].sum() for name in first]
+    assert np.mean(overlap) < 0.1, 'other words, another mask'
+    document = json.loads(visitor.download('#json'))
+    assert document['expressions'][0]['expression'] == 'both blue shapes'
+    assert (decode_rle(document['expressions'][0]['masks'][3]) == second['0/00003.png']).all()
+
+    frame = visitor.frame()
+    visitor.page.fill('#slider input[type=number]', '7')
+    visitor.page.press('#slider input[type=number]', 'Enter')
+    visitor.page.wait_for_function(
+        "document.querySelector('#frame img').src.endsWith('00007.jpg')")
+    assert visitor.frame() != frame
+    visitor.page.click('button[role=tab]:has-text("Video")')
+    visitor.page.wait_for_function("document.querySelector('#overlay video').readyState >= 2")
+    assert visitor.page.query_selector('#plot canvas, #plot svg') is not None
+    assert visitor.errors == []
+    own = (server.url, 'data:', f'blob:{server.url}')
+    assert [url for url in visitor.requests if not url.startswith(own)] == []
+
+
+def test_samples_fill_the_form(visitor):
+    visitor.page.click('#sample2')
+    visitor.page.wait_for_selector('#video video')
+    assert 'the green diamond' in visitor.page.input_value('#text textarea')
+
+
+def test_scripts_are_text(visitor, server, tmp_path):
+    clip = tmp_path / '<img src=x onerror=window.hacked=1>.mp4'
+    clip.write_bytes(server.samples[0][0].read_bytes())
+    visitor.upload(clip)
+    visitor.page.wait_for_selector('#video video')
+    assert '1 expression on 12 frames' in visitor.run(HOSTILE)
+    assert "line 1: expected no '<s>'" in visitor.run(f'<s>{HOSTILE}')
+    assert HOSTILE in visitor.page.inner_text('#status')
+    assert not visitor.hacked() and visitor.errors == []
+
+
+def test_what_cannot_be_used_is_told(visitor, server, tmp_path):
+    assert 'upload one, or pick a sample' in visitor.run('the red circle')
+    visitor.page.click('#sample1')
+    visitor.page.wait_for_selector('#video video')
+    assert 'at most 1000 characters, but got 7000' in visitor.run('x' * 7000)
+    assert 'expected at most 8 expressions' in visitor.run('x' * 10_000)
+    visitor.page.click('#video button[aria-label=Clear]')
+    broken = tmp_path / 'broken.mp4'
+    broken.write_bytes(b'\0' * 5000)
+    visitor.upload(broken)
+    visitor.page.wait_for_selector('#video video')
+    assert 'expected a video file' in visitor.run('the red circle')
+    visitor.page.click('#video button[aria-label=Clear]')
+    large = tmp_path / 'large.mp4'
+    large.touch()
+    os.truncate(large, 1 << 30)
+    visitor.upload(large)
+    visitor.page.wait_for_selector('text=/exceed the maximum/')
+    assert server.still_works() and visitor.errors == []
+
+
+def size_of(folder):
+    return sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
+
+
+def test_large_uploads_end_at_the_gate(server):
+    before = size_of(server.store.root)
+    status, _, body = server.request('POST', '/gradio_api/upload', headers={
+        'Content-Length': str(1 << 30), 'Content-Type': 'multipart/form-data; boundary=b'})
+    assert status == 413 and b'expected at most' in body
+    status, _, _ = server.request('POST', '/gradio_api/upload', body=iter([b'x']))
+    assert status == 411, 'a length has to be stated'
+    status, _, _ = server.request('POST', '/gradio_api/queue/join', body=b' ' * (2 << 20))
+    assert status == 413
+    assert size_of(server.store.root) == before and server.still_works()
+
+
+@pytest.mark.parametrize('path', [
+    '/gradio_api/proxy=http://127.0.0.1/', '/gradio_api/run/segment', '/monitoring',
+    '/gradio_api/vibe-code', '/docs', '/login', '/gradio_api/component_server', '/../etc/passwd'])
+def test_addresses_that_nobody_needs(server, path):
+    assert server.request('GET', path)[0] == 404
+    assert server.request('POST', path, b'{}')[0] == 404
+    assert server.request('DELETE', '/')[0] == 404
+
+
+def secrets(server):
+    """Paths of the server that no answer may have."""
+    places = (server.store.root, server.samples[0][0].parent, ROOT, sys.prefix, Path.home(),
+              tempfile.gettempdir())
+    return [f'{place}/'.encode() for place in places if str(place) not in ('/', '/root')]
+
+
+def test_no_answer_has_a_path_of_the_server(server):
+    sample = server.samples[0][0].read_bytes()
+    form = (b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
+            + sample + b'\r\n--b--\r\n')
+    status, _, uploaded = server.request('POST', '/gradio_api/upload', form, {
+        'Content-Type': 'multipart/form-data; boundary=b'})
+    assert status == 200
+    name = json.loads(uploaded)[0]
+    answers = [uploaded]
+    status, headers, body = server.request('GET', f'/gradio_api/file={name}')
+    assert status == 200 and body == sample, 'the name serves in the place of the path'
+    answers.append(json.dumps(headers).encode())
+    for path in ('/', '/config', '/gradio_api/info', '/gradio_api/openapi.json', '/theme.css',
+                 '/gradio_api/file=/etc/passwd', '/gradio_api/file=nothing', '/assets/nothing',
+                 f'/gradio_api/file={name}x'):
+        status, headers, body = server.request('GET', path)
+        assert b'root:' not in body
+        answers += [body, json.dumps(headers).encode()]
+    for video in (name, '/etc/passwd', f'{name}x', str(ROOT / 'README.md'), 7):
+        call = dict(data=[dict(path=video, meta={'_type': 'gradio.FileData'}), 'the star', 3])
+        status, _, body = server.request('POST', '/gradio_api/call/segment',
+                                         json.dumps(call).encode(),
+                                         {'Content-Type': 'application/json'})
+        answers.append(body)
+        if status == 200:
+            event = json.loads(body)['event_id']
+            answers.append(server.request('GET', f'/gradio_api/call/segment/{event}')[2])
+    assert b'expression on 6 frames' in b''.join(answers)
+    for answer in answers:
+        for secret in secrets(server):
+            assert secret not in answer.replace(str(ROOT / 'README.md').encode(), b'')
+    assert server.still_works()
+
+
+def test_five_visitors_at_once(server):
+    texts = ['the orange triangle', 'the circle that is yellow', 'both blue shapes',
+             'the green star', 'the leftmost shape']
+    with ThreadPoolExecutor(5) as pool:
+        jobs = [pool.submit(server.segment, server.samples[0][0], text) for text in texts]
+        results = [job.result() for job in jobs]
+    for text, (status, values) in zip(texts, results):
+        assert '1 expression on 6 frames' in status
+        document = json.loads(Path(values[6]['value']).read_text())
+        assert [item['expression'] for item in document['expressions']] == [text]
+    assert server.still_works()
+
+
+def test_only_this_machine_is_served(server):
+    args = load_demo().parse_args([])
+    assert args.host == '127.0.0.1' and args.max_upload_mb == 200
+    assert server.url.startswith('http://127.0.0.1:')
+    assert (server.store.root.stat().st_mode & 0o077) == 0
+
+
+def test_samples_are_videos(server):
+    for path, texts in server.samples:
+        assert len(VideoFileReader(path)) == 12 and len(texts.splitlines()) == 3
+    with OverlayVideoWriter(path.with_name('other.mp4'), 5) as writer:
+        writer.write(np.zeros((16, 16, 3), dtype=np.uint8))
+    assert '1 expression on 1 frame' in server.segment(writer.path, 'the star')[0]
