@@ -44,3 +44,26 @@ def test_none_is_a_value_and_an_error_is_not():
 def test_negative_bound():
     with pytest.raises(ValueError, match='max_size must be at least 0, got -1'):
         BoundedCache(-1)
+
+
+@pytest.mark.parametrize(('max_size', 'pinned'), [(0, range(2, 5)), (2, range(2, 5)), (3, ())])
+def test_pinned_values_stay_however_long_ago_they_were_used(max_size, pinned):
+    cache, computed = BoundedCache(max_size, 3), []
+
+    def get(key):
+        return cache.get(key, lambda: computed.append(key) or key * 7)
+
+    get(3)
+    cache.pin(pinned)
+    for key in [*range(20), *range(20)]:
+        assert get(key) == key * 7
+        assert len(cache) <= max_size + len(pinned)
+    for key in pinned:
+        assert key in cache and computed.count(key) == 1 + (key == 3 and max_size == 0)
+    cache.pin(())
+    assert not any(key in cache for key in pinned)
+
+
+def test_more_pins_than_the_bound():
+    with pytest.raises(ValueError, match='expected at most 3 keys to pin, got 4'):
+        BoundedCache(1, 3).pin(range(4))

@@ -1,0 +1,159 @@
+"""Expressions in lockstep: each frame encoded once, features kept within their bound."""
+
+import gc
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glus_mm.apis import GLUSInferencer
+from glus_mm.models.inference import ArrayReader
+
+REPO = Path(__file__).resolve().parents[2]
+FIXTURE = REPO / 'tests' / 'data' / 'official_glus_tiny'
+EXACT = dict(rtol=0, atol=1e-8)
+sys.path.insert(0, str(REPO / 'tools' / 'analysis_tools'))
+
+from official_checks import OfficialFixture  # noqa: E402
+from official_checks.inference import prepare, raw_texts, unpack  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def talking(make_glus, emit_seg, video):
+    """``talking(options)``: a GLUS that says [SEG] on every frame of ``video``."""
+    weights = emit_seg(make_glus(), video).state_dict()
+
+    def make(options=None):
+        model = make_glus(options)
+        model.load_state_dict(weights)
+        return model
+
+    return make
+
+
+def count(model):
+    """Images that each encoder has seen: lists that grow."""
+    seen = dict(vision=[], sam=[])
+    model.mllm.vision_tower.register_forward_pre_hook(
+        lambda _, args: seen['vision'].append(len(args[0])))
+    model.mask_head.sam2.image_encoder.register_forward_pre_hook(
+        lambda _, args: seen['sam'].append(len(args[0])))
+    return seen
+
+
+def run(model, frames, sample, key_frames=None):
+    """Logits by expression and frame; each comes once."""
+    session = model.init_session(ArrayReader(frames), sample)
+    out = {}
+    for t, exps, pred in model.segment(session, key_frames):
+        for e, logits in zip(exps, pred.low_res_logits):
+            assert (e, t) not in out
+            out[e, t] = logits
+    assert len(out) == len(frames) * len(sample)
+    return out, session
+
+
+def equal(some, other):
+    for key, logits in some.items():
+        torch.testing.assert_close(logits, other[key], **EXACT)
+
+
+@pytest.mark.parametrize('key_frames', [[3, 3, 3], [0, 5, 2], [7, 7, 7], [7, 0, 4]])
+def test_both_directions_share_the_features(talking, video, make_sample, key_frames):
+    model = talking()
+    seen = count(model)
+    shared, session = run(model, video, make_sample(), key_frames)
+    assert sum(seen['vision']) == sum(seen['sam']) == len(video)
+    assert len(session.sam_features) <= 1 + max(key_frames) - min(key_frames) + 1
+    equal(shared, run(talking({'test_cfg.reuse': 'none'}), video, make_sample(), key_frames)[0])
+
+
+@pytest.mark.parametrize('bound', [1, 2, 4])
+def test_features_that_do_not_fit_are_computed_again(talking, video, make_sample, bound):
+    """The frames that the backward sweep meets first are kept: those before the last key frame."""
+    model = talking({'test_cfg.feature_cache': bound})
+    seen = count(model)
+    key_frames = [2, 6, 6]
+    shared, session = run(model, video, make_sample(), key_frames)
+    assert sum(seen['sam']) == len(video) + (6 - 2 + 1) - bound
+    assert len(session.sam_features) <= 1 + bound
+    assert len(session.visual_tokens) <= model.test_cfg.window + bound
+    equal(shared, run(talking(), video, make_sample(), key_frames)[0])
+
+
+@pytest.mark.parametrize('options', [
+    {'test_cfg.prefetch': 0}, {'test_cfg.prefetch': 50}, {'test_cfg.max_expressions': 1},
+    {'test_cfg.max_expressions': 2, 'test_cfg.prefetch': 1}])
+def test_options_that_change_no_number(talking, video, make_sample, options):
+    key_frames = [1, 6, 3]
+    expected = run(talking(), video, make_sample(), key_frames)[0]
+    equal(run(talking(options), video, make_sample(), key_frames)[0], expected)
+
+
+@pytest.mark.parametrize('key_frames', [[0, 0, 0], [5, 1, 1]])
+def test_blocks_with_key_frames_and_chunks(talking, video, make_sample, key_frames):
+    options = {'test_cfg.window_stride': 3, 'test_cfg.window': 4}
+    together = run(talking(options), video, make_sample(), key_frames)[0]
+    for e, key in enumerate(key_frames):
+        sample = make_sample(make_sample().expressions[e:e + 1])
+        alone = run(talking({**options, 'test_cfg.prefetch': 0}), video, sample, [key])[0]
+        equal({(e, t): logits for (_, t), logits in alone.items()}, together)
+    model = talking(options)
+    seen = count(model)
+    run(model, video, make_sample(), key_frames)
+    assert sum(seen['vision']) == sum(seen['sam']) == len(video)
+
+
+def test_a_frame_that_cannot_be_read_is_told_where_it_comes(talking, video, make_sample):
+    class Broken(ArrayReader):
+        def _read(self, frame_idx):
+            if frame_idx == 6:
+                raise ValueError('frame 6 is broken')
+            return super()._read(frame_idx)
+
+    model = talking({'test_cfg.num_context': 0})
+    session, done = model.init_session(Broken(video), make_sample()), []
+    with pytest.raises(ValueError, match='frame 6 is broken'):
+        for t, _, _ in model.segment(session):
+            done.append(t)
+    assert done == list(range(6)), 'what comes before is not lost'
+
+
+def test_tensors_do_not_grow_with_the_video(talking, video, make_sample):
+    """Bytes of all tensors that live, after 30 and after 60 frames: the caches are full by then."""
+    model = talking({'test_cfg.num_context': 2})
+    session = model.init_session(ArrayReader(video * 8), make_sample())
+    sizes = []
+    with torch.inference_mode():
+        for t, _, _ in model.segment(session):
+            if t in (30, 60):
+                gc.collect()
+                sizes.append(sum(
+                    tensor.untyped_storage().nbytes() for tensor in
+                    {id(x.untyped_storage()): x for x in gc.get_objects()
+                     if type(x) is torch.Tensor}.values()))
+    assert len(sizes) == 2 and sizes[1] <= sizes[0] * 1.001
+
+
+@pytest.mark.slow
+def test_official_key_frame_result_with_each_frame_encoded_once(tmp_path):
+    """``expected_kf`` of the official code, both directions in one session."""
+    fixture = OfficialFixture(FIXTURE, tmp_path)
+    official = fixture.json('inference/expected_kf.json')
+    model = prepare(fixture, official)
+    seen = count(model)
+    texts, key = raw_texts(fixture, official), official['key_frame_index']
+    result = GLUSInferencer(model)(str(fixture.path('video/frames')), texts,
+                                   key_frames=[key] * len(texts))
+    frames = len(result['frame_names'])
+    assert sum(seen['vision']) == sum(seen['sam']) == frames == 12
+    arrays = fixture.arrays('inference/expected_kf.npz')
+    for e in range(len(texts)):
+        forward, backward = (
+            unpack(arrays[f'call{2 * e + i}/full_masks_packed'],
+                   official['calls'][2 * e + i]['orig_size']) for i in range(2))
+        expected = [*backward[::-1], *forward[1:]]
+        for t in range(frames):
+            assert np.mean(result['masks'][e][t] != expected[t]) <= 2e-3

@@ -1,0 +1,102 @@
+"""benchmark_inference.py at its tiny size: what it measures, compares and refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glus_mm.models.inference import VideoFileReader
+
+REPO = Path(__file__).resolve().parents[2]
+TOOL = REPO / 'tools' / 'analysis_tools' / 'benchmark_inference.py'
+sys.path.insert(0, str(TOOL.parent))
+
+from inference_benchmark import PARTS, Agreement  # noqa: E402
+from inference_benchmark.memory import write_video  # noqa: E402
+from inference_benchmark.runs import Outcome  # noqa: E402
+
+
+def run(*args):
+    return subprocess.run([sys.executable, TOOL, *args], capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_tiny_in_float64(tmp_path):
+    out = run('--size', 'tiny', '--dtype', 'float64', '--frames', '6', '--expressions', '2',
+              '--shape', '60', '80', '--json', str(tmp_path / 'new' / 'figures.json'))
+    assert out.returncode == 0, out.stderr[-3000:]
+    figures = json.loads((tmp_path / 'new' / 'figures.json').read_text())
+    official, ours = figures['official'], figures['ours']
+    for entry in (official, ours):
+        assert entry['masks'] == 12 and entry['seg_share'] == 1.0
+        assert 0.05 < entry['foreground'] < 0.95
+        assert set(entry['parts_s']) == set(PARTS) and min(entry['parts_s'].values()) > 0
+    assert ours['images_per_frame'] == {'vision tower': 1.0, 'SAM-2 encoder': 1.0}
+    assert official['images_per_frame'] == {
+        'vision tower': 2 * sum(4 + min(t + 1, 4) for t in range(6)) / 6, 'SAM-2 encoder': 2.0}
+    agreement = figures['agreement']
+    assert agreement['masks'] == 12 and agreement['different'] == 0
+    assert agreement['max_seg'] < 1e-10 and agreement['max_low_res'] > 0
+    assert figures['ratio'] > 0 and 'expression-frames per second' in out.stdout
+
+
+@pytest.mark.parametrize(('args', 'message'), [
+    (['--expressions', '0'], 'expected --expressions of at least 1, got 0'),
+    (['--official-expressions', '9'], 'expected --official-expressions in 1..8, got 9'),
+    (['--set', 'window_stride'], 'expected --set KEY=VALUE'),
+    pytest.param(['--device', 'cuda'], 'expected a device that is here', marks=pytest.mark.skipif(
+        torch.cuda.is_available(), reason='there is a CUDA device'))])
+def test_wrong_arguments(args, message):
+    out = run(*args)
+    assert out.returncode == 2 and message in out.stderr and 'Traceback' not in out.stderr
+
+
+def outcome(mask, low_res=5.0, seg=0.0, is_seg=True, margin=1.0, stability=1.0):
+    return Outcome(np.full(3, seg), is_seg, margin, stability,
+                   np.full((2, 2), low_res, dtype=np.float32), np.array(mask, dtype=bool))
+
+
+def test_agreement_of_equal_runs():
+    runs = {(0, 0): outcome([[1, 0]]), (1, 0): outcome([[0, 0]])}
+    agreement = Agreement.of(runs, dict(runs))
+    assert agreement.masks == 2 and agreement.pixels == 4 and agreement.close == []
+    assert agreement.holds() and agreement.holds(exactly=True)
+    assert not Agreement.of(runs, {}).holds(), 'nothing compared is no agreement'
+
+
+@pytest.mark.parametrize('change', [
+    dict(mask=[[1, 1]]), dict(mask=[[1, 0]], seg=2e-4), dict(mask=[[1, 0]], is_seg=False)])
+def test_differences_are_found(change):
+    agreement = Agreement.of({(0, 0): outcome([[1, 0]])}, {(0, 0): outcome(**change)})
+    assert not agreement.holds()
+
+
+def test_a_pixel_at_the_threshold_may_differ():
+    wide = np.zeros((1, 20000), dtype=bool)
+    other = wide.copy()
+    other[0, 0] = True
+    for level, holds in ((5e-4, True), (2e-3, False)):
+        agreement = Agreement.of({(0, 0): outcome(wide, -level)}, {(0, 0): outcome(other, level)})
+        assert agreement.different == 1
+        assert agreement.max_logit == pytest.approx(level)
+        assert agreement.holds() == holds and not agreement.holds(exactly=True)
+
+
+def test_steps_near_a_threshold_are_listed():
+    ours = {(0, t): outcome([[1]]) for t in range(3)}
+    other = {(0, 0): outcome([[1]], margin=5e-5), (0, 1): outcome([[1]], stability=0.98005),
+             (0, 2): outcome([[1]], stability=None)}
+    assert Agreement.of(ours, other).close == [(0, 0), (0, 1)]
+    assert '(0, 0), (0, 1)' in Agreement.of(ours, other).lines()[2]
+
+
+def test_videos_for_the_memory(tmp_path):
+    write_video(tmp_path / 'video.mp4', 7)
+    reader = VideoFileReader(tmp_path / 'video.mp4')
+    assert len(reader) == 7 and reader.read(6).std() > 5
+    with pytest.raises(OSError, match='cannot write a video'):
+        write_video(tmp_path / 'no' / 'video.mp4', 2)

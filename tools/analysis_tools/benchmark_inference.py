@@ -1,0 +1,276 @@
+"""Measures inference: expression-frames per second, where the time goes, memory, and agreement.
+
+Models with random weights at the sizes of real ones, changed so that every step says ``[SEG]`` and
+masks are neither empty nor full. Two schedules of work take turns on the same video: the official
+one, in which everything is computed anew for each expression and frame
+(``model.test_cfg.reuse='none'``), and ours. Their masks are compared. Examples::
+
+    python tools/analysis_tools/benchmark_inference.py --size small --expressions 8
+    python tools/analysis_tools/benchmark_inference.py --size tiny --dtype float64
+    python tools/analysis_tools/benchmark_inference.py --size tiny --table
+    python tools/analysis_tools/benchmark_inference.py --size tiny --memory-frames 300 10000
+    python tools/analysis_tools/benchmark_inference.py --size 7b --device cuda --dtype bfloat16 \\
+        --expressions 8 --official-expressions 1 --json outputs/benchmark_inference_7b.json
+"""
+
+import argparse
+import ast
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from inference_benchmark import (
+    PARTS,
+    Agreement,
+    Run,
+    build_model,
+    emit_seg_always,
+    interleave,
+    make_frames,
+)
+from inference_benchmark.memory import measure_memory, write_video
+from torch.utils.flop_counter import FlopCounterMode
+
+from glus_mm.models import GLUS
+from glus_mm.models.inference import ArrayReader
+
+FOREGROUND = (0.05, 0.95)
+FLOP_FRAMES = 8
+TABLE_EXPRESSIONS = (1, 2, 4, 8, 16)
+TABLE_FRAMES = (12, 60, 250, 1000)
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Cost of inference')
+    parser.add_argument('--size', choices=('tiny', 'small', '7b'), default='small')
+    parser.add_argument('--frames', type=int, default=24, metavar='T')
+    parser.add_argument('--expressions', type=int, default=8, metavar='E')
+    parser.add_argument('--official-expressions', type=int, metavar='N',
+                        help='measure the official schedule on N of the E expressions only: it '
+                             'shares nothing, so that each costs the same (default: all)')
+    parser.add_argument('--shape', type=int, nargs=2, default=(480, 854), metavar=('H', 'W'),
+                        help='size of the frames (default: 480 854)')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1 (default: %(default)s)')
+    parser.add_argument('--dtype', choices=('float32', 'float64', 'bfloat16', 'float16'),
+                        help='(default: bfloat16 on a GPU, float32 on a CPU)')
+    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
+                        help='fields of test_cfg for our schedule, such as window_stride=4')
+    parser.add_argument('--flops', action='store_true',
+                        help=f'count the operations, too, on a video of {FLOP_FRAMES} frames')
+    parser.add_argument('--table', action='store_true',
+                        help='our schedule alone over numbers of expressions and of frames')
+    parser.add_argument('--memory-frames', type=int, nargs='+', metavar='T',
+                        help='peak memory of processes that segment video files of so many frames')
+    parser.add_argument('--json', metavar='FILE', help='write the figures there, too')
+    parser.add_argument('--measure-memory', metavar='VIDEO', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    for name in ('frames', 'expressions'):
+        if getattr(args, name) < 1:
+            parser.error(f'expected --{name} of at least 1, got {getattr(args, name)}')
+    if args.official_expressions is None:
+        args.official_expressions = args.expressions
+    if not 1 <= args.official_expressions <= args.expressions:
+        parser.error(f'expected --official-expressions in 1..{args.expressions}, '
+                     f'got {args.official_expressions}')
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        parser.error(f'expected a device that is here, got --device {args.device}: no CUDA')
+    if args.dtype is None:
+        args.dtype = 'bfloat16' if args.device.startswith('cuda') else 'float32'
+    try:
+        args.options = {key: ast.literal_eval(value)
+                        for key, value in (item.split('=', 1) for item in args.set)}
+    except (ValueError, SyntaxError) as error:
+        parser.error(f'expected --set KEY=VALUE with a Python value, got {args.set}: {error}')
+    return args
+
+
+def prepared_model(args: argparse.Namespace, expressions: int) -> GLUS:
+    """The model of the benchmark, calibrated."""
+    model = build_model(args.size, args.dtype, args.device)
+    emit_seg_always(model, make_frames(2, args.shape), expressions)
+    return model
+
+
+def make_run(model: GLUS, frames: list, expressions: int, options: dict, keep: bool) -> Run:
+    """A run with the number of its masks. Nothing is prepared while another run has its turn."""
+    run = Run(model, ArrayReader(frames), expressions, {'prefetch': 0, **options}, keep)
+    run.total = expressions * len(frames)
+    return run
+
+
+def figures_of(run: Run, frames: int) -> dict:
+    """What a finished run gives."""
+    timer = run.timer
+    return dict(
+        masks=run.count, wall_s=timer.wall, cpu_s=timer.cpu,
+        per_second=run.count / timer.wall, per_cpu_second=run.count / timer.cpu,
+        parts_s=timer.parts, images_per_frame={k: v / frames for k, v in timer.images.items()},
+        seg_share=run.count_seg / run.count, foreground=run.foreground / run.count)
+
+
+def compare(args: argparse.Namespace) -> dict:
+    """Let both schedules take turns, and compare them."""
+    model = prepared_model(args, args.expressions)
+    frames = make_frames(args.frames, args.shape)
+    cuda = args.device.startswith('cuda')
+    official = make_run(model, frames, args.official_expressions, dict(reuse='none'), True)
+    ours = make_run(model, frames, args.expressions, args.options, True)
+    for options in (dict(reuse='none'), args.options):  # not timed: what libraries set up at first
+        make_run(model, frames[:1], 1, options, False).step()
+
+    def say(runs: list[Run]) -> None:
+        print('\r' + ', '.join(f'{run.count}/{run.total} masks in {run.timer.wall:.0f} s'
+                               for run in runs), end='', file=sys.stderr, flush=True)
+
+    interleave([official, ours], say)
+    print(file=sys.stderr)
+    agreement = Agreement.of(ours.outcomes, official.outcomes)
+    figures = dict(official=figures_of(official, args.frames), ours=figures_of(ours, args.frames))
+    figures['ratio'] = figures['ours']['per_second'] / figures['official']['per_second']
+    figures['ratio_cpu'] = figures['ours']['per_cpu_second'] / figures['official'][
+        'per_cpu_second']
+    figures['agreement'] = asdict(agreement)
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+        run = make_run(model, frames, args.expressions, args.options, False)
+        while run.step():
+            pass
+        figures['ours']['device_peak_gb'] = torch.cuda.max_memory_allocated() / 1e9
+    if args.flops:
+        count_flops(model, frames, args, figures)
+    exact = not args.options.keys() - {'prefetch', 'max_expressions', 'feature_cache'}
+    figures['failures'] = failures(figures, agreement, args) if exact else []
+    print_comparison(figures, agreement, args)
+    return figures
+
+
+def count_flops(model: GLUS, frames: list, args: argparse.Namespace, figures: dict) -> None:
+    """Count the operations of a short video with both schedules."""
+    frames = frames[:FLOP_FRAMES]
+    for name, expressions, options in (('official', 1, dict(reuse='none')),
+                                       ('ours', args.expressions, args.options)):
+        run = make_run(model, frames, expressions, options, False)
+        with FlopCounterMode(display=False) as counter:
+            while run.step():
+                pass
+        figures[name]['gflop_per_mask'] = counter.get_total_flops() / 1e9 / run.count
+
+
+def failures(figures: dict, agreement: Agreement, args: argparse.Namespace) -> list[str]:
+    """What must hold and does not."""
+    found = []
+    for name in ('official', 'ours'):
+        entry = figures[name]
+        if entry['seg_share'] != 1.0:
+            found.append(f'{name}: expected [SEG] at every step, got {entry["seg_share"]:.3f}')
+        if not FOREGROUND[0] <= entry['foreground'] <= FOREGROUND[1]:
+            found.append(f'{name}: expected a mean foreground in {FOREGROUND}, '
+                         f'got {entry["foreground"]:.3f}')
+    if args.dtype in ('float32', 'float64') and not agreement.holds(
+            exactly=args.dtype == 'float64'):
+        found.append('expected masks that agree, got: ' + '; '.join(agreement.lines()))
+    return found
+
+
+def print_comparison(figures: dict, agreement: Agreement, args: argparse.Namespace) -> None:
+    """Print a table with a column for each schedule."""
+    model = f'{args.size}, {args.dtype}, {args.device}, {torch.get_num_threads()} threads'
+    print(f'size {model}, {args.frames} frames {args.shape[0]} x {args.shape[1]}, '
+          f'{args.expressions} expressions (official schedule: {args.official_expressions}), '
+          f'torch {torch.__version__}')
+    both = [figures['official'], figures['ours']]
+    print(f'{"":34}{"official":>12}{"ours":>12}')
+
+    def row(name: str, value, digits: str = '.3f') -> None:
+        print(f'{name:34}' + ''.join(f'{value(entry):>12{digits}}' for entry in both))
+
+    row('expression-frames per second', lambda e: e['per_second'])
+    row('expression-frames per CPU second', lambda e: e['per_cpu_second'])
+    for part in PARTS:
+        row(f'  {part}, ms per mask', lambda e, part=part: 1e3 * e['parts_s'][part] / e['masks'],
+            '.1f')
+    for encoder in both[0]['images_per_frame']:
+        row(f'images per frame, {encoder}', lambda e, k=encoder: e['images_per_frame'][k])
+    row('share of steps with [SEG]', lambda e: e['seg_share'])
+    row('mean foreground', lambda e: e['foreground'])
+    if 'gflop_per_mask' in both[0]:
+        row(f'GFLOP per mask ({FLOP_FRAMES} frames)', lambda e: e['gflop_per_mask'], '.1f')
+    if 'device_peak_gb' in both[1]:
+        print(f'peak device memory, ours: {both[1]["device_peak_gb"]:.2f} GB')
+    print(f'ratio: {figures["ratio"]:.2f} by wall time, {figures["ratio_cpu"]:.2f} by CPU time')
+    for line in agreement.lines():
+        print(line)
+
+
+def table(args: argparse.Namespace) -> dict:
+    """Our schedule over numbers of expressions and of frames."""
+    model = prepared_model(args, max(TABLE_EXPRESSIONS))
+    frames = make_frames(max(TABLE_FRAMES), args.shape)
+    make_run(model, frames[:2], 2, args.options, False).step()
+    rows = []
+    print(f'{"expressions":>12}{"frames":>8}{"seconds":>10}{"CPU s":>10}'
+          f'{"CPU ms per mask":>17}{"images per frame":>18}')
+    sizes = [(e, TABLE_FRAMES[0]) for e in TABLE_EXPRESSIONS] + [
+        (e, t) for e in (1, 4) for t in TABLE_FRAMES[1:] if t * e <= args.frames * 100]
+    for expressions, length in sizes:
+        run = make_run(model, frames[:length], expressions, args.options, False)
+        while run.step():
+            pass
+        figure = figures_of(run, length)
+        images = figure['images_per_frame']
+        print(f'{expressions:12}{length:8}{figure["wall_s"]:10.2f}{figure["cpu_s"]:10.2f}'
+              f'{1e3 * figure["cpu_s"] / run.count:17.1f}'
+              f'{images["vision tower"]:10.2f} +{images["SAM-2 encoder"]:5.2f}', flush=True)
+        rows.append(dict(expressions=expressions, frames=length, **figure))
+    return dict(table=rows, failures=[])
+
+
+def memory(args: argparse.Namespace) -> dict:
+    """Peak memory of one process for each length of video."""
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for length in args.memory_frames:
+            video = Path(folder) / f'{length}.mp4'
+            write_video(video, length)
+            command = [sys.executable, __file__, '--size', args.size, '--expressions',
+                       str(args.expressions), '--device', args.device, '--dtype', args.dtype,
+                       '--set', *args.set, '--measure-memory', str(video)]
+            # What is freed goes back to the system at once, so that the resident set is what is
+            # in use.
+            environment = dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536', MALLOC_ARENA_MAX='1')
+            out = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE,
+                                 text=True)
+            figures[length] = json.loads(out.stdout.splitlines()[-1])
+            print(f'{length} frames: ' + ', '.join(
+                f'{name} {value:.4g}' for name, value in figures[length].items()), flush=True)
+    least, most = (figures[pick(figures)]['peak_gb'] for pick in (min, max))
+    print(f'peak of the longest video is {most / least:.3f} x that of the shortest')
+    return dict(memory=figures, growth=most / least, failures=[])
+
+
+def main() -> int:
+    """Measure; returns 1 where something that must hold does not."""
+    args = parse_args()
+    if args.measure_memory:
+        model = prepared_model(args, args.expressions)
+        print(json.dumps(measure_memory(model, args.measure_memory, args.expressions)))
+        return 0
+    measure = memory if args.memory_frames else table if args.table else compare
+    figures = measure(args)
+    if args.json:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.json).write_text(json.dumps(
+            dict(arguments=vars(args), torch=torch.__version__, **figures), indent=1))
+    for failure in figures['failures']:
+        print(f'FAILED: {failure}', file=sys.stderr)
+    return int(bool(figures['failures']))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
