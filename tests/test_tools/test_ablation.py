@@ -18,6 +18,7 @@ REPO = Path(__file__).resolve().parents[2]
 TOOL = REPO / 'tools' / 'analysis_tools' / 'ablation.py'
 sys.path.insert(0, str(TOOL.parent))
 
+import ablation  # noqa: E402
 from ablation_study.bootstrap import paired_bootstrap  # noqa: E402
 from ablation_study.records import load_records  # noqa: E402
 from ablation_study.report import (  # noqa: E402
@@ -99,13 +100,29 @@ def test_what_cannot_be_compared(first, second, message):
 # Rows, groups and tables
 
 
+def test_tasks():
+    tasks = ablation.make_tasks(None, [0, 1])
+    places = {task.key: i for i, task in enumerate(tasks)}
+    assert len(places) == len(tasks)
+    for task in tasks:
+        assert all(places[need] < places[task.key] for need in task.needs)
+    # What is shipped was trained once; data ratios are run by name only.
+    assert ('shipped', 0) in places and ('shipped', 1) not in places
+    assert not any('ratio' in name for name, _ in places)
+    named = ablation.make_tasks(['selector_best', 'glu_mb_ratio-1-1'], [3])
+    assert [task.key for task in named] == [
+        ('glu_mb_oc', 3), ('glu_mb_ratio-1-1', 3), ('selector_best', 3)]
+    with pytest.raises(ValueError, match="'cutie' cannot be run: it needs"):
+        ablation.make_tasks(['cutie'], [0])
+
+
 def test_rows_are_configs_and_comparisons_are_between_rows():
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)
     for row in ROWS:
         assert row.kind in KINDS
         assert bool(row.note) == (row.kind == 'not run')
-        assert bool(row.base) == (row.kind in ('tested', 'selector'))
+        assert bool(row.base) == (row.kind in ('tested', 'selector')) or row.kind == 'shipped'
         if row.kind != 'not run':
             cfg = Config.fromfile(REPO / row.path)
             assert cfg.model.type == 'GLUS' and 'propagator' in cfg.model.test_cfg or \

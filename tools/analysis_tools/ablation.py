@@ -24,7 +24,7 @@ from ablation_study.settings import Settings, hash_file, write_atomically
 
 from glus_mm.utils.command_line import require_file
 
-FULL = dict(steps=80, selector_steps=150, label_videos=30, train_videos=1200, test_videos=10)
+FULL = dict(steps=80, selector_steps=100, label_videos=20, train_videos=1200, test_videos=10)
 REDUCED = dict(steps=20, selector_steps=20, label_videos=4, train_videos=120, test_videos=3)
 
 
@@ -78,9 +78,10 @@ def make_tasks(names: list[str] | None, seeds: list[int]) -> list[Task]:
     wanted = {row.name for row in rows} | {row.base for row in rows if row.base}
     return [
         Task(row.name, seed, ((row.base, seed),) if row.base else (),
-             f'selector {seed}' if row.kind == 'selector' else '')
-        for kind in ('trained', 'selector', 'tested') for row in ROWS
-        if row.kind == kind and row.name in wanted for seed in seeds]
+             f'{row.base} {seed}' if row.key_frames else '')
+        for kind in ('trained', 'selector', 'shipped', 'tested') for row in ROWS
+        if row.kind == kind and row.name in wanted
+        for seed in (seeds[:1] if kind == 'shipped' else seeds)]
 
 
 def write_report(records: list[dict], out: Path) -> str:

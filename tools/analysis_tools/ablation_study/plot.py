@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from ablation_study.report import Results
 from ablation_study.rows import ALL, CROWD, IN_SIGHT, ROWS
 
+COLOURS = {'trained': '#4878a8', 'shipped': '#d8b48c'}
 PANELS = (ALL, 'event', 'look-alike', CROWD, IN_SIGHT)
 
 
@@ -29,7 +30,7 @@ def draw(results: Results, path: Path) -> None:
         for place, row in enumerate(rows):
             means = results.means(row.name, group)
             if means:
-                colour = '#4878a8' if row.kind == 'trained' else '#b0c4d8'
+                colour = COLOURS.get(row.kind, '#b0c4d8')
                 axis.barh(place, sum(means) / len(means), color=colour, height=0.7)
                 axis.plot(means, [place] * len(means), 'o', color='#1c2c3c', markersize=3.5)
         axis.set_title(group)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+SHIPPED = 'shipped'
 FOLDER = 'configs/ablations/moving-shapes'
-KINDS = ('trained', 'tested', 'selector', 'not run')
+KINDS = ('trained', 'tested', 'selector', 'shipped', 'not run')
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Row:
         table: the table of the paper that it belongs to.
         kind: ``'trained'``: trained from the start and tested; ``'tested'``: another way to test
             the weights of ``base``; ``'selector'``: the same from key frames of the selector that
-            is trained for that seed; ``'not run'``: needs a download or a package.
+            is trained for that seed; ``'shipped'``: another way to test the weights that are
+            shipped, once; ``'not run'``: needs a download or a package.
         config: file in ``FOLDER``, without ``.py``; ``name`` if empty.
         base: name of the row whose weights are tested.
         key_frames: for selectors, which ones: ``'trained'``, ``'untrained'`` or ``'best'``.
@@ -45,6 +47,11 @@ def _selector(name: str, title: str, key_frames: str, table: str = '5',
     return Row(name, title, table, 'selector', config, 'glu_mb_oc', key_frames)
 
 
+def _shipped(name: str, title: str, table: str, config: str = '', key_frames: str = '') -> Row:
+    base = '' if name == SHIPPED else SHIPPED
+    return Row(name, title, table, 'shipped', config, base, key_frames)
+
+
 ROWS = (
     Row('global', 'global reasoning', '4'),
     Row('local', 'local reasoning', '4'),
@@ -56,11 +63,20 @@ ROWS = (
     _selector('selector_untrained', 'selector that is not trained', 'untrained'),
     _selector('selector_best', 'best frame (oracle)', 'best'),
     _selector('selector_sam2', 'SAM-2 from the key frame of KFS', 'trained', '6', 'selector_sam2'),
-    Row('glu_mb_test-without', 'MB in training only', 'C', 'tested', base='glu_mb'),
-    Row('glu_mb_stride-1', 'MB, stride 1', 'C', 'tested', base='glu_mb'),
-    Row('glu_mb_stride-5', 'MB, stride 5', 'C', 'tested', base='glu_mb'),
-    Row('glu_mb_stride-7', 'MB, stride 7', 'C', 'tested', base='glu_mb'),
-    Row('glu_mb_stride-9', 'MB, stride 9', 'C', 'tested', base='glu_mb'),
+    Row('glu_mb_test-without', 'GLU + MB, tested without MB', 'C', 'tested', base='glu_mb'),
+    Row('glu_mb_stride-1', 'GLU + MB, stride 1', 'C', 'tested', base='glu_mb'),
+    Row('glu_mb_stride-5', 'GLU + MB, stride 5', 'C', 'tested', base='glu_mb'),
+    Row('glu_mb_stride-7', 'GLU + MB, stride 7', 'C', 'tested', base='glu_mb'),
+    Row('glu_mb_stride-9', 'GLU + MB, stride 9', 'C', 'tested', base='glu_mb'),
+    _shipped('shipped', 'shipped model', '4', 'glu_mb'),
+    _shipped('shipped_without-context', 'shipped, without context', '4'),
+    _shipped('shipped_without-mb', 'shipped, without MB', 'C', 'glu_mb_test-without'),
+    _shipped('shipped_stride-1', 'shipped, stride 1', 'C', 'glu_mb_stride-1'),
+    _shipped('shipped_stride-5', 'shipped, stride 5', 'C', 'glu_mb_stride-5'),
+    _shipped('shipped_stride-7', 'shipped, stride 7', 'C', 'glu_mb_stride-7'),
+    _shipped('shipped_stride-9', 'shipped, stride 9', 'C', 'glu_mb_stride-9'),
+    _shipped('shipped_best', 'shipped, best frame (oracle)', '5', 'shipped_start', 'best'),
+    _shipped('shipped_sam2', 'shipped, SAM-2 from the best frame', '6', 'shipped_sam2', 'best'),
     Row('glu_mb_ratio-1-1', 'default : crowd 1:1', '7', optional=True),
     Row('glu_mb_ratio-2-1', 'default : crowd 2:1', '7', optional=True),
     Row('glu_mb_ratio-1-2', 'default : crowd 1:2', '7', optional=True),
@@ -108,6 +124,15 @@ COMPARISONS = (
     Comparison('selector_best', 'glu_mb_oc', IN_SIGHT),
     Comparison('selector_trained', 'selector_sam2', ALL),
     Comparison('glu_mb', 'glu_mb_test-without', ALL),
+    Comparison('shipped', 'shipped_without-context', ALL),
+    Comparison('shipped', 'shipped_without-context', 'event'),
+    Comparison('shipped', 'shipped_without-mb', ALL),
+    Comparison('shipped', 'shipped_without-mb', 'look-alike'),
+    Comparison('shipped', 'shipped_stride-1', ALL),
+    Comparison('shipped', 'shipped_stride-9', ALL),
+    Comparison('shipped_best', 'shipped', ALL),
+    Comparison('shipped_best', 'shipped', IN_SIGHT),
+    Comparison('shipped_best', 'shipped_sam2', ALL),
 )
 
 

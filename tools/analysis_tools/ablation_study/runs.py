@@ -14,13 +14,14 @@ from typing import Any
 from mmengine import Config
 
 from ablation_study.records import last_scalars, training_log
-from ablation_study.rows import FOLDER, Row
+from ablation_study.rows import FOLDER, SHIPPED, Row
 from ablation_study.settings import Settings, write_atomically
 from glus_mm.datasets import MovingShapesDataset
 from glus_mm.datasets.moving_shapes import VARIANTS
 from glus_mm.evaluation.frame_score_output import write_scores
 
 REPO = Path(__file__).resolve().parents[3]
+SHIPPED_WEIGHTS = 'checkpoints/glus_tiny_moving-shapes.pth'
 DATA, WORK = 'data/moving_shapes_variants', 'work_dirs/ablation'
 
 
@@ -49,7 +50,9 @@ class Study:
         return self.out / 'results' / f'{name}_seed{seed}.json'
 
     def checkpoint(self, name: str, seed: int) -> Path:
-        """Weights of a trained row."""
+        """Weights of a trained row, or those that are shipped."""
+        if name == SHIPPED:
+            return REPO / SHIPPED_WEIGHTS
         return self.run_dir(name, seed) / f'iter_{self.settings.steps}.pth'
 
 
@@ -71,7 +74,7 @@ def run_row(study: Study, row: Row, seed: int) -> None:
     weights = study.checkpoint(row.base or row.name, seed)
     if row.kind == 'trained':
         train(study, row, seed)
-    elif row.kind == 'selector':
+    elif row.key_frames:
         options['model.test_cfg.selector.file'] = str(key_frames(study, row, seed))
     config = write_config(study, row.path, folder / 'test.py', options)
     dump = folder / 'figures.json'
@@ -83,7 +86,7 @@ def run_row(study: Study, row: Row, seed: int) -> None:
     if row.kind == 'trained':
         record['losses'] = training_log(folder)
     if row.name in ('selector_trained', 'selector_untrained'):
-        work = study.run_dir('selector', seed)
+        work = study.run_dir(f'{row.base}_selector', seed)
         record['selector'] = {row.key_frames: last_scalars(work / row.key_frames)}
         # The programs that make the key frames; those of both selectors are counted here.
         record['seconds'].update({f'selector_{path.stem}': json.loads(path.read_text())['seconds']
@@ -118,7 +121,7 @@ def key_frames(study: Study, row: Row, seed: int) -> Path:
     Returns:
         The file for ``FileKeyFrameSelector``.
     """
-    folder = study.run_dir('selector', seed)
+    folder = study.run_dir(f'{row.base}_selector', seed)
     glus = study.checkpoint(row.base, seed)
 
     def config(name: str, options: dict[str, Any] | None = None) -> Path:
