@@ -14,6 +14,7 @@ import html
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -267,12 +268,19 @@ def launch(service: SegmentationService, samples: list[tuple[Path, str]], host: 
     # The fonts of the visitor's system: Gradio's own come from a CDN in some themes.
     theme = gr.themes.Soft(font=['system-ui', 'sans-serif'], font_mono=['monospace'])
     page.launch(
-        server_name=host, server_port=port or None, share=False, quiet=True, inbrowser=False,
+        server_name=host, server_port=port or free_port(host), share=False, quiet=True, inbrowser=False,
         show_error=False, prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False,
         enable_monitoring=False, run_history=False, footer_links=[], allowed_paths=[],
         max_file_size=service.limits.max_upload_bytes, state_session_capacity=100,
         app_kwargs=dict(middleware=[gate]), theme=theme, css=CSS)
     return page
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on; Gradio would take the next of a hundred fixed ones."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
 
 
 def use_store(store: TemporaryStore) -> None:
