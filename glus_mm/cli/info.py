@@ -41,13 +41,15 @@ def run(args: argparse.Namespace) -> None:
     print('\ndevices')
     print(*(f'  {line}' for line in report['devices']), sep='\n')
     print('\nmodels (glus-mm segment --model NAME)')
-    for model in report['models']:
+    named = [model for model in report['models'] if model['weights'] is not None]
+    for model in named:
         print(f'  {model["name"]:32} {_weights(model)}')
         for dataset, metrics in model['results'].items():
             figures = ', '.join(f'{key} {value:g}' for key, value in metrics.items())
             print(f'    {dataset}: {figures}')
         if model['results']:
             print(f'    ({model["source"]})')
+    print(f'  and {len(report["models"]) - len(named)} configs without published weights (--json)')
     print('\nmissing')
     print(*(f'  {line}' for line in report['missing'] or ['nothing']), sep='\n')
 
@@ -68,8 +70,6 @@ def _collect() -> dict:
 
 def _weights(model: dict) -> str:
     weights = model['weights']
-    if weights is None:
-        return 'no weights published'
     if Path(weights).is_absolute():
         return 'weights come with the package' if Path(weights).is_file() else 'weights missing'
     return f'weights on the Hugging Face hub: {weights}'

@@ -21,10 +21,11 @@ _ALTERNATIVES = {'opencv-python': ('opencv-python-headless', )}
 
 def describe_versions() -> dict[str, str | None]:
     """Versions of Python and of what the package stands on; None for what is missing."""
-    mmcv = next((f'{name} {version}' for name in ('mmcv', 'mmcv-lite')
-                 if (version := _version(name)) is not None), None)
+    # Two distributions provide the module mmcv.
+    mmcv = [f'{version} ({name})' for name in ('mmcv', 'mmcv-lite') if (version := _noted(name))]
     return {'python': platform.python_version(),
-            **{name: _version(name) for name in REQUIRED}, 'mmcv': mmcv}
+            **{name: _version(name) for name in REQUIRED},
+            'mmcv': ', '.join(mmcv) or _version('mmcv')}
 
 
 def describe_devices() -> list[str]:
@@ -52,9 +53,16 @@ def list_missing() -> list[str]:
 
 def _version(name: str) -> str | None:
     for candidate in (name, *_ALTERNATIVES.get(name, ())):
-        try:
-            return metadata.version(candidate)
-        except metadata.PackageNotFoundError:
-            continue
-    # Some builds of torch and OpenCV come without the notes of pip.
+        version = _noted(candidate)
+        if version is not None:
+            return version
+    # Some builds come without the notes of pip.
     return 'installed' if find_spec(name.replace('-', '_')) is not None else None
+
+
+def _noted(name: str) -> str | None:
+    """The version of a distribution that pip installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
