@@ -1,6 +1,6 @@
-# Pseudo-labels on the first half of the training set of Ref-YouTube-VOS. The paper takes a GLUS that was
-# stopped early, after 500 of 3000 steps: iter_5000.pth of the Standard-SFT, its adapters merged by
-# tools/misc/merge_lora.py. Not run.
+# Pseudo-labels on the first half of the training set of Ref-YouTube-VOS. The paper takes a GLUS that
+# was stopped early, after 500 of 3000 steps: iter_5000.pth of the Standard-SFT, its adapters merged
+# by tools/misc/merge_lora.py. Not run.
 _base_ = [
     '../_base_/models/glus_lisa-7b_sam2-l.py', '../_base_/datasets/ref-youtube-vos.py',
     '../_base_/default_runtime.py'

@@ -1,5 +1,5 @@
 # Table B of the paper: 8 context frames, 1 target, MeViS and Ref-YouTube-VOS 4000:15000, AdamW with
-# 3e-4, batch 80 as 4 processes x 2 x 10. The paper does not say for how long; 3000 steps are GLUS's.
+# 3e-4, batch 80 as 4 processes x 2 x 10. The paper does not say how long; 3000 steps are GLUS's.
 # Not run. load_from is what tools/model_converters/chatunivi2mm.py writes, the pseudo-labels come
 # from the frame-ious configs beside this file.
 _base_ = [
