@@ -24,7 +24,7 @@ from ablation_study.settings import Settings, hash_file, write_atomically
 
 from glus_mm.utils.command_line import require_file
 
-FULL = dict(steps=80, selector_steps=100, label_videos=20, train_videos=1200, test_videos=10)
+FULL = dict(steps=80, selector_steps=150, label_videos=14, train_videos=1200, test_videos=10)
 REDUCED = dict(steps=20, selector_steps=20, label_videos=4, train_videos=120, test_videos=3)
 
 

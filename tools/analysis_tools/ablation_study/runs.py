@@ -150,8 +150,7 @@ def key_frames(study: Study, row: Row, seed: int) -> Path:
         weights = folder / 'train' / f'iter_{steps}.pth'
     out = folder / row.key_frames
     program(folder, row.key_frames, 'tools/test.py', selector, weights, '--work-dir', out,
-            '--cfg-options', f'test_evaluator.out_dir={out}',
-            f'model.test_cfg.need_token={row.key_frames == "trained"}')
+            '--cfg-options', f'test_evaluator.out_dir={out}')
     return out / 'key_frames.json'
 
 
