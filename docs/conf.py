@@ -25,7 +25,7 @@ myst_heading_anchors = 3
 # A class that a package re-exports has more than one name; any of them will do as a target.
 suppress_warnings = ['ref.python']
 
-autodoc_default_options = {'show-inheritance': True}
+autodoc_default_options = {'show-inheritance': True, 'special-members': '__call__'}
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'signature'
 autodoc_typehints_format = 'short'
