@@ -269,10 +269,10 @@ def launch(service: SegmentationService, samples: list[tuple[Path, str]], host: 
     theme = gr.themes.Soft(font=['system-ui', 'sans-serif'], font_mono=['monospace'])
     page.launch(
         server_name=host, server_port=port or free_port(host), share=False, quiet=True,
-        inbrowser=False, show_error=False, prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False,
-        enable_monitoring=False, run_history=False, footer_links=[], allowed_paths=[],
-        max_file_size=service.limits.max_upload_bytes, state_session_capacity=100,
-        app_kwargs=dict(middleware=[gate]), theme=theme, css=CSS)
+        inbrowser=False, show_error=False, prevent_thread_lock=True, ssr_mode=False, pwa=False,
+        mcp_server=False, enable_monitoring=False, run_history=False, footer_links=[],
+        allowed_paths=[], max_file_size=service.limits.max_upload_bytes,
+        state_session_capacity=100, app_kwargs=dict(middleware=[gate]), theme=theme, css=CSS)
     return page
 
 

@@ -35,7 +35,8 @@ find_unused_parameters = True
 # have it instead: --cfg-options visualizer.vis_backends.0.type=TensorboardVisBackend
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(
-    type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+    type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, name='visualizer',
+    legend_position='below')
 
 # Losses, times and gradient norms in the log are means over the last 10 iterations.
 log_processor = dict(type='glus_mm.MemoryLogProcessor', by_epoch=False, window_size=10)

@@ -48,6 +48,8 @@ class RefVOSLocalVisualizer(Visualizer):
         palette: RGB colours; expression ``e`` gets colour ``e`` modulo their number.
         legend_position: ``'inside'`` the upper left corner, on half of the height at most, or
             ``'below'`` the frame, which covers nothing.
+        expressions_per_row: :meth:`add_datasample` draws the frame again for every so many
+            expressions, as more of them on one frame cannot be told apart.
     """
 
     def __init__(self,
@@ -60,7 +62,8 @@ class RefVOSLocalVisualizer(Visualizer):
                  alpha: float = 0.45,
                  min_width: int = 480,
                  palette: Sequence[Color] = PALETTE,
-                 legend_position: str = 'inside') -> None:
+                 legend_position: str = 'inside',
+                 expressions_per_row: int = 4) -> None:
         super().__init__(
             name=name, image=image, vis_backends=vis_backends, save_dir=save_dir,
             fig_save_cfg=fig_save_cfg or dict(frameon=False),
@@ -74,6 +77,10 @@ class RefVOSLocalVisualizer(Visualizer):
         if legend_position not in LEGEND_POSITIONS:
             raise ValueError(f'visualizer.legend_position must be one of {LEGEND_POSITIONS}, got '
                              f'{legend_position!r}')
+        if expressions_per_row < 1:
+            raise ValueError('visualizer.expressions_per_row must be at least 1, got '
+                             f'{expressions_per_row!r}')
+        self.expressions_per_row = expressions_per_row
         self.legend_position = legend_position
         self.alpha = alpha
         self.min_width = min_width
@@ -215,9 +222,13 @@ class RefVOSLocalVisualizer(Visualizer):
             same = sum(_alike(mask, later) for later in masks[e + 1:])
             thickness = line + 2 * (line + 1) * min(same, _MAX_RIMS)
             contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-            # A dark rim keeps the outline visible on a ground of its own colour.
-            cv2.drawContours(image, contours, -1, _DARK, thickness + 2, cv2.LINE_AA)
-            cv2.drawContours(image, contours, -1, color, thickness, cv2.LINE_AA)
+            # A rim around a few pixels would be a blot.
+            large = [cv2.contourArea(contour) > 4 * thickness**2 for contour in contours]
+            for some, width in [(False, line), (True, thickness)]:
+                of_size = [c for c, is_large in zip(contours, large) if is_large == some]
+                # A dark rim keeps the outline visible on a ground of its own colour.
+                cv2.drawContours(image, of_size, -1, _DARK, width + 2, cv2.LINE_AA)
+                cv2.drawContours(image, of_size, -1, color, width, cv2.LINE_AA)
         return image
 
     @master_only
@@ -251,30 +262,43 @@ class RefVOSLocalVisualizer(Visualizer):
         Raises:
             OSError: ``out_file`` cannot be written.
         """
-        panels = []
-        if data_sample is not None:
-            sources = [('ground truth', gt_masks_of, draw_gt, False),
-                       ('prediction', pred_masks_of, draw_pred, True)]
-            for title, masks_of, wanted, has_scores in sources:
-                masks = masks_of(data_sample, frame_idx) if wanted else None
-                if masks is not None:
-                    panels.append(self.draw_frame(
-                        image, masks, data_sample.expressions, caption=title,
-                        scores=_scores(data_sample, frame_idx) if has_scores else None))
-        if len(panels) > 1:
-            # Texts below may have more lines beside scores.
-            height = max(panel.shape[0] for panel in panels)
-            panels = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0), (0, 0)))
-                      for panel in panels]
-        if not panels:
-            panels.append(self.draw_frame(image, np.zeros((0, *image.shape[:2])), []))
-        drawn = np.concatenate(panels, axis=1)
+        rows = []
+        for start in range(0, len(data_sample) if data_sample is not None else 0,
+                           self.expressions_per_row):
+            chosen = slice(start, start + self.expressions_per_row)
+            panels = self._panels(image, data_sample, chosen, draw_gt, draw_pred, frame_idx)
+            if panels:
+                rows.append(np.concatenate(_padded(panels), axis=1))
+        if not rows:
+            rows.append(self.draw_frame(image, np.zeros((0, *image.shape[:2])), []))
+        drawn = np.concatenate(rows)
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
             write_image(Path(out_file), drawn)
         else:
             self.add_image(name, drawn, step)
+
+    def _panels(self, image: np.ndarray, sample: RefVOSDataSample, chosen: slice, draw_gt: bool,
+                draw_pred: bool, frame_idx: int) -> list[np.ndarray]:
+        """The frame with the truth and with the prediction of some expressions."""
+        panels = []
+        colors = [self.color(e) for e in range(len(sample))][chosen]
+        for title, masks_of, wanted in [('ground truth', gt_masks_of, draw_gt),
+                                        ('prediction', pred_masks_of, draw_pred)]:
+            masks = masks_of(sample, frame_idx) if wanted else None
+            if masks is not None:
+                scores = _scores(sample, frame_idx) if masks_of is pred_masks_of else None
+                panels.append(self.draw_frame(
+                    image, masks[chosen], sample.expressions[chosen], colors, caption=title,
+                    scores=None if scores is None else scores[chosen]))
+        return panels
+
+
+def _padded(panels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Panels of one height: texts below may have more lines beside scores."""
+    height = max(panel.shape[0] for panel in panels)
+    return [np.pad(panel, ((0, height - panel.shape[0]), (0, 0), (0, 0))) for panel in panels]
 
 
 def _alike(mask: np.ndarray, other: np.ndarray) -> bool:

@@ -211,3 +211,16 @@ def test_contact_sheet_with_titles_and_other_sizes():
 def test_contact_sheet_refuses(arguments, match):
     with pytest.raises(ValueError, match=match):
         contact_sheet(**arguments)
+
+
+def test_many_expressions_of_a_sample_stand_in_rows(visualizer, sample, tmp_path):
+    sample.set_metainfo(dict(exp_ids=tuple('01234'), expressions=tuple('abcde')))
+    sample.gt_rles = sample.gt_rles * 5
+    sample.pred_masks = sample.pred_masks * 5
+    sample.pred_scores = torch.rand(5, 2)
+    visualizer.add_datasample('x', frame(48, 64), sample, out_file=tmp_path / 'x.png', frame_idx=1)
+    image = cv2.imread(str(tmp_path / 'x.png'))[..., ::-1]
+    assert image.shape == (2 * 360, 960, 3), 'four expressions in a row, then one'
+    assert has_color(image[360:], PALETTE[4]) and not has_color(image[360:], PALETTE[3])
+    with pytest.raises(ValueError, match='expressions_per_row must be at least 1'):
+        RefVOSLocalVisualizer(expressions_per_row=0)
