@@ -1,0 +1,7 @@
+"""``python -m glus_mm`` is ``glus-mm``, for environments whose programs are not on the path."""
+
+import sys
+
+from glus_mm.cli import main
+
+sys.exit(main())
