@@ -1,7 +1,7 @@
 """Writing scores per frame and key frames, in our layout and in the official one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,32 @@ def write_official_scores(root: Path, videos: Mapping[str, dict]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for exp_id, scores in video['expressions'].items():
             (folder / f'{exp_id}.json').write_text(json.dumps(_plain(scores)), encoding='utf-8')
+
+
+def by_video(results: Sequence[dict], where: str) -> dict[str, dict]:
+    """Bring the results of all processes into one order.
+
+    Args:
+        results: one entry per video, with ``video_id``; a repeated one counts once.
+        where: what they are for, for the error.
+
+    Returns:
+        The entries by the video's id, sorted.
+
+    Raises:
+        ValueError: two videos have one id, or they are of several data sets; a file of scores or
+            key frames could not tell them apart.
+    """
+    names = {video['dataset'] for video in results}
+    if len(names) > 1:
+        raise ValueError(f'{where}: expected videos of one data set, got those of '
+                         f'{sorted(map(str, names))}; treat each by itself')
+    videos: dict[str, dict] = {}
+    for video in results:
+        if videos.setdefault(video['video_id'], video) != video:
+            raise ValueError(f'{where}: expected an id for each video, got two videos '
+                             f'{video["video_id"]!r} that differ')
+    return {key: videos[key] for key in sorted(videos)}
 
 
 def write_key_frames(path: Path, dataset: str | None, names: Mapping[str, dict[str, str]]) -> None:

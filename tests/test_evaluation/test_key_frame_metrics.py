@@ -147,3 +147,14 @@ def test_without_truth_or_scores(tmp_path):
 def test_what_the_official_layout_cannot_say(tmp_path, names, message):
     with pytest.raises(ValueError, match=message):
         write_official_key_frames(tmp_path / 'file.json', names)
+
+
+def test_two_videos_of_one_id():
+    """Repeated ones, with which samplers pad, count once; different ones are no mistake to hide."""
+    metric = KeyFrameMetric()
+    metric.process({}, [make_sample(key_frame_ids=[0, 2])] * 2)
+    assert metric.evaluate(2) == dict(expressions=2)
+    metric = KeyFrameMetric()
+    metric.process({}, [make_sample(key_frame_ids=[0, 2]), make_sample(key_frame_ids=[0, 1])])
+    with pytest.raises(ValueError, match="two videos 'a' that differ"):
+        metric.evaluate(2)

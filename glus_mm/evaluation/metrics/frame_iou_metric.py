@@ -9,7 +9,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 
-from glus_mm.evaluation.frame_score_output import write_official_scores, write_scores
+from glus_mm.evaluation.frame_score_output import (
+    by_video,
+    write_official_scores,
+    write_scores,
+)
 from glus_mm.evaluation.functional import region_similarity
 from glus_mm.evaluation.metrics.sample_masks import check_path_names, check_sample, iter_masks
 from glus_mm.registry import METRICS
@@ -104,14 +108,10 @@ class FrameIoUMetric(BaseMetric):
 
         Raises:
             OSError: a file cannot be written.
-            ValueError: the videos are those of several data sets.
+            ValueError: the videos are those of several data sets, or two have one id.
         """
-        names = {video['dataset'] for video in results}
-        if len(names) > 1:
-            raise ValueError(f'{self.out_file}: expected videos of one data set, got those of '
-                             f'{sorted(map(str, names))}; label each by itself')
-        videos = {video['video_id']: video for video in results}
-        write_scores(self.out_file, names.pop(), videos)
+        videos = by_video(results, str(self.out_file))
+        write_scores(self.out_file, results[0]['dataset'], videos)
         if self.official_dir is not None:
             write_official_scores(Path(self.official_dir), videos)
         rows = [np.array(row) for video in videos.values() for row in video['expressions'].values()]

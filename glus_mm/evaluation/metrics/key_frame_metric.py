@@ -9,6 +9,7 @@ from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 
 from glus_mm.evaluation.frame_score_output import (
+    by_video,
     write_key_frames,
     write_official_key_frames,
     write_official_scores,
@@ -93,11 +94,10 @@ class KeyFrameMetric(BaseMetric):
 
         Raises:
             OSError: a file cannot be written.
-            ValueError: a score is missing of a frame that the selector should have scored, or
-                names do not allow the official layout.
+            ValueError: the videos are those of several data sets, two have one id, or names do
+                not allow the official layout.
         """
-        videos = {video['video_id']: video for video in results}
-        videos = {key: videos[key] for key in sorted(videos)}
+        videos = by_video(results, 'key frames')
         if self.out_dir is not None:
             self._write(videos)
         rows = [row for video in videos.values() for row in _rows(video)]
