@@ -8,6 +8,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from glus_mm.apis import GLUSInferencer
 from glus_mm.apis.web import (
@@ -20,6 +21,7 @@ from glus_mm.apis.web import (
     open_limited_video,
 )
 from glus_mm.models.inference import VideoFileReader
+from glus_mm.models.selectors import BaseKeyFrameSelector, KeyFrames
 from glus_mm.utils.masks import decode_rle
 from glus_mm.visualization import OverlayVideoWriter
 
@@ -162,6 +164,24 @@ def test_a_run_gives_previews_and_a_result(model, store, video, frames):
     overlay = VideoFileReader(result.overlay)
     assert len(overlay) == 5 and overlay.shape[1] == 640
     assert cv2.imread(str(result.frame(99))).shape == cv2.imread(str(result.frame(-1))).shape
+
+
+class LastFrameSelector(BaseKeyFrameSelector):
+    """The last frame, whose score is the highest; the first one has none."""
+
+    def select(self, reader, data_sample):
+        scores = torch.arange(len(reader)).float().repeat(len(data_sample), 1) / 10
+        scores[:, 0] = float('nan')
+        return KeyFrames([len(reader) - 1] * len(data_sample), scores)
+
+
+def test_scores_of_a_selector_are_shown(model, store, video):
+    inferencer = GLUSInferencer(model, LastFrameSelector())
+    *previews, result = SegmentationService(inferencer, store).segment(video, 'the red box')
+    assert previews[0].frame_idx == 4, 'propagation starts there'
+    assert result.key_frames == (4, ) and result.curve_title == 'key-frame score'
+    assert np.isnan(result.curves[0, 0]) and result.curves[0, 4] == pytest.approx(0.4)
+    assert json.loads(result.masks_json.read_text())['expressions'][0]['key_frame'] == 4
 
 
 def test_downloads_hold_the_masks_of_the_inferencer(model, store, video):

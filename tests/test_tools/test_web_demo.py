@@ -257,6 +257,15 @@ def test_addresses_that_nobody_needs(server, path):
     assert server.request('DELETE', '/')[0] == 404
 
 
+def test_files_of_the_server_are_not_served(server):
+    alias = f'/{"files".ljust(len(str(server.store.root)) - 1, "_")}'
+    for path in ('/etc/passwd', f'{alias}/../../etc/passwd', 'README.md', 'setup.py',
+                 str(ROOT / 'setup.py'), '..%2f..%2fetc%2fpasswd', alias, f'{alias}/'):
+        status, _, body = server.request('GET', f'/gradio_api/file={path}')
+        assert status in (403, 404), path
+        assert b'root:' not in body and b'find_packages' not in body
+
+
 def secrets(server):
     """Paths of the server that no answer may have."""
     places = (server.store.root, server.samples[0][0].parent, ROOT, sys.prefix, Path.home(),
