@@ -20,7 +20,7 @@ sys.path.insert(0, str(TOOL.parent))
 
 import ablation  # noqa: E402
 from ablation_study.bootstrap import paired_bootstrap  # noqa: E402
-from ablation_study.records import load_records  # noqa: E402
+from ablation_study.records import load_records, training_log, write_log  # noqa: E402
 from ablation_study.report import (  # noqa: E402
     Results,
     comparison_table,
@@ -189,15 +189,51 @@ def test_tables():
     assert glu['late'] == '20.0 ± 0.0' and glu['late, in sight'] == '62.0 ± 2.8'
     assert glu['no-target'] == '50.0 ± 70.7' and glu['motion'] == '-'
     assert lines['GLU'][-1] == '2'
-    assert lines['expressions'][:-1] == ['2', '0', '0', '0', '1', '0', '0', '1', '1', '1']
+    assert lines['expressions'][:-1] == ['2', '1', '0', '0', '0', '1', '0', '0', '1', '1', '1']
     assert lines['random frames (VISA)'][0] == 'not run'
     assert lines['Cutie from the key frame of KFS'][0].startswith('not run: needs the package')
     text = comparison_table(results)
     assert '| GLU > local reasoning | event | +9.0 | +8.0 .. +10.0 | 2, 1, 1 | shown |' in text
     assert '| GLU > global reasoning | all | | | | not run |' in text
     assert time_line(results) == '8 programs of 6 minutes together'
+    other = dict(record('glu', 1, [1, 2, 3]), kinds={'valid_u_00000': {'0': 'motion'}})
     with pytest.raises(ValueError, match='same test videos'):
-        Results.collect([record('glu', 0, [1, 2, 3]), dict(record('glu', 1, [1, 2, 3]), kinds={})])
+        Results.collect([record('glu', 0, [1, 2, 3]), other])
+
+
+def test_a_row_that_was_not_tested_on_a_group_has_no_figure_for_it():
+    part = record('local', 0, [40.0, 0.0, 10.0])
+    del part['figures']['valid_u_00000'], part['kinds']['valid_u_00000']
+    results = Results.collect([record('glu', 0, [50.0, 100.0, 20.0]), part])
+    assert results.means('local', 'all') == results.means('local', 'event') == []
+    assert results.means('local', 'late') == [10.0]
+    assert results.compare('glu', 'local', 'all') is None
+    assert results.compare('glu', 'local', 'late').mean == 10
+
+
+def test_a_log_holds_all_records(tmp_path):
+    records = [record('glu', 0, [50.0, 100.0, 20.0], 3.0), record('local', 0, [4.0, 0.0, 1.0])]
+    del records[1]['figures']['valid_u_00000'], records[1]['kinds']['valid_u_00000']
+    (tmp_path / 'results').mkdir()
+    for entry in records:
+        (tmp_path / 'results' / f'{entry["row"]}.json').write_text(json.dumps(entry))
+    write_log(tmp_path)
+    (tmp_path / 'log').mkdir()
+    (tmp_path / 'results.jsonl').rename(tmp_path / 'log' / 'results.jsonl')
+    assert load_records(tmp_path / 'log') == records
+    (tmp_path / 'log' / 'results.jsonl').write_text('{}\n')
+    with pytest.raises(ValueError, match='records of a study'):
+        load_records(tmp_path / 'log')
+
+
+def test_losses_of_the_parts_of_a_training_are_joined(tmp_path):
+    for part, steps in (('1', (10, 20)), ('2', (20, 30))):
+        folder = tmp_path / part / 'vis_data'
+        folder.mkdir(parents=True)
+        (folder / 'scalars.json').write_text(''.join(
+            json.dumps(dict(step=step, loss=float(part), lr=1.0)) + '\n' for step in steps))
+    assert training_log(tmp_path) == [
+        dict(step=10, loss=1.0), dict(step=20, loss=2.0), dict(step=30, loss=2.0)]
 
 
 def test_selector_table():

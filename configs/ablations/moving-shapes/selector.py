@@ -17,6 +17,5 @@ test_dataloader = dict(
     dataset=dict(_delete_=True, type='MixedRefVOSDataset', datasets=[
         dict(
             type='MovingShapesDataset', data_root=f'{data_root}/{name}/valid_u', test_mode=True,
-            pipeline=_base_.test_pipeline)
-        for name in ('default', 'elsewhere', 'crossing', 'crowd', 'late')
+            pipeline=_base_.test_pipeline) for name in ('default', 'late')
     ]))

@@ -30,9 +30,13 @@ def load_records(out: Path) -> list[dict[str, Any]]:
             return []
         first, *lines = (out / LOG).read_text(encoding='utf-8').splitlines()
         kinds = json.loads(first)['kinds']
-        return [dict(json.loads(line), kinds=kinds) for line in lines]
+        return [_with_kinds(json.loads(line), kinds) for line in lines]
     except (json.JSONDecodeError, KeyError) as error:
         raise ValueError(f'expected records of a study in {out}, got {error!r}') from error
+
+
+def _with_kinds(record: dict[str, Any], kinds: dict[str, dict]) -> dict[str, Any]:
+    return dict(record, kinds={video: kinds[video] for video in record['figures']})
 
 
 def write_log(out: Path) -> None:
@@ -44,7 +48,8 @@ def write_log(out: Path) -> None:
     records = load_records(out)
     if not records:
         return
-    lines = [dict(kinds=records[0]['kinds'])]
+    kinds = {video: exps for record in records for video, exps in record['kinds'].items()}
+    lines = [dict(kinds=kinds)]
     lines += [{key: value for key, value in record.items() if key != 'kinds'}
               for record in records]
     write_atomically(out / LOG, ''.join(

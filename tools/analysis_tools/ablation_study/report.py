@@ -10,6 +10,7 @@ from ablation_study.rows import (
     ALL,
     COMPARISONS,
     CROWD,
+    DEFAULT,
     GROUPS,
     IN_SIGHT,
     LATE,
@@ -53,30 +54,33 @@ class Results:
         figures: dict[str, dict[int, Figures]] = {}
         in_sight: dict[str, dict[int, Figures]] = {}
         seconds: dict[str, dict[int, Mapping[str, float]]] = {}
-        kinds = None
+        kinds: dict[str, Mapping[str, str]] = {}
         for record in records:
-            kinds = kinds or record['kinds']
-            if record['kinds'] != kinds:
+            if any(kinds.setdefault(video, exps) != exps
+                   for video, exps in record['kinds'].items()):
                 raise ValueError(f'expected the same test videos in all results, got others for '
                                  f'row {record["row"]!r}, seed {record["seed"]}')
             figures.setdefault(record['row'], {})[record['seed']] = record['figures']
             in_sight.setdefault(record['row'], {})[record['seed']] = record['in_sight']
             seconds.setdefault(record['row'], {})[record['seed']] = record['seconds']
-        return cls(figures, in_sight, kinds or {}, seconds)
+        return cls(figures, in_sight, kinds, seconds)
 
     def of_group(self, row: str, seed: int, group: str) -> dict[str, list[float]]:
         """Figures of a group of expressions.
 
         Returns:
-            video -> figures; videos without such expressions have an empty list.
+            video -> figures, of the videos with such expressions; nothing for a row that was not
+            tested on all of them.
         """
         figures = self.figures[row][seed]
         if group == IN_SIGHT:
-            seen = self.in_sight[row][seed]
-            figures, group = {video: seen.get(video, {}) for video in figures}, LATE
-        return {video: [value for exp, value in exps.items()
-                        if in_group(video, self.kinds[video][exp], group)]
-                for video, exps in figures.items()}
+            figures, group = self.in_sight[row][seed], LATE
+        wanted = {video: [exp for exp, kind in exps.items() if in_group(video, kind, group)]
+                  for video, exps in self.kinds.items()}
+        wanted = {video: exps for video, exps in wanted.items() if exps}
+        if not wanted.keys() <= figures.keys():
+            return {}
+        return {video: [figures[video][exp] for exp in exps] for video, exps in wanted.items()}
 
     def means(self, row: str, group: str) -> list[float]:
         """Mean over the expressions of a group, for each seed; empty where there are none."""
@@ -91,7 +95,7 @@ class Results:
         """Compare two rows on the seeds that both have; None where there are none."""
         seeds = sorted(set(self.figures.get(first, {})) & set(self.figures.get(second, {})))
         pair = [[self.of_group(row, seed, group) for seed in seeds] for row in (first, second)]
-        if not seeds or not any(pair[0][0].values()):
+        if not seeds or not pair[0][0] or not pair[1][0]:
             return None
         return paired_bootstrap(*pair)
 
@@ -108,6 +112,8 @@ def in_group(video: str, kind: str, group: str) -> bool:
         return group == kind
     if group == ALL:
         return True
+    if group == DEFAULT:
+        return video.startswith('valid_u_')
     crowd = '-crowd_' in video
     return crowd if group == CROWD else kind == group and not crowd
 

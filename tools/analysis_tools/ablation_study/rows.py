@@ -88,12 +88,13 @@ ROWS = (
     Row('cutie', 'Cutie from the key frame of KFS', '6', 'not run',
         note='needs the package cutie and its weights'),
 )
-ALL, CROWD, LATE, IN_SIGHT = 'all', 'many alike', 'late', 'late, in sight'
-# Groups of expressions, the columns of the tables. Kinds, but for `all` and for all expressions
-# about the crowd, whatever their kind. 'Late' counts all frames; without the target only an empty
-# mask is right there. 'Late, in sight' counts those that show the target.
-GROUPS = (ALL, 'appearance', 'position', 'motion', 'event', 'look-alike', CROWD, LATE, IN_SIGHT,
-          'no-target')
+ALL, DEFAULT, CROWD = 'all', 'default variant', 'many alike'
+LATE, IN_SIGHT = 'late', 'late, in sight'
+# Groups of expressions, the columns of the tables. Kinds, but for `all`, for all expressions about
+# the default variant and for all about the crowd. 'Late' counts all frames; on those without the
+# target only an empty mask is right. 'Late, in sight' counts those that show the target.
+GROUPS = (ALL, DEFAULT, 'appearance', 'position', 'motion', 'event', 'look-alike', CROWD, LATE,
+          IN_SIGHT, 'no-target')
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,14 @@ COMPARISONS = (
     Comparison('glu_mb_oc', 'glu_mb', ALL),
     Comparison('selector_trained', 'glu_mb_oc', LATE),
     Comparison('selector_trained', 'glu_mb_oc', IN_SIGHT),
-    Comparison('selector_trained', 'glu_mb_oc', ALL),
+    Comparison('selector_trained', 'glu_mb_oc', DEFAULT),
     Comparison('selector_trained', 'selector_untrained', LATE),
     Comparison('selector_trained', 'selector_untrained', IN_SIGHT),
-    Comparison('selector_trained', 'selector_untrained', ALL),
+    Comparison('selector_trained', 'selector_untrained', DEFAULT),
     Comparison('selector_best', 'glu_mb_oc', LATE),
     Comparison('selector_best', 'glu_mb_oc', IN_SIGHT),
-    Comparison('selector_trained', 'selector_sam2', ALL),
+    Comparison('selector_trained', 'selector_sam2', DEFAULT),
+    Comparison('selector_trained', 'selector_sam2', IN_SIGHT),
     Comparison('glu_mb', 'glu_mb_test-without', ALL),
     Comparison('shipped', 'shipped_without-context', ALL),
     Comparison('shipped', 'shipped_without-context', 'event'),
