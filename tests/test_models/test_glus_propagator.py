@@ -137,6 +137,16 @@ def test_tensors_do_not_grow_with_the_video(talking, video, make_sample):
     assert len(sizes) == 2 and sizes[1] <= sizes[0] * 1.001
 
 
+def test_compile_is_for_the_image_encoders_and_the_decoder(make_glus):
+    """Nothing is compiled before the first call, so that this says which parts will be."""
+    model = make_glus({'test_cfg.compile': True})
+    compiled = {name for name, part in model.named_modules() if part._compiled_call_impl}
+    assert compiled == {'mllm.vision_tower', 'mask_head.sam2.image_encoder',
+                        'mask_head.sam2.sam_mask_decoder'}
+    assert not any(part._compiled_call_impl for part in make_glus().modules())
+    assert set(model.state_dict()) == set(make_glus().state_dict())
+
+
 @pytest.mark.slow
 def test_official_key_frame_result_with_each_frame_encoded_once(tmp_path):
     """``expected_kf`` of the official code, both directions in one session."""

@@ -61,6 +61,8 @@ def parse_args() -> argparse.Namespace:
                         help='(default: bfloat16 on a GPU, float32 on a CPU)')
     parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
                         help='fields of test_cfg for our schedule, such as window_stride=4')
+    parser.add_argument('--seconds', type=float, metavar='S',
+                        help='stop where both schedules are equally far and took so long together')
     parser.add_argument('--flops', action='store_true',
                         help=f'count the operations, too, on a video of {FLOP_FRAMES} frames')
     parser.add_argument('--table', action='store_true',
@@ -104,11 +106,11 @@ def make_run(model: GLUS, frames: list, expressions: int, options: dict, keep: b
     return run
 
 
-def figures_of(run: Run, frames: int) -> dict:
-    """What a finished run gives."""
-    timer = run.timer
+def figures_of(run: Run) -> dict:
+    """What a run gives."""
+    timer, frames = run.timer, len(run.frames)
     return dict(
-        masks=run.count, wall_s=timer.wall, cpu_s=timer.cpu,
+        frames=frames, masks=run.count, wall_s=timer.wall, cpu_s=timer.cpu,
         per_second=run.count / timer.wall, per_cpu_second=run.count / timer.cpu,
         parts_s=timer.parts, images_per_frame={k: v / frames for k, v in timer.images.items()},
         seg_share=run.count_seg / run.count, foreground=run.foreground / run.count)
@@ -128,10 +130,10 @@ def compare(args: argparse.Namespace) -> dict:
         print('\r' + ', '.join(f'{run.count}/{run.total} masks in {run.timer.wall:.0f} s'
                                for run in runs), end='', file=sys.stderr, flush=True)
 
-    interleave([official, ours], say)
+    interleave([official, ours], args.seconds, say)
     print(file=sys.stderr)
     agreement = Agreement.of(ours.outcomes, official.outcomes)
-    figures = dict(official=figures_of(official, args.frames), ours=figures_of(ours, args.frames))
+    figures = dict(official=figures_of(official), ours=figures_of(ours))
     figures['ratio'] = figures['ours']['per_second'] / figures['official']['per_second']
     figures['ratio_cpu'] = figures['ours']['per_cpu_second'] / figures['official'][
         'per_cpu_second']
@@ -190,6 +192,8 @@ def print_comparison(figures: dict, agreement: Agreement, args: argparse.Namespa
     def row(name: str, value, digits: str = '.3f') -> None:
         print(f'{name:34}' + ''.join(f'{value(entry):>12{digits}}' for entry in both))
 
+    row('masks', lambda e: e['masks'], 'd')
+    row('frames', lambda e: e['frames'], 'd')
     row('expression-frames per second', lambda e: e['per_second'])
     row('expression-frames per CPU second', lambda e: e['per_cpu_second'])
     for part in PARTS:
@@ -222,7 +226,7 @@ def table(args: argparse.Namespace) -> dict:
         run = make_run(model, frames[:length], expressions, args.options, False)
         while run.step():
             pass
-        figure = figures_of(run, length)
+        figure = figures_of(run)
         images = figure['images_per_frame']
         print(f'{expressions:12}{length:8}{figure["wall_s"]:10.2f}{figure["cpu_s"]:10.2f}'
               f'{1e3 * figure["cpu_s"] / run.count:17.1f}'

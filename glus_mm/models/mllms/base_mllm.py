@@ -50,6 +50,11 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
         """
         return [self]
 
+    @property
+    def vision_parts(self) -> list[nn.Module]:
+        """Modules that ``test_cfg.compile`` compiles: the vision tower, where it has this name."""
+        return [part for name, part in self.named_children() if name == 'vision_tower']
+
     @abstractmethod
     def encode_images(self, imgs: Tensor) -> Tensor:
         """Turn frames (M, 3, P, P) into visual tokens (M, V, D)."""

@@ -91,6 +91,10 @@ class GLUS(BaseModel):
             MODELS, self.test_cfg.selector or dict(type='FirstFrameSelector'))
         self.propagator = build_child(
             MODELS, self.test_cfg.propagator or dict(type='GLUSPropagator'))
+        if self.test_cfg.compile:
+            for part in (*self.mllm.vision_parts, self.mask_head.sam2.image_encoder,
+                         self.mask_head.sam2.sam_mask_decoder):
+                part.compile()
 
     def _build_networks(self, mllm: dict, mask_head: dict, dtype: torch.dtype) -> None:
         """Build the parts that have parameters, frozen ones in ``dtype``."""

@@ -1,6 +1,6 @@
 """Segment a video frame by frame, so that two schedules of work can take turns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,6 +51,7 @@ class Run:
         self.outcomes: dict[tuple[int, int], Outcome] = {}
         self.count = self.count_seg = 0
         self.foreground = 0.0
+        self.frames: set[int] = set()
         self.keep = keep
         self._cfg = replace(model.test_cfg, **options)
         self._seen: dict[str, list[float]] = dict(margin=[], stability=[])
@@ -71,6 +72,7 @@ class Run:
         if item is None:
             return 0
         t, exps, pred = item
+        self.frames.add(t)
         self.count += len(exps)
         self.count_seg += int(pred.is_seg.sum())
         self.foreground += float(masks.mean((1, 2)).sum())
@@ -110,7 +112,8 @@ class Run:
                 pred.low_res_logits[i].cpu().numpy().copy(), masks[i].copy())
 
 
-def interleave(runs: Sequence[Run], say=None) -> None:
+def interleave(runs: Sequence[Run], seconds: float | None = None,
+               say: Callable[[Sequence[Run]], None] | None = None) -> None:
     """Let runs take turns, a step at a time where they are equally far.
 
     The one that has done the smaller part of its masks goes next, so that whatever else happens on
@@ -118,10 +121,15 @@ def interleave(runs: Sequence[Run], say=None) -> None:
 
     Args:
         runs: the runs; each has ``total`` masks to do.
+        seconds: stop where all are equally far and have taken so long together.
         say: called after each step with the runs.
     """
     going = list(runs)
     while going:
+        progress = [run.count / run.total for run in runs]
+        late = seconds is not None and sum(run.timer.wall for run in runs) > seconds
+        if late and min(progress) == max(progress):
+            return
         run = min(going, key=lambda run: run.count / run.total)
         if not run.step():
             going.remove(run)

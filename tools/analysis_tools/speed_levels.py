@@ -1,0 +1,154 @@
+"""Measures what the speed levels of inference cost in accuracy.
+
+Each level segments the same videos. With a data set: J&F of each, and the difference to the exact
+level; with a video file: the mean IoU with the masks of the exact level. Examples::
+
+    python tools/analysis_tools/speed_levels.py configs/glus/glus_tiny_moving-shapes.py \\
+        checkpoints/glus_tiny_moving-shapes.pth --videos 25 --expressions 4
+    python tools/analysis_tools/speed_levels.py CONFIG CHECKPOINT --clip clip.mp4 \\
+        --text "the red car" --text "a dog" --frames 48
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine import Config
+from torch import nn
+
+from glus_mm.apis import init_model
+from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
+from glus_mm.models import GLUS
+from glus_mm.models.inference import ArrayReader, FrameReader
+from glus_mm.registry import DATASETS, build_child
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.masks import decode_rle
+
+FROZEN = {'model.mllm.trainable': [], 'model.mask_head.trainable': []}
+LEVELS = {
+    'exact': ({}, {}, 0),
+    'window_stride=2': (dict(window_stride=2), {}, 0),
+    'window_stride=4': (dict(window_stride=4), {}, 0),
+    'bfloat16': ({}, {'model.dtype': 'bfloat16', **FROZEN}, 0),
+    '8-bit LLM': ({}, FROZEN, 8),
+    '4-bit LLM': ({}, FROZEN, 4),
+}
+"""Fields of test_cfg, options of the config, and bits of the LLM's weights (0: as they are)."""
+BLOCK = 64
+"""Weights that share a scale in 4 bits; in 8 bits a row does."""
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Accuracy of the speed levels')
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--levels', nargs='+', choices=list(LEVELS), default=list(LEVELS),
+                        help="the first one is 'exact', with which the others are compared")
+    parser.add_argument('--videos', type=int, default=25, help='of the test set, the first ones')
+    parser.add_argument('--expressions', type=int, default=4, help='of each video, the first ones')
+    parser.add_argument('--clip', metavar='FILE', help='a video file instead of the test set')
+    parser.add_argument('--text', action='append', help='of the clip; may be repeated')
+    parser.add_argument('--frames', type=int, default=48, help='of the clip, the first ones')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--json', metavar='FILE')
+    args = parser.parse_args()
+    args.levels = list(dict.fromkeys(['exact', *args.levels]))
+    if bool(args.clip) != bool(args.text):
+        parser.error('expected --clip together with --text')
+    return args
+
+
+def build_level(args: argparse.Namespace, name: str) -> GLUS:
+    """The model of a level."""
+    test_cfg, options, bits = LEVELS[name]
+    model = init_model(args.config, args.checkpoint, device=args.device, cfg_options=options)
+    model.test_cfg = replace(model.test_cfg, **test_cfg)
+    if bits:
+        for module in model.mllm.llm.layers.modules():
+            if isinstance(module, nn.Linear):
+                round_weights(module.weight, bits)
+    return model.eval()
+
+
+@torch.no_grad()
+def round_weights(weight: torch.Tensor, bits: int) -> None:
+    """Round to the values that ``bits`` can hold, each group by its largest |weight|."""
+    groups = weight.view(weight.shape[0], -1, BLOCK if bits == 4 else weight.shape[1])
+    scale = groups.abs().amax(-1, keepdim=True) / (2**(bits - 1) - 1)
+    groups.copy_((groups / scale.clamp(min=1e-12)).round() * scale)
+
+
+def items_of(args: argparse.Namespace) -> Iterator[tuple[FrameReader, RefVOSDataSample]]:
+    """The videos, with a few expressions of each."""
+    if args.clip:
+        capture, frames = cv2.VideoCapture(args.clip), []
+        while len(frames) < args.frames and (item := capture.read())[0]:
+            frames.append(cv2.cvtColor(item[1], cv2.COLOR_BGR2RGB))
+        if not frames:
+            raise ValueError(f'expected a video, but no frame of {args.clip} can be decoded')
+        yield ArrayReader(frames), RefVOSDataSample(metainfo=dict(
+            dataset='clip', video_id='clip', expressions=tuple(args.text),
+            exp_ids=tuple(map(str, range(len(args.text))))))
+        return
+    dataset = build_child(
+        DATASETS, Config.fromfile(args.config).test_dataloader.dataset.to_dict())
+    for i in range(min(args.videos, len(dataset))):
+        item = dataset[i]
+        sample = item['data_samples']
+        few = RefVOSDataSample(metainfo={
+            key: sample.get(key)[:args.expressions] for key in ('expressions', 'exp_ids')} | {
+            key: sample.get(key) for key in ('dataset', 'video_id')})
+        few.gt_rles = sample.gt_rles[:args.expressions]
+        yield item['inputs']['reader'], few
+
+
+def masks_of(model: GLUS, reader: FrameReader, sample: RefVOSDataSample) -> np.ndarray:
+    """bool (E, T, H, W)."""
+    out, = model.predict(dict(reader=[reader]), [sample.clone()])
+    return np.array([[decode_rle(rle) for rle in rles] for rles in out.pred_masks])
+
+
+def j_and_f(gt_rles: list, masks: np.ndarray) -> list[float]:
+    """J&F of each expression, the mean over its frames."""
+    scores = []
+    for rles, predicted in zip(gt_rles, masks):
+        pairs = [(decode_rle(rle), mask) for rle, mask in zip(rles, predicted)]
+        scores.append(float(np.mean([
+            (region_similarity(*pair) + boundary_accuracy(*pair)) / 2 for pair in pairs])))
+    return scores
+
+
+def main() -> None:
+    """Measure."""
+    args = parse_args()
+    models = {name: build_level(args, name) for name in args.levels}
+    figures = {name: dict(iou=[], j_and_f=[], cpu_s=0.0) for name in models}
+    for number, (reader, sample) in enumerate(items_of(args), 1):
+        exact = None
+        for name, model in models.items():
+            cpu = time.process_time()
+            masks = masks_of(model, reader, sample)
+            figures[name]['cpu_s'] += time.process_time() - cpu
+            exact = masks if exact is None else exact
+            figures[name]['iou'].append(float(np.mean([
+                region_similarity(a, b) for pair in zip(exact, masks) for a, b in zip(*pair)])))
+            if not args.clip:
+                figures[name]['j_and_f'] += j_and_f(sample.gt_rles, masks)
+        print(f'after {number} videos', flush=True)
+        for name, figure in figures.items():
+            score = (f'J&F {100 * np.mean(figure["j_and_f"]):6.2f}  ' if not args.clip else '')
+            print(f'  {name:18}{score}IoU with exact {np.mean(figure["iou"]):.4f}  '
+                  f'{figure["cpu_s"]:.1f} CPU s', flush=True)
+    if args.json:
+        Path(args.json).write_text(json.dumps(figures))
+
+
+if __name__ == '__main__':
+    main()
