@@ -75,7 +75,8 @@ TENSORBOARD = ['tensorboard>=2.15']
 # Pure Python in this use: nothing is compiled when it is installed or run.
 DEEPSPEED = ['deepspeed>=0.19']
 # The web demo and the browser that tests it; the browser itself is the system's chromium.
-DEMO = ['gradio>=6.0']
+# The oldest Gradio that was tried.
+DEMO = ['gradio>=6.31']
 BROWSER = ['playwright>=1.49']
 DOCS = ['sphinx>=8.0', 'myst-parser>=4.0', 'furo>=2024.8.6']
 

@@ -220,15 +220,16 @@ class RefVOSLocalVisualizer(Visualizer):
             # Expressions that mean the same object, or one of a group, show as rims around one
             # another.
             same = sum(_alike(mask, later) for later in masks[e + 1:])
-            thickness = line + 2 * (line + 1) * min(same, _MAX_RIMS)
             contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-            # A rim around a few pixels would be a blot.
-            large = [cv2.contourArea(contour) > 4 * thickness**2 for contour in contours]
-            for some, width in [(False, line), (True, thickness)]:
-                of_size = [c for c, is_large in zip(contours, large) if is_large == some]
-                # A dark rim keeps the outline visible on a ground of its own colour.
-                cv2.drawContours(image, of_size, -1, _DARK, width + 2, cv2.LINE_AA)
-                cv2.drawContours(image, of_size, -1, color, width, cv2.LINE_AA)
+            if same:
+                rim = line + 2 * (line + 1) * min(same, _MAX_RIMS)
+                # Around the mask only, and not around a few pixels: it would be a blot.
+                inside = mask != 0
+                before = image[inside]
+                _draw_lines(image, [c for c in contours if cv2.contourArea(c) > 4 * rim**2],
+                            color, rim)
+                image[inside] = before
+            _draw_lines(image, contours, color, line)
         return image
 
     @master_only
@@ -293,6 +294,13 @@ class RefVOSLocalVisualizer(Visualizer):
                     image, masks[chosen], sample.expressions[chosen], colors, caption=title,
                     scores=None if scores is None else scores[chosen]))
         return panels
+
+
+def _draw_lines(image: np.ndarray, contours: Sequence[np.ndarray], color: Color,
+                width: int) -> None:
+    """Draw contours with a dark rim, which keeps them visible on a ground of their own colour."""
+    for ink, thickness in ((_DARK, width + 2), (color, width)):
+        cv2.drawContours(image, contours, -1, ink, thickness, cv2.LINE_AA)
 
 
 def _padded(panels: Sequence[np.ndarray]) -> list[np.ndarray]:
