@@ -19,7 +19,7 @@ def read_version() -> str:
 # What a wheel carries beside the code, in glus_mm/.mim as OpenMIM expects it;
 # glus_mm/utils/resources.py finds it there, or here in the repository.
 RESOURCES = ('model-index.yml', 'configs/**/*.py', 'configs/**/*.yml', 'configs/**/*.md',
-             'checkpoints/*.pth', 'checkpoints/README.md')
+             'checkpoints/glus_tiny_moving-shapes.pth', 'checkpoints/README.md')
 
 
 class BuildWithResources(build_py):
