@@ -109,6 +109,8 @@ def test_tasks():
     # What is shipped was trained once; data ratios are run by name only.
     assert ('shipped', 0) in places and ('shipped', 1) not in places
     assert not any('ratio' in name for name, _ in places)
+    reduced = {task.row for task in ablation.make_tasks(None, [0], reduced=True)}
+    assert 'glu_mb_stride-1' not in reduced and {'glu', 'shipped_stride-1'} <= reduced
     named = ablation.make_tasks(['selector_best', 'glu_mb_ratio-1-1'], [3])
     assert [task.key for task in named] == [
         ('glu_mb_oc', 3), ('glu_mb_ratio-1-1', 3), ('selector_best', 3)]

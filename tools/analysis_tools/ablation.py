@@ -6,7 +6,7 @@ newest checkpoint: start the same command again. docs/ablation.md has the result
     python tools/analysis_tools/ablation.py --jobs 2
     python tools/analysis_tools/ablation.py --reduced --out outputs/ablation_reduced
     python tools/analysis_tools/ablation.py --rows glu glu_mb --seeds 0 1 2 3 4
-    python tools/analysis_tools/ablation.py --report docs/ablation
+    python tools/analysis_tools/ablation.py --report docs/ablation --out outputs/ablation_report
 """
 
 import argparse
@@ -48,7 +48,8 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('--steps', type=int, metavar='N', help='iterations of a row (default: '
                         f'{FULL["steps"]}, reduced: {REDUCED["steps"]})')
     parser.add_argument('--report', metavar='DIR',
-                        help='run nothing: write table and plot from the log in this folder')
+                        help='run nothing: write table and plot into --out, from the log in this '
+                             'folder')
     args = parser.parse_args()
     for name in ('jobs', 'steps'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
@@ -57,12 +58,13 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     return parser, args
 
 
-def make_tasks(names: list[str] | None, seeds: list[int]) -> list[Task]:
+def make_tasks(names: list[str] | None, seeds: list[int], reduced: bool = False) -> list[Task]:
     """List what has to be run.
 
     Args:
         names: rows; None for all but the optional ones. What they need is added.
         seeds: seeds of each.
+        reduced: leave out rows of kind 'tested', too.
 
     Returns:
         The tasks, those that others need first.
@@ -71,7 +73,8 @@ def make_tasks(names: list[str] | None, seeds: list[int]) -> list[Task]:
         ValueError: there is no such row, or it cannot be run.
     """
     rows = [get_row(name) for name in names] if names else [
-        row for row in ROWS if row.kind != 'not run' and not row.optional]
+        row for row in ROWS if row.kind != 'not run' and not row.optional
+        and not (reduced and row.kind == 'tested')]
     for row in rows:
         if row.kind == 'not run':
             raise ValueError(f'row {row.name!r} cannot be run: it {row.note}')
@@ -136,16 +139,16 @@ def main() -> int:
     parser, args = parse_args()
     failed: dict[tuple[str, int], str] = {}
     try:
-        out = Path(args.report or args.out)
+        out = Path(args.out)
         if not args.report:
-            failed = run_study(args, make_tasks(args.rows, args.seeds))
-        records = load_records(out)
+            failed = run_study(args, make_tasks(args.rows, args.seeds, args.reduced))
+        records = load_records(Path(args.report or out))
         if records:
             print('\n' + write_report(records, out))
             print(f'written: {out / "ablation.md"}, {out / "ablation.png"}')
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    if (out / 'wall.jsonl').is_file():
+    if not args.report and (out / 'wall.jsonl').is_file():
         for line in (out / 'wall.jsonl').read_text(encoding='utf-8').splitlines():
             wall = json.loads(line)
             print(f'{wall["runs"]} runs in {wall["seconds"] / 60:.1f} minutes, '
