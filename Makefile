@@ -54,8 +54,9 @@ ablation: env
 lint: env
 	$(BIN)/python -m ruff check .
 
+# Read anew each time (-E): a page that was read before would keep its warnings to itself.
 docs: env
-	DS_ACCELERATOR=cpu $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	DS_ACCELERATOR=cpu $(BIN)/python -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
 
 wheel: env
 	$(BIN)/python tools/misc/check_wheel.py
