@@ -34,6 +34,7 @@ from inference_benchmark import (
     make_frames,
 )
 from inference_benchmark.memory import measure_memory, write_video
+from inference_benchmark.operations import count_operations
 from torch.utils.flop_counter import FlopCounterMode
 
 from glus_mm.models import GLUS
@@ -67,6 +68,8 @@ def parse_args() -> argparse.Namespace:
                         help=f'count the operations, too, on a video of {FLOP_FRAMES} frames')
     parser.add_argument('--table', action='store_true',
                         help='our schedule alone over numbers of expressions and of frames')
+    parser.add_argument('--operations', action='store_true',
+                        help='only count the operations of a mask in the steady state, by part')
     parser.add_argument('--memory-frames', type=int, nargs='+', metavar='T',
                         help='peak memory of processes that segment video files of so many frames')
     parser.add_argument('--json', metavar='FILE', help='write the figures there, too')
@@ -235,6 +238,19 @@ def table(args: argparse.Namespace) -> dict:
     return dict(table=rows, failures=[])
 
 
+def operations(args: argparse.Namespace) -> dict:
+    """Operations of a mask by part; nothing is measured."""
+    counts = count_operations(args.size, args.expressions)
+    print(f'GFLOP of a mask, size {args.size}, {args.expressions} expressions')
+    print(f'{"":20}{"official":>12}{"ours":>12}')
+    for part in counts['official']:
+        print(f'{part:20}' + ''.join(f'{counts[side][part]:12.1f}' for side in counts))
+    totals = [sum(parts.values()) for parts in counts.values()]
+    print(f'{"all":20}' + ''.join(f'{total:12.1f}' for total in totals)
+          + f'   ratio {totals[0] / totals[1]:.2f}')
+    return dict(gflop_per_mask=counts, failures=[])
+
+
 def memory(args: argparse.Namespace) -> dict:
     """Peak memory of one process for each length of video."""
     figures = {}
@@ -265,7 +281,8 @@ def main() -> int:
         model = prepared_model(args, args.expressions)
         print(json.dumps(measure_memory(model, args.measure_memory, args.expressions)))
         return 0
-    measure = memory if args.memory_frames else table if args.table else compare
+    measure = (memory if args.memory_frames else table if args.table
+               else operations if args.operations else compare)
     figures = measure(args)
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
