@@ -12,18 +12,11 @@ config=$1
 checkpoint=$2
 procs=$3
 
-address=${MASTER_ADDR:-127.0.0.1}
-port=${PORT:-29500}
-restarts=${MAX_RESTARTS:-0}
-meeting=(--node_rank="${NODE_RANK:-0}" --master_addr="$address" --master_port="$port")
-if ((restarts > 0)); then
-    # At a fixed port, processes that are started again would find the addresses of the dead ones.
-    meeting=(--rdzv_backend=c10d --rdzv_endpoint="$address:$port" --rdzv_id="$port")
-fi
-
 python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
-    "${meeting[@]}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
     --nproc_per_node="$procs" \
-    --max_restarts="$restarts" \
+    --max_restarts="${MAX_RESTARTS:-0}" \
     "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "${@:4}"

@@ -89,8 +89,15 @@ def join_processes(launcher: str, backend: str = 'gloo', timeout: float | None =
         os.environ.setdefault('MASTER_ADDR', _first_slurm_host())
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', DEFAULT_PORT)
+    place = {}
+    attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    if attempt != '0' and os.environ.get('GROUP_WORLD_SIZE') == '1':
+        # torchrun keeps its store: there are still the addresses of the processes that died.
+        store, rank, world_size = next(torch_dist.rendezvous('env://'))
+        place = dict(store=torch_dist.PrefixStore(f'attempt_{attempt}', store), rank=rank,
+                     world_size=world_size)
     torch_dist.init_process_group(
-        backend=backend, timeout=None if timeout is None else timedelta(seconds=timeout))
+        backend=backend, timeout=None if timeout is None else timedelta(seconds=timeout), **place)
 
 
 def _without_device(cfg: Config) -> dict:
