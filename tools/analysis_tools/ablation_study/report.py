@@ -18,6 +18,10 @@ from ablation_study.rows import (
     Row,
 )
 
+# Of those of KeyFrameMetric: rank correlations between scores and IoUs, over all frames and within
+# expressions, and the IoU in percent on the key frame, the first, any and the best one.
+SELECTOR_FIGURES = ('spearman', 'spearman_within', 'iou_key', 'iou_first', 'iou_mean', 'iou_best',
+                    'late/iou_key', 'late/iou_mean', 'late/iou_best')
 Figures = Mapping[str, Mapping[str, float]]
 
 
@@ -168,12 +172,11 @@ def selector_table(figures: Mapping[int, Mapping[str, Mapping[str, float]]]) -> 
     Args:
         figures: seed -> selector -> figure -> value, as ``KeyFrameMetric`` has them.
     """
-    names = sorted({name for by_name in figures.values() for values in by_name.values()
-                    for name in values})
-    lines = ['| selector | seed | ' + ' | '.join(names) + ' |', '|---|---:|' + '---:|' * len(names)]
+    lines = ['| selector | seed | ' + ' | '.join(SELECTOR_FIGURES) + ' |',
+             '|---|---:|' + '---:|' * len(SELECTOR_FIGURES)]
     for seed in sorted(figures):
         for selector, values in sorted(figures[seed].items()):
-            cells = [f'{values[name]:.3f}' if name in values else '-' for name in names]
+            cells = [f'{values[name]:.2f}' if name in values else '-' for name in SELECTOR_FIGURES]
             lines.append(f'| {selector} | {seed} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
