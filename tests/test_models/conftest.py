@@ -4,6 +4,7 @@ A model with random weights never says ``[SEG]``; :func:`emit_seg` makes it do s
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,10 +145,13 @@ def emit_seg(make_sample) -> Callable[..., GLUS]:
             model.mllm.lm_head.weight.zero_()
         handle = model.mllm.lm_head.register_forward_pre_hook(
             lambda _, args: states.append(args[0]))
+        # The official schedule makes logits at every position, of which one decides.
+        test_cfg, model.test_cfg = model.test_cfg, replace(model.test_cfg, reuse='exact')
         session = model.init_session(ArrayReader(frames), make_sample(expressions))
         for _ in model.segment(session):
             pass
         handle.remove()
+        model.test_cfg = test_cfg
         states = torch.cat(states)
         mean = states.mean(0)
         row = 100 * mean
