@@ -17,7 +17,9 @@ import pytest
 from dataset_layouts import LAYOUTS, Layout, masks_pipeline, test_pipeline as pipeline_for_testing
 from PIL import Image
 
-PLAIN_ERRORS = (ValueError, FileNotFoundError, TypeError)
+from glus_mm.models.inference.frame_error import FrameError, MissingFrameError
+
+PLAIN_ERRORS = (ValueError, FileNotFoundError, TypeError, FrameError, MissingFrameError)
 VIDEO = 'vid_a'
 BAD_NAMES = ['', '.', '..', '../x', '/etc/x', 'a\\b', 'a\0b', 'a\nb', 'x/../y', '\ud800', 'x' * 300]
 NOT_A_DICT = [None, 3, 'text', ['a'], True]
