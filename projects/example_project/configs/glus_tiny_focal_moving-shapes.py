@@ -26,5 +26,6 @@ train_dataloader = dict(
     dataset=dict(type='glus_mm.MovingShapesDataset', pipeline=train_pipeline))
 
 # ... the other is the scope of the whole data set.
-test_dataloader = dict(dataset=dict(_scope_='glus_mm'))
+test_dataloader = dict(
+    sampler=dict(type='glus_mm.BalancedVideoSampler'), dataset=dict(_scope_='glus_mm'))
 test_evaluator = dict(type='glus_mm.RefVOSMetric')
