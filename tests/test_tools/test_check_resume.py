@@ -51,3 +51,10 @@ def test_bad_options(tool, monkeypatch, capsys, tmp_path):
         with pytest.raises(SystemExit) as stop:
             tool.parse_args()
         assert stop.value.code == 2 and 'expected' in capsys.readouterr().err
+
+
+def test_half_written_checkpoints_are_found(tool, tmp_path):
+    assert tool.half_written(tmp_path / 'nothing') == []
+    for name in ('.iter_3.pth.part', 'iter_2.pth', 'last_checkpoint'):
+        (tmp_path / name).write_bytes(b'x')
+    assert [path.name for path in tool.half_written(tmp_path)] == ['.iter_3.pth.part']
