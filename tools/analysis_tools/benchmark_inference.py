@@ -11,6 +11,8 @@ one, in which everything is computed anew for each expression and frame
     python tools/analysis_tools/benchmark_inference.py --size tiny --memory-frames 300 10000
     python tools/analysis_tools/benchmark_inference.py --size 7b --device cuda --dtype bfloat16 \\
         --expressions 8 --official-expressions 1 --json outputs/benchmark_inference_7b.json
+    python tools/analysis_tools/benchmark_inference.py --size 7b --device cuda --alone \\
+        --set llm_bits=4
 """
 
 import argparse
@@ -20,7 +22,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -32,6 +35,7 @@ from inference_benchmark import (
     emit_seg_always,
     interleave,
     make_frames,
+    make_sample,
 )
 from inference_benchmark.memory import measure_memory, write_video
 from inference_benchmark.operations import count_operations
@@ -66,6 +70,9 @@ def parse_args() -> argparse.Namespace:
                         help='stop where both schedules are equally far and took so long together')
     parser.add_argument('--flops', action='store_true',
                         help=f'count the operations, too, on a video of {FLOP_FRAMES} frames')
+    parser.add_argument('--alone', action='store_true',
+                        help='our schedule alone: first as it is shipped, nothing watched, then '
+                             'by part; with --set compile=True or llm_bits=4 what these give')
     parser.add_argument('--table', action='store_true',
                         help='our schedule alone over numbers of expressions and of frames')
     parser.add_argument('--operations', action='store_true',
@@ -97,7 +104,9 @@ def parse_args() -> argparse.Namespace:
 
 def prepared_model(args: argparse.Namespace, expressions: int) -> GLUS:
     """The model of the benchmark, calibrated."""
-    model = build_model(args.size, args.dtype, args.device)
+    built_with = {f'test_cfg.{name}': args.options[name] for name in ('compile', 'llm_bits')
+                  if name in args.options}
+    model = build_model(args.size, args.dtype, args.device, built_with)
     emit_seg_always(model, make_frames(2, args.shape), expressions)
     return model
 
@@ -123,7 +132,6 @@ def compare(args: argparse.Namespace) -> dict:
     """Let both schedules take turns, and compare them."""
     model = prepared_model(args, args.expressions)
     frames = make_frames(args.frames, args.shape)
-    cuda = args.device.startswith('cuda')
     official = make_run(model, frames, args.official_expressions, dict(reuse='none'), True)
     ours = make_run(model, frames, args.expressions, args.options, True)
     for options in (dict(reuse='none'), args.options):  # not timed: what libraries set up at first
@@ -141,18 +149,70 @@ def compare(args: argparse.Namespace) -> dict:
     figures['ratio_cpu'] = figures['ours']['per_cpu_second'] / figures['official'][
         'per_cpu_second']
     figures['agreement'] = asdict(agreement)
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-        run = make_run(model, frames, args.expressions, args.options, False)
-        while run.step():
-            pass
-        figures['ours']['device_peak_gb'] = torch.cuda.max_memory_allocated() / 1e9
+    if args.device.startswith('cuda'):
+        figures['ours'].update(unwatched(model, frames, args))
     if args.flops:
         count_flops(model, frames, args, figures)
     exact = not args.options.keys() - {'prefetch', 'max_expressions', 'feature_cache'}
     figures['failures'] = failures(figures, agreement, args) if exact else []
     print_comparison(figures, agreement, args)
     return figures
+
+
+@torch.inference_mode()
+def unwatched(model: GLUS, frames: list, args: argparse.Namespace) -> dict[str, float]:
+    """Our schedule as users get it: frames are prepared ahead, and no part waits for another.
+
+    Returns:
+        ``plain_per_second``, expression-frames per second from opening the session to the last
+        mask on the host, and on a GPU ``device_peak_gb``, with the weights.
+    """
+    cuda = args.device.startswith('cuda')
+    model.test_cfg = replace(model.test_cfg, reuse='exact', **{'prefetch': 2, **args.options})
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    session = model.init_session(ArrayReader(frames), make_sample(args.expressions))
+    count = sum(len(pred.masks.cpu()) for _, _, pred in model.segment(session))
+    figures = dict(plain_per_second=count / (time.perf_counter() - start))
+    if cuda:
+        figures['device_peak_gb'] = torch.cuda.max_memory_allocated() / 1e9
+    return figures
+
+
+def alone(args: argparse.Namespace) -> dict:
+    """Our schedule alone, without the comparison."""
+    cuda = args.device.startswith('cuda')
+    model = prepared_model(args, args.expressions)
+    frames = make_frames(args.frames, args.shape)
+    if cuda:
+        print(f'peak device memory until the first frame: '
+              f'{torch.cuda.max_memory_allocated() / 1e9:.2f} GB, '
+              f'then held: {torch.cuda.memory_allocated() / 1e9:.2f} GB')
+    start = time.perf_counter()
+    # A short video: what libraries and compilers set up at first.
+    unwatched(model, frames[:model.test_cfg.window + 2], args)
+    warm_up = time.perf_counter() - start
+    figures = unwatched(model, frames, args)
+    run = make_run(model, frames, args.expressions, args.options, False)
+    while run.step():
+        pass
+    figures = dict(figures_of(run), warm_up_s=warm_up, **figures)
+    device = torch.cuda.get_device_name(args.device) if cuda else 'cpu'
+    print(f'size {args.size}, {args.dtype}, {device}, {args.frames} frames '
+          f'{args.shape[0]} x {args.shape[1]}, {args.expressions} expressions, '
+          f'options {args.options}, torch {torch.__version__}')
+    print(f'expression-frames per second: {figures["plain_per_second"]:.2f}, and '
+          f'{figures["per_second"]:.2f} while parts are watched; first frames {warm_up:.1f} s')
+    for part in PARTS:
+        print(f'  {part}, ms per mask: {1e3 * figures["parts_s"][part] / run.count:.2f}')
+    if cuda:
+        print(f'peak device memory: {figures["device_peak_gb"]:.2f} GB')
+    print(f'share of steps with [SEG] {figures["seg_share"]:.3f}, mean foreground '
+          f'{figures["foreground"]:.3f}')
+    found = seg_failures('ours', figures)
+    return dict(ours=figures, device=device, failures=found)
 
 
 def count_flops(model: GLUS, frames: list, args: argparse.Namespace, figures: dict) -> None:
@@ -169,17 +229,21 @@ def count_flops(model: GLUS, frames: list, args: argparse.Namespace, figures: di
 
 def failures(figures: dict, agreement: Agreement, args: argparse.Namespace) -> list[str]:
     """What must hold and does not."""
-    found = []
-    for name in ('official', 'ours'):
-        entry = figures[name]
-        if entry['seg_share'] != 1.0:
-            found.append(f'{name}: expected [SEG] at every step, got {entry["seg_share"]:.3f}')
-        if not FOREGROUND[0] <= entry['foreground'] <= FOREGROUND[1]:
-            found.append(f'{name}: expected a mean foreground in {FOREGROUND}, '
-                         f'got {entry["foreground"]:.3f}')
+    found = [line for name in ('official', 'ours') for line in seg_failures(name, figures[name])]
     if args.dtype in ('float32', 'float64') and not agreement.holds(
             exactly=args.dtype == 'float64'):
         found.append('expected masks that agree, got: ' + '; '.join(agreement.lines()))
+    return found
+
+
+def seg_failures(name: str, entry: dict) -> list[str]:
+    """What a run with random weights must show to be worth measuring, and does not."""
+    found = []
+    if entry['seg_share'] != 1.0:
+        found.append(f'{name}: expected [SEG] at every step, got {entry["seg_share"]:.3f}')
+    if not FOREGROUND[0] <= entry['foreground'] <= FOREGROUND[1]:
+        found.append(f'{name}: expected a mean foreground in {FOREGROUND}, '
+                     f'got {entry["foreground"]:.3f}')
     return found
 
 
@@ -208,8 +272,10 @@ def print_comparison(figures: dict, agreement: Agreement, args: argparse.Namespa
     row('mean foreground', lambda e: e['foreground'])
     if 'gflop_per_mask' in both[0]:
         row(f'GFLOP per mask ({FLOP_FRAMES} frames)', lambda e: e['gflop_per_mask'], '.1f')
-    if 'device_peak_gb' in both[1]:
-        print(f'peak device memory, ours: {both[1]["device_peak_gb"]:.2f} GB')
+    if 'plain_per_second' in both[1]:
+        print(f'ours as shipped, nothing watched: {both[1]["plain_per_second"]:.2f} '
+              f'expression-frames per second, peak device memory '
+              f'{both[1]["device_peak_gb"]:.2f} GB')
     print(f'ratio: {figures["ratio"]:.2f} by wall time, {figures["ratio_cpu"]:.2f} by CPU time')
     for line in agreement.lines():
         print(line)
@@ -282,7 +348,7 @@ def main() -> int:
         print(json.dumps(measure_memory(model, args.measure_memory, args.expressions)))
         return 0
     measure = (memory if args.memory_frames else table if args.table
-               else operations if args.operations else compare)
+               else operations if args.operations else alone if args.alone else compare)
     figures = measure(args)
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,8 @@ def parse_args() -> argparse.Namespace:
                              '(default: through)')
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
                         help='type of frozen parameters (default: bfloat16 on a GPU)')
+    parser.add_argument('--llm-bits', type=int, choices=(4, 16), default=16,
+                        help='4: frozen linear layers of the LLM as QuantizeHook makes them')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1 (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=5, metavar='N',
                         help='timed steps of each variant (default: %(default)s)')
@@ -72,7 +74,7 @@ def measure(args: argparse.Namespace, variants: list[Variant]) -> dict[str, dict
         cores, which other programs hardly change), ``losses`` (of each), ``phases`` (seconds),
         ``tflop`` (of a step) and, on a GPU, ``peak_gb``.
     """
-    model = build_model(args.size, args.dtype, args.device)
+    model = build_model(args.size, args.dtype, args.device, args.llm_bits)
     step, cuda = TrainStep(model), args.device.startswith('cuda')
     figures = {str(v): dict(step_s=[], cpu_s=[], losses=[]) for v in variants}
     for number in range(args.warmup + args.steps):
@@ -112,6 +114,7 @@ def host_peak(args: argparse.Namespace, variant: Variant) -> dict[str, float]:
     """Memory of a process of its own that does nothing but steps of a variant (Linux)."""
     command = [sys.executable, __file__, '--size', args.size, '--videos', str(args.videos),
                '--expressions', str(args.expressions), '--dtype', args.dtype,
+               '--llm-bits', str(args.llm_bits),
                '--measure-memory', f'{variant.reuse},{variant.memory}']
     # What is freed goes back to the system at once, so that the resident set is what is in use.
     environment = dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536', MALLOC_ARENA_MAX='1')
@@ -121,7 +124,7 @@ def host_peak(args: argparse.Namespace, variant: Variant) -> dict[str, float]:
 
 def report_host_peak(args: argparse.Namespace, variant: Variant) -> None:
     """Print, as JSON, the resident set before a step and at its peak, in GB."""
-    model = build_model(args.size, args.dtype, 'cpu')
+    model = build_model(args.size, args.dtype, 'cpu', args.llm_bits)
     step, batch = TrainStep(model), make_batch(model, args.videos, args.expressions, 0)
     step.use(variant)
     step(batch)  # makes the optimizer's state

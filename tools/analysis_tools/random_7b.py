@@ -118,13 +118,14 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     return parser, parser.parse_args()
 
 
-def write_checkpoint(folder: Path, size: Size) -> tuple[int, int]:
+def write_checkpoint(folder: Path, size: Size, device: str) -> tuple[int, int]:
     """Write the checkpoint shard by shard; no more than one is in memory, and SAM-2.
 
     Args:
         folder: a new one; gets ``official/`` and ``clip/``, and ``sam2.yaml`` for a size without
             a published config.
         size: the sizes.
+        device: where random numbers are drawn, which takes a minute on a CPU.
 
     Returns:
         Number of parameters of the model, and of shards.
@@ -142,7 +143,7 @@ def write_checkpoint(folder: Path, size: Size) -> tuple[int, int]:
     check_space(official, folder, 2.1 * total)  # with what the converter will write
     shards = _plan(shapes, size.shard_bytes)
     sam2_weights = build_sam2(sam2, size.image_size).state_dict()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     seg_id = SegTokenizer.from_pretrained('tiny').seg_id
     index = {}
     for number, names in enumerate(tqdm(shards, unit='shard', desc='writing'), 1):
@@ -220,7 +221,8 @@ def _make(name: str, shape: torch.Size, generator: torch.Generator, sam2: dict[s
     elif name == 'model.mm_projector.bias':
         value[MARKED] = MARK
     elif not name.endswith('.bias'):
-        value.normal_(0, STD, generator=generator)
+        value = torch.empty(shape, dtype=torch.bfloat16, device=generator.device).normal_(
+            0, STD, generator=generator).cpu()
         if name == 'model.embed_tokens.weight':
             value[:, MARKED] = MARK
         elif name.endswith(('o_proj.weight', 'down_proj.weight', 'mm_projector.weight')):
@@ -330,7 +332,7 @@ def main() -> None:
         if any(folder.iterdir()):
             raise FileExistsError(f'expected an empty folder, got one with files: {folder}')
         start = time.perf_counter()
-        parameters, shards = write_checkpoint(folder, size)
+        parameters, shards = write_checkpoint(folder, size, args.device)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     written = sum(file.stat().st_size for file in (folder / 'official').iterdir())

@@ -13,14 +13,11 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from mmengine import Config
-from torch import nn
 
 from glus_mm.apis import init_model
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
@@ -32,16 +29,15 @@ from glus_mm.utils.masks import decode_rle
 
 FROZEN = {'model.mllm.trainable': [], 'model.mask_head.trainable': []}
 LEVELS = {
-    'exact': ({}, {}, 0),
-    'window_stride=2': (dict(window_stride=2), {}, 0),
-    'window_stride=4': (dict(window_stride=4), {}, 0),
-    'bfloat16': ({}, {'model.dtype': 'bfloat16', **FROZEN}, 0),
-    '8-bit LLM': ({}, FROZEN, 8),
-    '4-bit LLM': ({}, FROZEN, 4),
+    'exact': {},
+    'window_stride=2': {'model.test_cfg.window_stride': 2},
+    'window_stride=4': {'model.test_cfg.window_stride': 4},
+    'bfloat16': {'model.dtype': 'bfloat16', **FROZEN},
+    'compile': {'model.test_cfg.compile': True},
+    'llm_bits=8': {'model.test_cfg.llm_bits': 8, **FROZEN},
+    'llm_bits=4': {'model.test_cfg.llm_bits': 4, **FROZEN},
 }
-"""Fields of test_cfg, options of the config, and bits of the LLM's weights (0: as they are)."""
-BLOCK = 64
-"""Weights that share a scale in 4 bits; in 8 bits a row does."""
+"""Options of the config."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,22 +63,7 @@ def parse_args() -> argparse.Namespace:
 
 def build_level(args: argparse.Namespace, name: str) -> GLUS:
     """The model of a level."""
-    test_cfg, options, bits = LEVELS[name]
-    model = init_model(args.config, args.checkpoint, device=args.device, cfg_options=options)
-    model.test_cfg = replace(model.test_cfg, **test_cfg)
-    if bits:
-        for module in model.mllm.llm.layers.modules():
-            if isinstance(module, nn.Linear):
-                round_weights(module.weight, bits)
-    return model.eval()
-
-
-@torch.no_grad()
-def round_weights(weight: torch.Tensor, bits: int) -> None:
-    """Round to the values that ``bits`` can hold, each group by its largest |weight|."""
-    groups = weight.view(weight.shape[0], -1, BLOCK if bits == 4 else weight.shape[1])
-    scale = groups.abs().amax(-1, keepdim=True) / (2**(bits - 1) - 1)
-    groups.copy_((groups / scale.clamp(min=1e-12)).round() * scale)
+    return init_model(args.config, args.checkpoint, device=args.device, cfg_options=LEVELS[name])
 
 
 def items_of(args: argparse.Namespace) -> Iterator[tuple[FrameReader, RefVOSDataSample]]:

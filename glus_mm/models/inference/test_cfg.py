@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from glus_mm.utils.quantize import LLM_BITS
+
 REUSE = ('exact', 'none')
 
 
@@ -24,6 +26,9 @@ class GLUSTestCfg:
             frame, both included, make every frame be encoded once.
         prefetch: frames that a thread reads and resizes ahead; 0 does without a thread.
         compile: run the image encoders and the mask decoder through ``torch.compile``.
+        llm_bits: 8 or 4 hold the linear layers of the LLM in so many bits, from the first video
+            on, through bitsandbytes; 16 leaves them as they are. The model must have nothing to
+            train there (``mllm.trainable=[]``).
         reuse: ``'exact'`` computes what expressions share once; ``'none'`` recomputes everything
             for each expression and frame, as the official code does.
         selector: config of a :class:`BaseKeyFrameSelector`; the first frame by default.
@@ -39,6 +44,7 @@ class GLUSTestCfg:
     feature_cache: int = 32
     prefetch: int = 2
     compile: bool = False
+    llm_bits: int = 16
     reuse: str = 'exact'
     selector: dict | None = None
     propagator: dict | None = None
@@ -56,6 +62,9 @@ class GLUSTestCfg:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f'model.test_cfg.{name} must be True or False, '
                                  f'got {getattr(self, name)!r}')
+        if self.llm_bits not in LLM_BITS:
+            raise ValueError(f'model.test_cfg.llm_bits must be one of {LLM_BITS}, '
+                             f'got {self.llm_bits!r}')
         if self.window_stride > self.window:
             raise ValueError(f'model.test_cfg.window_stride must be at most window, which is '
                              f'{self.window}, got {self.window_stride!r}')

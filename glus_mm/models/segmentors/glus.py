@@ -26,6 +26,7 @@ from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import at_least_float32, default_dtype, parse_dtype, set_precision
+from glus_mm.utils.quantize import quantize_llm
 
 CE_TARGETS = ('seg', 'answer')
 
@@ -274,6 +275,8 @@ class GLUS(BaseModel):
     def init_session(self, reader: FrameReader, data_sample: RefVOSDataSample) -> VideoSession:
         """Open the state of one video.
 
+        The first one puts ``test_cfg.llm_bits`` into effect, as weights are loaded by now.
+
         Args:
             reader: its frames.
             data_sample: its expressions; every one is checked here, before any work.
@@ -282,9 +285,12 @@ class GLUS(BaseModel):
             The session, to hand to :meth:`propagate`.
 
         Raises:
-            ValueError: an expression cannot be used; the message names it.
+            ModuleNotFoundError: ``test_cfg.llm_bits`` needs bitsandbytes, which is not here.
+            ValueError: an expression cannot be used, which the message names; or
+                ``test_cfg.llm_bits`` is below 16 and the LLM is to be trained.
         """
         cfg = self.test_cfg
+        quantize_llm(self, cfg.llm_bits)
         for expression in data_sample.expressions:
             self.mllm.prompt(expression, cfg.num_context, 1)
         return VideoSession(reader, tuple(data_sample.expressions),

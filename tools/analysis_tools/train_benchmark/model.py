@@ -11,6 +11,7 @@ from glus_mm.models import GLUS
 from glus_mm.models.mllms.prompt import build_conversation
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.quantize import quantize_frozen
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'models'
 LORA = CONFIGS / 'glus_lisa-7b_sam2-l_lora.py'
@@ -35,13 +36,14 @@ FRAME = (480, 854)
 NUM_CONTEXT, NUM_QUERY = 4, 4
 
 
-def build_model(size: str, dtype: str, device: str) -> GLUS:
+def build_model(size: str, dtype: str, device: str, llm_bits: int = 16) -> GLUS:
     """Build a model in train mode, without dropout, so that losses can be compared.
 
     Args:
         size: key of :data:`SIZES`.
         dtype: type of the frozen parameters, see ``model.dtype``.
         device: where it is built, too: a large model never stands in the host's memory.
+        llm_bits: 4 quantizes the frozen linear layers of the LLM.
 
     Returns:
         The model, with the weights of seed 0.
@@ -57,7 +59,10 @@ def build_model(size: str, dtype: str, device: str) -> GLUS:
             module.p = 0.0
         if hasattr(module, 'dropout_p'):
             module.dropout_p = 0.0
-    return model.to(device).train()
+    model = model.to(device).train()
+    if llm_bits == 4:
+        quantize_frozen(model)
+    return model
 
 
 def make_batch(model: GLUS, videos: int, expressions: int, seed: int
