@@ -74,6 +74,7 @@ LITE = ['mmcv-lite>=2.2.0']
 TENSORBOARD = ['tensorboard>=2.15']
 # Pure Python in this use: nothing is compiled when it is installed or run.
 DEEPSPEED = ['deepspeed>=0.19']
+QUANT = ['bitsandbytes>=0.48']
 # The web demo and the browser that tests it; the browser itself is the system's chromium.
 # The oldest Gradio that was tried.
 DEMO = ['gradio>=6.31']
@@ -96,12 +97,12 @@ setup(
     extras_require={
         'lite': LITE,
         'deepspeed': DEEPSPEED,
-        'quant': ['bitsandbytes>=0.48'],
+        'quant': QUANT,
         'demo': DEMO,
         'wandb': ['wandb>=0.18'],
         'tensorboard': TENSORBOARD,
         'docs': DOCS,
         'dev': ['pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.8', 'pre-commit>=3.5', *DOCS,
-                *TENSORBOARD, *DEEPSPEED, *DEMO, *BROWSER],
+                *TENSORBOARD, *DEEPSPEED, *QUANT, *DEMO, *BROWSER],
     },
 )

@@ -395,6 +395,7 @@ def test_model_in_bfloat16(talking, video, make_sample):
     ({'test_cfg.feature_cache': 0}, ValueError, r'model\.test_cfg\.feature_cache .* got 0'),
     ({'test_cfg.prefetch': -1}, ValueError, r'model\.test_cfg\.prefetch .* got -1'),
     ({'test_cfg.compile': 1}, ValueError, r'model\.test_cfg\.compile .* got 1'),
+    ({'test_cfg.llm_bits': 3}, ValueError, r'model\.test_cfg\.llm_bits .*\(4, 8, 16\), got 3'),
     ({'test_cfg.reuse': 'all'}, ValueError, r"model\.test_cfg\.reuse must be one of .*'all'"),
     ({'test_cfg.use_memory': 'no'}, ValueError, r"model\.test_cfg\.use_memory .* got 'no'"),
     ({'train_cfg.memory_strid': 1}, TypeError, 'model.train_cfg.*memory_strid'),

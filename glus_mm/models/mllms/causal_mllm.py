@@ -1,5 +1,6 @@
 """An MLLM whose language model is causal: conversations, prefixes and windows, the same for all."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -193,7 +194,8 @@ class CausalMLLM(BaseMLLM):
                              f'conversations, got {int(is_image.sum()) // per_image}')
         embeds = self._embed(ids.masked_fill(is_image, 0), is_image, visual)
         return self.llm(
-            inputs_embeds=embeds, past_key_values=cache, use_cache=cache is not None,
+            inputs_embeds=embeds, use_cache=cache is not None,
+            **{cache_argument(self.llm): cache},
             **self._decoder_arguments(is_image, visual, cache, layout)).last_hidden_state
 
     def _embed(self, ids: Tensor, is_image: Tensor, visual: Tensor) -> Tensor:
@@ -228,6 +230,19 @@ def cast_to_layer(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tupl
     dtype = dtype_of(layer)
     rotary = tuple(table.to(dtype) for table in kwargs['position_embeddings'])
     return (args[0].to(dtype), *args[1:]), dict(kwargs, position_embeddings=rotary)
+
+
+def cache_argument(llm: nn.Module) -> str:
+    """What a decoder of transformers calls its keys and values: ``cache`` from 5.24 on."""
+    known = inspect.signature(type(llm).forward).parameters
+    return 'cache' if 'cache' in known else 'past_key_values'
+
+
+def checkpoint_activations(llm: nn.Module) -> None:
+    """Recompute the activations of a decoder of transformers in the backward pass."""
+    # Named so from 5.24 on; the older name goes with version 6.
+    enable = getattr(llm, 'activation_checkpointing_enable', None)
+    (enable or llm.gradient_checkpointing_enable)()
 
 
 def hf_config(config_class: type, values: dict, where: str):

@@ -7,7 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaModel
 
-from glus_mm.models.mllms.causal_mllm import CausalMLLM, cast_to_layer, hf_config
+from glus_mm.models.mllms.causal_mllm import (
+    CausalMLLM,
+    cast_to_layer,
+    checkpoint_activations,
+    hf_config,
+)
 from glus_mm.models.mllms.lora import LoRA
 from glus_mm.models.mllms.prompt import get_template, load_tokenizer
 from glus_mm.registry import MODELS
@@ -87,7 +92,7 @@ class LlavaMLLM(CausalMLLM):
         self.seg_projector = nn.Sequential(
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, seg_dim))
         if gradient_checkpointing:
-            self.llm.gradient_checkpointing_enable()
+            checkpoint_activations(self.llm)
         if lora is not None:
             LoRA(**lora).inject(self.llm)
         set_trainable(self, trainable)

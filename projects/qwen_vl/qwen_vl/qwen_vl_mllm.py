@@ -15,7 +15,11 @@ from transformers import (
 )
 
 from glus_mm.models.mllms import LoRA
-from glus_mm.models.mllms.causal_mllm import CausalMLLM, cast_to_layer
+from glus_mm.models.mllms.causal_mllm import (
+    CausalMLLM,
+    cast_to_layer,
+    checkpoint_activations,
+)
 from glus_mm.models.mllms.prompt import IMAGE_TOKEN_INDEX, get_template
 from glus_mm.models.mllms.shared_prefix import SharedPrefix
 from glus_mm.registry import MODELS
@@ -92,7 +96,7 @@ class QwenVLMLLM(CausalMLLM):
         for layer in self.llm.layers:
             layer.register_forward_pre_hook(cast_to_layer, with_kwargs=True)
         if gradient_checkpointing:
-            self.llm.gradient_checkpointing_enable()
+            checkpoint_activations(self.llm)
         if lora is not None:
             LoRA(**lora).inject(self.llm)
         set_trainable(self, trainable)
