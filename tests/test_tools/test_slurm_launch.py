@@ -27,57 +27,15 @@ for pid in "${pids[@]}"; do wait "$pid" || exit 1; done
 SCONTROL = '''#!/usr/bin/env bash
 [[ "$*" == 'show hostnames node[1-1]' ]] && echo localhost
 '''
-PARTS = '''
-import torch
-from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS
-from torch import nn
-from torch.utils.data import Dataset
-
-
-@DATASETS.register_module()
-class SlurmToySet(Dataset):
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, idx):
-        x = torch.randn(3, generator=torch.Generator().manual_seed(idx))
-        return dict(inputs=x, data_samples=x.sum())
-
-
-@MODELS.register_module()
-class SlurmToyModel(BaseModel):
-
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(3, 1)
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        y = self.fc(inputs)[:, 0]
-        return dict(loss=(y - data_samples).square().mean()) if mode == 'loss' else y
-'''
-CONFIG = '''
-_base_ = ['{root}/configs/_base_/default_runtime.py']
-custom_imports = dict(imports=['slurm_toy_parts'])
-model = dict(type='SlurmToyModel')
-train_dataloader = dict(
-    batch_size=2, num_workers=0, dataset=dict(type='SlurmToySet'),
-    sampler=dict(type='InfiniteSampler', shuffle=True), collate_fn=dict(type='default_collate'))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
-'''
-
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='two tasks would share one GPU')
-def test_two_tasks(tmp_path):
+def test_two_tasks(tmp_path, toy_config):
     (tmp_path / 'bin').mkdir()
     for name, text in (('srun', SRUN), ('scontrol', SCONTROL)):
         (tmp_path / 'bin' / name).write_text(text)
         (tmp_path / 'bin' / name).chmod(0o755)
-    (tmp_path / 'slurm_toy_parts.py').write_text(PARTS)
-    (tmp_path / 'toy.py').write_text(CONFIG.format(root=ROOT))
+    toy_config(iters=2)
     env = dict(
         os.environ, OMP_NUM_THREADS='1', GPUS='2', SRUN_ARGS='--mem=8G --time=1:00',
         MASTER_PORT=str(20000 + os.getpid() % 20000),

@@ -9,53 +9,10 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = '''
-import torch
-from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS
-from torch import nn
-from torch.utils.data import Dataset
-
-
-@DATASETS.register_module()
-class CliToySet(Dataset):
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, idx):
-        x = torch.randn(3, generator=torch.Generator().manual_seed(idx))
-        return dict(inputs=x, data_samples=x.sum())
-
-
-@MODELS.register_module()
-class CliToyModel(BaseModel):
-
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(3, 1)
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        y = self.fc(inputs)[:, 0]
-        return dict(loss=(y - data_samples).square().mean()) if mode == 'loss' else y
-'''
-CONFIG = '''
-_base_ = ['{root}/configs/_base_/default_runtime.py']
-custom_imports = dict(imports=['cli_toy_parts'])
-model = dict(type='CliToyModel')
-train_dataloader = dict(
-    batch_size=2, num_workers=0, dataset=dict(type='CliToySet'),
-    sampler=dict(type='InfiniteSampler', shuffle=True), collate_fn=dict(type='default_collate'))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=4)
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2, max_keep_ckpts=-1))
-'''
-
 
 @pytest.fixture
-def run(tmp_path):
-    (tmp_path / 'cli_toy_parts.py').write_text(PARTS)
-    (tmp_path / 'toy.py').write_text(CONFIG.format(root=ROOT))
+def run(tmp_path, toy_config):
+    toy_config(iters=4)
     env = dict(os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
                PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
                PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
