@@ -44,6 +44,30 @@ def test_tiny_in_float64(tmp_path):
     assert figures['ratio'] > 0 and 'expression-frames per second' in out.stdout
 
 
+def test_table(tmp_path):
+    """A row for each size; every encoder sees each frame once, whatever the number of texts."""
+    out = run('--size', 'tiny', '--table', '--frames', '1', '--shape', '48', '64', '--json',
+              str(tmp_path / 'table.json'))
+    assert out.returncode == 0, out.stderr[-3000:]
+    rows = json.loads((tmp_path / 'table.json').read_text())['table']
+    assert [(row['expressions'], row['frames'], row['masks']) for row in rows] == [
+        (e, 12, 12 * e) for e in (1, 2, 4, 8, 16)] + [(1, 60, 60)]
+    for row in rows:
+        assert row['images_per_frame'] == {'vision tower': 1.0, 'SAM-2 encoder': 1.0}
+        assert row['seg_share'] == 1.0 and row['cpu_s'] > 0
+    assert len(out.stdout.splitlines()) == 1 + len(rows)
+
+
+def test_alone(tmp_path):
+    pytest.importorskip('bitsandbytes', reason='needs the extra "quant"')
+    out = run('--size', 'tiny', '--alone', '--frames', '7', '--expressions', '2', '--shape', '48',
+              '64', '--set', 'llm_bits=4', '--json', str(tmp_path / 'alone.json'))
+    assert out.returncode == 0, out.stderr[-3000:]
+    ours = json.loads((tmp_path / 'alone.json').read_text())['ours']
+    assert ours['masks'] == 14 and ours['seg_share'] == 1.0 and ours['plain_per_second'] > 0
+    assert "options {'llm_bits': 4}" in out.stdout
+
+
 @pytest.mark.parametrize(('args', 'message'), [
     (['--expressions', '0'], 'expected --expressions of at least 1, got 0'),
     (['--official-expressions', '9'], 'expected --official-expressions in 1..8, got 9'),
