@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 
 # MMEngine imports DeepSpeed wherever it is installed, which says on stdout that it found no CUDA.
 # Programs that the tests start inherit this.
@@ -15,6 +17,16 @@ if not torch.cuda.is_available():
     os.environ.setdefault('DS_ACCELERATOR', 'cpu')
 
 REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def no_trace():
+    """Take away the scope and the loggers that a test's runners leave for the next test."""
+    kept = [(holder, dict(holder._instance_dict)) for holder in (DefaultScope, MMLogger)]
+    yield
+    for holder, instances in kept:
+        holder._instance_dict.clear()
+        holder._instance_dict.update(instances)
 
 
 class LocalHub:

@@ -57,6 +57,5 @@ def test_steps_leave_the_weights_alone_and_switch_the_model():
     (['--expressions', '0'], 'expected --expressions of at least 1, got 0'),
     pytest.param(['--device', 'cuda'], 'expected a device that is here', marks=pytest.mark.skipif(
         torch.cuda.is_available(), reason='there is a CUDA device'))])
-def test_wrong_arguments(args, message):
-    out = run(*args)
-    assert out.returncode == 2 and message in out.stderr
+def test_wrong_arguments(refusal, args, message):
+    assert message in refusal(TOOL, *args)

@@ -97,10 +97,8 @@ def test_a_failing_program(copy):
     assert rows[2] == '1 of 3 comparisons agree; 2 FAILED'
 
 
-def test_no_fixture(tmp_path):
-    done = subprocess.run([sys.executable, TOOL, tmp_path / 'none'], capture_output=True,
-                          text=True, timeout=300)
-    assert done.returncode == 2 and 'expected a folder with the official fixture' in done.stderr
+def test_no_fixture(refusal, tmp_path):
+    assert 'expected a folder with the official fixture' in refusal(TOOL, tmp_path / 'none')
 
 
 # What is different or missing is found
