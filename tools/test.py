@@ -110,6 +110,7 @@ def main() -> None:
         parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     cfg.resume = False
     record_videos(cfg, args.resume)
+    cfg.model_wrapper_cfg = dict(type='glus_mm.Unwrapped')
     cfg.launcher = args.launcher
     if cfg.get('runner_type') == 'FlexibleRunner':
         # DeepSpeed and others spread what training needs; checkpoints are those of any run.

@@ -11,9 +11,10 @@ from glus_mm.engine.hooks import (
     TokenBankHook,
 )
 from glus_mm.engine.memory_log_processor import MemoryLogProcessor
+from glus_mm.engine.unwrapped import Unwrapped
 
 __all__ = [
     'DataErrorHook', 'FinishedVideosHook', 'FiniteLossHook', 'MemoryLogProcessor',
     'PlainCheckpointHook', 'QuantizeHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook',
-    'TokenBankHook'
+    'TokenBankHook', 'Unwrapped'
 ]
