@@ -106,18 +106,20 @@ def quantize_llm(model: nn.Module, bits: int) -> None:
 
     Raises:
         ModuleNotFoundError: bitsandbytes is not installed.
-        ValueError: some of these layers are to be trained.
+        ValueError: a part of the LLM is to be trained.
     """
     if bits == 16:
         return
     where = f'model.test_cfg.llm_bits={bits}'
-    layers = {f'mllm.llm.layers.{name}': module
-              for name, module in model.mllm.llm.layers.named_modules()
-              if type(module) is nn.Linear and not is_adapter(name)}
-    trained = [name for name, module in layers.items() if module.weight.requires_grad]
+    # Also where only adapters are trained: a validation would change what they are trained on.
+    trained = [name for name, p in model.mllm.llm.named_parameters() if p.requires_grad]
     if trained:
         raise ValueError(f'{where} is for inference only: expected model.mllm.trainable=[], got '
-                         f'{len(trained)} layers of the LLM that are trained, such as {trained[0]}')
+                         f'{len(trained)} parameters of the LLM that are trained, such as '
+                         f'mllm.llm.{trained[0]}')
+    layers = [f'mllm.llm.layers.{name}'
+              for name, module in model.mllm.llm.layers.named_modules()
+              if type(module) is nn.Linear and not is_adapter(name)]
     if layers:
         check_bitsandbytes(where)
         _replace(model, layers, bits)

@@ -81,12 +81,17 @@ def test_sixteen_changes_nothing(frames):
     assert type(model.mllm.llm.layers[0].mlp.up_proj) is nn.Linear
 
 
-def test_what_is_trained_is_not_quantized(frames):
-    model = init_model(*MODEL, cfg_options={'model.test_cfg.llm_bits': 8})
+@pytest.mark.parametrize(('options', 'name'), [
+    ({}, 'embed_tokens.weight'),
+    ({'model.mllm.lora': dict(r=4, alpha=8), 'model.mllm.trainable': ['llm.*.lora_*']},
+     r'layers\.0\.self_attn\.q_proj\.lora_A')])
+def test_what_is_trained_is_not_quantized(frames, options, name):
+    model = init_model(*MODEL, cfg_options={'model.test_cfg.llm_bits': 8, **options})
     with pytest.raises(ValueError, match=r'llm_bits=8 is for inference only: expected '
-                       r'model\.mllm\.trainable=\[\], got 28 layers .* such as mllm\.llm\.layers'):
+                       r'model\.mllm\.trainable=\[\], got \d+ parameters .* such as '
+                       rf'mllm\.llm\.{name}'):
         segment(model, frames)
-    assert type(model.mllm.llm.layers[0].mlp.up_proj) is nn.Linear
+    assert not any('bit' in type(module).__name__ for module in model.modules())
 
 
 def test_adapters_stay(frames):
