@@ -45,9 +45,10 @@ demo: env
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo/quick_start.sh
 
 # Two workers with one thread each: more threads only wait for one another on two cores. A file goes
-# to one of them, so that what its tests share (trainings, a server) is made once.
+# to one of them, so that what its tests share (trainings, a server) is made once; in the order of
+# tests/conftest.py, not by the number of tests.
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder
 
 ablation: env
 	OMP_NUM_THREADS=1 $(BIN)/python tools/analysis_tools/ablation.py $(ABLATION)

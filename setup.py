@@ -102,7 +102,7 @@ setup(
         'wandb': ['wandb>=0.18'],
         'tensorboard': TENSORBOARD,
         'docs': DOCS,
-        'dev': ['pytest>=8.0', 'pytest-xdist>=3.5', 'ruff>=0.8', 'pre-commit>=3.5', *DOCS,
+        'dev': ['pytest>=8.0', 'pytest-xdist>=3.8', 'ruff>=0.8', 'pre-commit>=3.5', *DOCS,
                 *TENSORBOARD, *DEEPSPEED, *QUANT, *DEMO, *BROWSER],
     },
 )

@@ -136,6 +136,7 @@ def dist_test(tmp_path, *args):
     assert done.returncode == 0, done.stderr[-4000:]
 
 
+@pytest.mark.slow
 def test_one_and_two_processes(call, data, talking, options, tmp_path):
     call('test', CONFIG, talking, '--work-dir', 'one', '--out', 'masks', '--dump', 'one.json',
          *options)

@@ -78,6 +78,7 @@ def test_own_data_at_the_published_size_made_tiny(own_data, shrink, monkeypatch)
     assert (own_data / 'run' / 'iter_1.pth').is_file()
 
 
+@pytest.mark.slow
 def test_a_registered_loss_in_another_project():
     text = snippet('extending.md', 'registered-loss')
     assert len([line for line in text.splitlines() if line.strip()]) <= 5

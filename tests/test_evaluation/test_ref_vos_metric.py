@@ -526,6 +526,7 @@ def sharded_worker(rank, root):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_figures(tmp_path):
     """An odd number of videos, so that the sampler pads; one video for two processes."""
     torch.multiprocessing.spawn(sharded_worker, args=(tmp_path, ), nprocs=2)

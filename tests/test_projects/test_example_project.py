@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from glus_mm.datasets.moving_shapes import write_split
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +36,7 @@ print('TEST', type(loop.dataloader.dataset[0]['inputs']['reader']).__module__,
 '''
 
 
+@pytest.mark.slow
 def test_trains_from_another_scope(tmp_path):
     write_split(tmp_path / 'data', 2, 0, 'train', mp4=False)
     path = os.pathsep.join([str(PROJECT), str(ROOT)])

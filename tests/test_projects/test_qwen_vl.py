@@ -207,6 +207,7 @@ def test_lora_and_frozen_parts():
                if p.requires_grad and name.startswith('llm'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('family', ['qwen2_5', 'qwen3'])
 def test_trains_and_tests_on_moving_shapes(tmp_path, family):
     write_split(tmp_path / 'data', 2, 0, 'train', mp4=False)

@@ -44,6 +44,7 @@ def test_tiny_in_float64(tmp_path):
     assert figures['ratio'] > 0 and 'expression-frames per second' in out.stdout
 
 
+@pytest.mark.slow
 def test_table(tmp_path):
     """A row for each size; every encoder sees each frame once, whatever the number of texts."""
     out = run('--size', 'tiny', '--table', '--frames', '1', '--shape', '48', '64', '--json',

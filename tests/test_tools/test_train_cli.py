@@ -30,6 +30,7 @@ def load(path):
     return torch.load(path, weights_only=True)
 
 
+@pytest.mark.slow
 def test_one_process_then_two_that_resume(run, tmp_path):
     log = run(sys.executable, str(ROOT / 'tools' / 'train.py'), 'toy.py', '--work-dir', 'run',
               '--cfg-options', 'train_cfg.max_iters=2',

@@ -76,6 +76,7 @@ def refuse(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_the_demo_as_a_user_calls_it(video, checkpoint, tmp_path):
     out = tmp_path / 'out'
     call = arguments(video, checkpoint, out, '--text', TEXTS[0], '--text', TEXTS[1],
