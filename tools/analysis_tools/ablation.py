@@ -47,13 +47,18 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('--reduced', action='store_true', help='a short version, to try it')
     parser.add_argument('--steps', type=int, metavar='N', help='iterations of a row (default: '
                         f'{FULL["steps"]}, reduced: {REDUCED["steps"]})')
+    parser.add_argument('--test-videos', type=int, metavar='N',
+                        help='test videos of the default variant, three quarters as many of each '
+                             f'other one (default: {FULL["test_videos"]}, reduced: '
+                             f'{REDUCED["test_videos"]})')
     parser.add_argument('--report', metavar='DIR',
                         help='run nothing: write table and plot into --out, from the log in this '
                              'folder')
     args = parser.parse_args()
-    for name in ('jobs', 'steps'):
+    for name in ('jobs', 'steps', 'test_videos'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f'expected --{name} of at least 1, got {getattr(args, name)}')
+            parser.error(f'expected --{name.replace("_", "-")} of at least 1, '
+                         f'got {getattr(args, name)}')
     args.seeds = args.seeds or ([0, 1] if args.reduced else [0, 1, 2])
     return parser, args
 
@@ -111,6 +116,7 @@ def run_study(args: argparse.Namespace, tasks: list[Task]) -> dict[tuple[str, in
     require_file(str(start), 'checkpoint')
     sizes = dict(REDUCED if args.reduced else FULL)
     sizes['steps'] = args.steps or sizes['steps']
+    sizes['test_videos'] = args.test_videos or sizes['test_videos']
     settings = Settings(start=hash_file(start), **sizes)
     data = Path(args.data).resolve() if args.data else out / 'data'
     out.mkdir(parents=True, exist_ok=True)
