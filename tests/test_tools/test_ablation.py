@@ -327,6 +327,13 @@ def test_settings_are_those_of_the_folder(tmp_path):
         Settings(start='x', **dict(TINY, train_videos=6)).prepare_data(data)
 
 
+@pytest.mark.parametrize('name', ['--jobs', '--steps', '--test-videos'])
+def test_wrong_arguments(refusal, tmp_path, name):
+    assert f'expected {name} of at least 1, got 0' in refusal(
+        TOOL, '--out', tmp_path / 'out', name, '0')
+    assert not (tmp_path / 'out').exists()
+
+
 SMALL = '''
 import sys
 sys.path.insert(0, {tools!r})
