@@ -39,7 +39,7 @@ def main() -> None:
                          overlay=not args.no_video)
         inferencer = GLUSInferencer(
             init_model(args.config, args.checkpoint, args.device, args.cfg_options))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (ImportError, OSError, KeyError, TypeError, ValueError) as error:
         stop(parser, error)
     try:
         with job:

@@ -302,7 +302,7 @@ def main() -> None:
                            max_frames=args.max_frames)
         model = init_model(find_resource(args.config), find_resource(args.checkpoint),
                            args.device, args.cfg_options)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (ImportError, OSError, KeyError, TypeError, ValueError) as error:
         sys.exit(f'web_demo.py: error: {error}')
     # OpenCV's decoder would print a line for every broken upload.
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')

@@ -123,7 +123,7 @@ def main() -> None:
     MMLogger.get_instance('segment_many')
     try:
         segmenter, requests = prepare(args)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (ImportError, OSError, KeyError, TypeError, ValueError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         parser.exit(2, f'{parser.prog}: error: {message}\n')
     results = segmenter.run(requests, args.resume or restarted(), reporter())

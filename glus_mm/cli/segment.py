@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     """
     from glus_mm.apis import GLUSInferencer, SegmentJob, init_model
 
-    with user_errors(USAGE, KeyError, TypeError):
+    with user_errors(USAGE, ImportError, KeyError, TypeError):
         if args.model != DEFAULT_MODEL and args.checkpoint is None and args.model.endswith('.py'):
             raise UserError(f'expected --checkpoint with the config {args.model}', USAGE)
         job = SegmentJob(args.video, args.text, args.out_dir, args.key_frame, args.fps,

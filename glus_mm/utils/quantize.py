@@ -94,14 +94,11 @@ def quantize_frozen(model: nn.Module, quant_type: str = 'nf4', double_quant: boo
     return frozen
 
 
-def quantize_llm(model: nn.Module, bits: int) -> None:
-    """Hold the linear layers of the LLM in fewer bits, for inference.
-
-    Embeddings, head and adapters stay as they are. Does nothing to a model whose layers have been
-    replaced before.
+def check_llm_bits(model: nn.Module, bits: int) -> None:
+    """Check that :func:`quantize_llm` can do what it is asked for.
 
     Args:
-        model: with ``mllm.llm.layers``.
+        model: with ``mllm.llm``, whose ``requires_grad`` flags are final.
         bits: one of :data:`LLM_BITS`.
 
     Raises:
@@ -117,11 +114,28 @@ def quantize_llm(model: nn.Module, bits: int) -> None:
         raise ValueError(f'{where} is for inference only: expected model.mllm.trainable=[], got '
                          f'{len(trained)} parameters of the LLM that are trained, such as '
                          f'mllm.llm.{trained[0]}')
-    layers = [f'mllm.llm.layers.{name}'
-              for name, module in model.mllm.llm.layers.named_modules()
-              if type(module) is nn.Linear and not is_adapter(name)]
+    check_bitsandbytes(where)
+
+
+def quantize_llm(model: nn.Module, bits: int) -> None:
+    """Hold the linear layers of the LLM in fewer bits, for inference.
+
+    Embeddings, head and adapters stay as they are. Does nothing to a model whose layers have been
+    replaced before.
+
+    Args:
+        model: with ``mllm.llm.layers``.
+        bits: one of :data:`LLM_BITS`.
+
+    Raises:
+        ModuleNotFoundError: bitsandbytes is not installed.
+        ValueError: a part of the LLM is to be trained.
+    """
+    layers = [] if bits == 16 else [
+        f'mllm.llm.layers.{name}' for name, module in model.mllm.llm.layers.named_modules()
+        if type(module) is nn.Linear and not is_adapter(name)]
     if layers:
-        check_bitsandbytes(where)
+        check_llm_bits(model, bits)
         _replace(model, layers, bits)
 
 

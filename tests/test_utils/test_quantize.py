@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from glus_mm.apis import GLUSInferencer, init_model
-from glus_mm.datasets.moving_shapes import generate_video
+from glus_mm.cli import main
+from glus_mm.datasets.moving_shapes import generate_video, write_split
 from glus_mm.utils import quantize
 from glus_mm.utils.quantize import quantize_linear, quantize_llm
 
@@ -85,13 +86,11 @@ def test_sixteen_changes_nothing(frames):
     ({}, 'embed_tokens.weight'),
     ({'model.mllm.lora': dict(r=4, alpha=8), 'model.mllm.trainable': ['llm.*.lora_*']},
      r'layers\.0\.self_attn\.q_proj\.lora_A')])
-def test_what_is_trained_is_not_quantized(frames, options, name):
-    model = init_model(*MODEL, cfg_options={'model.test_cfg.llm_bits': 8, **options})
+def test_what_is_trained_is_not_quantized(options, name):
     with pytest.raises(ValueError, match=r'llm_bits=8 is for inference only: expected '
                        r'model\.mllm\.trainable=\[\], got \d+ parameters .* such as '
                        rf'mllm\.llm\.{name}'):
-        segment(model, frames)
-    assert not any('bit' in type(module).__name__ for module in model.modules())
+        init_model(*MODEL, cfg_options={'model.test_cfg.llm_bits': 8, **options})
 
 
 def test_adapters_stay(frames):
@@ -104,9 +103,13 @@ def test_adapters_stay(frames):
     assert segment(model, frames)[1]['is_seg'].all()
 
 
-def test_bitsandbytes_is_missing(frames, monkeypatch):
-    model = init_model(*MODEL, cfg_options={'model.test_cfg.llm_bits': 4, **FROZEN})
+def test_bitsandbytes_is_missing(tmp_path, monkeypatch, capsys):
+    write_split(tmp_path, 1, 0, 'valid_u')
+    video = next((tmp_path / 'valid_u').rglob('*.mp4'))
     monkeypatch.setattr(quantize.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r'model\.test_cfg\.llm_bits=4 needs '
-                       r'bitsandbytes: pip install "glus_mm\[quant\]"'):
-        segment(model, frames)
+    assert main(['segment', str(video), '--text', 'a star', '--out-dir', str(tmp_path / 'out'),
+                 '--cfg-options', 'model.test_cfg.llm_bits=4', 'model.mllm.trainable=[]']) == 2
+    assert capsys.readouterr().err == (
+        'glus-mm segment: error: model.test_cfg.llm_bits=4 needs bitsandbytes: '
+        'pip install "glus_mm[quant]"\n')
+    assert not any((tmp_path / 'out').iterdir())

@@ -26,7 +26,7 @@ from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import at_least_float32, default_dtype, parse_dtype, set_precision
-from glus_mm.utils.quantize import quantize_llm
+from glus_mm.utils.quantize import check_llm_bits, quantize_llm
 
 CE_TARGETS = ('seg', 'answer')
 
@@ -92,6 +92,7 @@ class GLUS(BaseModel):
             MODELS, self.test_cfg.selector or dict(type='FirstFrameSelector'))
         self.propagator = build_child(
             MODELS, self.test_cfg.propagator or dict(type='GLUSPropagator'))
+        check_llm_bits(self, self.test_cfg.llm_bits)
         if self.test_cfg.compile:
             for part in (*self.mllm.vision_parts, self.mask_head.sam2.image_encoder,
                          self.mask_head.sam2.sam_mask_decoder):
