@@ -37,7 +37,7 @@ from glus_mm.registry import SCOPE
 from glus_mm.utils.command_line import LAUNCHERS, read_config
 from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.utils.resources import find_resource
-from glus_mm.utils.setup_env import join_processes
+from glus_mm.utils.setup_env import join_processes, leave_dist
 
 CONFIG = 'configs/glus/glus_tiny_moving-shapes.py'
 CHECKPOINT = 'checkpoints/glus_tiny_moving-shapes.pth'
@@ -127,7 +127,9 @@ def main() -> None:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         parser.exit(2, f'{parser.prog}: error: {message}\n')
     results = segmenter.run(requests, args.resume or restarted(), reporter())
-    if get_dist_info()[0]:
+    rank = get_dist_info()[0]
+    leave_dist()
+    if rank:
         return
     failed = [record for record in results.values() if record['status'] != 'done']
     print(f'{len(results) - len(failed)} of {len(requests)} videos are done, {len(failed)} with '

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from glus_mm.apis.pretrained import mapped_weights, use_checkpoint
 from glus_mm.utils.command_line import add_common_options, load_config
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
-from glus_mm.utils.setup_env import setup_dist
+from glus_mm.utils.setup_env import leave_dist, setup_dist
 
 DIST_TIMEOUT = 24 * 3600  # seconds
 
@@ -120,6 +120,7 @@ def main() -> None:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     with mapped_weights(cfg, runner):
         runner.test()
+    leave_dist()
 
 
 if __name__ == '__main__':

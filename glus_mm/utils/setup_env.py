@@ -44,6 +44,17 @@ def choose_dist_backend(cfg: Config) -> str:
     return backend
 
 
+def leave_dist() -> None:
+    """Part from the other processes when all are done; does nothing in a single process.
+
+    A program that ends with its group still open may abort on its way out, as threads of the
+    group are running while the interpreter goes.
+    """
+    if torch_dist.is_available() and torch_dist.is_initialized():
+        torch_dist.barrier()
+        torch_dist.destroy_process_group()
+
+
 def setup_dist(cfg: Config, launcher: str) -> None:
     """Prepare a config for a launcher, and on a CPU join the other processes.
 
