@@ -1,5 +1,6 @@
 """An MLLM whose language model is causal: conversations, prefixes and windows, the same for all."""
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -195,7 +196,7 @@ class CausalMLLM(BaseMLLM):
         embeds = self._embed(ids.masked_fill(is_image, 0), is_image, visual)
         return self.llm(
             inputs_embeds=embeds, use_cache=cache is not None,
-            **{cache_argument(self.llm): cache},
+            **{cache_argument(type(self.llm)): cache},
             **self._decoder_arguments(is_image, visual, cache, layout)).last_hidden_state
 
     def _embed(self, ids: Tensor, is_image: Tensor, visual: Tensor) -> Tensor:
@@ -232,9 +233,10 @@ def cast_to_layer(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tupl
     return (args[0].to(dtype), *args[1:]), dict(kwargs, position_embeddings=rotary)
 
 
-def cache_argument(llm: nn.Module) -> str:
+@functools.lru_cache(maxsize=16)
+def cache_argument(llm: type[nn.Module]) -> str:
     """What a decoder of transformers calls its keys and values: ``cache`` from 5.24 on."""
-    known = inspect.signature(type(llm).forward).parameters
+    known = inspect.signature(llm.forward).parameters
     return 'cache' if 'cache' in known else 'past_key_values'
 
 
