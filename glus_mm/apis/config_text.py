@@ -13,7 +13,8 @@ from glus_mm.registry import MODELS, TRANSFORMS
 from glus_mm.utils.hub import is_hub_name
 
 # Transforms that have to do as the MLLM does, and the keys that both have.
-_SHARED = {'BuildConversation': ('tokenizer', 'template'), 'ResizeForEncoders': ('vision_crop', )}
+_SHARED = {'BuildConversation': ('tokenizer', 'template'), 'BuildTalk': ('tokenizer', 'template'),
+           'ResizeForEncoders': ('vision_crop', )}
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 

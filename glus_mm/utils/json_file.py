@@ -18,6 +18,19 @@ def read_json_object(path: str | PathLike) -> dict:
         FileNotFoundError: the file cannot be opened.
         ValueError: it is no JSON, holds something else than an object, or repeats a key.
     """
+    return _read(path, dict, 'object')
+
+
+def read_json_list(path: str | PathLike) -> list:
+    """Read a JSON file that holds one list; errors as for :func:`read_json_object`.
+
+    Args:
+        path: the file.
+    """
+    return _read(path, list, 'list')
+
+
+def _read(path: str | PathLike, kind: type, name: str) -> Any:
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file, object_pairs_hook=unique_pairs)
@@ -26,8 +39,8 @@ def read_json_object(path: str | PathLike) -> dict:
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: expected a JSON file, got one that fails with: {error}') \
             from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{path}: expected a JSON object, got {type(content).__name__}')
+    if not isinstance(content, kind):
+        raise ValueError(f'{path}: expected a JSON {name}, got {type(content).__name__}')
     return content
 
 

@@ -1,4 +1,5 @@
-"""Two processes train as one with twice the batch, videos with unequal numbers of expressions too.
+"""Two processes train as one with twice the batch: videos with unequal numbers of expressions, and
+a mix with talk, where a process, or all of them, may have no masks.
 """
 
 import json
@@ -43,20 +44,37 @@ param_scheduler = [dict(type='LinearLR', start_factor=0.1, end=4, by_epoch=False
 default_hooks = dict(checkpoint=dict(interval=1000), logger=dict(interval=1))
 log_processor = dict(window_size=1)
 '''
+# Of the 20 steps some have talk in one process only, and some in both.
+TALK = '''
+talk_pipeline = [
+    dict(type='BuildTalk', tokenizer='tiny', template='compact', num_context=2, num_pairs=3),
+    dict(type='LoadRefVOSFrames', same_size=False), *_base_.train_pipeline[3:4],
+    *_base_.train_pipeline[5:]
+]
+train_dataloader = dict(
+    num_workers=0, persistent_workers=False,
+    sampler=dict(_delete_=True, type='MixedVideoSampler', ratios=[1, 2]),
+    dataset=dict(_delete_=True, type='MixedRefVOSDataset', datasets=[
+        dict(_base_.train_dataloader.dataset, data_root='{data}/train',
+             pipeline=_base_.train_pipeline),
+        dict(type='ConversationDataset', data_root='{data}/train', ann_file='talk.json',
+             pipeline=talk_pipeline)]))
+'''
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def train(tmp_path):
+@pytest.fixture(params=['referring', 'talk'])
+def train(tmp_path, request):
     """``train(name, processes, batch_size)``: start it; the work folder is ``name``."""
-    write_split(tmp_path, 8, seed=5, split='train', mp4=False)
+    write_split(tmp_path, 8, seed=5, split='train', mp4=False, talk=6)
     path = tmp_path / 'train' / 'meta_expressions.json'
     meta = json.loads(path.read_text())
     for i, video in enumerate(meta['videos'].values()):
         video['expressions'] = dict(list(video['expressions'].items())[:1 + i % 4])
     path.write_text(json.dumps(meta))
     (tmp_path / 'float64_by_default.py').write_text(PARTS)
-    (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT, data=tmp_path, steps=STEPS))
+    config = CONFIG + TALK if request.param == 'talk' else CONFIG
+    (tmp_path / 'config.py').write_text(config.format(root=ROOT, data=tmp_path, steps=STEPS))
 
     def start(name, processes, batch_size):
         env = dict(
@@ -81,8 +99,8 @@ def curves(process, folder):
     path, = folder.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(lines) == STEPS
-    names = [name for name in lines[0] if 'loss' in name or name in ('grad_norm', 'lr')]
-    return {name: [line[name] for line in lines] for name in names}
+    names = {name for line in lines for name in line if 'loss' in name} | {'grad_norm', 'lr'}
+    return {name: [line.get(name, 0.0) for line in lines] for name in names}
 
 
 def test_two_processes_equal_one_with_twice_the_batch(train, tmp_path):

@@ -30,12 +30,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--variant', choices=list(VARIANTS), default='default',
                         help='what the videos are like, see docs/moving_shapes.md '
                              '(default: %(default)s)')
+    parser.add_argument('--talk', type=int, nargs='?', const=24, default=0, metavar='PAIRS',
+                        help='write talk.json too: conversations in the JSON of LLaVA with up to '
+                             'so many questions a video (%(const)s if no number is given)')
     parser.add_argument('--no-mp4', action='store_true', help='write no mp4 files')
     parser.add_argument('--workers', type=int, default=1,
                         help='number of processes; the bytes do not depend on it (default: 1)')
     parser.add_argument('--overwrite', action='store_true', help='replace an earlier split')
     args = parser.parse_args(argv)
-    for name, least in (('videos', 1), ('workers', 1), ('seed', 0)):
+    for name, least in (('videos', 1), ('workers', 1), ('seed', 0), ('talk', 0)):
         value = getattr(args, name)
         if value < least:
             parser.error(f'argument --{name}: expected a number >= {least}, got {value}')
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             folder = write_split(args.out, args.videos, args.seed, args.split,
                                  mp4=not args.no_mp4, workers=args.workers,
                                  overwrite=args.overwrite, progress=bar.update,
-                                 variant=args.variant)
+                                 variant=args.variant, talk=args.talk)
         except OSError as error:
             bar.close()
             print(f'moving_shapes.py: error: {error}', file=sys.stderr)

@@ -12,23 +12,27 @@ import numpy as np
 
 from glus_mm.utils.masks import encode_mask
 
+from .talk import Pair, sample_talk
 from .variants import get_variant
 from .video import SPLIT_CODES, MovingShapesVideo, generate_video
 
 JPEG_QUALITY = 92
 VIDEO_FPS = 6
-_PARTS = ('meta_expressions.json', 'mask_dict.json', 'JPEGImages', 'videos')
+_PARTS = ('meta_expressions.json', 'mask_dict.json', 'talk.json', 'JPEGImages', 'videos')
+# Keeps the random numbers of talk apart from those of the videos.
+_TALK = 0x74616C6B
 
 
 def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bool = True,
                 workers: int = 1, overwrite: bool = False,
-                progress: Callable[[], None] | None = None, variant: str = 'default') -> Path:
+                progress: Callable[[], None] | None = None, variant: str = 'default',
+                talk: int = 0) -> Path:
     """Generates ``num_videos`` videos and writes them below ``out/split``.
 
     Writes ``JPEGImages/<vid>/<frame>.jpg``, ``videos/<vid>.mp4``, and last, so that a split with
-    annotations is complete, ``mask_dict.json`` and ``meta_expressions.json``. Seed and split
-    determine every byte of the JSON and JPEG files (at given versions of NumPy and OpenCV); a
-    smaller split is the beginning of a larger one.
+    annotations is complete, ``talk.json`` where asked for, ``mask_dict.json`` and
+    ``meta_expressions.json``. Seed and split determine every byte of the JSON and JPEG files (at
+    given versions of NumPy and OpenCV); a smaller split is the beginning of a larger one.
 
     Args:
         out (str | Path): Root of the data set; made where it does not exist.
@@ -41,6 +45,8 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
         progress (Callable | None): Called once after each video.
         variant (str): A key of ``VARIANTS``, which the ids of the videos name unless it is the
             default one. Defaults to 'default'.
+        talk (int): Number of questions and answers a video, for ``talk.json``; 0 writes no such
+            file. It has no influence on the other files. Defaults to 0.
 
     Returns:
         Path: The folder of the split.
@@ -55,21 +61,24 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
                          f'workers={workers}')
     if split not in SPLIT_CODES:
         raise ValueError(f'expected split to be one of {sorted(SPLIT_CODES)}, got {split!r}')
-    if seed < 0:
-        raise ValueError(f'expected seed >= 0, got {seed}')
+    if seed < 0 or talk < 0:
+        raise ValueError(f'expected seed >= 0 and talk >= 0, got seed={seed}, talk={talk}')
     get_variant(variant)
     folder = _prepare_folder(Path(out) / split, mp4, overwrite)
-    make = functools.partial(_write_video, folder, seed, split, mp4, variant)
-    meta, mask_dict = {}, {}
-    for video_id, record, rles in _map_in_order(make, num_videos, workers):
+    make = functools.partial(_write_video, folder, seed, split, mp4, variant, talk)
+    meta, mask_dict, conversations = {}, {}, []
+    for video_id, record, rles, pairs in _map_in_order(make, num_videos, workers):
         # Annotation ids count on through the split, in the order of the videos.
         first = len(mask_dict)
         for expression in record['expressions'].values():
             expression['anno_id'] = [first + i for i in expression['obj_id']]
         mask_dict.update({str(first + i): track for i, track in enumerate(rles)})
         meta[video_id] = record
+        conversations.append(_conversation(video_id, pairs))
         if progress is not None:
             progress()
+    if talk:
+        _write_json(folder / 'talk.json', conversations)
     _write_json(folder / 'mask_dict.json', mask_dict)
     _write_json(folder / 'meta_expressions.json', {'videos': meta})
     return folder
@@ -106,9 +115,10 @@ def _map_in_order(make: Callable, num_videos: int, workers: int) -> Iterator[tup
         yield from pool.imap(make, range(num_videos), chunksize=4)
 
 
-def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str,
-                 index: int) -> tuple[str, dict, list[list]]:
-    """Writes one video's images; returns its id, its meta record and one RLE track an object."""
+def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str, talk: int,
+                 index: int) -> tuple[str, dict, list[list], list[Pair]]:
+    """Writes one video's images; returns its id, its meta record, one RLE track an object, talk.
+    """
     video = generate_video(seed, split, index, variant)
     images = folder / 'JPEGImages' / video.video_id
     images.mkdir(parents=True, exist_ok=True)
@@ -120,7 +130,19 @@ def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str,
     if mp4:
         _write_mp4(folder / 'videos' / f'{video.video_id}.mp4', video.frames)
     rles = [[encode_mask(mask) if mask.any() else None for mask in track] for track in video.masks]
-    return video.video_id, _meta_record(video), rles
+    rng = np.random.default_rng([seed, SPLIT_CODES[split], index, get_variant(variant).code, _TALK])
+    pairs = sample_talk(video.objects, video.frames.shape[1:3], rng, talk) if talk else []
+    return video.video_id, _meta_record(video), rles, pairs
+
+
+def _conversation(video_id: str, pairs: list[Pair]) -> dict:
+    """The entry of ``talk.json``, in the JSON of LLaVA."""
+    messages = []
+    for i, pair in enumerate(pairs):
+        question = pair.question if i else f'<video>\n{pair.question}'
+        messages += [{'from': 'human', 'value': question, 'kind': pair.kind},
+                     {'from': 'gpt', 'value': pair.answer}]
+    return {'id': video_id, 'video': f'JPEGImages/{video_id}', 'conversations': messages}
 
 
 def _meta_record(video: MovingShapesVideo) -> dict:

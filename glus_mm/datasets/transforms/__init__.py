@@ -11,9 +11,10 @@ from glus_mm.datasets.transforms.loading import (
     OpenFrameReader,
 )
 from glus_mm.datasets.transforms.resize import ResizeForEncoders
+from glus_mm.datasets.transforms.talk import BuildTalk
 
 __all__ = [
-    'BuildConversation', 'LoadFrameScores', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth',
-    'LoadRefVOSMasks', 'OpenFrameReader', 'PackRefVOSInputs', 'ResizeForEncoders',
-    'SampleContextQueryFrames'
+    'BuildConversation', 'BuildTalk', 'LoadFrameScores', 'LoadRefVOSFrames',
+    'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'OpenFrameReader', 'PackRefVOSInputs',
+    'ResizeForEncoders', 'SampleContextQueryFrames'
 ]

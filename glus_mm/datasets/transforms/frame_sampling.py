@@ -99,19 +99,25 @@ class SampleContextQueryFrames(BaseTransform):
     def _context(self, num_frames: int, rng: np.random.Generator) -> list[int]:
         if self.strategy == 'random':
             return _random(num_frames, self.num_context, rng)
-        return _one_per_clip(num_frames, self.num_context, rng)
+        return one_per_clip(num_frames, self.num_context, rng)
 
     def _query(self, num_frames: int, rng: np.random.Generator) -> list[int]:
         if self.strategy == 'random':
             return _random(num_frames, self.num_query, rng)
         if self.strategy == 'global':
-            return _one_per_clip(num_frames, self.num_query, rng)
+            return one_per_clip(num_frames, self.num_query, rng)
         start = int(rng.integers(max(num_frames - self.num_query, 0) + 1))
         return [min(start + i, num_frames - 1) for i in range(self.num_query)]
 
 
-def _one_per_clip(num_frames: int, number: int, rng: np.random.Generator) -> list[int]:
-    """One uniform position in each of ``number`` equal clips; an empty clip takes its start."""
+def one_per_clip(num_frames: int, number: int, rng: np.random.Generator) -> list[int]:
+    """One uniform position in each of ``number`` equal clips; an empty clip takes its start.
+
+    Args:
+        num_frames: length of the video.
+        number: of clips.
+        rng: source of the draws.
+    """
     bounds = clip_bounds(num_frames, number)
     return [int(rng.integers(start, max(end, start + 1))) for start, end in bounds]
 

@@ -26,10 +26,17 @@ class LoadRefVOSFrames(BaseTransform):
     Added keys: ``context_imgs``, ``query_imgs``: lists of uint8 (H, W, 3) in RGB; a frame that is
     used twice is the same array. Modified: ``ori_shape``, taken from the frames.
 
+    Args:
+        same_size: refuse a frame of another size than the rest; False for talk, whose images are
+            of any size.
+
     Raises:
         FileNotFoundError: a frame is missing.
         ValueError: a frame cannot be decoded or has another size than the rest.
     """
+
+    def __init__(self, same_size: bool = True) -> None:
+        self.same_size = same_size
 
     def transform(self, results: dict) -> dict:
         """Read; see the class."""
@@ -40,8 +47,9 @@ class LoadRefVOSFrames(BaseTransform):
             path = results['img_paths'][frame_idx]
             images[frame_idx] = read_image(path)
             shape = images[frame_idx].shape[:2]
-            _check_shape(shape, results.get('ori_shape'), f'{path} of video '
-                         f'{results["video_id"]!r}')
+            if self.same_size:
+                _check_shape(shape, results.get('ori_shape'), f'{path} of video '
+                             f'{results["video_id"]!r}')
             results['ori_shape'] = shape
         results['context_imgs'] = [images[i] for i in results['context_frame_ids']]
         results['query_imgs'] = [images[i] for i in results['query_frame_ids']]

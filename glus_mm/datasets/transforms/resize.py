@@ -14,7 +14,7 @@ class ResizeForEncoders(BaseTransform):
 
     Required keys: ``context_imgs``, ``query_imgs``, ``context_frame_ids``, ``query_frame_ids``.
     Added keys: ``clip_imgs``, uint8 tensor (Tc+Tq, 3, P, P), context frames first; ``sam_imgs``,
-    float32 tensor (Tq, 3, S, S) in 0..1. Neither is normalised.
+    float32 tensor (Tq, 3, S, S) in 0..1, where Tq may be 0. Neither is normalised.
 
     Args:
         vision_size: side P of the vision tower's images, in pixels.
@@ -51,5 +51,7 @@ class ResizeForEncoders(BaseTransform):
         results['clip_imgs'] = torch.from_numpy(clip_imgs).permute(0, 3, 1, 2).contiguous()
         if self.sam_size is not None:
             sam = {i: sam2_image(image, self.sam_size) for i, image in query_imgs.items()}
-            results['sam_imgs'] = torch.stack([sam[i] for i in query_ids])
+            side = self.sam_size
+            results['sam_imgs'] = torch.stack([sam[i] for i in query_ids]) if query_ids else \
+                torch.zeros(0, 3, side, side)
         return results

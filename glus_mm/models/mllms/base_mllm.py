@@ -15,7 +15,8 @@ class SegTokens:
     """Seg tokens of ``N`` conversations.
 
     Attributes:
-        tokens: (N, Tq, C) projected hidden states in training, (N, C) at inference.
+        tokens: (N, Tq, C) projected hidden states in training, of those conversations that have
+            ``[SEG]``; (N, C) at inference.
         is_seg: bool (N), whether ``[SEG]`` is the most likely next token; None in training,
             where the answer is given.
     """
@@ -61,7 +62,7 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
 
     @abstractmethod
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
-                visual_tokens: Sequence[Tensor], ce_target: str,
+                visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str],
                 all_logits: bool = False, groups: Sequence[int] | None = None
                 ) -> tuple[SegTokens, Tensor, Tensor]:
         """Run whole conversations.
@@ -70,7 +71,7 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
             input_ids: N of (L) with :data:`IMAGE_TOKEN_INDEX` where a frame stands.
             labels: N of (L), -100 where nothing is supervised.
             visual_tokens: N of (frames, V, D) in the order of the conversation.
-            ce_target: ``'seg'`` or ``'answer'``, which labels count.
+            ce_target: ``'seg'`` or ``'answer'``, which labels count; or (N) for each conversation.
             all_logits: make logits at every position before those that count are taken, as the
                 official code does; the result is the same.
             groups: (N) equal for conversations that show the same frames. What they have in
@@ -78,8 +79,8 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
                 where every conversation is to run alone.
 
         Returns:
-            The seg tokens (N, Tq, C), the logits (K, vocabulary) at the supervised positions and
-            their targets (K).
+            The seg tokens (N, Tq, C) of those that have ``[SEG]``, which is as often in each; the
+            logits (K, vocabulary) at the supervised positions and their targets (K).
         """
 
     @abstractmethod

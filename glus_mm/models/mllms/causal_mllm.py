@@ -38,7 +38,7 @@ class CausalMLLM(BaseMLLM):
     """
 
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
-                visual_tokens: Sequence[Tensor], ce_target: str = 'seg',
+                visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str] = 'seg',
                 all_logits: bool = False, groups: Sequence[int] | None = None
                 ) -> tuple[SegTokens, Tensor, Tensor]:
         """See :meth:`BaseMLLM.forward`."""
@@ -47,14 +47,17 @@ class CausalMLLM(BaseMLLM):
         targets = self._pad([_expand(i, label, per_image, IGNORE_INDEX)
                              for i, label in zip(input_ids, labels)], IGNORE_INDEX)
         next_is_seg = ids[:, 1:] == self.tokenizer.seg_id
-        counts = next_is_seg.sum(1)
-        if counts.min() != counts.max():
-            raise ValueError('expected conversations with equally many [SEG], '
-                             f'got {counts.tolist()}')
+        counts = next_is_seg.sum(1).tolist()
+        if len({*counts} - {0}) > 1:
+            raise ValueError(f'expected conversations with equally many [SEG], got {counts}')
         hidden = self._conversation_states(input_ids, visual_tokens, groups)[:, :-1]
-        tokens = self._project_seg(hidden[next_is_seg]).unflatten(0, (len(input_ids), -1))
+        tokens = self._project_seg(hidden[next_is_seg])
+        tokens = tokens.view(sum(map(bool, counts)), max(counts), tokens.shape[-1])
         targets = targets[:, 1:]
-        counted = next_is_seg if ce_target == 'seg' else targets != IGNORE_INDEX
+        if isinstance(ce_target, str):
+            ce_target = [ce_target] * len(input_ids)
+        whole = torch.tensor([target == 'answer' for target in ce_target], device=targets.device)
+        counted = torch.where(whole[:, None], targets != IGNORE_INDEX, next_is_seg)
         if all_logits:
             logits = self._token_logits(hidden)[counted]
         else:

@@ -5,6 +5,7 @@ frame, ``USER: <question> ASSISTANT: <answer></s>``; the first user message open
 images. Every image is the three ids ``<im_start>``, :data:`IMAGE_TOKEN_INDEX`, ``<im_end>``.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,14 @@ IGNORE_INDEX = -100
 """Label of a position that is not supervised."""
 
 IMAGE_TOKEN = '<image>'
+VIDEO_TOKEN = '<video>'
+"""Stands in the text of a conversation for the frames that are shown of a video."""
+
 MAX_EXPRESSION_LENGTH = 1000
 
-_RESERVED = (IMAGE_TOKEN, '<s>', '</s>', '<unk>', *REQUIRED_TOKENS, SCORE_TOKEN)
+_RESERVED = (IMAGE_TOKEN, VIDEO_TOKEN, '<s>', '</s>', '<unk>', *REQUIRED_TOKENS, SCORE_TOKEN)
 _END = '</s>'
+_ARTICLES = dict(question='a question', answer='an answer')
 
 
 @dataclass(frozen=True)
@@ -212,8 +217,8 @@ def clean_expression(text: str) -> str:
     Raises:
         TypeError: If ``text`` is no string.
         ValueError: If it is empty, only white space, longer than 1000 characters, not valid
-            Unicode, or contains ``[SEG]``, ``<image>``, ``<im_start>``, ``<im_end>``, ``<s>``,
-            ``</s>`` or ``<unk>``.
+            Unicode, or contains ``[SEG]``, ``<image>``, ``<video>``, ``<im_start>``,
+            ``<im_end>``, ``<s>``, ``</s>`` or ``<unk>``.
     """
     if not isinstance(text, str):
         raise TypeError(f'expected the expression as str, but got {type(text).__name__}: {text!r}')
@@ -225,14 +230,71 @@ def clean_expression(text: str) -> str:
     cleaned = text.removesuffix('.').lower()
     if not cleaned.strip():
         raise ValueError(f'expected an expression with some text, but got {text!r}')
-    for reserved in _RESERVED:
-        if reserved.lower() in cleaned:
-            raise ValueError(f'expected no {reserved!r} in an expression, but got {text!r}')
-    try:
-        cleaned.encode('utf-8')
-    except UnicodeEncodeError as error:
-        raise ValueError(f'expected valid Unicode text as expression, but got {text!r}') from error
+    _refuse_tokens(cleaned, text, 'an expression', _RESERVED)
     return cleaned
+
+
+def check_message(text: str, role: str) -> None:
+    """Refuses what a message of a conversation must not hold.
+
+    Args:
+        text (str): What a person asks or a model is to answer, as annotated. Questions may hold
+            ``<image>`` and ``<video>``, which stand for what is shown.
+        role (str): ``'question'`` or ``'answer'``.
+
+    Raises:
+        ValueError: If it is empty, not valid Unicode, or contains a special token, see
+            :func:`clean_expression`.
+    """
+    words = text
+    if role == 'question':
+        words = text.replace(IMAGE_TOKEN, '').replace(VIDEO_TOKEN, '')
+    if not words.strip():
+        raise ValueError(f'expected {_ARTICLES[role]} with some text, but got {text!r}')
+    _refuse_tokens(words.lower(), text, _ARTICLES[role], _RESERVED)
+
+
+def build_talk(
+    tokenizer: SegTokenizer,
+    template: PromptTemplate,
+    turns: Sequence[tuple[str, str]],
+    num_context: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Builds a training conversation of questions and answers in words.
+
+    It has the form of :func:`build_conversation`. ``<video>`` becomes what the template shows
+    before the first question about a video: its frames with the text around them, after which a
+    line break of the question is left out. ``<image>`` is one frame.
+
+    Args:
+        tokenizer (SegTokenizer): The tokenizer.
+        template (PromptTemplate): The texts around questions and frames.
+        turns (Sequence[tuple[str, str]]): Questions and answers; white space around them is cut.
+        num_context (int): Number of frames shown of a video, at least 1.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: ``input_ids`` and ``labels``, as for
+        :func:`build_conversation`: the answers are supervised as a whole.
+
+    Raises:
+        ValueError: If there is no turn, ``num_context`` is below 1, or a text is empty or holds
+            the text of a special token.
+    """
+    if not turns or num_context < 1:
+        raise ValueError(f'expected at least one turn and num_context >= 1, but got {len(turns)} '
+                         f'turns and num_context={num_context}')
+    shown = template.context_intro + IMAGE_TOKEN * num_context + template.context_text
+    humans, answers = [], []
+    for question, answer in turns:
+        for text, role in ((question, 'question'), (answer, 'answer')):
+            check_message(text, role)
+            _refuse_tokens(text, text, _ARTICLES[role], tokenizer.markers)
+        text = re.sub(rf'{VIDEO_TOKEN}[ \t]*\n?', lambda _: shown, question.strip())
+        humans.append(f'USER: {text} ASSISTANT:')
+        answers.append(answer.strip())
+    if template.system:
+        humans[0] = f'{template.system} {humans[0]}'
+    return _supervise(tokenizer, template, humans, answers)
 
 
 def build_conversation(
@@ -273,8 +335,14 @@ def build_conversation(
     cleaned = _clean_for(tokenizer, expression)
     humans = _human_parts(template, cleaned, num_context, chosen_questions)
     texts = [_fill(answer, cleaned) for answer in chosen_answers]
+    return _supervise(tokenizer, template, humans, texts)
+
+
+def _supervise(tokenizer: SegTokenizer, template: PromptTemplate, humans: Sequence[str],
+               answers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of rounds, and labels on their answers; ``humans`` end with ``ASSISTANT:``."""
     input_ids, labels = [tokenizer.bos_id], [IGNORE_INDEX]
-    for human, answer in zip(humans, texts, strict=True):
+    for human, answer in zip(humans, answers, strict=True):
         ids = _encode(tokenizer, f'{human} {answer}{_END}', template.image_marks)
         # Official: len(tok(human + ' ')) - 2 with <s> and the lone space token counted, which is
         # the length without either.
@@ -348,10 +416,19 @@ def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) 
 def _clean_for(tokenizer: SegTokenizer, expression: str) -> str:
     """Cleans the expression and refuses further added tokens of this tokenizer too."""
     cleaned = clean_expression(expression)
-    for marker in tokenizer.markers:
-        if marker in cleaned:
-            raise ValueError(f'expected no {marker!r} in an expression, but got {expression!r}')
+    _refuse_tokens(cleaned, expression, 'an expression', tokenizer.markers)
     return cleaned
+
+
+def _refuse_tokens(lower: str, text: str, what: str, tokens: Sequence[str]) -> None:
+    """Raises ValueError if a text, here in lower case too, holds a token or is no Unicode."""
+    for token in tokens:
+        if token in lower or token.lower() in lower:
+            raise ValueError(f'expected no {token!r} in {what}, but got {text!r}')
+    try:
+        lower.encode('utf-8')
+    except UnicodeEncodeError as error:
+        raise ValueError(f'expected valid Unicode text as {what}, but got {text!r}') from error
 
 
 def _pick(template: PromptTemplate, field: str, index: int) -> str:

@@ -57,4 +57,4 @@ def token_identities(data_samples: Sequence[RefVOSDataSample]) -> dict[str, list
             for exp_id, object_ids in zip(sample.exp_ids, sample.object_ids)
             for frame_id in sample.query_frame_ids]
     names = ('video_ids', 'exp_ids', 'object_ids', 'frame_ids', 'sample_ids')
-    return {name: list(column) for name, column in zip(names, zip(*rows))}
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
@@ -44,7 +45,8 @@ class GLUS(BaseModel):
         loss_contrastive: config of the loss between seg tokens, :class:`ObjectContrastiveLoss`;
             None trains without it.
         ce_target: ``'seg'`` supervises ``[SEG]`` only, as the official code does; ``'answer'`` the
-            whole answer, which is what makes a model learn from scratch.
+            whole answer, which is what makes a model learn from scratch. The answers of talk,
+            which have no ``[SEG]``, are always supervised as a whole.
         train_cfg: fields of :class:`GLUSTrainCfg`.
         test_cfg: fields of :class:`GLUSTestCfg`.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, the type of frozen parameters.
@@ -135,68 +137,94 @@ class GLUS(BaseModel):
 
         Args:
             inputs: lists of B: ``clip_imgs`` (Tc + Tq, 3, P, P), ``sam_imgs`` (Tq, 3, S, S),
-                ``input_ids`` and ``labels`` (E, L); E may differ from video to video.
-            data_samples: (B) with ``gt_masks`` (E, Tq, H, W).
+                ``input_ids`` and ``labels`` (E, L); E may differ from video to video. A sample of
+                talk has no query frames, Tq = 0.
+            data_samples: (B) with ``gt_masks`` (E, Tq, H, W), but for talk.
 
         Returns:
             ``loss_ce``, ``loss_mask_bce`` and ``loss_mask_dice``, weighted scalars; mask losses
             are means over all masks (expression, frame) of the batch, ``loss_ce`` over its
             supervised tokens; ``train_cfg.normalize`` says whether the batch is that of all
-            processes. With a contrastive loss also ``loss_contrastive``.
+            processes. With a contrastive loss also ``loss_contrastive``. Where all of the batch,
+            that of all processes, is talk, there is ``loss_ce`` alone.
         """
         logits, ce_logits, ce_targets, seg_tokens = self._forward(inputs, data_samples)
-        sizes = [len(ids) for ids in inputs['input_ids']]
+        losses = dict(loss_ce=self.loss_ce(ce_logits, ce_targets))
+        counts = dict(loss_ce=len(ce_targets), loss_mask_bce=0, loss_mask_dice=0)
+        if logits.shape[1]:
+            losses.update(self._mask_losses(logits, inputs, data_samples, counts))
+            if self.loss_contrastive is not None:
+                losses['loss_contrastive'] = self.loss_contrastive(
+                    seg_tokens.flatten(0, 1), **token_identities(data_samples))
+        return losses if self.train_cfg.normalize == 'local' else mean_over_processes(
+            losses, counts)
+
+    def _mask_losses(self, logits: Tensor, inputs: dict, data_samples: list[RefVOSDataSample],
+                     counts: dict[str, int]) -> dict[str, Tensor]:
+        """Means over the masks of a batch; ``counts`` is told how many there are."""
+        asked = _with_query_frames(inputs)
+        if not asked:  # the blank track, see _forward
+            return dict.fromkeys(('loss_mask_bce', 'loss_mask_dice'), logits.sum() * 0)
+        sizes = [len(inputs['input_ids'][b]) for b in asked]
         bce, dice = [], []
-        for video_logits, sample in zip(logits.split(sizes), data_samples):
-            target = sample.gt_masks.flatten(0, 1)
+        for video_logits, b in zip(logits.split(sizes), asked):
+            target = data_samples[b].gt_masks.flatten(0, 1)
             full = F.interpolate(at_least_float32(video_logits), target.shape[-2:],
                                  mode='bilinear', align_corners=False)
             bce.append(self.loss_mask_bce(full.flatten(0, 1), target))
             dice.append(self.loss_mask_dice(full.flatten(0, 1), target))
-        losses = dict(
-            loss_ce=self.loss_ce(ce_logits, ce_targets),
-            loss_mask_bce=torch.cat(bce).mean(),
-            loss_mask_dice=torch.cat(dice).mean())
-        if self.loss_contrastive is not None:
-            losses['loss_contrastive'] = self.loss_contrastive(
-                seg_tokens.flatten(0, 1), **token_identities(data_samples))
-        if self.train_cfg.normalize == 'local':
-            return losses
-        masks = sum(map(len, bce))
-        return mean_over_processes(losses, dict(
-            loss_ce=len(ce_targets), loss_mask_bce=masks, loss_mask_dice=masks))
+        counts.update(loss_mask_bce=sum(map(len, bce)), loss_mask_dice=sum(map(len, dice)))
+        return dict(loss_mask_bce=torch.cat(bce).mean(), loss_mask_dice=torch.cat(dice).mean())
 
     def _forward(self, inputs: dict, data_samples: Sequence[RefVOSDataSample] | None = None
                  ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Mask logits (N, Tq, h, w), token logits (K, vocabulary), their targets (K), and the seg
-        tokens (N, Tq, C).
+        tokens (N, Tq, C); masks and seg tokens are those of conversations with query frames only.
 
         The data samples say which of a video's images show the same frame; without them, or where
         they do not say, each image counts as a frame of its own.
+
+        Where this process has nothing but talk and another one has masks, a blank track is decoded:
+        engines that shard or exchange gradients need every process to run the same modules. Where
+        no process has masks, the mask logits are (0, 0).
         """
         reuse = self.train_cfg.reuse == 'exact'
         video_of = [b for b, ids in enumerate(inputs['input_ids']) for _ in range(len(ids))]
-        num_query = len(inputs['sam_imgs'][0])
+        asked = _with_query_frames(inputs)
+        sam_imgs = [inputs['sam_imgs'][b] for b in asked]
         visual = self._encode_clips(inputs['clip_imgs'], video_of, data_samples)
         one_token = self.train_cfg.seg_per == 'video'
         if one_token:  # the conversation shows only the first query frame
-            visual = [tokens[:len(tokens) - num_query + 1] for tokens in visual]
+            hidden = [max(len(inputs['sam_imgs'][b]) - 1, 0) for b in video_of]
+            visual = [tokens[:len(tokens) - more] for tokens, more in zip(visual, hidden)]
         seg, ce_logits, ce_targets = self.mllm(
             [torch.as_tensor(ids) for rows in inputs['input_ids'] for ids in rows],
             [torch.as_tensor(labels) for rows in inputs['labels'] for labels in rows],
-            visual, self.ce_target, all_logits=not reuse, groups=video_of if reuse else None)
+            visual, [self.ce_target if b in asked else 'answer' for b in video_of],
+            all_logits=not reuse, groups=video_of if reuse else None)
+        num_query = _most(max(map(len, inputs['sam_imgs'])), ce_logits.device)
+        if not num_query:
+            return ce_logits.new_zeros(0, 0), ce_logits, ce_targets, seg.tokens
         seg_tokens = seg.tokens.expand(-1, num_query, -1) if one_token else seg.tokens
-        lengths = {len(imgs) for imgs in inputs['sam_imgs']} | {seg_tokens.shape[1]}
-        if len(lengths) > 1:
-            raise ValueError('expected as many query frames in every video of a batch as its '
-                             f'conversations have [SEG], got {sorted(lengths)}')
-        rows, place = distinct_frames(
-            inputs['sam_imgs'], data_samples if reuse else None, ['query_frame_ids'])
-        feats = self.mask_head.extract_feat(torch.cat(inputs['sam_imgs'])[rows])
-        memory = [MemoryBank(self.train_cfg.memory_stride) for _ in video_of]
-        place = torch.tensor(place, device=seg_tokens.device).view(-1, num_query)[video_of]
+        prompts = seg_tokens
+        tracks = [asked.index(b) for b in video_of if b in asked]
+        samples = [data_samples[b] for b in asked] if reuse and data_samples is not None else None
+        if not asked:
+            side = self.mask_head.image_size
+            sam_imgs, samples, tracks = [inputs['sam_imgs'][0].new_zeros(
+                num_query, 3, side, side)], None, [0]
+            prompts = seg.tokens.sum((0, 1)).expand(1, num_query, -1)
+        found = {len(imgs) for imgs in sam_imgs} | {prompts.shape[1]}
+        if len(found) > 1 or len(prompts) != len(tracks):
+            raise ValueError(
+                'expected as many query frames in every video of a batch as its conversations have '
+                f'[SEG], got {sorted(found)} in {len(prompts)} of {len(tracks)} conversations')
+        rows, place = distinct_frames(sam_imgs, samples, ['query_frame_ids'])
+        feats = self.mask_head.extract_feat(torch.cat(sam_imgs)[rows])
+        memory = [MemoryBank(self.train_cfg.memory_stride) for _ in tracks]
+        place = torch.tensor(place, device=prompts.device).view(-1, num_query)[tracks]
         logits = [
-            self.decode(feats.select(place[:, q]), seg_tokens[:, q], memory, q,
+            self.decode(feats.select(place[:, q]), prompts[:, q], memory, q,
                          store=self.train_cfg.use_memory and q < num_query - 1).low_res_logits
             for q in range(num_query)
         ]
@@ -337,6 +365,20 @@ class GLUS(BaseModel):
             ``(frame_idx, prediction)``, frame by frame, for all of ``exp_indices``.
         """
         return GLUSPropagator().propagate(self, session, exp_indices, start, reverse)
+
+
+def _with_query_frames(inputs: dict) -> list[int]:
+    """Which videos of a batch are to be segmented; the others are talk."""
+    return [b for b, imgs in enumerate(inputs['sam_imgs']) if len(imgs)]
+
+
+def _most(number: int, device: torch.device) -> int:
+    """The largest number of all processes."""
+    if get_world_size() == 1:
+        return number
+    most = torch.tensor(number, device=device)
+    all_reduce(most, 'max')
+    return int(most)
 
 
 def _encode_masks(item: tuple[int, list[int], MaskPrediction]) -> list[dict]:

@@ -1,0 +1,94 @@
+"""Conversations in words about images and videos."""
+
+from typing import Any
+
+from mmcv.transforms import BaseTransform
+
+from glus_mm.datasets.transforms.frame_sampling import one_per_clip
+from glus_mm.models.mllms.prompt import IMAGE_TOKEN, build_talk, get_template, load_tokenizer
+from glus_mm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class BuildTalk(BaseTransform):
+    """Choose what a conversation shows, and build its ids; the first transform for talk.
+
+    Every image is shown; of a video, one random frame of each of ``num_context`` equal clips, as
+    referring samples show it. There are no query frames and no masks, so that a model learns from
+    the answers alone. They are supervised as a whole. See
+    :func:`glus_mm.models.mllms.prompt.build_talk` for the text.
+
+    Required keys: ``expressions``, ``media`` and ``rng``, as :class:`ConversationDataset` gives
+    them. Added keys: ``context_frame_ids``, positions in ``img_paths`` in the order in which they
+    are shown; ``query_frame_ids``, empty; ``input_ids`` and ``labels`` as ``BuildConversation``
+    adds them. Modified: ``expressions``, one for each conversation.
+
+    Args:
+        tokenizer: name or folder, as for ``SegTokenizer.from_pretrained``; the MLLM's.
+        template: name of the prompt template.
+        num_context: frames shown of a video.
+        num_pairs: None takes a conversation as it is, with all its turns. A number is for data
+            whose pairs of question and answer do not depend on one another: at most so many pairs
+            are drawn, and each is a conversation of its own about the same images, whose tokens
+            are computed once (``model.train_cfg.reuse='exact'``), so that no answer gives another
+            one away.
+        max_images: the most images that a conversation may show, frames of videos included.
+
+    Raises:
+        ValueError: an argument is out of its range or unknown; a conversation shows more than
+            ``max_images``, or it shows something after its first question with ``num_pairs``.
+    """
+
+    def __init__(self, tokenizer: str, template: str, num_context: int = 4,
+                 num_pairs: int | None = None, max_images: int = 8) -> None:
+        for name, value in (('num_context', num_context), ('num_pairs', num_pairs),
+                            ('max_images', max_images)):
+            if name == 'num_pairs' and value is None:
+                continue
+            if type(value) is not int or value < 1:
+                raise ValueError(f'{name} must be an integer of at least 1, got {value!r}')
+        self.template = get_template(template)
+        self.tokenizer = load_tokenizer(tokenizer, self.template)
+        self.num_context = num_context
+        self.num_pairs = num_pairs
+        self.max_images = max_images
+
+    def transform(self, results: dict) -> dict:
+        """Build; see the class."""
+        shown: list[int] = []
+        for kind, start, number in results['media']:
+            positions = [0] if kind == IMAGE_TOKEN else one_per_clip(
+                number, self.num_context, results['rng'])
+            shown += [start + i for i in positions]
+        if len(shown) > self.max_images:
+            raise ValueError(f'expected at most {self.max_images} images (max_images; a video '
+                             f'counts {self.num_context}), got {len(shown)}')
+        results.update(context_frame_ids=shown, query_frame_ids=[], input_ids=[], labels=[])
+        conversations = self._conversations(results)
+        for turns in conversations:
+            ids, labels = build_talk(
+                self.tokenizer, self.template, [(pair['exp'], pair['answer']) for pair in turns],
+                self.num_context)
+            results['input_ids'].append(ids)
+            results['labels'].append(labels)
+        results['expressions'] = [turns[0] for turns in conversations]
+        return results
+
+    def _conversations(self, results: dict) -> list[list[dict[str, Any]]]:
+        """The pairs of question and answer of each conversation."""
+        pairs = results['expressions']
+        if self.num_pairs is None:
+            return [pairs]
+        # What the first question shows goes before every question.
+        media = [kind for kind, _, _ in results['media']]
+        first = pairs[0]['exp']
+        if sum(map(first.count, set(media))) != len(media):
+            raise ValueError('expected everything that is shown in the first question, as '
+                             'num_pairs takes the pairs apart, got more in a later one')
+        for kind in set(media):
+            first = first.replace(kind, '')
+        lead = ''.join(media) + '\n'
+        questions = [first, *(pair['exp'] for pair in pairs[1:])]
+        chosen = results['rng'].choice(
+            len(pairs), min(self.num_pairs, len(pairs)), replace=False)
+        return [[dict(pairs[i], exp=lead + questions[i].strip())] for i in chosen]
