@@ -276,6 +276,7 @@ def test_mp4_shows_the_frames(tmp_path):
     (dict(workers=0), 'workers=0'),
     (dict(split='test'), "got 'test'"),
     (dict(seed=-1), 'got -1'),
+    (dict(talk=-2), 'expected talk >= 0, got -2'),
 ])
 def test_bad_arguments(tmp_path, arguments, message):
     call = dict(num_videos=1, seed=0, split='train', mp4=False, workers=1)

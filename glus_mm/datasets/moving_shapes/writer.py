@@ -61,8 +61,9 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
                          f'workers={workers}')
     if split not in SPLIT_CODES:
         raise ValueError(f'expected split to be one of {sorted(SPLIT_CODES)}, got {split!r}')
-    if seed < 0 or talk < 0:
-        raise ValueError(f'expected seed >= 0 and talk >= 0, got seed={seed}, talk={talk}')
+    for name, value in (('seed', seed), ('talk', talk)):
+        if value < 0:
+            raise ValueError(f'expected {name} >= 0, got {value}')
     get_variant(variant)
     folder = _prepare_folder(Path(out) / split, mp4, overwrite)
     make = functools.partial(_write_video, folder, seed, split, mp4, variant, talk)
