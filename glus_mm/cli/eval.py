@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: of the command.
     """
+    from glus_mm.evaluation.predictions import PREDICTION_FORMATS
     from glus_mm.evaluation.protocols import PROTOCOLS
 
     parser.epilog = _EPILOG
@@ -31,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='folder with the annotation, in the official layout')
     parser.add_argument('--pred', required=True, metavar='DIR',
                         help='folder with the predictions: <video>/<expression>/<frame>.png, '
-                        '<sequence>/<frame>.png for DAVIS, or the parent of anno_0..3')
+                        '<sequence>/<frame>.png for DAVIS and MOSE, or the parent of anno_0..3; '
+                        'or another form, see --pred-format')
+    parser.add_argument('--pred-format', choices=list(PREDICTION_FORMATS), default='png',
+                        help='form of the predictions (default: %(default)s): ' + '; '.join(
+                            f'{name}: {what}' for name, what in PREDICTION_FORMATS.items()))
     parser.add_argument('--workers', type=int, default=1, metavar='N',
                         help='number of processes (default: %(default)s)')
     parser.add_argument('--missing', choices=['error', 'empty', 'skip'], default='error',
@@ -62,7 +67,8 @@ def run(args: argparse.Namespace) -> None:
         out = None if args.out is None else ensure_writable_file(args.out)
         evaluation = evaluate_masks(args.protocol, args.ann, args.pred, workers=args.workers,
                                     missing=args.missing, extra=args.extra,
-                                    pred_values=args.pred_values, progress=True)
+                                    pred_values=args.pred_values,
+                                    pred_format=args.pred_format, progress=True)
         if out is not None:
             write_document(out, evaluation.document())
     for line in _describe_notes(evaluation):
@@ -83,6 +89,10 @@ def _describe_notes(evaluation: 'MaskEvaluation') -> list[str]:
                 'else in these folders'}[notes['missing']['policy']]
         lines.append(f'missing masks: {sum(frames.values())} in {len(frames)} folders, such as '
                      f'{next(iter(frames))}; they were {what}')
+    zero = notes.get('scored_zero')
+    if zero:
+        lines.append(f'videos without any prediction: {len(zero)}, such as {zero[0]}; all figures '
+                     'of their expressions are 0')
     extra = notes['not_asked_for']
     if extra:
         lines.append(f'folders that nobody asked for: {len(extra)}, such as {extra[0]}')

@@ -3,6 +3,7 @@
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
 from glus_mm.datasets.binary_mask_store import BinaryMaskStore
 from glus_mm.datasets.conversation_dataset import ConversationDataset
+from glus_mm.datasets.long_rvos import LongRVOSDataset
 from glus_mm.datasets.lv_vis import LVVISDataset
 from glus_mm.datasets.mask_source import MaskSource
 from glus_mm.datasets.mask_store import MaskStore
@@ -35,8 +36,8 @@ from glus_mm.datasets.transforms import (
 __all__ = [
     'BalancedVideoSampler', 'BaseRefVOSDataset', 'BinaryMaskStore', 'BuildConversation',
     'BuildTalk', 'ConversationDataset', 'InfiniteVideoSampler', 'LoadRefVOSFrames',
-    'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'LVVISDataset', 'MaskSource', 'MaskStore',
-    'MeViSDataset', 'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler',
+    'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'LongRVOSDataset', 'LVVISDataset', 'MaskSource',
+    'MaskStore', 'MeViSDataset', 'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler',
     'MovingShapesDataset', 'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore',
     'ReasonVOSDataset', 'RefDAVISDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders',
     'ReVOSDataset', 'SampleContextQueryFrames'

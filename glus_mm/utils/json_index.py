@@ -1,4 +1,4 @@
-"""Random access to a JSON object that is too large to hold."""
+"""Random access to a JSON object or array that is too large to hold."""
 
 import json
 import os
@@ -11,25 +11,26 @@ from glus_mm.utils.json_file import unique_pairs
 
 _CHUNK = 1 << 22
 _SPACE = ' \t\n\r'
-_AFTER = tuple(_SPACE + ',}:')
+_AFTER = tuple(_SPACE + ',}]:')
 # How far before the end of the text the decoder may complain about a value that merely goes on.
 _MARGIN = 16
 
 
 class JSONIndex:
-    """The values of a JSON object, each read from the file when it is asked for.
+    """The values of a JSON object, or of an array, each read from the file when it is asked for.
 
     The file is parsed once from front to back, value by value; kept are only the places of the
     values, some hundred bytes for each. What is read later lies in the system's page cache, which
     all processes of a machine share, and a copy in a data-loading worker costs nothing.
 
     Args:
-        path: a file that holds one JSON object.
+        path: a file that holds one JSON object, or one array.
         check: called with key and value of each entry while the file is parsed; it raises
             ``ValueError`` where the value is not as expected, and what it returns is kept (see
             ``note``). It sees the bytes of strings as one character each (Latin-1), which is the
             text itself where that is ASCII.
         cache_size: number of parsed values that are kept.
+        arrays: an array is accepted, too; the keys of its values are their positions (int).
 
     Raises:
         FileNotFoundError: the file cannot be opened.
@@ -37,19 +38,19 @@ class JSONIndex:
             message names the file and the byte.
     """
 
-    def __init__(self, path: str | PathLike, check: Callable[[str, Any], Any] | None = None,
-                 cache_size: int = 16) -> None:
+    def __init__(self, path: str | PathLike, check: Callable[[Any, Any], Any] | None = None,
+                 cache_size: int = 16, arrays: bool = False) -> None:
         if cache_size < 1:
             raise ValueError(f'cache_size must be at least 1, got {cache_size}')
         self.path = str(path)
         self.cache_size = cache_size
-        self._cache: OrderedDict[str, Any] = OrderedDict()
-        self._places: dict[str, tuple[int, int]] = {}
-        self._notes: dict[str, Any] = {}
+        self._cache: OrderedDict[str | int, Any] = OrderedDict()
+        self._places: dict[str | int, tuple[int, int]] = {}
+        self._notes: dict[str | int, Any] = {}
         self._file: BinaryIO | None = None
         with self._open_file() as file:
             self._stamp = _stamp_of(file)
-            for key, value, start, end in _Scanner(file, self.path).items():
+            for key, value, start, end in _Scanner(file, self.path, arrays).items():
                 if key in self._places:
                     raise ValueError(f'{self.path}: expected a JSON file, got one that fails '
                                      f'with: the key {key!r} occurs twice in one object')
@@ -64,11 +65,11 @@ class JSONIndex:
         """Number of entries."""
         return len(self._places)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[str | int]:
         """The keys in the order of the file."""
         return iter(self._places)
 
-    def note(self, key: str) -> Any:
+    def note(self, key: str | int) -> Any:
         """Return what ``check`` returned for the entry.
 
         Args:
@@ -82,7 +83,7 @@ class JSONIndex:
         """
         return self._notes[key]
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str | int) -> Any:
         """Read one value.
 
         Args:
@@ -136,38 +137,46 @@ def _stamp_of(file: BinaryIO) -> tuple[int, int]:
 
 
 class _Scanner:
-    """The entries of a JSON object in a file, with their places, in bounded memory.
+    """The entries of a JSON object, or array, in a file, with their places, in bounded memory.
 
     The text is held as Latin-1, so that a position in it is a position in the file.
     """
 
-    def __init__(self, file: BinaryIO, path: str) -> None:
+    def __init__(self, file: BinaryIO, path: str, arrays: bool) -> None:
         self.file = file
         self.path = path
+        self.arrays = arrays
         self.decoder = json.JSONDecoder(object_pairs_hook=unique_pairs)
         self.text = ''
         self.offset = 0  # of the text in the file
         self.pos = 0  # in the text
         self.at_end = False
 
-    def items(self) -> Iterator[tuple[str, Any, int, int]]:
+    def items(self) -> Iterator[tuple[str | int, Any, int, int]]:
         """Yield key, value, and first and last-but-one byte of the value."""
         opening = self._next()
-        if opening != '{':
+        if opening != '{' and not (opening == '[' and self.arrays):
             kind = 'nothing' if not opening else repr(opening)
-            raise ValueError(f"{self.path}: expected a JSON object, got a file that begins with "
+            what = 'object or array' if self.arrays else 'object'
+            raise ValueError(f"{self.path}: expected a JSON {what}, got a file that begins with "
                              f'{kind}')
         self.pos += 1
-        if self._next() == '}':
+        closing, count = '}' if opening == '{' else ']', 0
+        if self._next() == closing:
             self.pos += 1
         else:
             while True:
-                yield self._item()
+                if opening == '{':
+                    yield self._item()
+                else:
+                    self._next()
+                    yield count, *self._value()
+                count += 1
                 mark = self._next()
-                if mark not in (',', '}'):
+                if mark not in (',', closing):
                     self._fail("Expecting ',' delimiter")
                 self.pos += 1
-                if mark == '}':
+                if mark == closing:
                     break
         if self._next():
             self._fail('Extra data')

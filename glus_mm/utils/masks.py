@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from os import PathLike
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,6 +53,85 @@ def merge_rles(rles: Sequence[dict], size: tuple[int, int]) -> dict:
 def _with_bytes(rle: dict) -> dict:
     counts = rle['counts']
     return dict(rle, counts=counts.encode('ascii') if isinstance(counts, str) else counts)
+
+
+def check_rle(rle: Any, where: str, frame_idx: int) -> None:
+    """Check the form of a COCO RLE from a JSON file; its runs are not looked at.
+
+    Args:
+        rle: what should be an RLE.
+        where: what to name in an error, without the frame.
+        frame_idx: its frame.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(rle, dict) and 'size' in rle and 'counts' in rle:
+        size, counts = rle['size'], rle['counts']
+        if not (isinstance(size, list) and len(size) == 2 and type(size[0]) is int
+                and type(size[1]) is int and 0 < size[0] and 0 < size[1]):
+            got = f'size {str(size)[:80]}'
+        elif not (isinstance(counts, str) and counts and counts.isascii()):
+            got = f'counts {str(counts)[:80]}'
+        else:
+            return
+    else:
+        got = str(rle)[:80]
+    raise ValueError(f"{where}, frame {frame_idx}: expected null or an RLE {{'size': [H, W], "
+                     f"'counts': str}}, got {got}")
+
+
+def check_size(rle: dict, size: tuple[int, int], where: str) -> None:
+    """Check that a COCO RLE fits its frame, and that its runs fill it.
+
+    Args:
+        rle: an RLE whose form was checked.
+        size: ``(H, W)`` of the frame.
+        where: what to name in an error.
+
+    Raises:
+        ValueError: it has another size, or its runs are corrupt.
+    """
+    height, width = rle['size']
+    if (height, width) != tuple(size):
+        raise ValueError(f'{where}: expected an RLE of the size of the frame, (H, W) = '
+                         f'{tuple(size)}, got {(height, width)}')
+    counts = np.frombuffer(rle['counts'].encode('ascii'), dtype=np.uint8)
+    if not _covers(counts, height * width):
+        raise ValueError(f'{where}: expected an RLE whose runs cover {height} x {width} '
+                         f'pixels, got counts that do not')
+
+
+def _covers(counts: np.ndarray, num_pixels: int) -> bool:
+    """Tell whether the runs of a compressed COCO RLE add up to ``num_pixels``.
+
+    pycocotools (2.0.11) does not check this: a truncated or foreign string makes it write beyond
+    the mask, or never return.
+
+    The code: 6 bits a character, from chr(48) on; 5 of them are data, least significant group
+    first, and the sixth says that the number goes on; the last group carries the sign. From the
+    fourth run on, a number is the difference to the run before the last one.
+
+    Args:
+        counts: uint8 (n,), the characters.
+        num_pixels: H * W.
+
+    Returns:
+        False for anything that is no such code, too.
+    """
+    codes = counts.astype(np.int64) - 48
+    ends = np.flatnonzero(codes < 32)
+    if codes.min() < 0 or codes.max() > 63 or not len(ends) or ends[-1] != len(codes) - 1:
+        return False
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    if lengths.max() > 7:
+        return False
+    places = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    numbers = np.add.reduceat((codes & 31) << places, starts)
+    numbers -= np.where(codes[ends] & 16, 1, 0) << 5 * lengths
+    runs = np.concatenate((numbers[:1], np.cumsum(numbers[1::2]), np.cumsum(numbers[2::2])))
+    return bool(runs.min() >= 0 and runs.sum() == num_pixels)
 
 
 def write_mask_png(path: str | PathLike, mask: np.ndarray) -> None:

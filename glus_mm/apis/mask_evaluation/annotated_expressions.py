@@ -12,13 +12,13 @@ from pycocotools import mask as coco_mask
 
 from glus_mm.datasets.annotation_fields import get_field
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_store import check_rle, check_size
+from glus_mm.datasets.long_rvos import LongRVOSDataset
 from glus_mm.datasets.mevis import MeViSDataset
 from glus_mm.datasets.reason_vos import ReasonVOSDataset
 from glus_mm.datasets.ref_davis import RefDAVISDataset
 from glus_mm.datasets.revos import ReVOSDataset
 from glus_mm.utils.json_file import read_json_object
-from glus_mm.utils.masks import merge_rles
+from glus_mm.utils.masks import check_rle, check_size, merge_rles
 
 FOREGROUND_FILE = 'mask_dict_foreground.json'
 
@@ -117,11 +117,17 @@ class AnnotatedExpressions:
         return int(coco_mask.area(merge_rles(rles, size))) if rles else 0
 
 
+_DATASETS: dict[str, type[BaseRefVOSDataset]] = {
+    'long-rvos': LongRVOSDataset,
+}
+"""Data sets that are read as they are tested on, by protocol."""
+
+
 def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpressions:
     """Open the annotation that a protocol is evaluated against.
 
     Args:
-        protocol: ``'mevis'``, ``'revos'``, ``'ref-davis-glus'`` or ``'reason-vos'``.
+        protocol: name of a protocol for expressions.
         root: the folder with the annotation. For Ref-DAVIS17 also the one that is trained and
             tested on, from which the split ``valid`` is taken.
 
@@ -142,6 +148,8 @@ def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpression
     elif protocol == 'revos':
         dataset = ReVOSDataset(ann_file='meta_expressions_valid_.json', **options)
         foreground = Path(root) / FOREGROUND_FILE
+    elif protocol in _DATASETS:
+        dataset = _DATASETS[protocol](**options)
     elif protocol == 'ref-davis-glus':
         dataset = RefDAVISDataset(**_find_ref_davis(Path(root)), **options)
     else:

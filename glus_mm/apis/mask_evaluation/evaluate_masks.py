@@ -1,4 +1,4 @@
-"""Evaluation of masks that any system wrote as PNG files."""
+"""Evaluation of masks that any system wrote."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from glus_mm.apis.mask_evaluation.expression_scorer import ExpressionScorer
 from glus_mm.apis.mask_evaluation.mask_scorer import MISSING_POLICIES, MaskScorer, Scored
 from glus_mm.apis.mask_evaluation.sequence_scorer import SequenceScorer
+from glus_mm.evaluation.predictions import PREDICTION_FORMATS
 from glus_mm.evaluation.protocols import (
     PROTOCOLS,
     BaseProtocol,
@@ -55,20 +56,24 @@ def evaluate_masks(protocol: str,
                    missing: str = 'error',
                    extra: str = 'warn',
                    pred_values: int | None = None,
+                   pred_format: str = 'png',
                    progress: bool = False) -> MaskEvaluation:
-    """Evaluate a folder of predicted masks.
+    """Evaluate predicted masks.
 
     Args:
         protocol: one of :data:`glus_mm.evaluation.protocols.PROTOCOLS`.
         ann_root: folder with the annotation, in the official layout.
-        pred_dir: ``<video>/<expression>/<frame>.png``; ``<sequence>/<frame>.png`` for the DAVIS
-            protocols; for ``'ref-davis'`` the parent of ``anno_0`` to ``anno_3``, each like that.
+        pred_dir: ``<video>/<expression>/<frame>.png``, or what ``pred_format`` says;
+            ``<sequence>/<frame>.png`` for the protocols for objects; for ``'ref-davis'`` the
+            parent of ``anno_0`` to ``anno_3``, each like that.
         workers: number of processes.
         missing: what a missing mask is: ``'error'``, ``'empty'`` = nothing was predicted, or
             ``'skip'`` = its expression or sequence is left out of all figures.
         extra: what predictions are that nobody asked for: ``'warn'`` notes them, ``'error'``
             refuses them.
         pred_values: ReVOS: what a foreground pixel is worth in A and R, 255 (None) or 1.
+        pred_format: form of the predictions, one of
+            :data:`glus_mm.evaluation.predictions.PREDICTION_FORMATS`; ``'auto'`` finds out.
         progress: show a progress bar.
 
     Returns:
@@ -88,16 +93,23 @@ def evaluate_masks(protocol: str,
         raise ValueError(f'missing: expected one of {", ".join(MISSING_POLICIES)}, got {missing!r}')
     if pred_values not in (None, 255, 1):
         raise ValueError(f'pred_values: expected 255 or 1, got {pred_values!r}')
+    if pred_format not in PREDICTION_FORMATS:
+        raise ValueError(f'pred_format: expected one of {", ".join(PREDICTION_FORMATS)}, got '
+                         f'{pred_format!r}')
     kind = PROTOCOLS[protocol]
     if issubclass(kind, ObjectProtocol):
         if pred_values is not None:
             raise ValueError(f'pred_values: expected none for {protocol}, whose values are numbers '
                              f'of objects, got {pred_values}')
+        if pred_format not in ('png', 'auto'):
+            raise ValueError(f"pred_format: expected 'png' or 'auto' for {protocol}, whose "
+                             f'predictions are palette PNGs, got {pred_format!r}')
         rules = kind()
         scorer: MaskScorer = SequenceScorer(rules, ann_root, pred_dir, missing, extra)
     else:
         rules = ReVOSProtocol((pred_values or 255, )) if kind is ReVOSProtocol else kind()
-        scorer = ExpressionScorer(rules, ann_root, pred_dir, missing, extra, pred_values)
+        scorer = ExpressionScorer(rules, ann_root, pred_dir, missing, extra, pred_values,
+                                  pred_format)
     scored = _run(scorer, workers, progress)
     tracks = tuple(sorted((track for item in scored for track in item.tracks),
                           key=lambda track: track.key))

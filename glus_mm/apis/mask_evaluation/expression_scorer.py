@@ -8,22 +8,23 @@ import numpy as np
 
 from glus_mm.apis.mask_evaluation.annotated_expressions import open_expressions
 from glus_mm.apis.mask_evaluation.mask_scorer import MaskScorer, Scored
-from glus_mm.evaluation.predictions import FrameFolder, read_mask_png, read_png_size
+from glus_mm.evaluation.predictions import FrameFolder, open_predictions
 from glus_mm.evaluation.protocols import ExpressionFrame, ExpressionProtocol, Track
 
 
 class ExpressionScorer(MaskScorer):
-    """Scores ``<video>/<expression>/<frame>.png``; a job is an expression.
+    """Scores one mask per expression and frame; a job is an expression.
 
     Args:
         protocol: what is measured.
         ann_root: the folder with the annotation.
-        pred_dir: the folder with the predictions.
+        pred_dir: the folder, or file, with the predictions.
         missing: see :class:`MaskScorer`.
         extra: likewise.
         pred_values: what foreground pixels are said to be worth, 255 or 1; None = nothing is said,
             which is 255 where it matters. Files with the highest value 1 contradict 255; where 1
             is said, any value but 0 counts as 1.
+        pred_format: one of :data:`glus_mm.evaluation.predictions.PREDICTION_FORMATS`.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -32,7 +33,7 @@ class ExpressionScorer(MaskScorer):
 
     def __init__(self, protocol: ExpressionProtocol, ann_root: str | PathLike,
                  pred_dir: str | PathLike, missing: str = 'error', extra: str = 'warn',
-                 pred_values: int | None = None) -> None:
+                 pred_values: int | None = None, pred_format: str = 'png') -> None:
         self.annotation = open_expressions(protocol.name, ann_root)
         if pred_values is None and protocol.needs_foreground:
             pred_values = 255
@@ -42,9 +43,11 @@ class ExpressionScorer(MaskScorer):
         folders = [
             FrameFolder((*video['video_id'].split('/'), expression['exp_id']),
                         video['frame_names'],
-                        f'video {video["video_id"]!r}, expression {expression["exp_id"]!r}')
+                        f'video {video["video_id"]!r}, expression {expression["exp_id"]!r}',
+                        objects=expression['object_ids'])
             for video, expression in self.items]
-        super().__init__(protocol, pred_dir, folders, missing, extra)
+        super().__init__(protocol, open_predictions(pred_format, pred_dir, folders, extra), missing)
+        self.unpredicted = self._unpredicted_videos()
 
     def num_frames(self, job: int) -> int:
         """All frames of the video; see the base class."""
@@ -55,9 +58,14 @@ class ExpressionScorer(MaskScorer):
         position = self.jobs[job]
         video, expression = self.items[position]
         grey: list[int] = []
-        values, predicted = self.protocol.score(self._frames(position, grey))
+        unpredicted = video['video_id'] in self.unpredicted
+        if unpredicted:
+            zeros = [0.0] * self.num_frames(job)
+            values, predicted = dict.fromkeys(self.protocol.measures, zeros), False
+        else:
+            values, predicted = self.protocol.score(self._frames(position, grey))
         track = Track(self.annotation.dataset, video['video_id'], expression['exp_id'], values,
-                      expression['kind'], bool(expression['object_ids']), predicted)
+                      expression['kind'], bool(expression['object_ids']), predicted, unpredicted)
         return Scored([track], self.num_frames(job), len(grey))
 
     def notes(self) -> dict:
@@ -65,7 +73,19 @@ class ExpressionScorer(MaskScorer):
         notes = super().notes()
         if self.protocol.needs_foreground:
             notes['pred_values'] = self.pred_values
+        if self.unpredicted:
+            notes['scored_zero'] = sorted(self.unpredicted)
         return notes
+
+    def _unpredicted_videos(self) -> set[str]:
+        """Videos without any mask, where the protocol scores them 0."""
+        if self.missing != 'empty' or not self.protocol.unpredicted_video_is_zero:
+            return set()
+        missing = {position for position, frames in self.scan.missing.items()
+                   if len(frames) == len(self.folders[position].frames)}
+        found = {self.items[position][0]['video_id'] for position in range(len(self.items))
+                 if position not in missing}
+        return {video['video_id'] for video, _ in self.items} - found
 
     def _frames(self, position: int, grey: list[int]) -> Iterator[ExpressionFrame]:
         """Read the masks of an expression, frame by frame.
@@ -90,14 +110,12 @@ class ExpressionScorer(MaskScorer):
             yield ExpressionFrame(gt, pred, foreground)
 
     def _read(self, position: int, frame: str, size: tuple[int, int]) -> np.ndarray:
-        folder = self.folders[position]
-        path = self.tree.path(folder, frame)
-        where = f'{folder.where}, frame {frame!r}'
-        pred = read_mask_png(path, where, size=size)
+        pred = self.source.read(position, frame, size)
         if self.pred_values == 255 and cv2.minMaxLoc(pred)[1] == 1:
-            raise ValueError(f'{path}: expected foreground pixels of value 255 for {where}, as '
-                             'pred_values says, got the highest value 1; pred_values=1 is for such '
-                             'masks')
+            where = f'{self.folders[position].where}, frame {frame!r}'
+            raise ValueError(f'{self.source.place(position, frame)}: expected foreground pixels '
+                             f'of value 255 for {where}, as pred_values says, got the highest '
+                             'value 1; pred_values=1 is for such masks')
         return pred
 
     def _size(self, position: int) -> tuple[int, int]:
@@ -110,8 +128,7 @@ class ExpressionScorer(MaskScorer):
             if owner is video:
                 for frame in self.folders[other].frames:
                     if not self.is_missing(other, frame):
-                        path = self.tree.path(self.folders[other], frame)
-                        return read_png_size(path, self.folders[other].where)
+                        return self.source.read(other, frame, None).shape
         # No mask anywhere, neither true nor predicted: all are empty, and any size will do.
         return 1, 1
 

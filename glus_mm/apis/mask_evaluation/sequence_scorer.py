@@ -7,7 +7,7 @@ import numpy as np
 
 from glus_mm.apis.mask_evaluation.mask_scorer import MaskScorer, Scored
 from glus_mm.evaluation.davis_annotations import DAVISAnnotations
-from glus_mm.evaluation.predictions import FrameFolder, read_mask_png
+from glus_mm.evaluation.predictions import FrameFolder, PredictionTree
 from glus_mm.evaluation.protocols import LabelFrame, ObjectProtocol, RefDAVISProtocol, Track
 from glus_mm.evaluation.protocols.ref_davis import ANNOTATORS
 
@@ -45,8 +45,9 @@ class SequenceScorer(MaskScorer):
             where = f'sequence {sequence!r}' if part is None else f'{part}, sequence {sequence!r}'
             folders.append(FrameFolder((part, sequence) if part else (sequence, ), needed, where,
                                        allowed=frames))
-        super().__init__(protocol, pred_dir, folders, missing, extra, siblings_alike=False,
-                         closed=several)
+        source = PredictionTree(pred_dir, folders, siblings_alike=False, closed=several,
+                                extra=extra, modes=('P', 'L'))
+        super().__init__(protocol, source, missing)
 
     def num_frames(self, job: int) -> int:
         """The frames that count; see the base class."""
@@ -73,9 +74,9 @@ class SequenceScorer(MaskScorer):
             if self.is_missing(position, frame):
                 pred = np.zeros(size, dtype=np.uint8)
             else:
-                path, where = self.tree.path(folder, frame), f'{folder.where}, frame {frame!r}'
-                pred = read_mask_png(path, where, ('P', 'L'), size)
+                pred = self.source.read(position, frame, size)
                 if pred.max() > limit:
-                    raise ValueError(f'{path}: expected numbers of objects up to {limit} for '
-                                     f'{where}, got {pred.max()}')
+                    raise ValueError(f'{self.source.place(position, frame)}: expected numbers of '
+                                     f'objects up to {limit} for {folder.where}, frame {frame!r}, '
+                                     f'got {pred.max()}')
             yield LabelFrame(gt, pred)

@@ -1,11 +1,21 @@
-"""Predictions as PNG files, as any system writes them."""
+"""Predictions in files, in the forms in which systems write them."""
 
-from glus_mm.evaluation.predictions.png_file import (
-    read_mask_png,
-    read_png_size,
-    write_label_png,
+from glus_mm.evaluation.predictions.converted_tree import ConvertedTree
+from glus_mm.evaluation.predictions.npz_files import NPZFiles
+from glus_mm.evaluation.predictions.open_predictions import (
+    PREDICTION_FORMATS,
+    find_format,
+    open_predictions,
 )
-from glus_mm.evaluation.predictions.prediction_tree import FrameFolder, PredictionTree, TreeScan
+from glus_mm.evaluation.predictions.png_file import read_mask_png, write_label_png
+from glus_mm.evaluation.predictions.prediction_source import (
+    FrameFolder,
+    PredictionSource,
+    TreeScan,
+)
+from glus_mm.evaluation.predictions.prediction_tree import PredictionTree
+from glus_mm.evaluation.predictions.rle_file import RLEFile
 
-__all__ = ['FrameFolder', 'PredictionTree', 'TreeScan', 'read_mask_png', 'read_png_size',
-           'write_label_png']
+__all__ = ['PREDICTION_FORMATS', 'ConvertedTree', 'FrameFolder', 'NPZFiles', 'PredictionSource',
+           'PredictionTree', 'RLEFile', 'TreeScan', 'find_format', 'open_predictions',
+           'read_mask_png', 'write_label_png']

@@ -88,23 +88,6 @@ def _broken(data: bytes, path: str | PathLike, where: str, error: Exception) -> 
     return f'{path}: expected a PNG file with the mask of {where}, got {got}'
 
 
-def read_png_size(path: str | PathLike, where: str) -> tuple[int, int]:
-    """Read the size of a PNG file with a mask.
-
-    Args:
-        path: the file.
-        where: what an error names beside the file.
-
-    Returns:
-        ``(H, W)``.
-
-    Raises:
-        ValueError: it is no such PNG file.
-        OSError: it cannot be read.
-    """
-    return read_mask_png(path, where, modes=('L', 'P')).shape
-
-
 def write_label_png(path: str | PathLike, labels: np.ndarray) -> None:
     """Write a label map as DAVIS has them: a palette PNG, index = number of the object.
 

@@ -1,46 +1,25 @@
-"""Which predicted masks are there, before any is read."""
+"""Predictions as a tree of PNG files."""
 
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-EXTRA_POLICIES = ('warn', 'error')
+import numpy as np
+
+from glus_mm.evaluation.predictions.png_file import read_mask_png
+from glus_mm.evaluation.predictions.prediction_source import (
+    EXTRA_POLICIES,
+    FrameFolder,
+    PredictionSource,
+    TreeScan,
+    names_of,
+)
+
 _IGNORED = ('__MACOSX', )
 
 
-@dataclass(frozen=True)
-class FrameFolder:
-    """A folder in which predictions should be, ``<frame>.png`` for each frame.
-
-    Attributes:
-        parts: its path below the root, part by part.
-        frames: names of the frames that are needed, without suffix.
-        where: what an error names, such as video and expression.
-        allowed: names of frames that may be there too; those of ``frames`` need not be listed.
-    """
-
-    parts: tuple[str, ...]
-    frames: tuple[str, ...]
-    where: str
-    allowed: tuple[str, ...] = ()
-
-
-@dataclass
-class TreeScan:
-    """What was found.
-
-    Attributes:
-        missing: by position of the folder, the names of the frames that are not there.
-        extra: folders that nobody asked for.
-    """
-
-    missing: dict[int, list[str]] = field(default_factory=dict)
-    extra: list[str] = field(default_factory=list)
-
-
-class PredictionTree:
+class PredictionTree(PredictionSource):
     """A tree of predictions, compared with what should be there.
 
     A frame that is missing is noted, not refused. A file where a folder should be, frames that the
@@ -55,13 +34,15 @@ class PredictionTree:
             An unknown one beside them must have them, too.
         closed: no other folders may be directly below the root.
         extra: ``'warn'`` notes predictions nobody asked for, ``'error'`` refuses them.
+        modes: modes of the files, as Pillow names them.
 
     Raises:
         ValueError: ``extra`` is unknown.
     """
 
     def __init__(self, root: str | os.PathLike, folders: Sequence[FrameFolder],
-                 siblings_alike: bool = True, closed: bool = False, extra: str = 'warn') -> None:
+                 siblings_alike: bool = True, closed: bool = False, extra: str = 'warn',
+                 modes: Sequence[str] = ('L', )) -> None:
         if extra not in EXTRA_POLICIES:
             raise ValueError(f'extra: expected one of {", ".join(EXTRA_POLICIES)}, got {extra!r}')
         self.root = Path(root)
@@ -69,10 +50,16 @@ class PredictionTree:
         self.siblings_alike = siblings_alike
         self.closed = closed
         self.extra = extra
+        self.modes = modes
 
-    def path(self, folder: FrameFolder, frame: str) -> Path:
-        """File of a frame."""
-        return self.root.joinpath(*folder.parts, f'{frame}.png')
+    def place(self, position: int, frame: str) -> Path:
+        """File of a frame; see the base class."""
+        return self.root.joinpath(*self.folders[position].parts, f'{frame}.png')
+
+    def read(self, position: int, frame: str, size: tuple[int, int] | None) -> np.ndarray:
+        """The values of the file; see the base class."""
+        where = f'{self.folders[position].where}, frame {frame!r}'
+        return read_mask_png(self.place(position, frame), where, self.modes, size)
 
     def scan(self) -> TreeScan:
         """Look at all folders.
@@ -107,13 +94,13 @@ class PredictionTree:
         folder = next(iter(known.values()))
         beside_expressions = self.siblings_alike and len(parent) == len(folder.parts) - 1
         of = f' of {folder.where.split(", expression")[0]}' if beside_expressions else ''
-        for entry in _entries(self.root.joinpath(*parent), f'the predictions{of}'):
+        for entry in entries_of(self.root.joinpath(*parent), f'the predictions{of}'):
             if entry.name in known:
                 continue
             if not entry.is_dir():
                 if entry.name.lower().endswith('.png'):
-                    raise ValueError(f'{entry.path}: expected only the folders {_names(known)}{of} '
-                                     'here, got a PNG file')
+                    raise ValueError(f'{entry.path}: expected only the folders {names_of(known)}'
+                                     f'{of} here, got a PNG file')
                 continue
             problem = _problem(entry, known, folder if beside_expressions else None)
             if problem is None and self.closed and not parent:
@@ -121,21 +108,21 @@ class PredictionTree:
             if problem is None and self.extra == 'error':
                 problem = 'got one with predictions that nobody asked for'
             if problem is not None:
-                raise ValueError(f'{entry.path}: expected only the folders {_names(known)}{of} '
+                raise ValueError(f'{entry.path}: expected only the folders {names_of(known)}{of} '
                                  f'here, {problem}')
-            result.extra.append(entry.path)
+            result.extra.append(Path(entry.path).relative_to(self.root).as_posix())
 
     def _scan_folder(self, folder: FrameFolder) -> list[str]:
         """Names of the frames that are missing in a folder."""
         path = self.root.joinpath(*folder.parts)
         needed, allowed = set(folder.frames), {*folder.frames, *folder.allowed}
         found = set()
-        for entry in _entries(path, f'the predictions of {folder.where}'):
+        for entry in entries_of(path, f'the predictions of {folder.where}'):
             name, suffix = os.path.splitext(entry.name)
             if suffix != '.png' or name not in allowed:
                 raise ValueError(
                     f'{entry.path}: expected only <frame>.png for the {len(allowed)} frames of '
-                    f'{folder.where} ({_names(sorted(allowed))}), got {entry.name!r}')
+                    f'{folder.where} ({names_of(sorted(allowed))}), got {entry.name!r}')
             if entry.is_dir():
                 raise ValueError(f'{entry.path}: expected a PNG file for {folder.where}, frame '
                                  f'{name!r}, got a folder')
@@ -143,7 +130,7 @@ class PredictionTree:
         return [frame for frame in folder.frames if frame in needed - found]
 
 
-def _entries(path: Path, what: str = 'predictions') -> list[os.DirEntry]:
+def entries_of(path: Path, what: str = 'predictions') -> list[os.DirEntry]:
     """What lies in a folder, sorted; nothing where there is no folder. Hidden files are left out.
 
     Args:
@@ -181,26 +168,20 @@ def _problem(entry: os.DirEntry, known: dict[str, FrameFolder],
     if alike is not None:
         if all(map(str.isdecimal, known)) and not entry.name.isdecimal():
             return f'got {entry.name!r}, which is no number as all others are'
-        names = [child.name for child in _entries(Path(entry.path))]
+        names = [child.name for child in entries_of(Path(entry.path))]
         frames = {f'{frame}.png' for frame in (*alike.frames, *alike.allowed)}
         if set(names) != frames:
             return (f'got another one, which does not hold the {len(frames)} frames of this video '
-                    f'but {_names(names) or "nothing"}')
+                    f'but {names_of(names) or "nothing"}')
         return None
     return None if _holds_png(Path(entry.path)) else 'got another one, which holds no PNG file'
 
 
 def _holds_png(path: Path) -> bool:
     """Tell whether the first entries of a folder, down to its files, lead to a PNG file."""
-    for entry in _entries(path):
+    for entry in entries_of(path):
         if entry.is_dir(follow_symlinks=False):
             return _holds_png(Path(entry.path))
         if entry.name.endswith('.png'):
             return True
     return False
-
-
-def _names(names) -> str:
-    names = list(names)
-    shown = ', '.join(repr(name) for name in names[:4])
-    return shown + (f', ... {names[-1]!r}' if len(names) > 4 else '')

@@ -4,6 +4,7 @@ from glus_mm.evaluation.protocols.base_protocol import BaseProtocol, Summary
 from glus_mm.evaluation.protocols.davis_semi import DAVISSemiProtocol
 from glus_mm.evaluation.protocols.davis_unsup import DAVISUnsupProtocol
 from glus_mm.evaluation.protocols.expression_protocol import ExpressionFrame, ExpressionProtocol
+from glus_mm.evaluation.protocols.long_rvos import LongRVOSProtocol
 from glus_mm.evaluation.protocols.mevis import MeViSProtocol
 from glus_mm.evaluation.protocols.object_protocol import LabelFrame, ObjectProtocol
 from glus_mm.evaluation.protocols.reason_vos import ReasonVOSProtocol
@@ -15,12 +16,13 @@ from glus_mm.evaluation.protocols.track import Track
 PROTOCOLS: dict[str, type[BaseProtocol]] = {
     protocol.name: protocol
     for protocol in (MeViSProtocol, ReVOSProtocol, RefDAVISProtocol, RefDAVISGLUSProtocol,
-                     ReasonVOSProtocol, DAVISSemiProtocol, DAVISUnsupProtocol)
+                     ReasonVOSProtocol, LongRVOSProtocol, DAVISSemiProtocol, DAVISUnsupProtocol)
 }
 """All protocols, by name."""
 
 __all__ = [
     'PROTOCOLS', 'BaseProtocol', 'DAVISSemiProtocol', 'DAVISUnsupProtocol', 'ExpressionFrame',
-    'ExpressionProtocol', 'LabelFrame', 'MeViSProtocol', 'ObjectProtocol', 'RefDAVISGLUSProtocol',
-    'RefDAVISProtocol', 'ReVOSProtocol', 'ReasonVOSProtocol', 'Summary', 'Track'
+    'ExpressionProtocol', 'LabelFrame', 'LongRVOSProtocol', 'MeViSProtocol', 'ObjectProtocol',
+    'RefDAVISGLUSProtocol', 'RefDAVISProtocol', 'ReVOSProtocol', 'ReasonVOSProtocol', 'Summary',
+    'Track'
 ]

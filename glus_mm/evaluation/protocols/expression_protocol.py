@@ -43,12 +43,15 @@ class ExpressionProtocol(BaseProtocol):
     Class attributes:
         needs_foreground: whether ``measure`` reads ``ExpressionFrame.foreground``.
         measures: what ``measure`` returns.
+        unpredicted_video_is_zero: where missing masks count as empty, all figures of a video for
+            which there is no folder of predictions are 0.
     """
 
     unit = 'expression'
     part_key = 'per_kind'
     needs_foreground: bool = False
     measures: tuple[str, ...] = ('J', 'F')
+    unpredicted_video_is_zero: bool = False
 
     def measure(self, frame: ExpressionFrame) -> dict[str, float]:
         """Measure one frame.
@@ -82,6 +85,14 @@ class ExpressionProtocol(BaseProtocol):
                 values[name].append(value)
         return values, predicted
 
+    def expression_figures(self, track: Track) -> Figures:
+        """What is averaged of an expression: by default the mean of each measure over frames."""
+        return {name: track.mean(name) for name in track.values}
+
+    def track_figures(self, track: Track) -> Figures:
+        """What is averaged, and J&F; see the base class."""
+        return with_mean(self.expression_figures(track))
+
     def track_notes(self, track: Track) -> dict:
         """Kind, target and prediction; see the base class."""
         return dict(kind=track.kind, has_target=track.has_target, predicted=track.predicted,
@@ -110,7 +121,7 @@ class ExpressionProtocol(BaseProtocol):
     def _means(self, tracks: Sequence[Track]) -> Figures:
         if not tracks:
             return {}
-        rows = [{name: track.mean(name) for name in track.values} for track in tracks]
+        rows = [self.expression_figures(track) for track in tracks]
         return dict(with_mean(mean_figures(rows)), expressions=len(tracks))
 
     def table(self, summary: Summary) -> str:

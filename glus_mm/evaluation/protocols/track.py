@@ -17,6 +17,8 @@ class Track:
         kind: kind of expression where the data set states one.
         has_target: whether objects are annotated for it; they need not be visible on any frame.
         predicted: whether anything was predicted on any frame.
+        video_unpredicted: whether there was no prediction at all for the video, which the protocol
+            scores 0.
         part: which of several evaluations it belongs to (``'anno_2'``), where there are several.
         notes: what else is listed with its figures.
     """
@@ -28,6 +30,7 @@ class Track:
     kind: str | None = None
     has_target: bool = True
     predicted: bool = True
+    video_unpredicted: bool = False
     part: str | None = None
     notes: dict[str, str | float | int | None] = field(default_factory=dict)
 

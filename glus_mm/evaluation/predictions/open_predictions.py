@@ -1,0 +1,165 @@
+"""Predictions in whatever form a system wrote them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from glus_mm.evaluation.predictions.converted_tree import ConvertedTree
+from glus_mm.evaluation.predictions.npz_files import NPZFiles
+from glus_mm.evaluation.predictions.prediction_source import (
+    FrameFolder,
+    PredictionSource,
+    names_of,
+)
+from glus_mm.evaluation.predictions.prediction_tree import PredictionTree, entries_of
+from glus_mm.evaluation.predictions.rle_file import RLEFile
+
+PREDICTION_FORMATS = {
+    'auto': 'one of the others, found out',
+    'png': '<video>/<exp>/<frame>.png, grey',
+    'png-any': 'the same in any mode, palette, one bit or colour',
+    'png-objects': '<video>/<object>/<frame>.png in any mode',
+    'png-labels': '<video>/<frame>.png, values are numbers of objects',
+    'json': 'a file of run lengths: by video and expression, or a list of entries',
+    'npz': '<video>/<exp>.npz, <video>_<exp>.npz or <video>.npz',
+}
+"""Forms of predictions, by the name that ``--pred-format`` takes."""
+_UNITS = {'png-any': 'expressions', 'png-objects': 'objects', 'png-labels': 'labels'}
+_MAX_DEPTH = 3
+
+
+def open_predictions(pred_format: str, path: str | PathLike, folders: Sequence[FrameFolder],
+                     extra: str = 'warn') -> PredictionSource:
+    """Open predictions of expressions.
+
+    Args:
+        pred_format: one of ``PREDICTION_FORMATS``.
+        path: the folder or file.
+        folders: what should be there, one for each expression.
+        extra: ``'warn'`` notes predictions nobody asked for, ``'error'`` refuses them.
+
+    Returns:
+        The predictions.
+
+    Raises:
+        OSError: something is missing or cannot be read.
+        ValueError: the format is unknown, or cannot be told.
+    """
+    path = Path(path)
+    if pred_format == 'auto':
+        pred_format, path = find_format(path, folders)
+    if pred_format == 'png':
+        return PredictionTree(path, folders, extra=extra)
+    if pred_format in _UNITS:
+        return ConvertedTree(path, folders, _UNITS[pred_format], extra)
+    if pred_format == 'json':
+        return RLEFile(path, folders, extra)
+    if pred_format == 'npz':
+        return NPZFiles(path, folders, extra)
+    raise ValueError(f'pred_format: expected one of {", ".join(PREDICTION_FORMATS)}, got '
+                     f'{pred_format!r}')
+
+
+def find_format(path: Path, folders: Sequence[FrameFolder]) -> tuple[str, Path]:
+    """Find out in which form predictions are, by the names of folders and files.
+
+    Folders around the videos, such as ``Annotations``, are gone into.
+
+    Args:
+        path: a folder or file.
+        folders: what should be there, one for each expression.
+
+    Returns:
+        One of ``PREDICTION_FORMATS``, and the folder with the videos or the file.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: the form cannot be told; says what was found.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f'{path}: expected a folder or file with predictions, got nothing '
+                                'there')
+    if path.is_file():
+        if path.suffix == '.json':
+            return 'json', path
+        raise ValueError(_unclear(path, folders, f'got the file {path.name!r}'))
+    videos = {folder.video.split('/')[0] for folder in folders}
+    root = path
+    for _ in range(_MAX_DEPTH):
+        found = entries_of(root)
+        if any(entry.name in videos and entry.is_dir() for entry in found):
+            return _format_of_tree(root, path, folders), root
+        files = Counter(Path(entry.name).suffix for entry in found if entry.is_file())
+        if any(_is_archive(entry.name, videos) for entry in found):
+            return 'npz', root
+        inside = [entry for entry in found if entry.is_dir()]
+        named = [entry for entry in inside if entry.name == 'Annotations'] or inside
+        if files['.json'] == 1 and not inside:
+            return 'json', next(Path(e.path) for e in found if e.name.endswith('.json'))
+        if len(named) != 1:
+            break
+        root = Path(named[0].path)
+    raise ValueError(_unclear(path, folders, f'got {_describe(root)}'))
+
+
+def _format_of_tree(root: Path, path: Path, folders: Sequence[FrameFolder]) -> str:
+    """Tell which kind of tree has the folders of videos."""
+    scores: Counter[str] = Counter()
+    by_video: dict[tuple[str, ...], list[FrameFolder]] = {}
+    for folder in folders:
+        by_video.setdefault(folder.parts[:-1], []).append(folder)
+    example = ''
+    for video, expressions in by_video.items():
+        home = root.joinpath(*video)
+        if not home.is_dir():
+            continue
+        found = entries_of(home)
+        names = {entry.name for entry in found if entry.is_dir()}
+        stems = {name.name.removesuffix('.png') for name in found if name.name.endswith('.png')}
+        exp_ids = {folder.parts[-1] for folder in expressions}
+        objects = {obj for folder in expressions for obj in folder.objects}
+        example = example or f'{home} with {_describe(home)}'
+        if stems & set(expressions[0].frames):
+            scores['png-labels'] += 1
+        elif any(f'{exp_id}.npz' in {entry.name for entry in found} for exp_id in exp_ids):
+            scores['npz'] += 1
+        elif names >= exp_ids or (names and names <= exp_ids and not names <= objects):
+            scores['png'] += 1
+        elif names and names >= objects and names <= objects | {'0'}:
+            scores['png-objects'] += 1
+        elif names & exp_ids:
+            scores['either'] += 1
+    if set(scores) == {'either', 'png'}:
+        # Some expressions of a video are missing, whose others look like objects.
+        scores = Counter(png=1)
+    if len(scores) != 1 or 'either' in scores:
+        kinds = ', '.join(f'{count} videos like {kind}' for kind, count in scores.items())
+        raise ValueError(_unclear(path, folders, f'got {kinds or example}'))
+    kind = next(iter(scores))
+    return 'png-any' if kind == 'png' else kind
+
+
+def _is_archive(name: str, videos: set[str]) -> bool:
+    stem = name.removesuffix('.npz')
+    return name != stem and (stem in videos or stem.rpartition('_')[0] in videos)
+
+
+def _describe(folder: Path) -> str:
+    """What lies in a folder, for an error."""
+    found = entries_of(folder)
+    inside = [entry.name for entry in found if entry.is_dir()]
+    files = [entry.name for entry in found if not entry.is_dir()]
+    parts = []
+    if inside:
+        parts.append(f'{len(inside)} folders ({names_of(inside)})')
+    if files:
+        parts.append(f'{len(files)} files ({names_of(files)})')
+    return f'{" and ".join(parts) or "nothing"} in {folder}'
+
+
+def _unclear(path: Path, folders: Sequence[FrameFolder], got: str) -> str:
+    video, exp_id = folders[0].video, folders[0].parts[-1]
+    return (f'{path}: expected predictions of videos such as {video!r} and expressions such as '
+            f'{exp_id!r} in one of the forms {", ".join(list(PREDICTION_FORMATS)[1:])}, {got}; '
+            'pred_format says which one')

@@ -1,0 +1,100 @@
+"""Where predicted masks come from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+EXTRA_POLICIES = ('warn', 'error')
+
+
+@dataclass(frozen=True)
+class FrameFolder:
+    """Predictions of an expression or a sequence that should be there, one for each frame.
+
+    Attributes:
+        parts: their path below the root, part by part: the folders of the video, and that of the
+            expression where there are expressions.
+        frames: names of the frames that are needed, without suffix.
+        where: what an error names, such as video and expression.
+        allowed: names of frames that may be there too; those of ``frames`` need not be listed.
+        objects: ids of the expression's objects, for systems that write masks of objects.
+    """
+
+    parts: tuple[str, ...]
+    frames: tuple[str, ...]
+    where: str
+    allowed: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+
+    @property
+    def video(self) -> str:
+        """Id of the video, of a folder for an expression."""
+        return '/'.join(self.parts[:-1])
+
+
+@dataclass
+class TreeScan:
+    """What was found.
+
+    Attributes:
+        missing: by position of the folder, the names of the frames that are not there.
+        extra: paths below the root, or keys in a file, that nobody asked for.
+    """
+
+    missing: dict[int, list[str]] = field(default_factory=dict)
+    extra: list[str] = field(default_factory=list)
+
+
+class PredictionSource(ABC):
+    """Predictions in one of the forms in which systems write them, read one mask at a time.
+
+    Attributes:
+        root: the folder or file.
+        folders: what should be there; methods take positions in this list.
+    """
+
+    root: Path
+    folders: list[FrameFolder]
+
+    @abstractmethod
+    def scan(self) -> TreeScan:
+        """Compare what is there with what should be, before any mask is read.
+
+        Returns:
+            What is missing and what nobody asked for.
+
+        Raises:
+            OSError: the root is missing, or something cannot be read.
+            ValueError: there is something that is no prediction.
+        """
+
+    @abstractmethod
+    def place(self, position: int, frame: str) -> Path | str:
+        """Where the mask of a frame is, or should be: a file, or a file and a key, for errors."""
+
+    @abstractmethod
+    def read(self, position: int, frame: str, size: tuple[int, int] | None) -> np.ndarray:
+        """Read the mask of a frame that is not missing.
+
+        Args:
+            position: of the folder.
+            frame: one of its frames.
+            size: ``(H, W)`` that it must have; any if None.
+
+        Returns:
+            uint8 (H, W); any value but 0 is foreground.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: the mask is not as it should be; names file, video, expression and frame.
+        """
+
+
+def names_of(names: Iterable[str]) -> str:
+    """The first names of many, for an error."""
+    names = list(names)
+    shown = ', '.join(repr(name) for name in names[:4])
+    return shown + (f', ... {names[-1]!r}' if len(names) > 4 else '')
