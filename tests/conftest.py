@@ -115,10 +115,20 @@ def shrink():
     return shrink_config
 
 
+def unpack_fixture(name, root):
+    """Unpack ``fixture.zip`` of a folder of test data."""
+    with zipfile.ZipFile(REPO / 'tests' / 'data' / name / 'fixture.zip') as archive:
+        archive.extractall(root)
+    return root
+
+
 @pytest.fixture(scope='session')
 def evaluators(tmp_path_factory):
     """Files in the layout of every evaluator, and what the official ones print for them."""
-    root = tmp_path_factory.mktemp('evaluators')
-    with zipfile.ZipFile(REPO / 'tests' / 'data' / 'evaluators_mini' / 'fixture.zip') as archive:
-        archive.extractall(root)
-    return root
+    return unpack_fixture('evaluators_mini', tmp_path_factory.mktemp('evaluators'))
+
+
+@pytest.fixture(scope='session')
+def recent_evaluators(tmp_path_factory):
+    """The same of Ref-SAV, GroundMoRe and MOSEv2."""
+    return unpack_fixture('evaluators_recent', tmp_path_factory.mktemp('recent_evaluators'))

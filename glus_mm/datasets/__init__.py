@@ -3,6 +3,7 @@
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
 from glus_mm.datasets.binary_mask_store import BinaryMaskStore
 from glus_mm.datasets.conversation_dataset import ConversationDataset
+from glus_mm.datasets.groundmore import GroundMoReDataset
 from glus_mm.datasets.long_rvos import LongRVOSDataset
 from glus_mm.datasets.lv_vis import LVVISDataset
 from glus_mm.datasets.mask_source import MaskSource
@@ -14,6 +15,7 @@ from glus_mm.datasets.moving_shapes_dataset import MovingShapesDataset
 from glus_mm.datasets.palette_mask_store import PaletteMaskStore
 from glus_mm.datasets.reason_vos import ReasonVOSDataset
 from glus_mm.datasets.ref_davis import RefDAVISDataset
+from glus_mm.datasets.ref_sav import RefSAVDataset
 from glus_mm.datasets.ref_youtube_vos import RefYouTubeVOSDataset
 from glus_mm.datasets.revos import ReVOSDataset
 from glus_mm.datasets.samplers import (
@@ -32,13 +34,15 @@ from glus_mm.datasets.transforms import (
     ResizeForEncoders,
     SampleContextQueryFrames,
 )
+from glus_mm.datasets.windowed_mask_store import WindowedMaskStore
 
 __all__ = [
     'BalancedVideoSampler', 'BaseRefVOSDataset', 'BinaryMaskStore', 'BuildConversation',
-    'BuildTalk', 'ConversationDataset', 'InfiniteVideoSampler', 'LoadRefVOSFrames',
-    'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'LongRVOSDataset', 'LVVISDataset', 'MaskSource',
-    'MaskStore', 'MeViSDataset', 'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler',
-    'MovingShapesDataset', 'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore',
-    'ReasonVOSDataset', 'RefDAVISDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders',
-    'ReVOSDataset', 'SampleContextQueryFrames'
+    'BuildTalk', 'ConversationDataset', 'GroundMoReDataset', 'InfiniteVideoSampler',
+    'LoadRefVOSFrames', 'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'LongRVOSDataset',
+    'LVVISDataset', 'MaskSource', 'MaskStore', 'MeViSDataset', 'MeViSv2Dataset',
+    'MixedRefVOSDataset', 'MixedVideoSampler', 'MovingShapesDataset', 'OpenFrameReader',
+    'PackRefVOSInputs', 'PaletteMaskStore', 'ReasonVOSDataset', 'RefDAVISDataset',
+    'RefSAVDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders', 'ReVOSDataset',
+    'SampleContextQueryFrames', 'WindowedMaskStore'
 ]

@@ -174,6 +174,10 @@ class BaseRefVOSDataset(BaseDataset):
         """Ids and entries of a video's expressions, in their order; each id is unique."""
         return list(get_field(video, 'expressions', dict, where).items())
 
+    def image_file(self, video_id: str, frame: str) -> str:
+        """Path of the image of a frame."""
+        return osp.join(self.data_prefix['img'], video_id, f'{frame}.jpg')
+
     def parse_video(self, entry: dict, where: str) -> dict:
         """Parse what a video has beyond frames, size and expressions.
 
@@ -205,12 +209,11 @@ class BaseRefVOSDataset(BaseDataset):
         where = f'{self.ann_file}: video {video_id!r}'
         check_name(video_id, where, nested=self.NESTED_VIDEO_IDS)
         frames = parse_frames(entry, where)
-        folder = osp.join(self.data_prefix['img'], video_id)
         video = dict(
             dataset=self._metainfo['dataset'],
             video_id=video_id,
             frame_names=frames,
-            img_paths=[osp.join(folder, f'{frame}.jpg') for frame in frames],
+            img_paths=[self.image_file(video_id, frame) for frame in frames],
             ori_shape=parse_shape(entry, where),
             **self.parse_video(entry, where))
         items = self.expression_items(entry, where)

@@ -121,3 +121,7 @@ class DAVISAnnotations:
             raise ValueError(f'{self._path(sequence, first)}: expected at least one object on the '
                              f'first frame of sequence {sequence!r}, got only 0 and {VOID}')
         return count
+
+    def objects(self, sequence: str) -> range:
+        """Numbers of the objects of a sequence: all up to :meth:`num_objects`."""
+        return range(1, self.num_objects(sequence) + 1)

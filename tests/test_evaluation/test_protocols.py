@@ -179,7 +179,8 @@ def test_revos_of_one_kind():
 
 def test_names():
     assert set(PROTOCOLS) == {'mevis', 'revos', 'ref-davis', 'ref-davis-glus', 'reason-vos',
-                              'davis-semi', 'davis-unsup'}
+                              'davis-semi', 'davis-unsup', 'long-rvos', 'groundmore',
+                              'ref-sav', 'mose-v2'}
 
 
 def test_nothing_to_average():

@@ -12,10 +12,12 @@ from pycocotools import mask as coco_mask
 
 from glus_mm.datasets.annotation_fields import get_field
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
+from glus_mm.datasets.groundmore import GroundMoReDataset
 from glus_mm.datasets.long_rvos import LongRVOSDataset
 from glus_mm.datasets.mevis import MeViSDataset
 from glus_mm.datasets.reason_vos import ReasonVOSDataset
 from glus_mm.datasets.ref_davis import RefDAVISDataset
+from glus_mm.datasets.ref_sav import RefSAVDataset
 from glus_mm.datasets.revos import ReVOSDataset
 from glus_mm.utils.json_file import read_json_object
 from glus_mm.utils.masks import check_rle, check_size, merge_rles
@@ -118,7 +120,10 @@ class AnnotatedExpressions:
 
 
 _DATASETS: dict[str, type[BaseRefVOSDataset]] = {
+    'groundmore': GroundMoReDataset,
     'long-rvos': LongRVOSDataset,
+    'mevis': MeViSDataset,
+    'ref-sav': RefSAVDataset,
 }
 """Data sets that are read as they are tested on, by protocol."""
 
@@ -143,13 +148,11 @@ def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpression
     # Without data-loading workers there is nothing to serialise for.
     options: dict[str, Any] = dict(data_root=str(root), test_mode=True, serialize_data=False)
     foreground = None
-    if protocol == 'mevis':
-        dataset = MeViSDataset(**options)
+    if protocol in _DATASETS:
+        dataset = _DATASETS[protocol](**options)
     elif protocol == 'revos':
         dataset = ReVOSDataset(ann_file='meta_expressions_valid_.json', **options)
         foreground = Path(root) / FOREGROUND_FILE
-    elif protocol in _DATASETS:
-        dataset = _DATASETS[protocol](**options)
     elif protocol == 'ref-davis-glus':
         dataset = RefDAVISDataset(**_find_ref_davis(Path(root)), **options)
     else:

@@ -16,7 +16,14 @@ from glus_mm.evaluation.metrics.expression_sample_scorer import ExpressionSample
 from glus_mm.evaluation.metrics.sample_masks import check_path_names, check_sample
 from glus_mm.evaluation.metrics.sample_scorer import SampleScorer
 from glus_mm.evaluation.metrics.sequence_sample_scorer import SequenceSampleScorer
-from glus_mm.evaluation.protocols import PROTOCOLS, ObjectProtocol, ReVOSProtocol, Summary, Track
+from glus_mm.evaluation.protocols import (
+    PROTOCOLS,
+    MOSEv2Protocol,
+    ObjectProtocol,
+    ReVOSProtocol,
+    Summary,
+    Track,
+)
 from glus_mm.evaluation.protocols.revos import PRED_VALUES
 from glus_mm.evaluation.submissions import SUBMISSION_FORMATS, write_submission
 from glus_mm.registry import METRICS
@@ -53,7 +60,8 @@ class RefVOSMetric(BaseMetric):
         dump_file: JSON file for all figures, down to the frames, as fractions of 1; the same
             document as that of ``eval_masks.py``.
         format_only: only write masks, without any ground truth; needs ``output_dir``.
-        protocol: one of :data:`glus_mm.evaluation.protocols.PROTOCOLS`.
+        protocol: one of :data:`glus_mm.evaluation.protocols.PROTOCOLS` but ``'mose-v2'``, which has
+            no expressions.
         ann_root: folder with DAVIS 2017, for the protocols for objects.
         annotator: 0..3, for ``'davis-unsup'`` and ``'davis-semi'``.
         zip: ``'mevis'`` or ``'ref-youtube-vos'``: pack the masks for that server, too, as
@@ -87,6 +95,9 @@ class RefVOSMetric(BaseMetric):
                              f'figures, got {dump_file!r}')
         if protocol not in PROTOCOLS:
             raise ValueError(f'protocol: expected one of {", ".join(PROTOCOLS)}, got {protocol!r}')
+        if protocol == MOSEv2Protocol.name:
+            raise ValueError(f'protocol: expected one with expressions, got {protocol!r}, which '
+                             'scores objects in files only (eval_masks.py)')
         self._check_zip(zip, output_dir, protocol)
         self.format_only = format_only
         self.zip = zip

@@ -35,12 +35,15 @@ class BaseProtocol(ABC):
         part_key: under which key of the JSON document the figures of the parts stand; None = among
             those of the data set.
         total_name: label of the last line of the table.
+        unpredicted_video_is_zero: where missing masks count as empty, all figures of a video
+            without any mask are 0.
     """
 
     name: str
     unit: str
     part_key: str | None = None
     total_name: str = 'all'
+    unpredicted_video_is_zero: bool = False
 
     @abstractmethod
     def summarise(self, tracks: Sequence[Track]) -> Summary:

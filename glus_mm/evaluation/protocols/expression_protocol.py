@@ -43,15 +43,12 @@ class ExpressionProtocol(BaseProtocol):
     Class attributes:
         needs_foreground: whether ``measure`` reads ``ExpressionFrame.foreground``.
         measures: what ``measure`` returns.
-        unpredicted_video_is_zero: where missing masks count as empty, all figures of a video for
-            which there is no folder of predictions are 0.
     """
 
     unit = 'expression'
     part_key = 'per_kind'
     needs_foreground: bool = False
     measures: tuple[str, ...] = ('J', 'F')
-    unpredicted_video_is_zero: bool = False
 
     def measure(self, frame: ExpressionFrame) -> dict[str, float]:
         """Measure one frame.

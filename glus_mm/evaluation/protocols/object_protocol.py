@@ -55,10 +55,12 @@ class ObjectProtocol(BaseProtocol):
 
     Class attributes:
         annotation_folder: folder of DAVIS 2017 with the true label maps.
+        measures: what is measured on a frame.
     """
 
     unit = 'object'
-    annotation_folder: str
+    annotation_folder: str = ''
+    measures: tuple[str, ...] = ('J', 'F')
 
     @abstractmethod
     def frames_to_score(self, num_frames: int) -> range:
