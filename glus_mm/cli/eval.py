@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 from glus_mm.cli.user_error import FAILED, user_errors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from glus_mm.apis.mask_evaluation import MaskEvaluation
 
 _EPILOG = """Prints a table in percent; --out writes all figures, down to single frames, as
-fractions of 1. Example:
+fractions of 1. Examples:
   glus-mm eval --protocol mevis --ann data/mevis/valid_u --pred outputs/masks --workers 4
+  glus-mm eval --protocol mevis --ann data/mevis/valid_u --compare DIR_A DIR_B \\
+      --report difference.html
 """
 
 
@@ -30,13 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--protocol', required=True, choices=sorted(PROTOCOLS))
     parser.add_argument('--ann', required=True, metavar='ROOT',
                         help='folder with the annotation, in the official layout')
-    parser.add_argument('--pred', required=True, metavar='DIR',
-                        help='folder with the predictions: <video>/<expression>/<frame>.png, '
-                        '<sequence>/<frame>.png for DAVIS and MOSE, or the parent of anno_0..3; '
-                        'or another form, see --pred-format')
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('--pred', metavar='DIR',
+                      help='folder with the predictions: <video>/<expression>/<frame>.png, '
+                      '<sequence>/<frame>.png for DAVIS and MOSE, or the parent of anno_0..3; '
+                      'or another form, see --pred-format')
+    what.add_argument('--compare', nargs=2, metavar=('A', 'B'),
+                      help='say whether two systems differ, over all and slice by slice: of each '
+                      'the predictions, or the JSON file that --out wrote of them')
     parser.add_argument('--pred-format', choices=list(PREDICTION_FORMATS), default='png',
                         help='form of the predictions (default: %(default)s): ' + '; '.join(
-                            f'{name}: {what}' for name, what in PREDICTION_FORMATS.items()))
+                            f'{name}: {form}' for name, form in PREDICTION_FORMATS.items()))
     parser.add_argument('--workers', type=int, default=1, metavar='N',
                         help='number of processes (default: %(default)s)')
     parser.add_argument('--missing', choices=['error', 'empty', 'skip'], default='error',
@@ -46,6 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='what predictions are that nobody asked for (default: %(default)s)')
     parser.add_argument('--pred-values', type=int, choices=[255, 1],
                         help='ReVOS: what a foreground pixel is worth in A and R (default: 255)')
+    parser.add_argument('--slices', action='store_true',
+                        help='figures by target size, look-alikes, first appearance, occlusion, '
+                        'length of the expression and of the video, and motion of the camera')
+    parser.add_argument('--report', metavar='F.html',
+                        help='with --compare: write one file with the plots and with examples')
+    parser.add_argument('--examples', type=int, metavar='N',
+                        help='expressions of a kind in the report (default: 4)')
+    parser.add_argument('--names', nargs=2, metavar=('A', 'B'),
+                        help='with --compare: what to call the two (default: by folder or file)')
+    parser.add_argument('--masks', nargs=2, metavar=('DIR_A', 'DIR_B'),
+                        help='with --compare of JSON files: the masks, for the report')
     parser.add_argument('--out', metavar='F.json', help='write all figures into this file')
 
 
@@ -58,26 +77,69 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: files or values are not as they should be.
     """
-    from glus_mm.apis.mask_evaluation import evaluate_masks
-    from glus_mm.evaluation.json_document import write_document
     from glus_mm.utils.paths import ensure_writable_file
 
     start = time.monotonic()
     with user_errors(FAILED, RuntimeError):
-        out = None if args.out is None else ensure_writable_file(args.out)
-        evaluation = evaluate_masks(args.protocol, args.ann, args.pred, workers=args.workers,
-                                    missing=args.missing, extra=args.extra,
-                                    pred_values=args.pred_values,
-                                    pred_format=args.pred_format, progress=True)
-        if out is not None:
-            write_document(out, evaluation.document())
-    for line in _describe_notes(evaluation):
-        print(f'note: {line}', file=sys.stderr)
-    print(evaluation.table())
+        _check_options(args)
+        out, report = (path and ensure_writable_file(path) for path in (args.out, args.report))
+        table = _evaluate(args, out) if args.compare is None else _compare(args, out, report)
+    print(table)
     peaks = [resource.getrusage(who).ru_maxrss // 1024
              for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     memory = f'{peaks[0]} MB' + (f', {peaks[1]} MB in a worker' if args.workers > 1 else '')
     print(f'{time.monotonic() - start:.1f} s, peak memory {memory}', file=sys.stderr)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that would be passed over, and say what they go with."""
+    for name in ('report', 'names', 'masks', 'examples'):
+        needed = 'report' if name == 'examples' else 'compare'
+        if getattr(args, name) is not None and getattr(args, needed) is None:
+            raise ValueError(f'--{name} goes with --{needed}, got it without')
+    if args.examples is not None and args.examples < 0:
+        raise ValueError(f'--examples: expected a number of at least 0, got {args.examples}')
+
+
+def _evaluate(args: argparse.Namespace, out: 'Path | None') -> str:
+    """Evaluate one system; returns the tables."""
+    from glus_mm.apis.mask_evaluation import evaluate_masks
+    from glus_mm.apis.mask_evaluation.compare_masks import check_comparable, slice_figures
+    from glus_mm.evaluation.json_document import write_document
+    from glus_mm.evaluation.slices import slice_table
+
+    if args.slices:
+        check_comparable(args.protocol)
+    evaluation = evaluate_masks(args.protocol, args.ann, args.pred, workers=args.workers,
+                                missing=args.missing, extra=args.extra,
+                                pred_values=args.pred_values, pred_format=args.pred_format,
+                                progress=True)
+    document, table = evaluation.document(), evaluation.table()
+    if args.slices:
+        document['slices'] = slice_figures(args.protocol, args.ann, document, progress=True)
+        table += '\n\n' + slice_table(document['slices']['rows'])
+    if out is not None:
+        write_document(out, document)
+    for line in _describe_notes(evaluation):
+        print(f'note: {line}', file=sys.stderr)
+    return table
+
+
+def _compare(args: argparse.Namespace, out: 'Path | None', report: 'Path | None') -> str:
+    """Compare two systems; returns the table."""
+    from glus_mm.apis.mask_evaluation import compare_masks
+    from glus_mm.evaluation.json_document import write_document
+
+    found = compare_masks(args.protocol, args.ann, args.compare, args.names, args.masks,
+                          workers=args.workers, missing=args.missing, extra=args.extra,
+                          pred_values=args.pred_values, pred_format=args.pred_format,
+                          progress=True)
+    if out is not None:
+        write_document(out, found.comparison.document())
+    if report is not None:
+        page = found.report(4 if args.examples is None else args.examples)
+        report.write_text(page, encoding='utf-8')
+    return found.comparison.table()
 
 
 def _describe_notes(evaluation: 'MaskEvaluation') -> list[str]:

@@ -100,15 +100,24 @@ def _tile(frame: SheetFrame, expressions: Sequence[str], visualizer: RefVOSLocal
         raise ValueError(f'frame {frame.label!r} of the sheet: expected masks (E, H, W) = '
                          f'{expected}, got {masks.shape}')
     if image.shape[1] > size[0]:
-        image, masks = _shrink(image, masks, size)
+        image, masks = shrink_frame(image, masks, size)
     drawn = visualizer.draw_frame(image, masks, expressions, legend=False)
     label = title_strip(frame.label, _WHITE, drawn.shape[1], _LABEL_SIZE, _GROUND)
     return np.concatenate([label, drawn])
 
 
-def _shrink(image: np.ndarray, masks: np.ndarray,
-            size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Make a frame and its masks smaller; an object of few pixels stays visible."""
+def shrink_frame(image: np.ndarray, masks: np.ndarray,
+                 size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Make a frame and its masks smaller; an object of few pixels stays visible.
+
+    Args:
+        image: uint8 (H, W, 3).
+        masks: bool (E, H, W).
+        size: width and height of the result.
+
+    Returns:
+        Both at that size.
+    """
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     small = [cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) for mask in
              masks]

@@ -88,7 +88,30 @@ def test_pred_values(call, evaluators):
     assert status == 2 and 'pred_values' in log
 
 
+def test_slices_and_a_comparison(call, evaluators, tmp_path):
+    args = arguments(evaluators, 'mevis')
+    status, table, log = call(*args, '--slices', '--out', tmp_path / 'a.json')
+    assert status == 0, log
+    assert 'target size: 1 to 5 %' in table and 'too few videos' in table
+    document = json.loads((tmp_path / 'a.json').read_text())
+    assert document['slices']['rows'][0]['J&F'] == pytest.approx(document['dataset']['J&F'])
+    status, table, log = call(
+        *args[:4], '--compare', tmp_path / 'a.json', evaluators / 'pred', '--names', 'saved',
+        'scored', '--report', tmp_path / 'r' / 'r.html', '--examples', 1, '--masks',
+        evaluators / 'pred', evaluators / 'pred', '--out', tmp_path / 'c.json')
+    assert status == 0, log
+    assert table.startswith('scored against saved: +0.00 J&F on 4 videos, 16 expressions')
+    page = (tmp_path / 'r' / 'r.html').read_text()
+    assert '<title>scored against saved</title>' in page and page.count('<img') == 2 * 12
+    rows = json.loads((tmp_path / 'c.json').read_text())['rows']
+    assert rows[0]['first'] == rows[0]['second']
+    assert rows[0]['first'] == pytest.approx(document['slices']['rows'][0]['J&F'])
+
+
 @pytest.mark.parametrize('change,message', [
+    (['--report', 'r.html'], '--report goes with --compare, got it without'),
+    (['--examples', '2'], '--examples goes with --report'),
+    (['--compare', 'a', 'b'], 'not allowed with argument --pred'),
     (['--protocol', 'davis'], 'invalid choice'),
     (['--workers', '0'], 'at least 1, got 0'),
     (['--ann', 'nowhere'], 'nowhere: expected a folder with annotations'),

@@ -1,6 +1,6 @@
 """Scores one binary mask per expression and frame."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 
 import cv2
@@ -40,12 +40,7 @@ class ExpressionScorer(MaskScorer):
         self.pred_values = pred_values
         self.items = [(video, expression) for video in self.annotation.videos
                       for expression in video['expressions']]
-        folders = [
-            FrameFolder((*video['video_id'].split('/'), expression['exp_id']),
-                        video['frame_names'],
-                        f'video {video["video_id"]!r}, expression {expression["exp_id"]!r}',
-                        objects=expression['object_ids'])
-            for video, expression in self.items]
+        folders = expression_folders(self.items)
         super().__init__(protocol, open_predictions(pred_format, pred_dir, folders, extra), missing)
         self.unpredicted = self._unpredicted_videos()
 
@@ -138,3 +133,18 @@ def _is_grey(pred: np.ndarray) -> bool:
     highest = int(cv2.minMaxLoc(pred)[1])
     return cv2.countNonZero(pred) != cv2.countNonZero(cv2.compare(pred, highest, cv2.CMP_EQ)) \
         if highest else False
+
+
+def expression_folders(items: Sequence[tuple[dict, dict]]) -> list[FrameFolder]:
+    """Where the predictions of expressions should be.
+
+    Args:
+        items: videos with one of their expressions, as the data sets have them.
+
+    Returns:
+        A folder for each.
+    """
+    return [FrameFolder((*video['video_id'].split('/'), expression['exp_id']),
+                        video['frame_names'],
+                        f'video {video["video_id"]!r}, expression {expression["exp_id"]!r}',
+                        objects=expression['object_ids']) for video, expression in items]

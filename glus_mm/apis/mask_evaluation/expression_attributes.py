@@ -1,0 +1,208 @@
+"""What makes an expression hard, read off the annotation and a few frames of its video."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from glus_mm.apis.mask_evaluation.annotated_expressions import AnnotatedExpressions
+from glus_mm.utils.masks import merge_rles
+
+CAMERA_PAIRS = 6
+"""Pairs of neighbouring frames of a video that are looked at for the motion of the camera."""
+_CAMERA_WIDTH = 320
+_MIN_POINTS = 8
+# In pixels of the reduced image: a point that comes back elsewhere was lost on the way.
+_MAX_RETURN = 1.0
+
+AttributeTable = dict[tuple[str, str], dict[str, float | int | str | None]]
+"""Attributes by video and expression."""
+
+
+def expression_attributes(annotation: AnnotatedExpressions, progress: bool = False
+                          ) -> AttributeTable:
+    """Compute the attributes of all expressions.
+
+    Args:
+        annotation: expressions with their masks. Images are read where they are there.
+        progress: show a progress bar.
+
+    Returns:
+        By video and expression the attributes of :data:`glus_mm.evaluation.slices.SLICE_RULES`;
+        None where one does not exist: of masks without a target or with one that is never seen, of
+        the camera without images.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a mask or an image is not as it should be.
+    """
+    table: AttributeTable = {}
+    for video in tqdm(annotation.videos, desc='attributes', unit='video', disable=not progress):
+        tracks = _ObjectTracks(annotation, video)
+        of_video = {'camera': camera_motion(video['img_paths'], tracks.covered),
+                    'frames': len(video['frame_names'])}
+        for expression in video['expressions']:
+            table[video['video_id'], expression['exp_id']] = {
+                'kind': expression['kind'], 'words': len(expression['exp'].split()),
+                'look_alikes': len(tracks.boxes.keys() - set(expression['object_ids'])),
+                **tracks.describe(expression['object_ids']), **of_video}
+    return table
+
+
+class _ObjectTracks:
+    """Masks of the objects of one video, as run lengths, and their boxes."""
+
+    def __init__(self, annotation: AnnotatedExpressions, video: dict) -> None:
+        self.num_frames = len(video['frame_names'])
+        self.size = annotation.size(video)
+        self.rles: dict[str, list[dict | None]] = {}
+        for expression in video['expressions']:
+            for object_id, anno_id in zip(expression['object_ids'], expression['anno_ids']):
+                if object_id not in self.rles and self.size is not None:
+                    alone = dict(expression, object_ids=(object_id, ), anno_ids=(anno_id, ))
+                    found = (annotation.masks.rles(alone, t, self.size)
+                             for t in range(self.num_frames))
+                    self.rles[object_id] = [
+                        _packed(rles, self.size) if rles else None for rles in found]
+        # (T, 4) x, y, width, height; a width of 0 where the object is not seen.
+        self.boxes = {object_id: _boxes_of(track) for object_id, track in self.rles.items()}
+        self._occlusion = {object_id: self._occlusion_of(object_id) for object_id in self.boxes}
+
+    def describe(self, object_ids: Sequence[str]) -> dict[str, float | None]:
+        """Size, first appearance and occlusion of a target, in percent."""
+        empty = dict.fromkeys(('size', 'first_seen', 'occlusion'))
+        tracks = [self.rles[object_id] for object_id in object_ids if object_id in self.rles]
+        areas = np.array([self._area([track[t] for track in tracks])
+                          for t in range(self.num_frames)])
+        seen = np.flatnonzero(areas)
+        if not len(seen):
+            return empty
+        hidden = [self._occlusion[object_id] for object_id in object_ids
+                  if self._occlusion[object_id] is not None]
+        height, width = self.size
+        return {'size': round(100 * float(areas[seen].mean()) / (height * width), 6),
+                'first_seen': round(100 * int(seen[0]) / self.num_frames, 6),
+                'occlusion': round(100 * float(np.mean(hidden)), 6)}
+
+    def _area(self, rles: Sequence[dict | None]) -> int:
+        visible = [rle for rle in rles if rle is not None]
+        return int(coco_mask.area(merge_rles(visible, self.size))) if visible else 0
+
+    def _occlusion_of(self, object_id: str) -> float | None:
+        """Mean over the frames from the first to the last on which the object is seen."""
+        own = self.boxes[object_id]
+        seen = np.flatnonzero(own[:, 2])
+        if not len(seen):
+            return None
+        share = np.where(own[:, 2] > 0, 0.0, 1.0)
+        for other_id, other in self.boxes.items():
+            if other_id != object_id:
+                share = np.maximum(share, _overlap(own, other))
+        return float(share[seen[0]:seen[-1] + 1].mean())
+
+    def covered(self, frame_idx: int, size: tuple[int, int]) -> np.ndarray:
+        """uint8 (h, w), 1 in the boxes of objects on a frame, at another size."""
+        mask = np.zeros(size, dtype=np.uint8)
+        if self.size is None:
+            return mask
+        scale = np.array([size[1], size[0]]) / self.size[::-1]
+        for boxes in self.boxes.values():
+            x, y, width, height = boxes[frame_idx]
+            low = np.floor(np.array([x, y]) * scale).astype(int)
+            high = np.ceil(np.array([x + width, y + height]) * scale).astype(int)
+            if width:
+                mask[low[1]:high[1], low[0]:high[0]] = 1
+        return mask
+
+
+def _packed(rles: Sequence[dict], size: tuple[int, int]) -> dict:
+    """One RLE, with its counts as bytes so that they need not be converted again."""
+    rle = merge_rles(rles, size)
+    return dict(rle, counts=rle['counts'].encode('ascii'))
+
+
+def _boxes_of(track: Sequence[dict | None]) -> np.ndarray:
+    boxes = np.zeros((len(track), 4))
+    seen = [t for t, rle in enumerate(track) if rle is not None]
+    if seen:
+        boxes[seen] = coco_mask.toBbox([track[t] for t in seen])
+    return boxes
+
+
+def _overlap(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Share (T) of one object's box that lies in another one's; 0 where either is not seen."""
+    low = np.maximum(own[:, :2], other[:, :2])
+    high = np.minimum(own[:, :2] + own[:, 2:], other[:, :2] + other[:, 2:])
+    area = np.prod(np.maximum(high - low, 0), axis=1)
+    return area / np.maximum(own[:, 2] * own[:, 3], 1)
+
+
+def camera_motion(img_paths: Sequence[str],
+                  covered: Callable[[int, tuple[int, int]], np.ndarray]) -> float | None:
+    """How far the background moves from one frame to the next.
+
+    Corners outside the boxes of annotated objects are followed by the optical flow of Lucas and
+    Kanade through up to ``CAMERA_PAIRS`` pairs of neighbouring frames, spread evenly over the
+    video, at about 320 pixels of width. The median length of their paths, which objects that
+    nobody annotated hardly change, is averaged over the pairs.
+
+    Args:
+        img_paths: of all frames.
+        covered: of the position of a frame and a size ``(h, w)``: uint8 (h, w), 1 where an
+            annotated object may be.
+
+    Returns:
+        Percent of the frame's diagonal per frame; None where there is one frame only, an image is
+        missing, or too few corners could be followed.
+
+    Raises:
+        ValueError: an image cannot be decoded.
+    """
+    number = min(CAMERA_PAIRS, len(img_paths) - 1)
+    starts = [int((i + 0.5) * (len(img_paths) - 1) / number) for i in range(number)]
+    paths = [img_paths[t + step] for t in starts for step in (0, 1)]
+    if not paths or not all(map(os.path.isfile, paths)):
+        return None
+    images: dict[int, np.ndarray] = {}
+    moves = []
+    for start in starts:
+        for t in (start, start + 1):
+            if t not in images:
+                images[t] = _read_grey(img_paths[t])
+        first, second = images[start], images[start + 1]
+        if first.shape != second.shape:
+            raise ValueError(f'{img_paths[start + 1]}: expected an image of the size of the frame '
+                             f'before, {first.shape}, got {second.shape}')
+        move = _median_move(first, second, 1 - covered(start, first.shape))
+        if move is not None:
+            moves.append(100 * move / float(np.hypot(*first.shape)))
+    return round(float(np.mean(moves)), 6) if moves else None
+
+
+def _read_grey(path: str) -> np.ndarray:
+    """A grey image of about ``_CAMERA_WIDTH`` pixels; JPEGs are decoded at a fraction of theirs."""
+    image = cv2.imread(path, cv2.IMREAD_REDUCED_GRAYSCALE_4)
+    if image is not None and image.shape[1] < _CAMERA_WIDTH:
+        image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise ValueError(f'{path}: expected an image, got a file that cannot be decoded')
+    scale = _CAMERA_WIDTH / image.shape[1]
+    return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale,
+                                               interpolation=cv2.INTER_AREA)
+
+
+def _median_move(first: np.ndarray, second: np.ndarray, background: np.ndarray) -> float | None:
+    """Median path in pixels of corners of the background; None with too few of them."""
+    points = cv2.goodFeaturesToTrack(first, 200, 0.01, 7, mask=background)
+    if points is None or len(points) < _MIN_POINTS:
+        return None
+    there, found, _ = cv2.calcOpticalFlowPyrLK(first, second, points, None)
+    back, returned, _ = cv2.calcOpticalFlowPyrLK(second, first, there, None)
+    followed = (found & returned).ravel().astype(bool) & (
+        np.linalg.norm(back - points, axis=-1).ravel() < _MAX_RETURN)
+    if followed.sum() < _MIN_POINTS:
+        return None
+    return float(np.median(np.linalg.norm(there - points, axis=-1).ravel()[followed]))

@@ -1,0 +1,194 @@
+"""Intervals and tests by resampling videos, whose expressions are alike and stay together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+DRAWS = 10_000
+LEVEL = 0.95
+MIN_VIDEOS = 20
+"""With fewer videos no interval is given: it would not cover what it says."""
+
+
+@dataclass(frozen=True)
+class ClusterMean:
+    """Mean over the expressions of some videos.
+
+    Attributes:
+        mean: over all expressions.
+        low: lower end of the 95 % interval; None with fewer than ``MIN_VIDEOS`` videos.
+        high: upper end, likewise.
+        p: two-sided p-value of the claim that the mean is 0, likewise. It is below 0.05 where the
+            interval leaves 0 out, and only there.
+        videos: number of videos.
+        expressions: number of expressions.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    videos: int
+    expressions: int
+
+
+def cluster_mean(values: Mapping[str, Sequence[float]], draws: int = DRAWS,
+                 seed: int = 0) -> ClusterMean:
+    """Mean over expressions with an interval over videos.
+
+    The studentised bootstrap: each draw takes as many videos as there are, with replacement and all
+    their expressions, and its mean m* is compared in units of its own standard error,
+    t* = (m* - m) / s*. The standard error is that of a ratio of two sums, as videos have different
+    numbers of expressions: s^2 = n / (n - 1) * sum_v (S_v - m c_v)^2 / (sum_v c_v)^2, with S_v the
+    sum over the c_v expressions of video v. The interval is m - q(97.5 %) s .. m - q(2.5 %) s, q
+    being percentiles of t*. Where most videos have the same figure, few draws tell how wide the
+    rest spreads, and each end is at least as far away as that of Student's t with n - 1 degrees of
+    freedom. Plain percentiles of m* cover 91 to 93 % at 20 videos instead of 95 %.
+
+    Args:
+        values: video -> figure of each of its expressions; those without any do not count.
+        draws: number of draws.
+        seed: of the draws.
+
+    Returns:
+        The mean with its interval.
+
+    Raises:
+        ValueError: there is no expression.
+    """
+    values = {video: of_video for video, of_video in values.items() if len(of_video)}
+    if not values:
+        raise ValueError('expected at least one expression to average, got none')
+    # Whoever names the videos in another order gets the same digits.
+    names = sorted(values)
+    counts = np.array([len(values[name]) for name in names], dtype=np.float64)
+    sums = np.array([np.sum(values[name]) for name in names])
+    number, total = len(names), counts.sum()
+    mean = float(sums.sum() / total)
+    if number < MIN_VIDEOS:
+        return ClusterMean(mean, None, None, None, number, int(total))
+    scale = np.sqrt(number / (number - 1))
+    error = float(scale * np.sqrt(np.square(sums - mean * counts).sum()) / total)
+    picks = np.random.default_rng(seed).multinomial(
+        number, np.full(number, 1 / number), draws).astype(np.float64)
+    weights = picks @ counts
+    means = picks @ sums / weights
+    # sum_v k_v (S_v - m* c_v)^2, multiplied out.
+    squares = picks @ sums**2 - 2 * means * (picks @ (sums * counts)) + means**2 * (
+        picks @ counts**2)
+    errors = scale * np.sqrt(np.maximum(squares, 0)) / weights
+    # A draw whose videos all have one figure has no scale to measure in.
+    spread = errors > 1e-9 * max(1e-3, float(np.abs(sums / counts).max()))
+    ratios = (means[spread] - mean) / errors[spread]
+    if not error or not len(ratios):
+        return ClusterMean(mean, mean, mean, float(mean == 0), number, int(total))
+    tail = (1 - LEVEL) / 2
+    quantile = float(student.ppf(1 - tail, number - 1))
+    # Values that were drawn, not between two of them, so that the p-value says the same.
+    lower = np.quantile(ratios, tail, method='lower')
+    upper = np.quantile(ratios, 1 - tail, method='higher')
+    low, high = mean - max(upper, quantile) * error, mean - min(lower, -quantile) * error
+    p = _p_value(ratios, mean / error, number)
+    return ClusterMean(mean, float(low), float(high), p, number, int(total))
+
+
+def _p_value(ratios: np.ndarray, found: float, number: int) -> float:
+    """Smallest 1 - level at which the interval leaves 0 out: of two tails, the heavier one."""
+    tail = np.mean(ratios >= found) if found > 0 else np.mean(ratios <= found)
+    floor = 1 / (len(ratios) + 1)
+    return float(min(1, 2 * max(tail, floor, student.sf(abs(found), number - 1))))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number, by the step-down rule of Holm (1979).
+
+    Args:
+        p_values: of the tests that are made together.
+
+    Returns:
+        The corrected ones in the same order: rejecting those below 0.05 makes any false rejection
+        among them at most as likely as that.
+    """
+    order = np.argsort(p_values, kind='stable')
+    corrected = np.empty(len(p_values))
+    highest = 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected.tolist()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences and the bounds of its 95 % interval, in the figures' unit.
+
+    Attributes:
+        mean: over all expressions, each seed alike.
+        low: 2.5th percentile of the bootstrap.
+        high: 97.5th percentile.
+        seeds: number of seeds.
+        videos: number of videos with such expressions.
+        expressions: number of expressions of one seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    videos: int
+    expressions: int
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says of the claim that the first is better."""
+        if self.low > 0:
+            return 'shown'
+        return 'the other way round' if self.high < 0 else 'not shown'
+
+
+def paired_bootstrap(first: Sequence[Mapping[str, Sequence[float]]],
+                     second: Sequence[Mapping[str, Sequence[float]]], draws: int = DRAWS,
+                     seed: int = 0) -> Difference:
+    """Compare two rows.
+
+    Each draw takes as many seeds, and as many videos, as there are, with replacement and
+    independently of each other, so that what differs between trainings and what differs between
+    videos both count. All expressions of a video stay together, as they are alike. With few seeds
+    an interval over seeds is coarse: 3 seeds have 10 different draws.
+
+    Args:
+        first: for each seed: video -> figure of each of its expressions.
+        second: the same seeds, videos and expressions of the other row.
+        draws: number of draws.
+        seed: of the draws.
+
+    Returns:
+        The difference first - second.
+
+    Raises:
+        ValueError: the two do not have the same seeds, videos and expressions, or there are none.
+    """
+    if len(first) != len(second) or not len(first):
+        raise ValueError(f'expected as many seeds of both rows, at least one, got {len(first)} '
+                         f'and {len(second)}')
+    videos = sorted(first[0])
+    for figures in (*first, *second):
+        if sorted(figures) != videos or any(
+                len(figures[name]) != len(first[0][name]) for name in videos):
+            raise ValueError('expected the same videos and expressions for all seeds of both rows')
+    counts = np.array([len(first[0][name]) for name in videos], dtype=np.float64)
+    if not counts.sum():
+        raise ValueError('expected at least one expression to compare, got none')
+    sums = np.array([[np.sum(a[name]) - np.sum(b[name]) for name in videos]
+                     for a, b in zip(first, second)])
+    rng = np.random.default_rng(seed)
+    seeds = rng.multinomial(len(first), np.full(len(first), 1 / len(first)), draws)
+    picks = rng.multinomial(len(videos), np.full(len(videos), 1 / len(videos)), draws)
+    total = np.einsum('ds,sv,dv->d', seeds / len(first), sums, picks, optimize=True)
+    weight = picks @ counts
+    means = total[weight > 0] / weight[weight > 0]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Difference(float(sums.sum() / len(first) / counts.sum()), float(low), float(high),
+                      len(first), int((counts > 0).sum()), int(counts.sum()))
