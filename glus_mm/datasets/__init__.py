@@ -1,7 +1,10 @@
 """Data sets, samplers and transforms."""
 
+from glus_mm.datasets.base_image_dataset import BaseImageDataset
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
 from glus_mm.datasets.binary_mask_store import BinaryMaskStore
+from glus_mm.datasets.coco_class import COCOClassDataset
+from glus_mm.datasets.coco_masks import COCOMasks
 from glus_mm.datasets.conversation_dataset import ConversationDataset
 from glus_mm.datasets.groundmore import GroundMoReDataset
 from glus_mm.datasets.long_rvos import LongRVOSDataset
@@ -13,10 +16,12 @@ from glus_mm.datasets.mevis_v2 import MeViSv2Dataset
 from glus_mm.datasets.mixed_ref_vos_dataset import MixedRefVOSDataset
 from glus_mm.datasets.moving_shapes_dataset import MovingShapesDataset
 from glus_mm.datasets.palette_mask_store import PaletteMaskStore
+from glus_mm.datasets.reason_seg import ReasonSegDataset
 from glus_mm.datasets.reason_vos import ReasonVOSDataset
 from glus_mm.datasets.ref_davis import RefDAVISDataset
 from glus_mm.datasets.ref_sav import RefSAVDataset
 from glus_mm.datasets.ref_youtube_vos import RefYouTubeVOSDataset
+from glus_mm.datasets.refcoco import RefCOCODataset
 from glus_mm.datasets.revos import ReVOSDataset
 from glus_mm.datasets.samplers import (
     BalancedVideoSampler,
@@ -37,12 +42,13 @@ from glus_mm.datasets.transforms import (
 from glus_mm.datasets.windowed_mask_store import WindowedMaskStore
 
 __all__ = [
-    'BalancedVideoSampler', 'BaseRefVOSDataset', 'BinaryMaskStore', 'BuildConversation',
-    'BuildTalk', 'ConversationDataset', 'GroundMoReDataset', 'InfiniteVideoSampler',
-    'LoadRefVOSFrames', 'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'LongRVOSDataset',
-    'LVVISDataset', 'MaskSource', 'MaskStore', 'MeViSDataset', 'MeViSv2Dataset',
-    'MixedRefVOSDataset', 'MixedVideoSampler', 'MovingShapesDataset', 'OpenFrameReader',
-    'PackRefVOSInputs', 'PaletteMaskStore', 'ReasonVOSDataset', 'RefDAVISDataset',
-    'RefSAVDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders', 'ReVOSDataset',
-    'SampleContextQueryFrames', 'WindowedMaskStore'
+    'BalancedVideoSampler', 'BaseImageDataset', 'BaseRefVOSDataset', 'BinaryMaskStore',
+    'BuildConversation', 'BuildTalk', 'COCOClassDataset', 'COCOMasks', 'ConversationDataset',
+    'GroundMoReDataset', 'InfiniteVideoSampler', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth',
+    'LoadRefVOSMasks', 'LongRVOSDataset', 'LVVISDataset', 'MaskSource', 'MaskStore', 'MeViSDataset',
+    'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler', 'MovingShapesDataset',
+    'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore', 'ReasonSegDataset',
+    'ReasonVOSDataset', 'RefCOCODataset', 'RefDAVISDataset', 'RefSAVDataset',
+    'RefYouTubeVOSDataset', 'ResizeForEncoders', 'ReVOSDataset', 'SampleContextQueryFrames',
+    'WindowedMaskStore'
 ]

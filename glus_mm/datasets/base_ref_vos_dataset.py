@@ -267,9 +267,13 @@ class BaseRefVOSDataset(BaseDataset):
     def prepare_data(self, idx: int | tuple[int, int]) -> Any:
         """Run the pipeline on one video; arguments and errors as for ``__getitem__``.
 
+        Where the list of videos says of which ``entry`` of a file an item is, errors of its
+        transforms begin with it.
+
         Raises:
             IndexError: the index is beyond the last video.
-            ValueError: a transform returned None.
+            FileNotFoundError: an image is missing, if the item has an ``entry``.
+            ValueError: a transform returned None, or refused an item that has an ``entry``.
         """
         index, draw = idx if isinstance(idx, tuple) else (idx, 0)
         index, draw = int(index), int(draw)
@@ -279,7 +283,14 @@ class BaseRefVOSDataset(BaseDataset):
         results = self.get_data_info(index)
         results['mask_store'] = self.masks
         results['rng'] = np.random.default_rng((self.seed, index, draw))
-        item = self.pipeline(results)
+        entry = results.get('entry')
+        try:
+            item = self.pipeline(results)
+        except (FileNotFoundError, ValueError) as error:
+            if entry is None:
+                raise
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise kind(f'{entry}: {error}') from error
         if item is None:
             raise ValueError(f'{self.ann_file}: a transform returned None for video '
                              f'{results["video_id"]!r}')

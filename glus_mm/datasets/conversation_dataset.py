@@ -124,20 +124,6 @@ class ConversationDataset(BaseRefVOSDataset):
             ori_shape=None,
             expressions=pairs)
 
-    def prepare_data(self, idx: int | tuple[int, int]) -> Any:
-        """Run the pipeline on one entry; see the base class.
-
-        Raises:
-            FileNotFoundError: an image is missing.
-            ValueError: a transform refuses the entry. Both name file and entry.
-        """
-        try:
-            return super().prepare_data(idx)
-        except (FileNotFoundError, ValueError) as error:
-            index = idx[0] if isinstance(idx, tuple) else idx
-            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-            raise kind(f'{self.get_data_info(int(index))["entry"]}: {error}') from error
-
 
 def _parse_messages(messages: list, where: str) -> list[dict]:
     """Questions and answers, in turn."""

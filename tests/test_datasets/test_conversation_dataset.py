@@ -126,7 +126,7 @@ def test_pairs_apart_share_their_images_but_not_their_answers(make):
     assert all(len(set(item['data_samples'].exp_ids)) == 2 for item in items)
     entry['conversations'][2]['value'] = '<image> how many?'
     dataset = make(dict(entry, image='a.png'), num_pairs=2)
-    with pytest.raises(ValueError, match=r'entry 0: expected everything that is shown in the first'):
+    with pytest.raises(ValueError, match=r'entry 0: expected everything that is shown in the fir'):
         dataset[0]
 
 
@@ -154,8 +154,8 @@ GOOD = {'id': 'x', 'image': 'a.png', 'conversations': talk('<image>\nWhat?', 'a 
      r"message 0, key 'from': expected 'human', as 'human' and 'gpt' take turns, got 'system'"),
     (dict(conversations=talk('<image> a', 'b', 'c')), 'an answer to each question, got 3 messages'),
     (dict(conversations=[]), 'an answer to each question, got 0 messages'),
-    (dict(conversations=talk('<image> a', ' ')), "message 1, key 'value': expected an answer with "),
-    (dict(conversations=talk('<image>', 'a')), "message 0, key 'value': expected a question with "),
+    (dict(conversations=talk('<image> a', ' ')), "message 1, key 'value': expected an answer with"),
+    (dict(conversations=talk('<image>', 'a')), "message 0, key 'value': expected a question with"),
     (dict(conversations=talk('<image> a', 'it is [SEG]')), r"message 1, .*no '\[SEG\]' in an answ"),
     (dict(conversations=talk('<image> a </s>', 'b')), "message 0, .*no '</s>' in a question"),
     (dict(conversations=talk('<image> a', 'b <IMAGE>')), "message 1, .*no '<image>' in an answer"),
@@ -183,7 +183,7 @@ def test_errors_of_items_name_file_and_entry(make, root):
 @pytest.mark.parametrize('content', ['{}', '[1', '[3]'])
 def test_no_list_of_entries(root, content):
     (root / 'talk.json').write_text(content)
-    with pytest.raises(ValueError, match='talk.json: (expected a JSON|entry 0: expected an object)'):
+    with pytest.raises(ValueError, match='talk.json: (expected a JSON|entry 0: expected an obj)'):
         ConversationDataset(str(root), 'talk.json')
 
 
