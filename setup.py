@@ -64,6 +64,8 @@ REQUIRES = [
     'huggingface-hub>=1.0',
     'safetensors>=0.4',
     'pyyaml>=6.0',
+    # Names of a package that are imported where they are first used.
+    'lazy-loader>=0.4',
     'filelock>=3.12',
     'platformdirs>=4.0',
 ]
@@ -90,7 +92,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['glus_mm', 'glus_mm.*']),
-    package_data={'glus_mm': ['py.typed', 'models/mllms/assets/**']},
+    package_data={'glus_mm': ['py.typed', '**/*.pyi', 'text/assets/**']},
     cmdclass={'build_py': BuildWithResources},
     entry_points={'console_scripts': ['glus-mm = glus_mm.cli:main']},
     install_requires=REQUIRES,

@@ -12,14 +12,15 @@ from mmengine.registry import Registry
 SCOPE = 'glus_mm'
 
 
-def _child(name: str, location: str | None = None) -> Registry:
-    """Child of MMEngine's registry of that name; ``location`` is imported at the first look-up."""
+def _child(name: str, *locations: str) -> Registry:
+    """Child of MMEngine's registry of that name; imports ``locations`` at the first look-up."""
     parent = getattr(mmengine_registry, name)
-    locations = [location] if location else []
-    return Registry(parent.name, parent=parent, scope=SCOPE, locations=locations)
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
-MODELS = _child('MODELS', 'glus_mm.models')
+MODELS = _child('MODELS', 'glus_mm.models.data_preprocessor', *(
+    f'glus_mm.models.{part}' for part in ('heads', 'losses', 'mllms', 'propagators', 'segmentors',
+                                          'selectors')))
 DATASETS = _child('DATASETS', 'glus_mm.datasets')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'glus_mm.datasets')
 TRANSFORMS = _child('TRANSFORMS', 'glus_mm.datasets')
@@ -28,7 +29,7 @@ LOG_PROCESSORS = _child('LOG_PROCESSORS', 'glus_mm.engine')
 MODEL_WRAPPERS = _child('MODEL_WRAPPERS', 'glus_mm.engine')
 METRICS = _child('METRICS', 'glus_mm.evaluation')
 VISUALIZERS = _child('VISUALIZERS', 'glus_mm.visualization')
-INFERENCERS = _child('INFERENCERS', 'glus_mm.apis')
+INFERENCERS = _child('INFERENCERS', 'glus_mm.apis.glus_inferencer')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'glus_mm.engine.zero_optim_wrapper')
 # Needs DeepSpeed, so that no other look-up may import it.
 STRATEGIES = _child('STRATEGIES', 'glus_mm.engine.plain_deepspeed_strategy')

@@ -5,6 +5,9 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import glus_mm  # noqa: F401 - before MMEngine, whose imports it keeps light
+
+# isort: split
 import pytest
 import torch
 from huggingface_hub import constants

@@ -18,19 +18,20 @@ from glus_mm import registry
 from glus_mm.registry import HOOKS, MODELS, SCOPE, build_child
 
 PACKAGE = Path(registry.__file__).parent
-LAYERS = ('structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization', 'engine',
-          'conversion', 'apis', 'cli')
+LAYERS = ('structures', 'text', 'utils', 'datasets', 'models', 'evaluation', 'visualization',
+          'engine', 'conversion', 'apis', 'cli')
 # What each part of the package may import; registry and version are free for all.
 MAY_IMPORT = {
     'structures': set(),
+    'text': {'utils'},
     'utils': set(),
-    'datasets': {'structures', 'utils', 'models.mllms', 'models.inference'},
-    'models': {'structures', 'utils'},
+    'datasets': {'structures', 'text', 'utils', 'models.inference'},
+    'models': {'structures', 'text', 'utils'},
     'evaluation': {'structures', 'utils'},
     'visualization': {'structures', 'utils'},
     'engine': {'structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization'},
-    'conversion': {'utils', 'models'},
-    'apis': {'structures', 'utils', 'datasets', 'models', 'evaluation', 'visualization',
+    'conversion': {'text', 'utils', 'models'},
+    'apis': {'structures', 'text', 'utils', 'datasets', 'models', 'evaluation', 'visualization',
              'engine', 'conversion'},
     'cli': {'evaluation', 'utils', 'conversion', 'apis'},
 }

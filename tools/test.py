@@ -11,6 +11,9 @@ Every finished video is recorded in the work folder; ``--resume`` goes on after 
 import argparse
 import os
 
+import glus_mm  # noqa: F401 - before MMEngine, whose imports it keeps light
+
+# isort: split
 from mmengine import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner

@@ -7,6 +7,9 @@ Example::
 
 import argparse
 
+import glus_mm  # noqa: F401 - before MMEngine, whose imports it keeps light
+
+# isort: split
 import torch
 from mmengine import Config
 from mmengine.registry import RUNNERS

@@ -8,8 +8,8 @@ from typing import Any
 from mmengine import Config
 from mmengine.registry import Registry
 
-from glus_mm.models.mllms.tokenizer import FROM_WEIGHTS, SegTokenizer, tokenizer_folder
 from glus_mm.registry import MODELS, TRANSFORMS
+from glus_mm.text.tokenizer import FROM_WEIGHTS, SegTokenizer, tokenizer_folder
 from glus_mm.utils.hub import is_hub_name
 
 # Transforms that have to do as the MLLM does, and the keys that both have.

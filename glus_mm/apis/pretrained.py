@@ -1,4 +1,9 @@
-"""Find the weights that a user names: a file, a converted folder, or a repository on the hub."""
+"""Find the weights that a user names: a file, a converted folder, or a repository on the hub.
+
+What only a conversion needs is imported there: most calls name a file.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -8,23 +13,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from mmengine import Config
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import FlexibleRunner, Runner
 from platformdirs import user_cache_dir
 from torch.utils import serialization
 
 from glus_mm.apis.config_text import check_shared_settings, fill_tokenizers
-from glus_mm.conversion import convert_chat_univi, convert_glus, convert_lisa
-from glus_mm.conversion.chat_univi import MODEL_TYPES
-from glus_mm.conversion.official_config import LLAVA, read_official_config
-from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES
+from glus_mm.text.tokenizer import TOKENIZER_FILES
 from glus_mm.utils.base_weights import find_base
 from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.hub import download, is_hub_name, split_revision
+
+if TYPE_CHECKING:
+    from mmengine.runner import FlexibleRunner, Runner
 
 WEIGHTS = 'model.pth'
 CACHE_VARIABLE = 'GLUS_MM_CACHE'
@@ -177,23 +181,24 @@ def mapped_weights(cfg: Config, runner: Runner | FlexibleRunner | None = None) -
     serialization.config.load.mmap = bool(
         file and not cfg.get('resume') and zipfile.is_zipfile(file))
     if runner is not None:
-        runner.register_hook(_MapOnce(before))
+        _end_after_first(runner, before)
     try:
         yield
     finally:
         serialization.config.load.mmap = before
 
 
-class _MapOnce(Hook):
-    """Ends the mapping of files after the first checkpoint."""
+def _end_after_first(runner: Runner | FlexibleRunner, before: bool) -> None:
+    """End the mapping of files after the runner's first checkpoint."""
+    from mmengine.hooks import Hook
 
-    priority = 'VERY_LOW'
+    class MapOnce(Hook):
+        priority = 'VERY_LOW'
 
-    def __init__(self, before: bool) -> None:
-        self.before = before
+        def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+            serialization.config.load.mmap = before
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        serialization.config.load.mmap = self.before
+    runner.register_hook(MapOnce())
 
 
 def cache_folder() -> Path:
@@ -219,6 +224,9 @@ def _file_in(folder: Path) -> Path:
 
 def _tool(folder: Path) -> str:
     """Name of the converter for a checkpoint in the official layout."""
+    from glus_mm.conversion.chat_univi import MODEL_TYPES
+    from glus_mm.conversion.official_config import LLAVA, read_official_config
+
     official = read_official_config(
         folder, f'{LLAVA}, or one of Chat-UniVi', tuple(dict.fromkeys(('llava', *MODEL_TYPES))))
     return _tool_for(official.architecture)
@@ -262,6 +270,8 @@ def _from_hub(name: str, options: dict[str, str | None]) -> Path:
 
 def _convert(name: str, folder: Path, options: dict[str, str | None]) -> None:
     """Download all of a checkpoint and convert it."""
+    from glus_mm.conversion import convert_chat_univi, convert_glus, convert_lisa
+
     repo = split_revision(name)[0]
     source = download(name, (*_SETTINGS, *_SAFETENSORS), _hint(repo))
     if not any(source.glob('model*.safetensors')):

@@ -20,8 +20,8 @@ from glus_mm.conversion.output_folder import check_output_folder, check_space, o
 from glus_mm.conversion.selector_tokenizer import write_selector_tokenizer
 from glus_mm.conversion.selector_weights import FRESH, TABLES, selector_state
 from glus_mm.conversion.weight_files import own_storages, read_weights
-from glus_mm.models.mllms.tokenizer import SCORE_TOKEN, TOKENIZER_FILES, SegTokenizer
 from glus_mm.models.selectors.key_frame_selector import SCORE_DIM
+from glus_mm.text.tokenizer import SCORE_TOKEN, TOKENIZER_FILES, SegTokenizer
 
 CHAT_UNIVI = 'a checkpoint of Chat-UniVi in the layout of Hugging Face'
 MODEL_TYPES = ('ChatUniVi', 'llava')

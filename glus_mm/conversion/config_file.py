@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from glus_mm.models.inference import GLUSTestCfg
-from glus_mm.models.mllms.tokenizer import (
+from glus_mm.text.tokenizer import (
     IM_END_TOKEN,
     IM_START_TOKEN,
     SCORE_TOKEN,

@@ -27,7 +27,7 @@ from glus_mm.conversion.output_folder import check_output_folder, check_space, o
 from glus_mm.conversion.sam2_weights import is_yaml, read_sam2_weights, sam2_image_size
 from glus_mm.conversion.weight_files import own_storages, read_weights
 from glus_mm.models.inference import GLUSTestCfg
-from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES, SegTokenizer
+from glus_mm.text.tokenizer import TOKENIZER_FILES, SegTokenizer
 
 YAML_NAME = 'sam2.yaml'
 OUTPUTS = ('config.py', 'model.pth', *TOKENIZER_FILES, YAML_NAME)

@@ -22,7 +22,7 @@ from glus_mm.conversion.output_folder import check_output_folder, check_space, o
 from glus_mm.conversion.rope import inv_freq
 from glus_mm.conversion.weight_files import BIN, SAFETENSORS, own_storages, read_torch_file
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
-from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES
+from glus_mm.text.tokenizer import TOKENIZER_FILES
 from glus_mm.utils.base_weights import complete_state
 from glus_mm.utils.checkpoint import list_keys
 from glus_mm.utils.modules import is_trained

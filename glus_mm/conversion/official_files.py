@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from glus_mm.models.mllms.tokenizer import TOKENIZER_FILES, SegTokenizer
+from glus_mm.text.tokenizer import TOKENIZER_FILES, SegTokenizer
 
 # The version whose layout this is.
 TRANSFORMERS = '4.31.0'

@@ -10,7 +10,7 @@ from glus_mm.models import GLUS
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.models.heads.sam2_memory_head import SAM2MemoryHead
 from glus_mm.models.mllms.llava import LlavaMLLM
-from glus_mm.models.mllms.prompt import get_template
+from glus_mm.text.prompt import get_template
 
 TEMPLATE = 'llava_v1'
 POOLING = 'raster4'

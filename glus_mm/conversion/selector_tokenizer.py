@@ -10,8 +10,8 @@ from sentencepiece import SentencePieceProcessor
 
 from glus_mm.conversion.official_config import OfficialConfig
 from glus_mm.conversion.official_files import write_json
-from glus_mm.models.mllms.tokenizer import REQUIRED_TOKENS, SCORE_TOKEN
-from glus_mm.models.mllms.tokenizer_files import read_added_tokens
+from glus_mm.text.tokenizer import REQUIRED_TOKENS, SCORE_TOKEN
+from glus_mm.text.tokenizer_files import read_added_tokens
 from glus_mm.utils.json_file import read_json_object
 
 _CONFIG = 'tokenizer_config.json'

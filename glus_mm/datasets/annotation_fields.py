@@ -6,7 +6,7 @@ Every function takes ``where``, the place that an error names: file, video, expr
 from os.path import splitdrive
 from typing import Any
 
-from glus_mm.models.mllms.prompt import clean_expression
+from glus_mm.text.prompt import clean_expression
 
 MAX_NAME_BYTES = 200
 """Names become names of files, whose limit is 255 bytes with a suffix."""

@@ -11,8 +11,8 @@ from mmengine.logging import print_log
 
 from glus_mm.datasets.annotation_fields import check_name, get_field, parse_kind
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.models.mllms.prompt import IMAGE_TOKEN, VIDEO_TOKEN, check_message
 from glus_mm.registry import DATASETS
+from glus_mm.text.prompt import IMAGE_TOKEN, VIDEO_TOKEN, check_message
 from glus_mm.utils.json_file import read_json_list
 
 ROLES = ('human', 'gpt')

@@ -1,39 +1,6 @@
-"""Models of glus_mm; importing this registers all of them."""
+"""Models of glus_mm, in the registry from the first look-up on."""
 
-from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
-from glus_mm.models.heads import MemoryBank, SAM2MemoryHead
-from glus_mm.models.losses import (
-    MaskBCELoss,
-    MaskDiceLoss,
-    ObjectContrastiveLoss,
-    TokenBank,
-    TokenCELoss,
-)
-from glus_mm.models.mllms import BaseMLLM, BaseVideoQA, ChatUniViMLLM, LlavaMLLM
-from glus_mm.models.propagators import (
-    BasePropagator,
-    FoldPropagator,
-    GLUSPropagator,
-    KeyMaskPropagator,
-    MaskTracker,
-    OneTokenPropagator,
-    SAM2Propagator,
-)
-from glus_mm.models.segmentors import GLUS, SAM2Pretrainer
-from glus_mm.models.selectors import (
-    BaseKeyFrameSelector,
-    FileKeyFrameSelector,
-    FirstFrameSelector,
-    KeyFrames,
-    KeyFrameSelector,
-    VideoQASelector,
-)
+import lazy_loader
 
-__all__ = [
-    'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'BaseVideoQA', 'ChatUniViMLLM',
-    'FileKeyFrameSelector', 'FirstFrameSelector', 'FoldPropagator', 'GLUSPropagator',
-    'KeyFrameSelector', 'KeyFrames', 'KeyMaskPropagator', 'LlavaMLLM', 'MaskBCELoss',
-    'MaskDiceLoss', 'MaskTracker', 'MemoryBank', 'ObjectContrastiveLoss', 'OneTokenPropagator',
-    'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer', 'SAM2Propagator', 'TokenBank',
-    'TokenCELoss', 'VideoQASelector'
-]
+# Each name is imported where it is first used; __init__.pyi says from where.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

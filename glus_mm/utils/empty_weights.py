@@ -8,11 +8,11 @@ from itertools import chain
 import torch
 from accelerate import init_empty_weights
 from mmengine.logging import print_log
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from glus_mm.utils.checkpoint import list_keys
+from glus_mm.utils.precision import is_adapter
 
 
 def build_empty(build: Callable[[], nn.Module]) -> nn.Module:
@@ -37,6 +37,10 @@ def build_empty(build: Callable[[], nn.Module]) -> nn.Module:
 
 def initialize_adapters(model: nn.Module) -> None:
     """Give LoRA adapters that have no data yet peft's initial values, which change nothing."""
+    if not any(is_adapter(name) for name, _ in model.named_parameters()):
+        return
+    from peft.tuners.lora import LoraLayer
+
     for layer in model.modules():
         if isinstance(layer, LoraLayer) and any(p.is_meta for p in _adapters(layer)):
             for name in layer.adapter_layer_names:
@@ -45,7 +49,7 @@ def initialize_adapters(model: nn.Module) -> None:
                 layer.reset_lora_parameters(adapter, True)
 
 
-def _adapters(layer: LoraLayer) -> list[nn.Parameter]:
+def _adapters(layer: nn.Module) -> list[nn.Parameter]:
     return [p for name in layer.adapter_layer_names for p in getattr(layer, name).parameters()]
 
 

@@ -1,9 +1,9 @@
 """Text on images: captions in any script, wrapped, never failing on odd characters."""
 
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -18,8 +18,9 @@ _PANEL_DARKENING = 0.32
 
 @lru_cache(maxsize=16)
 def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which ships with matplotlib; ``size`` in pixels."""
-    path = Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf'
+    """DejaVu Sans, which ships with matplotlib, which need not be imported; ``size`` in pixels."""
+    package = Path(find_spec('matplotlib').origin).parent
+    path = package / 'mpl-data' / 'fonts' / 'ttf' / 'DejaVuSans.ttf'
     return ImageFont.truetype(str(path), size)
 
 

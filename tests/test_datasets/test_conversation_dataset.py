@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope
 from glus_mm.datasets import ConversationDataset, MeViSDataset, MixedRefVOSDataset
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.datasets.transforms import BuildTalk
-from glus_mm.models.mllms.prompt import (
+from glus_mm.text.prompt import (
     IMAGE_TOKEN_INDEX,
     build_conversation,
     build_talk,

@@ -8,7 +8,7 @@ import pytest
 from glus_mm.datasets.moving_shapes import VARIANTS, generate_video, write_split
 from glus_mm.datasets.moving_shapes.moving_object import COLOURS, SHAPES
 from glus_mm.datasets.moving_shapes.talk import NUMBERS, PLACES, QUOTAS, enumerate_talk, sample_talk
-from glus_mm.models.mllms.tokenizer import SegTokenizer
+from glus_mm.text.tokenizer import SegTokenizer
 
 # Where pixels lie, as parts of the sides, when all of an object's frames of a quarter are put
 # together: written without the code under test.

@@ -21,9 +21,9 @@ from glus_mm.datasets import (
     ResizeForEncoders,
     SampleContextQueryFrames,
 )
-from glus_mm.models.mllms.prompt import build_conversation, get_template
-from glus_mm.models.mllms.tokenizer import SegTokenizer
 from glus_mm.registry import TRANSFORMS
+from glus_mm.text.prompt import build_conversation, get_template
+from glus_mm.text.tokenizer import SegTokenizer
 from glus_mm.utils.masks import decode_rle
 
 OFFICIAL = Path(__file__).resolve().parents[1] / 'data' / 'official_glus_tiny' / 'train'

@@ -14,9 +14,9 @@ from mmengine import Config
 
 from glus_mm.models import GLUS
 from glus_mm.models.inference import ArrayReader
-from glus_mm.models.mllms.prompt import build_conversation
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.text.prompt import build_conversation
 from glus_mm.utils.image import sam2_image, vision_tower_image
 
 REPO = Path(__file__).resolve().parents[2]

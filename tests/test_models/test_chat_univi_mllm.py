@@ -7,9 +7,9 @@ from transformers import LlamaForCausalLM
 from glus_mm.models import GLUS
 from glus_mm.models.inference import ArrayReader
 from glus_mm.models.mllms.base_video_qa import AnswerCfg
-from glus_mm.models.mllms.prompt import IMAGE_TOKEN_INDEX
 from glus_mm.models.mllms.token_clustering import merge_frames, merge_video
 from glus_mm.registry import MODELS, build_child
+from glus_mm.text.prompt import IMAGE_TOKEN_INDEX
 
 SIZES = dict(
     vision_tower=dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,

@@ -9,9 +9,9 @@ from mmengine import Config
 
 from glus_mm.models import KeyFrameSelector
 from glus_mm.models.inference import ArrayReader
-from glus_mm.models.mllms.prompt import build_conversation, get_template, load_tokenizer
 from glus_mm.models.selectors import KeyFrames, reference_frames
 from glus_mm.registry import MODELS, build_child
+from glus_mm.text.prompt import build_conversation, get_template, load_tokenizer
 from glus_mm.utils.image import vision_tower_image
 
 

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from glus_mm.models.mllms.prompt import build_conversation
 from glus_mm.registry import MODELS, build_child
+from glus_mm.text.prompt import build_conversation
 
 NUM_CONTEXT = 2
 TEXTS = ('the star', 'the big blue square that moves to the left', 'all red shapes')

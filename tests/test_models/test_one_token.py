@@ -6,8 +6,8 @@ import torch
 
 from glus_mm.datasets.transforms import BuildConversation
 from glus_mm.models.inference import ArrayReader
-from glus_mm.models.mllms.prompt import build_conversation
 from glus_mm.models.propagators import OneTokenPropagator
+from glus_mm.text.prompt import build_conversation
 
 ONE = {'train_cfg.seg_per': 'video', 'test_cfg.memory_stride': 1,
        'test_cfg.propagator': dict(type='OneTokenPropagator')}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glus_mm.models.mllms.prompt import build_talk
+from glus_mm.text.prompt import build_talk
 from glus_mm.utils.image import vision_tower_image
 
 VIDEOS = (

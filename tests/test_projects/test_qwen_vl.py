@@ -18,7 +18,7 @@ from transformers import (
 
 from glus_mm.apis import init_model
 from glus_mm.datasets.moving_shapes import write_split
-from glus_mm.models.mllms.prompt import IMAGE_TOKEN_INDEX, get_template
+from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / 'projects' / 'qwen_vl'

@@ -35,8 +35,8 @@ from glus_mm.conversion.output_folder import check_space
 from glus_mm.datasets.moving_shapes import generate_video
 from glus_mm.models.heads.sam2_arch import build_sam2, sam2_sizes
 from glus_mm.models.inference import open_reader
-from glus_mm.models.mllms.tokenizer import SHIPPED_TOKENIZERS, SegTokenizer
 from glus_mm.registry import MODELS, build_child
+from glus_mm.text.tokenizer import SHIPPED_TOKENIZERS, SegTokenizer
 from glus_mm.utils.paths import ensure_writable_dir
 
 CONVERTER = Path(__file__).resolve().parents[1] / 'model_converters' / 'glus2mm.py'

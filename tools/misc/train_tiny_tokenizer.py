@@ -20,7 +20,7 @@ import sentencepiece
 
 ADDED_TOKENS = ('[SEG]', '<im_start>', '<im_end>')
 NUM_PIECES = 512 - len(ADDED_TOKENS)
-DEFAULT_OUT = Path(__file__).resolve().parents[2] / 'glus_mm/models/mllms/assets/tiny'
+DEFAULT_OUT = Path(__file__).resolve().parents[2] / 'glus_mm/text/assets/tiny'
 
 SHAPES_WORDS = tuple(
     """the a an red green blue yellow purple orange white black cyan pink gray brown circle square

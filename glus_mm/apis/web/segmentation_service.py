@@ -11,7 +11,7 @@ from glus_mm.apis.web.temporary_store import TemporaryStore
 from glus_mm.apis.web.thinned_reader import open_limited_video
 from glus_mm.apis.web.web_input_error import WebInputError
 from glus_mm.apis.web.web_limits import WebLimits
-from glus_mm.models.mllms.prompt import MAX_EXPRESSION_LENGTH, clean_expression
+from glus_mm.text.prompt import MAX_EXPRESSION_LENGTH, clean_expression
 from glus_mm.visualization import RefVOSLocalVisualizer
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from glus_mm.models.mllms.prompt import build_conversation, get_template, load_tokenizer
 from glus_mm.registry import TRANSFORMS
+from glus_mm.text.prompt import build_conversation, get_template, load_tokenizer
 
 SEG_PER = ('frame', 'video')
 
@@ -14,7 +14,7 @@ class BuildConversation(BaseTransform):
     """Build one conversation per expression, with one turn per query frame by default.
 
     Question and answer of each turn are drawn from the template's. For the meaning of the ids and
-    labels see :func:`glus_mm.models.mllms.prompt.build_conversation`.
+    labels see :func:`glus_mm.text.prompt.build_conversation`.
 
     Required keys: ``expressions``, ``context_frame_ids``, ``query_frame_ids``, ``rng``.
     Added keys: ``input_ids``, a list (E) of int64 arrays (L,) with -200 at each image, and

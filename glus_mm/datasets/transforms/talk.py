@@ -5,8 +5,8 @@ from typing import Any
 from mmcv.transforms import BaseTransform
 
 from glus_mm.datasets.transforms.frame_sampling import one_per_clip
-from glus_mm.models.mllms.prompt import IMAGE_TOKEN, build_talk, get_template, load_tokenizer
 from glus_mm.registry import TRANSFORMS
+from glus_mm.text.prompt import IMAGE_TOKEN, build_talk, get_template, load_tokenizer
 
 
 @TRANSFORMS.register_module()
@@ -16,7 +16,7 @@ class BuildTalk(BaseTransform):
     Every image is shown; of a video, one random frame of each of ``num_context`` equal clips, as
     referring samples show it. There are no query frames and no masks, so that a model learns from
     the answers alone. They are supervised as a whole. See
-    :func:`glus_mm.models.mllms.prompt.build_talk` for the text.
+    :func:`glus_mm.text.prompt.build_talk` for the text.
 
     Required keys: ``expressions``, ``media`` and ``rng``, as :class:`ConversationDataset` gives
     them. Added keys: ``context_frame_ids``, positions in ``img_paths`` in the order in which they

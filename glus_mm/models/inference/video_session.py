@@ -1,14 +1,18 @@
 """All inference state of one video."""
 
+from __future__ import annotations
+
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from glus_mm.models.heads.sam2_memory_head import SAM2Features
 from glus_mm.models.inference.caches import BoundedCache
 from glus_mm.models.inference.frame_reader import FrameReader
+
+if TYPE_CHECKING:  # the readers' package must not load the models
+    from glus_mm.models.heads.sam2_memory_head import SAM2Features
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from transformers import DynamicCache
 
 from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
 from glus_mm.models.mllms.prefix_cache import branches
-from glus_mm.models.mllms.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX, build_prompt, split_prefix
 from glus_mm.models.mllms.shared_prefix import SharedPrefix, common_prefix, lay_out
 from glus_mm.models.mllms.turns import Turns, lay_out_turns
+from glus_mm.text.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX, build_prompt, split_prefix
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import dtype_of
 

@@ -8,9 +8,9 @@ from transformers import DynamicCache
 
 from glus_mm.models.mllms.base_video_qa import AnswerCfg, BaseVideoQA
 from glus_mm.models.mllms.llava import LlavaMLLM
-from glus_mm.models.mllms.prompt import IMAGE_TOKEN_INDEX
 from glus_mm.models.mllms.token_clustering import SPATIAL_NEIGHBOURS, merge_frames, merge_video
 from glus_mm.registry import MODELS
+from glus_mm.text.prompt import IMAGE_TOKEN_INDEX
 from glus_mm.utils.precision import at_least_float32, dtype_of
 
 # Of Chat-UniVi's own conversations; no image marks stand around the video.

@@ -14,8 +14,8 @@ from glus_mm.models.mllms.causal_mllm import (
     hf_config,
 )
 from glus_mm.models.mllms.lora import LoRA
-from glus_mm.models.mllms.prompt import get_template, load_tokenizer
 from glus_mm.registry import MODELS
+from glus_mm.text.prompt import get_template, load_tokenizer
 from glus_mm.utils.image import VISION_CROPS
 from glus_mm.utils.modules import is_trained, set_trainable
 from glus_mm.utils.precision import dtype_of

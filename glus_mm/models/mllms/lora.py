@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 
@@ -24,6 +23,9 @@ class LoRA:
 
     def inject(self, module: nn.Module) -> None:
         """Add the adapters in place; all other parameters of ``module`` are frozen."""
+        # Not at the top: peft takes long to import, and most models have no adapters.
+        from peft import LoraConfig, inject_adapter_in_model
+
         inject_adapter_in_model(
             LoraConfig(
                 r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, bias='none',

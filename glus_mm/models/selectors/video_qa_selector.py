@@ -11,7 +11,6 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from glus_mm.models.inference import FrameReader
-from glus_mm.models.mllms.prompt import clean_expression
 from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
 from glus_mm.models.selectors.moment_answer import (
     QUESTIONS,
@@ -22,6 +21,7 @@ from glus_mm.models.selectors.moment_answer import (
 from glus_mm.models.selectors.video_qa_cfg import VideoQACfg
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.text.prompt import clean_expression
 from glus_mm.utils.image import vision_tower_image
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import default_dtype, parse_dtype, set_precision

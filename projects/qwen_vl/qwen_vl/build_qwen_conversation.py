@@ -2,8 +2,8 @@
 
 from mmcv.transforms import BaseTransform
 
-from glus_mm.models.mllms.prompt import get_template
 from glus_mm.registry import TRANSFORMS
+from glus_mm.text.prompt import get_template
 from qwen_vl.chat import build_conversation
 from qwen_vl.qwen_tokenizer import QwenTokenizer
 

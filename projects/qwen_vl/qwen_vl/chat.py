@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glus_mm.models.mllms.prompt import (
+from glus_mm.text.prompt import (
     IGNORE_INDEX,
     IMAGE_TOKEN,
     IMAGE_TOKEN_INDEX,

@@ -20,9 +20,9 @@ from glus_mm.models.mllms.causal_mllm import (
     cast_to_layer,
     checkpoint_activations,
 )
-from glus_mm.models.mllms.prompt import IMAGE_TOKEN_INDEX, get_template
 from glus_mm.models.mllms.shared_prefix import SharedPrefix
 from glus_mm.registry import MODELS
+from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template
 from glus_mm.utils.image import VISION_CROPS
 from glus_mm.utils.modules import check_keys, is_trained, set_trainable
 from glus_mm.utils.precision import dtype_of

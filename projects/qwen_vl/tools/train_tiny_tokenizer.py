@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from glus_mm.datasets.moving_shapes import generate_video
-from glus_mm.models.mllms.prompt import get_template
+from glus_mm.text.prompt import get_template
 from glus_mm.utils.paths import ensure_writable_dir
 
 SPECIAL = ('<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>', '<|vision_end|>',

@@ -13,7 +13,7 @@ from train_benchmark.model import SIZES
 
 from glus_mm.models import GLUS
 from glus_mm.models.heads import HeadOutput, SAM2Features
-from glus_mm.models.mllms.prompt import IMAGE_TOKEN_INDEX
+from glus_mm.text.prompt import IMAGE_TOKEN_INDEX
 from inference_benchmark.model import build_model
 
 NUM_MEMORIES = 7

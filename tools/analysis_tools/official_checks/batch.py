@@ -15,7 +15,7 @@ from glus_mm.datasets import (
     ResizeForEncoders,
 )
 from glus_mm.models import GLUS
-from glus_mm.models.mllms.prompt import get_template
+from glus_mm.text.prompt import get_template
 from official_checks.fixture import OfficialFixture
 from official_checks.report import FixtureError, Report
 

@@ -8,9 +8,9 @@ from mmengine import Config
 from torch import nn
 
 from glus_mm.models import GLUS
-from glus_mm.models.mllms.prompt import build_conversation
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.text.prompt import build_conversation
 from glus_mm.utils.quantize import quantize_frozen
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'models'

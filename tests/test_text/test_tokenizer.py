@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from glus_mm.models.mllms.tokenizer import SHIPPED_TOKENIZERS, SegTokenizer
+from glus_mm.text.tokenizer import SHIPPED_TOKENIZERS, SegTokenizer
 
 REPO = Path(__file__).resolve().parents[2]
 OFFICIAL = REPO / 'tests/data/official_prompt'

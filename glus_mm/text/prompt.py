@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glus_mm.models.mllms.tokenizer import (
+from glus_mm.text.tokenizer import (
     IM_END_TOKEN,
     IM_START_TOKEN,
     REQUIRED_TOKENS,

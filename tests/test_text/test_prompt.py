@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glus_mm.models.mllms.prompt import (
+from glus_mm.text.prompt import (
     IGNORE_INDEX,
     IMAGE_TOKEN_INDEX,
     TEMPLATES,
@@ -19,7 +19,7 @@ from glus_mm.models.mllms.prompt import (
     load_tokenizer,
     split_prefix,
 )
-from glus_mm.models.mllms.tokenizer import SegTokenizer
+from glus_mm.text.tokenizer import SegTokenizer
 
 REPO = Path(__file__).resolve().parents[2]
 OFFICIAL = REPO / 'tests/data/official_prompt'

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from glus_mm.models.mllms.tokenizer_files import check_settings, read_added_tokens, read_stripping
+from glus_mm.text.tokenizer_files import check_settings, read_added_tokens, read_stripping
 from glus_mm.utils.hub import download, is_hub_name
 
 SEG_TOKEN = '[SEG]'

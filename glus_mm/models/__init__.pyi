@@ -1,0 +1,37 @@
+from .data_preprocessor import RefVOSDataPreprocessor
+from .heads import MemoryBank, SAM2MemoryHead
+from .losses import (
+    MaskBCELoss,
+    MaskDiceLoss,
+    ObjectContrastiveLoss,
+    TokenBank,
+    TokenCELoss,
+)
+from .mllms import BaseMLLM, BaseVideoQA, ChatUniViMLLM, LlavaMLLM
+from .propagators import (
+    BasePropagator,
+    FoldPropagator,
+    GLUSPropagator,
+    KeyMaskPropagator,
+    MaskTracker,
+    OneTokenPropagator,
+    SAM2Propagator,
+)
+from .segmentors import GLUS, SAM2Pretrainer
+from .selectors import (
+    BaseKeyFrameSelector,
+    FileKeyFrameSelector,
+    FirstFrameSelector,
+    KeyFrames,
+    KeyFrameSelector,
+    VideoQASelector,
+)
+
+__all__ = [
+    'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'BaseVideoQA', 'ChatUniViMLLM',
+    'FileKeyFrameSelector', 'FirstFrameSelector', 'FoldPropagator', 'GLUSPropagator',
+    'KeyFrameSelector', 'KeyFrames', 'KeyMaskPropagator', 'LlavaMLLM', 'MaskBCELoss',
+    'MaskDiceLoss', 'MaskTracker', 'MemoryBank', 'ObjectContrastiveLoss', 'OneTokenPropagator',
+    'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer', 'SAM2Propagator', 'TokenBank',
+    'TokenCELoss', 'VideoQASelector'
+]

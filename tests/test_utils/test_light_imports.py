@@ -1,0 +1,115 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+from glus_mm.registry import OPTIMIZERS
+from glus_mm.utils.light_imports import hidden
+
+HEAVY = ('bitsandbytes', 'datasets', 'deepspeed', 'gradio', 'matplotlib', 'peft',
+         'transformers.trainer', 'transformers.trainer_utils')
+
+
+def in_new_process(program):
+    """What a program prints, as JSON."""
+    done = subprocess.run([sys.executable, '-c', program], check=True, capture_output=True,
+                          text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_model_is_built_without_libraries_that_it_does_not_use():
+    loaded = in_new_process(
+        'import json, sys\n'
+        'from glus_mm.apis import GLUSInferencer, init_model\n'
+        "init_model('glus_tiny_moving-shapes')\n"
+        'import mmengine.runner\n'  # which imports mmengine._strategy
+        f'print(json.dumps([name for name in {HEAVY} if name in sys.modules]))')
+    assert loaded == []
+
+
+def test_data_sets_and_readers_load_no_model():
+    loaded = in_new_process(
+        'import json, sys\n'
+        'import glus_mm.datasets, glus_mm.text.prompt, glus_mm.models.inference.frame_reader\n'
+        f"names = {(*HEAVY, 'transformers', 'sam2', 'glus_mm.models.mllms')}\n"
+        'print(json.dumps([name for name in names if name in sys.modules]))')
+    assert loaded == []
+
+
+def test_prompts_and_tokenizers_need_no_torch():
+    assert not in_new_process('import json, sys\nimport glus_mm.text.prompt\n'
+                              "print(json.dumps('torch' in sys.modules))")
+
+
+def test_prompts_and_tokenizers_keep_their_old_names():
+    from glus_mm.models.mllms.prompt import build_prompt
+    from glus_mm.models.mllms.tokenizer import SegTokenizer
+    from glus_mm.text import prompt, tokenizer
+
+    assert build_prompt is prompt.build_prompt
+    assert SegTokenizer is tokenizer.SegTokenizer
+
+
+def test_optimizers_of_other_libraries_are_registered_on_first_use():
+    """The same classes under the same names as MMEngine registers them by itself."""
+    with_ours, before, after = in_new_process(
+        'import json, sys, logging\n'
+        'import glus_mm\n'
+        'from mmengine.registry import OPTIMIZERS, init_default_scope\n'
+        'import mmengine.optim\n'
+        'from mmengine.optim.optimizer import builder\n'
+        "init_default_scope('glus_mm')\n"
+        "OPTIMIZERS.get('AdamW')\n"
+        "before = 'bitsandbytes' in sys.modules\n"
+        'import torch\n'
+        'layer = torch.nn.Linear(2, 2)\n'
+        "OPTIMIZERS.build(dict(type='Adafactor', params=layer.parameters()))\n"
+        'names = {name: f"{c.__module__}.{c.__name__}" for name, c in '
+        'OPTIMIZERS.module_dict.items()}\n'
+        "names['lists'] = [builder.BITSANDBYTES_OPTIMIZERS, builder.TRANSFORMERS_OPTIMIZERS]\n"
+        "print(json.dumps([names, before, 'bitsandbytes' in sys.modules]))")
+    alone = in_new_process(
+        'import json\n'
+        'from mmengine.registry import OPTIMIZERS\n'
+        'import mmengine.optim\n'
+        'from mmengine.optim.optimizer import builder\n'
+        'names = {name: f"{c.__module__}.{c.__name__}" for name, c in '
+        'OPTIMIZERS.module_dict.items()}\n'
+        "names['lists'] = [builder.BITSANDBYTES_OPTIMIZERS, builder.TRANSFORMERS_OPTIMIZERS]\n"
+        'print(json.dumps(names))')
+    assert with_ours == alone
+    assert not before
+    assert after == ('bnb_AdamW' in alone or 'AdamW8bit' in alone)
+
+
+def test_a_name_that_no_library_has_is_not_found():
+    with DefaultScope.overwrite_default_scope('glus_mm'), \
+            pytest.raises(KeyError, match='NoSuchOptimizer'):
+        OPTIMIZERS.build(dict(type='NoSuchOptimizer', params=torch.nn.Linear(1, 1).parameters()))
+
+
+def test_deepspeed_is_there_once_a_strategy_asks_for_it():
+    pytest.importorskip('deepspeed')
+    before, version, name = in_new_process(
+        'import json, sys\n'
+        'import glus_mm\n'
+        'from mmengine._strategy import deepspeed as strategy\n'
+        "before = 'deepspeed' in sys.modules\n"
+        'print(json.dumps([before, strategy.deepspeed.__version__, '
+        "strategy.deepspeed.initialize.__name__]))")
+    assert not before
+    assert name == 'initialize'
+    assert version[0].isdigit()
+
+
+def test_hidden_modules_come_back():
+    with hidden(['json', 'no_such_module']):
+        with pytest.raises(ImportError):
+            import json as gone  # noqa: F401
+        with pytest.raises(ImportError):
+            import no_such_module  # noqa: F401
+    assert sys.modules['json'] is json
+    assert 'no_such_module' not in sys.modules
