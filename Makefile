@@ -58,6 +58,7 @@ lint: env
 
 # Read anew each time (-E): a page that was read before would keep its warnings to itself.
 docs: env
+	$(BIN)/python dev/make_leaderboard.py
 	DS_ACCELERATOR=cpu $(BIN)/python -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
 
 wheel: env
