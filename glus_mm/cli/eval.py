@@ -145,6 +145,8 @@ def _compare(args: argparse.Namespace, out: 'Path | None', report: 'Path | None'
 def _describe_notes(evaluation: 'MaskEvaluation') -> list[str]:
     """Say in words what the figures leave out or are worth."""
     notes, lines = evaluation.notes, []
+    if 'pred_format' in notes:
+        lines.append(f'predictions read as {notes["pred_format"]}')
     frames = notes['missing']['frames']
     if frames:
         what = {'empty': 'counted as empty', 'skip': 'left out of all figures, with everything '

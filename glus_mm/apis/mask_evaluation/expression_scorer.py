@@ -66,6 +66,8 @@ class ExpressionScorer(MaskScorer):
     def notes(self) -> dict:
         """Add what foreground pixels are worth, where it matters; see the base class."""
         notes = super().notes()
+        if self.source.format != 'png':
+            notes['pred_format'] = self.source.format
         if self.protocol.needs_foreground:
             notes['pred_values'] = self.pred_values
         if self.unpredicted:

@@ -50,21 +50,26 @@ def open_predictions(pred_format: str, path: str | PathLike, folders: Sequence[F
     if pred_format == 'auto':
         pred_format, path = find_format(path, folders)
     if pred_format == 'png':
-        return PredictionTree(path, folders, extra=extra)
-    if pred_format in _UNITS:
-        return ConvertedTree(path, folders, _UNITS[pred_format], extra)
-    if pred_format == 'json':
-        return RLEFile(path, folders, extra)
-    if pred_format == 'npz':
-        return NPZFiles(path, folders, extra)
-    raise ValueError(f'pred_format: expected one of {", ".join(PREDICTION_FORMATS)}, got '
-                     f'{pred_format!r}')
+        source: PredictionSource = PredictionTree(path, folders, extra=extra)
+    elif pred_format in _UNITS:
+        source = ConvertedTree(path, folders, _UNITS[pred_format], extra)
+    elif pred_format == 'json':
+        source = RLEFile(path, folders, extra)
+    elif pred_format == 'npz':
+        source = NPZFiles(path, folders, extra)
+    else:
+        raise ValueError(f'pred_format: expected one of {", ".join(PREDICTION_FORMATS)}, got '
+                         f'{pred_format!r}')
+    source.format = pred_format
+    return source
 
 
 def find_format(path: Path, folders: Sequence[FrameFolder]) -> tuple[str, Path]:
     """Find out in which form predictions are, by the names of folders and files.
 
-    Folders around the videos, such as ``Annotations``, are gone into.
+    Folders around the videos, such as ``Annotations``, are gone into. Folders below a video are
+    those of objects only if they are exactly its objects, in each video that is there, and not all
+    of its expressions.
 
     Args:
         path: a folder or file.
@@ -126,7 +131,7 @@ def _format_of_tree(root: Path, path: Path, folders: Sequence[FrameFolder]) -> s
             scores['npz'] += 1
         elif names >= exp_ids or (names and names <= exp_ids and not names <= objects):
             scores['png'] += 1
-        elif names and names >= objects and names <= objects | {'0'}:
+        elif names and names == objects:
             scores['png-objects'] += 1
         elif names & exp_ids:
             scores['either'] += 1
@@ -135,6 +140,7 @@ def _format_of_tree(root: Path, path: Path, folders: Sequence[FrameFolder]) -> s
         scores = Counter(png=1)
     if len(scores) != 1 or 'either' in scores:
         kinds = ', '.join(f'{count} videos like {kind}' for kind, count in scores.items())
+        kinds = kinds.replace('either', 'expressions or objects, of which some are missing')
         raise ValueError(_unclear(path, folders, f'got {kinds or example}'))
     kind = next(iter(scores))
     return 'png-any' if kind == 'png' else kind

@@ -54,8 +54,10 @@ class PredictionSource(ABC):
     Attributes:
         root: the folder or file.
         folders: what should be there; methods take positions in this list.
+        format: one of ``PREDICTION_FORMATS``.
     """
 
+    format: str = 'png'
     root: Path
     folders: list[FrameFolder]
 
