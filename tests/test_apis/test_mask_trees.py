@@ -25,9 +25,14 @@ LAYOUTS = {
     'ref-davis': ('davis', 'pred_davis', 'anno_1/boat-a'),
     'davis-semi': ('davis', 'pred_davis/anno_0', 'boat-a'),
     'davis-unsup': ('davis', 'pred_davis/anno_0', 'boat-a'),
+    'long-rvos': ('longrvos/valid', 'longrvos/pred', 'vid004/1'),
+    'ref-sav': ('ref_sav/valid', 'ref_sav/pred', 'sav_000001/1'),
+    'groundmore': ('groundmore', 'groundmore/pred', 'x_y-z_0100_0107/1'),
+    'mose-v2': ('mose', 'mose/pred', 'm1small'),
 }
-BINARY = ('mevis', 'revos', 'reason-vos', 'ref-davis-glus')
-LABELS = ('ref-davis', 'davis-semi', 'davis-unsup')
+FRAMES = {'ref-sav': '00004', 'groundmore': '0000004'}
+BINARY = ('mevis', 'revos', 'reason-vos', 'ref-davis-glus', 'long-rvos', 'ref-sav', 'groundmore')
+LABELS = ('ref-davis', 'davis-semi', 'davis-unsup', 'mose-v2')
 ALL = BINARY + LABELS
 
 
@@ -48,12 +53,33 @@ def cut_down(root):
     for folder in (*root.glob('pred_davis/anno_*'), ):
         for sequence in ('car-c', 'late-d'):
             shutil.rmtree(folder / sequence)
+    # Videos and expressions without missing masks.
+    keep(root / 'longrvos/valid/meta_expressions.json', ('vid004', ))
+    for video in ('vid000', 'vid002', 'vid003', 'vid005'):
+        shutil.rmtree(root / 'longrvos/pred' / video)
+    keep(root / 'ref_sav/valid/meta_expressions_valid.json', ('sav_000001', 'sav_000002'))
+    keep(root / 'groundmore/test_v2.json', ('x_y-z_0100_0107', ), 'questions', '2')
+    for folder in ('abcd_0010_0015', 'x_y-z_0100_0107/2'):
+        shutil.rmtree(root / 'groundmore/pred' / folder)
+    for video in (root / 'mose/Annotations').iterdir():
+        if video.name not in ('m1small', 'm5tiny'):
+            shutil.rmtree(video)
+            shutil.rmtree(root / 'mose/pred' / video.name, ignore_errors=True)
+
+
+def keep(path, videos, key='expressions', but=None):
+    """Keep some videos of an annotation, and of them all expressions but one."""
+    content = json.loads(path.read_text())
+    content['videos'] = {video: content['videos'][video] for video in videos}
+    for video in content['videos'].values():
+        video[key].pop(but, None)
+    path.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope='module')
-def sources(evaluators, tmp_path_factory):
+def sources(evaluators, recent_evaluators, tmp_path_factory):
     root = tmp_path_factory.mktemp('sources')
-    for part in evaluators.iterdir():
+    for part in (*evaluators.iterdir(), *recent_evaluators.iterdir()):
         (shutil.copytree if part.is_dir() else shutil.copy)(part, root / part.name)
     cut_down(root)
     return root
@@ -62,10 +88,10 @@ def sources(evaluators, tmp_path_factory):
 class Tree:
     """A tree of predictions to corrupt."""
 
-    def __init__(self, root, part):
+    def __init__(self, root, part, frame=FRAME):
         self.root = root
         self.folder = root / part
-        self.file = self.folder / f'{FRAME}.png'
+        self.file = self.folder / f'{frame}.png'
 
     @property
     def pixels(self):
@@ -83,7 +109,7 @@ def corrupt(sources, tmp_path):
         ann, pred, part = LAYOUTS[protocol]
         # Links, which cost nothing, but for the files that may be written into.
         shutil.copytree(sources / pred, tmp_path / 'pred', copy_function=os.link)
-        tree = Tree(tmp_path / 'pred', part)
+        tree = Tree(tmp_path / 'pred', part, FRAMES.get(protocol, FRAME))
         shutil.rmtree(tree.folder)
         shutil.copytree(sources / pred / part, tree.folder)
         edit(tree)
@@ -182,7 +208,7 @@ def test_file(corrupt, protocol, name):
     message, tree = corrupt(protocol, FILES[name])
     assert str(tree.file) in message
     assert_names_place(message, protocol)
-    assert f'frame {FRAME!r}' in message
+    assert f'frame {FRAMES.get(protocol, FRAME)!r}' in message
 
 
 def assert_names_place(message, protocol):
@@ -195,11 +221,12 @@ def assert_names_place(message, protocol):
 
 
 def rename_frame(name):
-    return lambda tree: tree.file.rename(tree.folder / name)
+    """Rename a frame; ``{}`` stands for its name."""
+    return lambda tree: tree.file.rename(tree.folder / name.format(tree.file.stem))
 
 
 def add_file(name):
-    return lambda tree: shutil.copy(tree.file, tree.folder / name)
+    return lambda tree: shutil.copy(tree.file, tree.folder / name.format(tree.file.stem))
 
 
 def replace_folder(tree):
@@ -225,9 +252,9 @@ FOLDERS = {
     'renamed': lambda tree: tree.folder.rename(tree.folder.with_name('renamed')),
     'with a frame too many': add_file('00099.png'),
     'with a frame of another name': rename_frame('5.png'),
-    'with a capital suffix': rename_frame(f'{FRAME}.PNG'),
-    'with a JPEG': rename_frame(f'{FRAME}.jpg'),
-    'with a backup': add_file(f'{FRAME}.png~'),
+    'with a capital suffix': rename_frame('{}.PNG'),
+    'with a JPEG': rename_frame('{}.jpg'),
+    'with a backup': add_file('{}.png~'),
     'with a text': lambda tree: (tree.folder / 'notes.txt').write_text(''),
     'with a folder': lambda tree: (tree.folder / 'more').mkdir(),
     'numbered from one': number_from_one,
@@ -295,9 +322,9 @@ def copy_folder(name, change=lambda folder: None):
 EXTRA_EXPRESSIONS = {
     'no number': copy_folder('extra'),
     'a copy': copy_folder('1 (copy)'),
-    'a frame less': copy_folder('44', lambda folder: (folder / f'{FRAME}.png').unlink()),
+    'a frame less': copy_folder('44', lambda folder: max(folder.iterdir()).unlink()),
     'a frame more': copy_folder('44', lambda folder: shutil.copy(
-        folder / f'{FRAME}.png', folder / '00099.png')),
+        max(folder.iterdir()), folder / '00099.png')),
 }
 
 
@@ -329,8 +356,8 @@ def test_labels(corrupt, sources, protocol, value):
         pixels[0, 0] = value
         tree.save(Image.fromarray(pixels))
 
-    if value <= 20 and protocol != 'davis-semi':
-        return  # proposals: up to 20 of them are allowed
+    if protocol == 'mose-v2' or value <= 20 and protocol != 'davis-semi':
+        return  # proposals: up to 20 of them are allowed; of MOSE other numbers are background
     message, tree = corrupt(protocol, edit)
     assert f'got {value}' in message and str(tree.file) in message
     assert_names_place(message, protocol)
@@ -408,6 +435,7 @@ def write_list(text):
     return lambda root: (root / 'davis/ImageSets/2017/val.txt').write_text(text)
 
 
+CLIP = 'x_y-z_0100_0107'
 FOREGROUND = 'revos/mask_dict_foreground.json'
 MASKS = f'reasonvos/Annotations/MeViS_{VIDEO}_2'
 ANNOTATIONS = {
@@ -466,6 +494,52 @@ ANNOTATIONS = {
         root / 'mevis/valid_u/meta_expressions.json').unlink(), 'meta_expressions.json'),
     'no mask file': ('mevis', lambda root: (root / 'mevis/valid_u/mask_dict.json').unlink(),
                      'expected the true masks at .*mask_dict.json'),
+    'Long-RVOS without masks': ('long-rvos', lambda root: shutil.rmtree(
+        root / 'longrvos/valid/Annotations'), 'expected the true masks at .*Annotations'),
+    'Long-RVOS without a video': ('long-rvos', lambda root: shutil.rmtree(
+        root / 'longrvos/valid/Annotations/vid004'), "'vid004', .*Annotations/vid004, got no such"),
+    'Long-RVOS without a type': ('long-rvos', edit_json(
+        'longrvos/valid/meta_expressions.json',
+        lambda d: d['videos']['vid004']['expressions']['0'].pop('type')), "'vid004', .*'type'"),
+    'Long-RVOS, an object outside': ('long-rvos', edit_json(
+        'longrvos/valid/meta_expressions.json', lambda d: d['videos']['vid004']['expressions'][
+            '0'].update(obj_id='../1')), "'vid004', expression '0', key 'obj_id'"),
+    'Long-RVOS, a broken mask': ('long-rvos', lambda root: (
+        root / 'longrvos/valid/Annotations/vid004/1/00015.png').write_bytes(b'x'),
+        "'vid004', .*00015.png"),
+    'Long-RVOS, a mask of another size': ('long-rvos', lambda root: Image.new('L', (9, 9)).save(
+        root / 'longrvos/valid/Annotations/vid004/1/00030.png'), "'vid004', .*\\(9, 9\\).*00030"),
+    'GroundMoRe without frames': ('groundmore', lambda root: shutil.rmtree(
+        root / f'groundmore/annotations/{CLIP}/images'), f"'{CLIP}': .*frames of the video"),
+    'GroundMoRe without a frame': ('groundmore', lambda root: (
+        root / f'groundmore/annotations/{CLIP}/images/0000003.jpg').unlink(), "no '0000003'"),
+    'GroundMoRe, no time': ('groundmore', edit_json('groundmore/test_v2.json', lambda d: d[
+        'videos'][CLIP]['questions']['0'].update(action_end='soon')), f"'{CLIP}', .*'action_end'"),
+    'GroundMoRe, no span': ('groundmore', edit_json('groundmore/test_v2.json', lambda d: d[
+        'videos'].update(clip=d['videos'][CLIP])), "'clip': expected the frames"),
+    'GroundMoRe, no object': ('groundmore', edit_json('groundmore/test_v2.json', lambda d: d[
+        'videos'][CLIP]['questions']['0'].update(obj_id='cat')), f"'{CLIP}', .*'obj_id'"),
+    'GroundMoRe, a colour mask': ('groundmore', lambda root: Image.new('RGB', (50, 38)).save(
+        root / f'groundmore/annotations/{CLIP}/masks/0000008.png'), '0000008.png .*mode RGB'),
+    'Ref-SAV, an unknown type': ('ref-sav', edit_json(
+        'ref_sav/valid/meta_expressions_valid.json', lambda d: d['videos']['sav_000001'][
+            'expressions']['0'].update(type_id=7)), "'sav_000001', .*'type_id': expected 0 or 1"),
+    'MOSE without a list': ('mose-v2', lambda root: (root / 'mose/meta.json').unlink(),
+                            'meta.json'),
+    'MOSE without masks': ('mose-v2', lambda root: shutil.rmtree(root / 'mose/Annotations'),
+                           'Annotations: expected'),
+    'MOSE, no list of videos': ('mose-v2', lambda root: (root / 'mose/meta.json').write_text('{}'),
+                                "meta.json: expected .*'videos'"),
+    'MOSE, a video not listed': ('mose-v2', edit_json('mose/meta.json', lambda d: d['videos'].pop(
+        'm1small')), "meta.json: video 'm1small': expected an entry"),
+    'MOSE, no objects': ('mose-v2', edit_json('mose/meta.json', lambda d: d['videos'][
+        'm1small'].update(objects=['x'])), "'m1small', key 'objects'"),
+    'MOSE, a frame too few': ('mose-v2', lambda root: (
+        root / 'mose/Annotations/m1small/00003.png').unlink(), "'m1small', key 'length'.*8, got 9"),
+    'MOSE, labels in colours': ('mose-v2', lambda root: Image.new('RGB', (83, 61)).save(
+        root / 'mose/Annotations/m1small/00003.png'), "00003.png: .*'m1small'.*mode RGB"),
+    'MOSE, a text': ('mose-v2', lambda root: (
+        root / 'mose/Annotations/m1small/notes.txt').write_text(''), "notes.txt: expected only"),
 }
 
 
