@@ -162,6 +162,28 @@ def write_reason_vos(root: Path) -> None:
     write_images(root / 'JPEGImages')
 
 
+def write_ref_sav(root: Path) -> None:
+    write_mevis(root, 'meta_expressions_valid.json', images='videos', types=(0, 1, 1))
+
+
+def write_long_rvos(root: Path) -> None:
+    """An object that is hidden has no file."""
+    kinds = ('static', 'dynamic', 'static+dynamic')
+    write_json(root / 'meta_expressions.json', {'videos': {
+        video: {'frames': frame_names(video), 'expressions': {
+            str(i): {'exp': TEXTS[i], 'obj_id': (1, '2', 2)[i], 'type': kind}
+            for i, kind in enumerate(kinds)}} for video in VIDEOS}})
+    for video, (_, shape) in VIDEOS.items():
+        for which in (1, 2):
+            folder = root / 'Annotations' / video / str(which)
+            folder.mkdir(parents=True)
+            for i, name in enumerate(frame_names(video)):
+                mask = object_mask(shape, which, i)
+                if mask.any():
+                    Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f'{name}.png')
+    write_images(root / 'JPEGImages')
+
+
 @dataclass(frozen=True)
 class Layout:
     """A data set in a layout.
@@ -209,6 +231,9 @@ LAYOUTS = {
         **dict(PALETTE_TREE, masks='train/mask_dict.json')),
     'reason_vos': Layout(datasets.ReasonVOSDataset, write_reason_vos, masks='Annotations',
                          options=dict(test_mode=True), train=False, text_key='exp_text'),
+    'ref_sav': Layout(datasets.RefSAVDataset, write_ref_sav, images='videos',
+                      ann_file='meta_expressions_valid.json'),
+    'long_rvos': Layout(datasets.LongRVOSDataset, write_long_rvos, masks='Annotations'),
 }
 
 

@@ -70,7 +70,20 @@ def by_png(layout: Layout) -> bool:
 
 
 def is_reason(layout: Layout) -> bool:
-    return layout.masks == 'Annotations'
+    return layout.dataset.__name__ == 'ReasonVOSDataset'
+
+
+def is_long(layout: Layout) -> bool:
+    return layout.dataset.__name__ == 'LongRVOSDataset'
+
+
+def has_types(layout: Layout) -> bool:
+    return layout.dataset.__name__ in ('ReVOSDataset', 'RefSAVDataset')
+
+
+def needs_all_png(layout: Layout) -> bool:
+    """A frame without a file is an error."""
+    return by_png(layout) and not is_long(layout)
 
 
 def is_davis(layout: Layout) -> bool:
@@ -113,6 +126,8 @@ def on_rle(change: Callable[[dict], None], frame: int = 3) -> Callable:
 def mask_file(root: Path, layout: Layout, frame: str = '00015') -> Path:
     """A PNG of object 2 of vid_a."""
     folder = 'mevis_vid_a_2' if is_reason(layout) else VIDEO
+    if is_long(layout):
+        folder = f'{VIDEO}/2'
     return root / layout.masks / folder / f'{frame}.png'
 
 
@@ -216,7 +231,11 @@ for value in (None, 1.5, True, [], [1], {}, 'x', '', '-1', -1, 0, 255, 256, 10 *
         lambda layout: by_palette(layout) or is_davis(layout))
 for value in (None, 1.5, True, [], [1], {}, '', '../x', '/x', 'a\0b', '..'):
     add(f'obj_id {value!r}', on_expression(setter('obj_id', value)),
-        ('{ann}', '{video}', "expression '1'", "'obj_id'"), is_reason)
+        ('{ann}', '{video}', "expression '1'", "'obj_id'"),
+        lambda layout: is_reason(layout) or is_long(layout))
+for value in (None, 3, '', [], True):
+    add(f'type {value!r}', on_expression(setter('type', value)),
+        ('{ann}', '{video}', "expression '1'", "'type'"), is_long)
 add('obj_id without masks', on_expression(setter('obj_id', 99)),
     ('{video}', "expression '1'", '99', '{masks}'), lambda layout: by_palette(layout)
     and not is_davis(layout))
@@ -229,11 +248,11 @@ add('anno_id of a longer video', on_expression(setter('anno_id', [11])),
 add('two obj_ids, one anno_id', on_expression(setter('obj_id', [1, 2])),
     ('{ann}', '{video}', "expression '1'", "one 'anno_id' per 'obj_id'"), by_anno_id)
 add('kind 3', on_expression(setter('kind', 3)), ('{ann}', '{video}', "expression '1'", "'kind'"),
-    lambda layout: not is_reason(layout) and layout.dataset.__name__ != 'ReVOSDataset')
+    lambda layout: not is_reason(layout) and not is_long(layout) and not has_types(layout))
 for value in (None, 3, -1, '0', 1.0, True, []):
     add(f'type_id {value}', on_expression(setter('type_id', value)),
         ('{ann}', '{video}', "expression '1'", "'type_id'"),
-        lambda layout: layout.dataset.__name__ == 'ReVOSDataset')
+        has_types)
 for value in (None, 3, '../x', '/x', ''):
     add(f'source {value}', on_video(setter('source', value)), ('{ann}', '{video}', "'source'"),
         is_reason)
@@ -363,8 +382,10 @@ PNG = ('{masks}', '{video}', 'expression', '00015.png')
 add('no folder of masks', lambda root, layout: shutil.rmtree(root / layout.masks),
     ('{ann}', '{masks}'), by_palette, ('train', ))
 add('no masks of a video', lambda root, layout: shutil.rmtree(mask_file(root, layout).parent),
-    ('{ann}', '{masks}', '{video}', 'expression'), by_png)
-add('no mask', replace_png(Path.unlink), PNG, by_png)
+    ('{ann}', '{masks}', '{video}', 'expression'), needs_all_png)
+add('no masks of a whole video', lambda root, layout: shutil.rmtree(
+    root / layout.masks / VIDEO), ('{ann}', '{masks}', '{video}', 'expression'), is_long)
+add('no mask', replace_png(Path.unlink), PNG, needs_all_png)
 add('mask is a folder', replace_png(lambda path: (path.unlink(), path.mkdir())), PNG, by_png)
 for mode in ('RGB', 'RGBA', 'LA'):
     add(f'mask of mode {mode}', convert(mode), (*PNG, 'mode'), by_png)
@@ -408,7 +429,7 @@ def write_image(path: Path, shape: tuple[int, ...]) -> None:
 
 
 add('no images', lambda root, layout: shutil.rmtree(root / layout.images),
-    ('JPEGImages', '.jpg'))
+    ('JPEGImages', '.jpg'), lambda layout: 'JPEGImages' in layout.images)
 add('no images of a video', lambda root, layout: shutil.rmtree(
     image_file(root, layout).parent), ('{video}', '.jpg'))
 add('no image', lambda root, layout: image_file(root, layout).unlink(), IMAGE)

@@ -133,7 +133,7 @@ def test_names_tell_data_sets_apart(trees):
         built = DATASETS.build(dict(layout.options, type=f'glus_mm.{layout.dataset.__name__}',
                                     data_root=str(trees / name), serialize_data=False))
         names[name.removesuffix('_dict')] = built.metainfo['dataset']
-    assert names == {name: name for name in names} and len(names) == 7
+    assert names == {name: name for name in names} and len(names) == 9
 
 
 @pytest.mark.parametrize('name', LAYOUTS)
