@@ -1,30 +1,18 @@
 """Build a model from a config and fill it from a checkpoint."""
 
 import copy
-import logging
-import zipfile
 from os import PathLike
 from pathlib import Path
 
 import torch
 from mmengine import Config
-from mmengine.logging import print_log
 from torch import nn
 
 from glus_mm.apis.config_text import fill_tokenizers
 from glus_mm.apis.pretrained import resolve_base, resolve_for
 from glus_mm.registry import MODELS, SCOPE
-from glus_mm.utils.base_weights import complete_state
-from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys
-from glus_mm.utils.checkpoint_files import read_checkpoint
-from glus_mm.utils.empty_weights import (
-    build_empty,
-    fill_weights,
-    initialize_adapters,
-    keeps_types,
-)
+from glus_mm.utils.empty_weights import build_empty, load_weights
 from glus_mm.utils.model_zoo import find_model
-from glus_mm.utils.precision import is_adapter
 from glus_mm.utils.resources import find_resource
 
 
@@ -83,7 +71,7 @@ def init_model(config: str | PathLike | Config,
     else:
         model = build_empty(lambda: MODELS.build(model_cfg))
         base = resolve_base(cfg, checkpoint, cfg.get('load_from'))
-        _load_weights(model, checkpoint, base, device)
+        load_weights(model, checkpoint, base, device)
     model.cfg = cfg
     return model.to(device).eval()
 
@@ -155,22 +143,3 @@ def _usable_device(device: str | torch.device) -> torch.device:
                          f'{str(device)!r}: {reason}') from error
     return result
 
-
-def _load_weights(model: nn.Module, path: Path, base: Path | None, device: torch.device) -> None:
-    source = str(path)
-    # A zip archive, torch's format since 1.6, is mapped: all is checked before any is read.
-    mapped = zipfile.is_zipfile(path)
-    state = complete_state(read_checkpoint(path, mapped), path, base)
-    if not any(map(is_adapter, state)):
-        initialize_adapters(model)
-    state = adapt_lora(model, state, source)
-    unknown = check_fit(model, state, source)
-    if unknown:
-        print_log(list_keys(f'not used from {path}', unknown), 'current', logging.INFO)
-    as_stored = device.type == 'cpu' and keeps_types(model, state)
-    if as_stored and mapped:
-        # Beside their copies mapped weights would count as memory too; a second read has none.
-        state = complete_state(read_checkpoint(path, mapped=False), path, base, verify=False,
-                               mapped=False)
-        state = adapt_lora(model, state, source, quiet=True)
-    fill_weights(model, state, device, copy=not as_stored)

@@ -1,9 +1,11 @@
 """Build a model without weights and fill it from a file: no random start, no second copy."""
 
 import logging
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import chain
+from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
@@ -11,7 +13,9 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from glus_mm.utils.checkpoint import list_keys
+from glus_mm.utils.base_weights import complete_state
+from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys
+from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.precision import is_adapter
 
 
@@ -105,3 +109,35 @@ def fill_weights(model: nn.Module, state: dict[str, Tensor], device: torch.devic
         raise ValueError(list_keys(
             f'expected a model all of whose weights are in its state dict, but parts of '
             f'{type(model).__name__} have no data', empty))
+
+
+def load_weights(model: nn.Module, path: Path, base: Path | None, device: torch.device) -> None:
+    """Make a checkpoint the weights of a model; nothing of the file stays mapped.
+
+    Args:
+        model: from :func:`build_empty`, or one with weights, which are replaced.
+        path: the checkpoint.
+        base: the file that it shares weights with, where that is not where it says.
+        device: where the weights go.
+
+    Raises:
+        FileNotFoundError: there is no base; the message names it.
+        ValueError: it cannot be read, or does not fit; the message lists the keys.
+    """
+    source = str(path)
+    # A zip archive, torch's format since 1.6, is mapped: all is checked before any is read.
+    mapped = zipfile.is_zipfile(path)
+    state = complete_state(read_checkpoint(path, mapped), path, base)
+    if not any(map(is_adapter, state)):
+        initialize_adapters(model)
+    state = adapt_lora(model, state, source)
+    unknown = check_fit(model, state, source)
+    if unknown:
+        print_log(list_keys(f'not used from {path}', unknown), 'current', logging.INFO)
+    as_stored = device.type == 'cpu' and keeps_types(model, state)
+    if as_stored and mapped:
+        # Beside their copies mapped weights would count as memory too; a second read has none.
+        state = complete_state(read_checkpoint(path, mapped=False), path, base, verify=False,
+                               mapped=False)
+        state = adapt_lora(model, state, source, quiet=True)
+    fill_weights(model, state, device, copy=not as_stored)

@@ -31,7 +31,8 @@ class GLUSTestCfg:
             train there (``mllm.trainable=[]``).
         reuse: ``'exact'`` computes what expressions share once; ``'none'`` recomputes everything
             for each expression and frame, as the official code does.
-        selector: config of a :class:`BaseKeyFrameSelector`; the first frame by default.
+        selector: config of a :class:`BaseKeyFrameSelector`; the first frame by default. One with
+            weights names them as ``checkpoint``, as they are no part of those of GLUS.
         propagator: config of a :class:`BasePropagator`; :class:`GLUSPropagator` by default.
     """
 

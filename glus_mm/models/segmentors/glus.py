@@ -1,11 +1,13 @@
 """GLUS: wires MLLM and mask head; training and testing decode a frame with the same function."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
@@ -23,11 +25,15 @@ from glus_mm.models.segmentors.batch import distinct_frames, token_identities
 from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.empty_weights import load_weights
 from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import at_least_float32, default_dtype, parse_dtype, set_precision
 from glus_mm.utils.quantize import check_llm_bits, quantize_llm
+
+if TYPE_CHECKING:
+    from glus_mm.models.selectors import BaseKeyFrameSelector
 
 CE_TARGETS = ('seg', 'answer')
 
@@ -90,8 +96,10 @@ class GLUS(BaseModel):
                              "with model.train_cfg.seg_per='video', got a loss")
         known = GLUSTestCfg.__dataclass_fields__
         self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
-        self.selector = build_child(
-            MODELS, self.test_cfg.selector or dict(type='FirstFrameSelector'))
+        # In a tuple, as a selector with weights of its own is no part of this module.
+        self._selector = (build_child(
+            MODELS, self.test_cfg.selector or dict(type='FirstFrameSelector')), )
+        self._selector_weights = self._find_selector_weights()
         self.propagator = build_child(
             MODELS, self.test_cfg.propagator or dict(type='GLUSPropagator'))
         check_llm_bits(self, self.test_cfg.llm_bits)
@@ -129,6 +137,39 @@ class GLUS(BaseModel):
         if mode == 'tensor':
             return self._forward(inputs)[0]
         raise ValueError(f'mode must be loss, predict or tensor, got {mode!r}')
+
+    def _find_selector_weights(self) -> Path | None:
+        """Where the weights of a selector lie that are still to be loaded."""
+        selector = self._selector[0]
+        if not isinstance(selector, nn.Module) or selector is self.test_cfg.selector:
+            return None
+        path = getattr(selector, 'checkpoint', None)
+        if path is None:
+            raise ValueError('expected model.test_cfg.selector.checkpoint, as the weights of a '
+                             f'{type(selector).__name__} are no part of those of GLUS, got none')
+        if not Path(path).expanduser().is_file():
+            raise FileNotFoundError('expected a checkpoint file in model.test_cfg.selector.'
+                                    f'checkpoint, got nothing there: {path}')
+        return Path(path).expanduser()
+
+    @property
+    def selector(self) -> 'BaseKeyFrameSelector':
+        """Chooses key frames, see ``test_cfg.selector``.
+
+        One with weights of its own gets them when it is asked for first, and is where GLUS is. It
+        is outside of this module: not in its ``state_dict``, its parameters or its checkpoints.
+
+        Raises:
+            ValueError: its weights do not fit; the message lists the keys.
+        """
+        selector = self._selector[0]
+        if isinstance(selector, nn.Module):
+            device = self.mask_head.sam2.device
+            if self._selector_weights is not None:
+                load_weights(selector, self._selector_weights, None, device)
+                self._selector_weights = None
+            selector.to(device).eval()
+        return selector
 
     # Training
 

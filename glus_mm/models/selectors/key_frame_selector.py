@@ -47,6 +47,8 @@ class KeyFrameSelector(BaseModel, BaseKeyFrameSelector):
         dtype: type of frozen parameters, see :class:`GLUS`.
         data_preprocessor: config of a :class:`RefVOSDataPreprocessor`.
         init_cfg: as in MMEngine.
+        checkpoint: its weights, where it is the ``model.test_cfg.selector`` of GLUS, which loads
+            them; a model of its own is loaded as any other and has None here.
     """
 
     def __init__(self,
@@ -56,9 +58,11 @@ class KeyFrameSelector(BaseModel, BaseKeyFrameSelector):
                  test_cfg: dict | None = None,
                  dtype: str = 'float32',
                  data_preprocessor: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
+                 init_cfg: dict | None = None,
+                 checkpoint: str | None = None) -> None:
         preprocessor = build_child(MODELS, data_preprocessor or dict(type='RefVOSDataPreprocessor'))
         super().__init__(preprocessor, init_cfg)
+        self.checkpoint = checkpoint
         with default_dtype(parse_dtype(dtype, 'model.dtype')):
             self.mllm = build_child(MODELS, mllm, seg_dim=SCORE_DIM)
         if dtype != 'float32':

@@ -40,6 +40,7 @@ class VideoQASelector(BaseModel, BaseKeyFrameSelector):
         dtype: type of the parameters, all of which are frozen.
         data_preprocessor: config of a :class:`RefVOSDataPreprocessor`.
         init_cfg: as in MMEngine.
+        checkpoint: its weights, see :class:`KeyFrameSelector`.
     """
 
     def __init__(self,
@@ -47,9 +48,11 @@ class VideoQASelector(BaseModel, BaseKeyFrameSelector):
                  test_cfg: dict | None = None,
                  dtype: str = 'float32',
                  data_preprocessor: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
+                 init_cfg: dict | None = None,
+                 checkpoint: str | None = None) -> None:
         preprocessor = build_child(MODELS, data_preprocessor or dict(type='RefVOSDataPreprocessor'))
         super().__init__(preprocessor, init_cfg)
+        self.checkpoint = checkpoint
         known = VideoQACfg.__dataclass_fields__
         self.test_cfg = VideoQACfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
         kind = parse_dtype(dtype, 'model.dtype')
