@@ -54,8 +54,9 @@ REQUIRES = [
     'sentencepiece>=0.2.0',
     'pillow>=10.0',
     'scipy>=1.11',
-    'imageio>=2.34',
-    'imageio-ffmpeg>=0.5',
+    # All video, read and written; it brings FFmpeg. 16 reports the rotation of a frame and why a
+    # stream has no decoder.
+    'av>=16.0',
     # Named because they are imported here; sam2 and MMEngine bring them too.
     'hydra-core>=1.3',
     'omegaconf>=2.3',

@@ -8,7 +8,6 @@ Writes into the output folder: masks as ``<video>/<text number>/<frame>.png``, t
 """
 
 import argparse
-import os
 
 from glus_mm.apis import GLUSInferencer, SegmentJob, init_model
 from glus_mm.cli.segment import add_video_options
@@ -30,8 +29,6 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 def main() -> None:
     """Check what was asked for, segment, then draw."""
     parser, args = parse_args()
-    # OpenCV's decoder would print its own line beside ours.
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
     # One line and no traceback for what a user can mend. Once the work goes on, other errors
     # than those of files and frames are bugs and keep their traceback.
     try:

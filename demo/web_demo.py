@@ -304,8 +304,6 @@ def main() -> None:
                            args.device, args.cfg_options)
     except (ImportError, OSError, KeyError, TypeError, ValueError) as error:
         sys.exit(f'web_demo.py: error: {error}')
-    # OpenCV's decoder would print a line for every broken upload.
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

@@ -3,11 +3,14 @@
 import os
 import shutil
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
 import glus_mm  # noqa: F401 - before MMEngine, whose imports it keeps light
 
 # isort: split
+import av
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
@@ -135,3 +138,39 @@ def evaluators(tmp_path_factory):
 def recent_evaluators(tmp_path_factory):
     """The same of Ref-SAV, GroundMoRe and MOSEv2."""
     return unpack_fixture('evaluators_recent', tmp_path_factory.mktemp('recent_evaluators'))
+
+
+def _write_video(path, frames, fps=10, codec='libx264', pix_fmt='yuv420p', times=None,
+                 rotation=None, tone=0, options=None, container_options=None):
+    """Write RGB or RGBA frames; ``times`` are milliseconds, ``tone`` seconds of sound."""
+    with av.open(str(path), 'w', options=container_options or {}) as out:
+        stream = out.add_stream(codec, rate=Fraction(fps).limit_denominator(10**6),
+                                options=options or ({'crf': '4'} if codec == 'libx264' else {}))
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        time_base = 1 / stream.codec_context.framerate if times is None else Fraction(1, 1000)
+        stream.codec_context.time_base = time_base
+        if rotation is not None:
+            stream.set_display_rotation(**rotation)
+        sound = out.add_stream('aac', rate=16000) if tone else None
+        for t, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(
+                frame, format='rgba' if frame.shape[2] == 4 else 'rgb24')
+            picture = picture.reformat(format=pix_fmt)
+            picture.pts = t if times is None else times[t]
+            picture.time_base = time_base
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+        if tone:
+            wave = np.sin(np.arange(int(16000 * tone)) * 0.2).astype(np.float32)[None]
+            samples = av.AudioFrame.from_ndarray(wave, format='fltp', layout='mono')
+            samples.sample_rate, samples.pts = 16000, 0
+            out.mux(sound.encode(samples))
+            out.mux(sound.encode(None))
+    return path
+
+
+@pytest.fixture(scope='session')
+def write_video():
+    """``write_video(path, frames, fps, codec, ...)``: a small video file, see there."""
+    return _write_video

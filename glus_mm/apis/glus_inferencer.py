@@ -20,7 +20,7 @@ from glus_mm.apis.incomplete_video_error import IncompleteVideoError
 from glus_mm.apis.live_stream import LiveStream
 from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
 from glus_mm.apis.rle_mask_writer import RLEMaskWriter
-from glus_mm.models.inference import FrameError, FrameReader, MaskPrediction, open_reader
+from glus_mm.models.inference import MaskPrediction
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.segmentors import GLUS
 from glus_mm.models.selectors import BaseKeyFrameSelector
@@ -28,6 +28,7 @@ from glus_mm.registry import INFERENCERS
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask, write_mask_png
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
+from glus_mm.video import FrameError, FrameReader, open_reader
 
 Video = str | PathLike | Sequence[np.ndarray] | Iterable[np.ndarray] | FrameReader
 Callback = Callable[[int, list[int], MaskPrediction], None]

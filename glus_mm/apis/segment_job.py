@@ -6,9 +6,9 @@ from pathlib import Path
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer, video_name
 from glus_mm.apis.video_results import write_contact_sheet, write_overlay
-from glus_mm.models.inference import open_reader
 from glus_mm.text.prompt import clean_expression
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
+from glus_mm.video import open_reader
 
 # Frames per second of an overlay where the video does not say.
 FOLDER_FPS = 10.0

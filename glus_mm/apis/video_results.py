@@ -9,8 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from glus_mm.apis.glus_inferencer import mask_path, video_name
-from glus_mm.models.inference import FrameReader
 from glus_mm.utils.frames import clip_centres
+from glus_mm.video import FrameReader
 from glus_mm.visualization import OverlayVideoWriter, RefVOSLocalVisualizer, contact_sheet
 
 SHEET_COLUMNS = 8

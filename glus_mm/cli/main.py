@@ -38,9 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     # DeepSpeed, which MMEngine imports wherever it is installed, says on stdout what it found
-    # unless it is told; OpenCV's decoder would print its own line beside ours.
+    # unless it is told.
     os.environ.setdefault('DS_ACCELERATOR', 'cpu')
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
     args = _parser(argv).parse_args(argv)
     try:
         args.run(args)

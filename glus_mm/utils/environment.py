@@ -9,7 +9,7 @@ import torch
 # What the package imports everywhere, and what only some of its parts need: the distributions
 # with the extra of pip that brings them and what they are for.
 REQUIRED = ('torch', 'torchvision', 'mmengine', 'transformers', 'peft', 'sam2', 'numpy',
-            'opencv-python', 'pycocotools', 'imageio-ffmpeg')
+            'opencv-python', 'pycocotools', 'av')
 OPTIONAL = {
     'deepspeed': ('deepspeed', 'training with ZeRO'),
     'bitsandbytes': ('quant', '4-bit and 8-bit weights'),

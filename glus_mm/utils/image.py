@@ -1,48 +1,13 @@
 """Reading an image and bringing it to the two encoders' sizes, for training and testing alike."""
 
-from os import PathLike
-
-import cv2
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from glus_mm.video import check_frame, read_image  # noqa: F401 - where they were before
+
 VISION_CROPS = ('center', 'squash')
-
-
-def read_image(path: str | PathLike) -> np.ndarray:
-    """Decode an image file.
-
-    Args:
-        path: a JPEG or PNG file; the content decides, not the suffix.
-
-    Returns:
-        uint8 (H, W, 3) in RGB.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not an image that can be decoded.
-    """
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise FileNotFoundError(
-            f'expected an image file, but cannot read {path}: {error}') from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise ValueError(
-            f'expected an image file, but {path} ({data.size} bytes) cannot be decoded')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def check_frame(frame: np.ndarray, where: str) -> np.ndarray:
-    """Return ``frame`` if it is a uint8 RGB image (H, W, 3), else raise a ``ValueError``."""
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or \
-            frame.shape[2] != 3 or 0 in frame.shape:
-        got = f'{frame.dtype} {frame.shape}' if isinstance(frame, np.ndarray) else type(frame)
-        raise ValueError(f'{where}: expected an RGB frame, uint8 (H, W, 3), got {got}')
-    return frame
 
 
 def vision_tower_image(image: np.ndarray, size: int, crop: str = 'center') -> np.ndarray:

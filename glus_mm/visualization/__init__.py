@@ -1,9 +1,9 @@
 """Drawing masks with their expressions: frames, overlay videos, contact sheets."""
 
+from glus_mm.utils.video_writer import OverlayVideoWriter
 from glus_mm.visualization.contact_sheet import contact_sheet
 from glus_mm.visualization.local_visualizer import ERROR_COLORS, RefVOSLocalVisualizer
 from glus_mm.visualization.sample_sheet import SheetFrame, sample_sheet
-from glus_mm.visualization.video_writer import OverlayVideoWriter
 
 __all__ = [
     'ERROR_COLORS', 'OverlayVideoWriter', 'RefVOSLocalVisualizer', 'SheetFrame', 'contact_sheet',

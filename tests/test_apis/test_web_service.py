@@ -115,13 +115,20 @@ def test_frames_are_left_out_evenly(tmp_path, max_fps, expected):
 @pytest.mark.parametrize(('limits', 'match'), [
     (dict(max_frames=11), 'at most 11 frames to segment, got 12'),
     (dict(max_frames=1), 'at most 10 frames'),
-    (dict(max_seconds=0.9), r'at most 10 frames, which are 1 seconds'),
-    (dict(max_megapixels=0.001), r'at most 0.001 million pixels, got 48 x 32')])
+    (dict(max_seconds=0.9), r'at most 10 frames, which are 1 seconds')])
 def test_videos_beyond_the_limits(tmp_path, limits, match):
     path = write_video(tmp_path / 'v.mp4', [np.zeros((32, 48, 3), dtype=np.uint8)] * 12)
     with pytest.raises(WebInputError, match=match) as caught:
         open_limited_video(path, WebLimits(**limits))
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_large_frames_are_scaled_down(tmp_path):
+    path = write_video(tmp_path / 'v.mp4', [np.full((90, 160, 3), 77, dtype=np.uint8)] * 3)
+    reader = open_limited_video(path, WebLimits(max_megapixels=0.005))
+    assert reader.scaled == (90, 160) and reader.shape == (52, 94)
+    assert np.abs(reader.read(2).astype(int) - 77).max() < 3
+    assert open_limited_video(path, WebLimits()).scaled is None
 
 
 @pytest.mark.parametrize('content', [b'', b'no video', b'\0' * 5000, b'GIF89a' + b'\xff' * 99])

@@ -17,7 +17,7 @@ import pytest
 from dataset_layouts import LAYOUTS, Layout, masks_pipeline, test_pipeline as pipeline_for_testing
 from PIL import Image
 
-from glus_mm.models.inference.frame_error import FrameError, MissingFrameError
+from glus_mm.video import FrameError, MissingFrameError
 
 PLAIN_ERRORS = (ValueError, FileNotFoundError, TypeError, FrameError, MissingFrameError)
 VIDEO = 'vid_a'

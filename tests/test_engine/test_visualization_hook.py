@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from glus_mm.engine.hooks import RefVOSVisualizationHook
-from glus_mm.models.inference.frame_reader import ArrayReader
 from glus_mm.registry import VISUALIZERS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask
+from glus_mm.video import ArrayReader
 from glus_mm.visualization import ERROR_COLORS, RefVOSLocalVisualizer
 
 SIZE = (20, 30)

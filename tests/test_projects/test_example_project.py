@@ -52,6 +52,6 @@ def test_trains_from_another_scope(tmp_path):
     assert lines['LOSS'] == 'example_project.focal_mask_loss'
     assert lines['TRANSFORMS'].split().count('example_project') == 1
     assert lines['TRANSFORMS'].split().count('glus_mm') == 6
-    assert lines['TEST'].split()[0] == 'glus_mm.models.inference.frame_reader'
+    assert lines['TEST'].split()[0] == 'glus_mm.video'
     assert lines['TEST'].split()[1].startswith('glus_mm.evaluation.metrics')
     assert (tmp_path / 'run' / 'iter_1.pth').is_file()

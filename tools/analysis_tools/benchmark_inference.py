@@ -42,7 +42,7 @@ from inference_benchmark.operations import count_operations
 from torch.utils.flop_counter import FlopCounterMode
 
 from glus_mm.models import GLUS
-from glus_mm.models.inference import ArrayReader
+from glus_mm.video import ArrayReader
 
 FOREGROUND = (0.05, 0.95)
 FLOP_FRAMES = 8

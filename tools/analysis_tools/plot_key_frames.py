@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mmengine.registry import DefaultScope
 
-from glus_mm.models.inference import FrameReader
 from glus_mm.registry import DATASETS, SCOPE
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.command_line import read_config
@@ -34,6 +33,7 @@ from glus_mm.utils.key_frames import (
 )
 from glus_mm.utils.masks import decode_rle
 from glus_mm.utils.paths import ensure_writable_dir
+from glus_mm.video import FrameReader
 from glus_mm.visualization import RefVOSLocalVisualizer
 
 SCORE, IOU, GREY = '#d55e00', '#0072b2', '#777777'

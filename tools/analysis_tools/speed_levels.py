@@ -15,17 +15,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine import Config
 
 from glus_mm.apis import init_model
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
 from glus_mm.models import GLUS
-from glus_mm.models.inference import ArrayReader, FrameReader
 from glus_mm.registry import DATASETS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import decode_rle
+from glus_mm.video import ArrayReader, FrameReader, VideoFileReader
 
 FROZEN = {'model.mllm.trainable': [], 'model.mask_head.trainable': []}
 LEVELS = {
@@ -69,11 +68,9 @@ def build_level(args: argparse.Namespace, name: str) -> GLUS:
 def items_of(args: argparse.Namespace) -> Iterator[tuple[FrameReader, RefVOSDataSample]]:
     """The videos, with a few expressions of each."""
     if args.clip:
-        capture, frames = cv2.VideoCapture(args.clip), []
-        while len(frames) < args.frames and (item := capture.read())[0]:
-            frames.append(cv2.cvtColor(item[1], cv2.COLOR_BGR2RGB))
-        if not frames:
-            raise ValueError(f'expected a video, but no frame of {args.clip} can be decoded')
+        reader = VideoFileReader(args.clip)
+        frames = [reader.read(t) for t in range(min(args.frames, len(reader)))]
+        reader.close()
         yield ArrayReader(frames), RefVOSDataSample(metainfo=dict(
             dataset='clip', video_id='clip', expressions=tuple(args.text),
             exp_ids=tuple(map(str, range(len(args.text))))))

@@ -1,15 +1,14 @@
 """What is asked of one video of a list."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from os import PathLike
 from os.path import splitdrive
 from pathlib import Path
 from typing import Any
 
-import cv2
-
-from glus_mm.models.inference.frame_reader import IMAGE_SUFFIXES
+from glus_mm.video import IMAGE_SUFFIXES, read_header
 
 _KEYS = ('video', 'texts', 'key_frames', 'id')
 _MAX_LISTED = 8
@@ -47,10 +46,8 @@ class VideoRequest:
         if path.is_dir():
             frames = sum(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
         elif path.is_file():
-            capture = cv2.VideoCapture(str(path))
-            # Files without a count, or none that is true, give 0 or a negative number.
-            frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-            capture.release()
+            with suppress(ValueError):
+                frames = read_header(path).num_frames
         return max(frames, 1) * len(self.texts)
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from glus_mm.apis.web.segmentation_run import SegmentationRun, decode_track
-from glus_mm.models.inference import FrameReader
+from glus_mm.video import FrameReader
 from glus_mm.visualization import OverlayVideoWriter, RefVOSLocalVisualizer
 
 _JPEG_QUALITY = 90

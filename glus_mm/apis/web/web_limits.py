@@ -11,7 +11,7 @@ class WebLimits:
         max_upload_mb: size of a file, in units of 2**20 bytes.
         max_seconds: length of a video.
         max_frames: frames of a video that are segmented, and a tenth of those that it may have.
-        max_megapixels: height times width of a frame, in millions.
+        max_megapixels: height times width of a frame, in millions; larger ones are scaled down.
         max_texts: expressions of a run.
         max_work_seconds: time that the model may work on a run.
         max_waiting: runs that wait for their turn; further ones are refused.

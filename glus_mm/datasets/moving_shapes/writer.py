@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
-import imageio.v2 as imageio
 import numpy as np
 
 from glus_mm.utils.masks import encode_mask
+from glus_mm.utils.video_writer import OverlayVideoWriter
 
 from .talk import Pair, sample_talk
 from .variants import get_variant
@@ -162,13 +162,10 @@ def _meta_record(video: MovingShapesVideo) -> dict:
 
 
 def _write_mp4(path: Path, frames: np.ndarray) -> None:
-    # One thread, or x264 starts one a core in every worker; macro blocks of 2 keep the size.
-    with imageio.get_writer(str(path), format='FFMPEG', fps=VIDEO_FPS, codec='libx264', quality=8,
-                            pixelformat='yuv420p', macro_block_size=2,
-                            ffmpeg_log_level='error',
-                            output_params=['-threads', '1']) as writer:
+    # One thread, or x264 starts one a core in every worker.
+    with OverlayVideoWriter(path, VIDEO_FPS, threads=1) as writer:
         for frame in frames:
-            writer.append_data(frame)
+            writer.write(frame)
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -4,10 +4,10 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from pycocotools import mask as coco_mask
 
-from glus_mm.models.inference.frame_reader import ImageFolderReader
 from glus_mm.registry import TRANSFORMS
 from glus_mm.utils.image import read_image
 from glus_mm.utils.masks import decode_rle, merge_rles
+from glus_mm.video import ImageFolderReader
 
 OVERLAPS = ('or', 'sum')
 

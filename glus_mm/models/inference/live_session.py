@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from glus_mm.models.heads.memory_bank import MemoryBank
 from glus_mm.models.heads.sam2_memory_head import SAM2Features
-from glus_mm.models.inference.frame_error import FrameError
 from glus_mm.models.inference.live_track import LiveTrack
 from glus_mm.models.inference.seen_frames import SeenFrames
 from glus_mm.models.inference.video_session import MaskPrediction
 from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.utils.image import check_frame, sam2_image, vision_tower_image
+from glus_mm.video import FrameError
 
 if TYPE_CHECKING:
     from glus_mm.models.segmentors.glus import GLUS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from glus_mm.models.inference.caches import BoundedCache
-from glus_mm.models.inference.frame_reader import FrameReader
+from glus_mm.video import FrameReader
 
 if TYPE_CHECKING:  # the readers' package must not load the models
     from glus_mm.models.heads.sam2_memory_head import SAM2Features

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glus_mm.models.inference import FrameReader
+from glus_mm.video import FrameReader
 
 
 class ReorderedReader(FrameReader):

@@ -11,13 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
-from glus_mm.models.inference import (
-    FrameReader,
-    GLUSTestCfg,
-    MaskPrediction,
-    VideoSession,
-    map_in_thread,
-)
+from glus_mm.models.inference import GLUSTestCfg, MaskPrediction, VideoSession, map_in_thread
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.propagators import GLUSPropagator
@@ -31,6 +25,7 @@ from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import at_least_float32, default_dtype, parse_dtype, set_precision
 from glus_mm.utils.quantize import check_llm_bits, quantize_llm
+from glus_mm.video import FrameReader
 
 if TYPE_CHECKING:
     from glus_mm.models.selectors import BaseKeyFrameSelector

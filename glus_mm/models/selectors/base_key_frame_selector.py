@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from glus_mm.models.inference import FrameReader
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.video import FrameReader
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import logging
 import torch
 from mmengine.logging import print_log
 
-from glus_mm.models.inference import FrameReader
 from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
 from glus_mm.registry import MODELS
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.key_frames import KeyFrameFile, MissingEntryError
+from glus_mm.video import FrameReader
 
 MISSING = ('error', 'first', 'middle')
 

@@ -1,9 +1,9 @@
 """Propagation from the first frame on."""
 
-from glus_mm.models.inference import FrameReader
 from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
 from glus_mm.registry import MODELS
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.video import FrameReader
 
 
 @MODELS.register_module()

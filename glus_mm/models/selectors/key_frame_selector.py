@@ -8,7 +8,6 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glus_mm.models.inference import FrameReader
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.segmentors.batch import distinct_frames
 from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
@@ -20,6 +19,7 @@ from glus_mm.utils.image import vision_tower_image
 from glus_mm.utils.key_frames import best_frame
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import default_dtype, dtype_of, parse_dtype, set_precision
+from glus_mm.video import FrameReader
 
 # Width of the second layer of the score MLP: Linear(D, D), ReLU, Linear(D, 256) are the MLLM's
 # projector of answer tokens, ReLU, Linear(256, 1) follow here.

@@ -10,7 +10,6 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from glus_mm.models.inference import FrameReader
 from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
 from glus_mm.models.selectors.moment_answer import (
     QUESTIONS,
@@ -25,6 +24,7 @@ from glus_mm.text.prompt import clean_expression
 from glus_mm.utils.image import vision_tower_image
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import default_dtype, parse_dtype, set_precision
+from glus_mm.video import FrameReader
 
 
 @MODELS.register_module()

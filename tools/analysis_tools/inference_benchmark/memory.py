@@ -7,7 +7,7 @@ import cv2
 import torch
 
 from glus_mm.models import GLUS
-from glus_mm.models.inference import VideoFileReader
+from glus_mm.video import VideoFileReader
 from inference_benchmark.model import make_frames, make_sample
 
 SHAPE = (96, 128)

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from train_benchmark.model import CONFIGS, SIZES
 
 from glus_mm.models import GLUS
-from glus_mm.models.inference import ArrayReader
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.video import ArrayReader
 
 WHOLE = CONFIGS / 'glus_lisa-7b_sam2-l.py'
 LOGIT_STD = 10.0

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from glus_mm.models import GLUS
-from glus_mm.models.inference import FrameReader
+from glus_mm.video import FrameReader
 from inference_benchmark.model import make_sample
 from inference_benchmark.part_timer import PartTimer
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from glus_mm.apis import GLUSInferencer
 from glus_mm.models import GLUS
-from glus_mm.models.inference import open_reader
 from glus_mm.utils.image import vision_tower_image
+from glus_mm.video import open_reader
 from official_checks.fixture import OfficialFixture
 from official_checks.recorder import Recording, Step, encode, record
 from official_checks.report import FixtureError, Report

@@ -1,0 +1,740 @@
+"""Frames of a video, read one at a time: files, folders, arrays, iterators and live sources.
+
+Video files and live sources are decoded by PyAV (FFmpeg). Nothing here needs torch.
+"""
+
+import bisect
+import logging
+import os
+import platform
+import re
+import shutil
+import tempfile
+from abc import ABCMeta, abstractmethod
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import cv2
+import numpy as np
+from av.stream import Disposition
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.ts', '.mts', '.mpg', '.mpeg',
+                  '.flv', '.wmv', '.ogv', '.3gp', '.gif')
+# What a file may be. A playlist, which a file with any name can be, would open others.
+_CONTAINERS = ('mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,'
+               'vvc,obu,av1,ivf,flv,asf,ogg,gif,apng,nut,mxf,dv,yuv4mpegpipe,rm,swf,wtv')
+# Their index names each key frame, and a packet of these codecs is a frame that is shown, so that
+# packets tell the frames without decoding.
+_INDEXED = ('mov', 'matroska')
+_FRAME_PER_PACKET = ('h264', 'hevc', 'vvc', 'av1', 'vp9', 'mpeg4', 'mjpeg', 'prores', 'dnxhd',
+                     'ffv1', 'png', 'qtrle')
+_CACHE_BYTES = 64 << 20
+_THREADS = 4
+_DEFAULT_FPS = 25.0
+# FFmpeg's name for cameras, and what it calls the camera of a number.
+_CAMERAS = {'Linux': ('v4l2', '/dev/video{}'), 'Darwin': ('avfoundation', '{}'),
+            'Windows': ('dshow', 'video={}')}
+# FFmpeg would print a line of its own beside ours.
+av.logging.set_level(av.logging.PANIC)
+
+
+def read_image(path: str | PathLike) -> np.ndarray:
+    """Decode an image file.
+
+    Args:
+        path: a JPEG or PNG file; the content decides, not the suffix.
+
+    Returns:
+        uint8 (H, W, 3) in RGB.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not an image that can be decoded.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise FileNotFoundError(
+            f'expected an image file, but cannot read {path}: {error}') from error
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise ValueError(
+            f'expected an image file, but {path} ({data.size} bytes) cannot be decoded')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def check_frame(frame: np.ndarray, where: str) -> np.ndarray:
+    """Return ``frame`` if it is a uint8 RGB image (H, W, 3), else raise a ``ValueError``."""
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or \
+            frame.shape[2] != 3 or 0 in frame.shape:
+        got = f'{frame.dtype} {frame.shape}' if isinstance(frame, np.ndarray) else type(frame)
+        raise ValueError(f'{where}: expected an RGB frame, uint8 (H, W, 3), got {got}')
+    return frame
+
+
+class FrameError(ValueError):
+    """A frame cannot be decoded or has another size than the frames before it.
+
+    Args:
+        message: what is wrong with it.
+        frame_idx: its 0-based position.
+
+    Attributes:
+        frame_idx (int): likewise.
+    """
+
+    def __init__(self, message: str, frame_idx: int) -> None:
+        super().__init__(message)
+        self.frame_idx = frame_idx
+
+
+class MissingFrameError(FrameError, FileNotFoundError):
+    """The file of a frame is gone."""
+
+
+class FrameReader(metaclass=ABCMeta):
+    """Random access to the frames of one video without holding the video.
+
+    Args:
+        frame_names: (T) a name for each frame, used for the files that are written.
+        source: what is read, for error messages.
+
+    Attributes:
+        breaks_off (str | None): why the video goes on after its last frame here, if it does.
+        fps (float | None): frames per second, on average; None where nothing says.
+        time_base (Fraction | None): unit in seconds that :meth:`time` is a multiple of; None
+            where frames have no times.
+
+    Raises:
+        ValueError: the video has no frame.
+    """
+
+    breaks_off: str | None = None
+    fps: float | None = None
+    time_base: Fraction | None = None
+
+    def __init__(self, frame_names: Sequence[str], source: str) -> None:
+        if not frame_names:
+            raise ValueError(f'expected a video with at least one frame, but {source} has none')
+        self.frame_names = tuple(frame_names)
+        self.source = source
+        self._shape: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        """Number of frames, T."""
+        return len(self.frame_names)
+
+    def time(self, frame_idx: int) -> Fraction | None:
+        """Seconds from the first frame to this one, exactly; None where frames have no times."""
+        return None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(H, W)`` of all frames; the first frame is read if none was yet."""
+        if self._shape is None:
+            self.read(0)
+        return self._shape
+
+    def read(self, frame_idx: int) -> np.ndarray:
+        """Decode one frame.
+
+        Args:
+            frame_idx: 0-based position.
+
+        Returns:
+            uint8 (H, W, 3) in RGB.
+
+        Raises:
+            IndexError: there is no such frame.
+            FrameError: it cannot be decoded or has another size than the first one read; a
+                :class:`MissingFrameError` if its file is gone. Both are ``ValueError``.
+        """
+        if not 0 <= frame_idx < len(self):
+            raise IndexError(f'{self.source} has frames 0..{len(self) - 1}, not {frame_idx}')
+        where = f'frame {frame_idx} ({self.frame_names[frame_idx]}) of {self.source}'
+        try:
+            frame = self._read(frame_idx)
+        except FileNotFoundError as error:
+            raise MissingFrameError(f'{where}: {error}', frame_idx) from error
+        except ValueError as error:
+            raise FrameError(f'{where}: {error}', frame_idx) from error
+        if self._shape is None:
+            self._shape = frame.shape[:2]
+        elif frame.shape[:2] != self._shape:
+            raise FrameError(f'{where}: expected (H, W) = {self._shape} as the frames before, got '
+                             f'{frame.shape[:2]}', frame_idx)
+        return frame
+
+    @abstractmethod
+    def _read(self, frame_idx: int) -> np.ndarray:
+        """Decode the frame at a valid position."""
+
+    def close(self) -> None:  # noqa: B027 - most readers hold nothing open
+        """Give back files that are held open."""
+
+
+class ImageFolderReader(FrameReader):
+    """A video as image files.
+
+    Args:
+        paths: (T) the files in the order of time.
+        source: what is read, for error messages; the folder of the first file by default.
+    """
+
+    def __init__(self, paths: Sequence[str | PathLike], source: str | None = None) -> None:
+        self.paths = [Path(path) for path in paths]
+        if source is None:
+            source = str(self.paths[0].parent) if self.paths else 'an empty list of images'
+        super().__init__([path.stem for path in self.paths], source)
+
+    @classmethod
+    def from_folder(cls, folder: str | PathLike) -> 'ImageFolderReader':
+        """Read the images of a folder in the order of their names.
+
+        Raises:
+            ValueError: the folder has no images.
+        """
+        paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            raise ValueError(f'expected a folder with images ({", ".join(IMAGE_SUFFIXES)}), '
+                             f'but {folder} has none')
+        return cls(paths, str(folder))
+
+    def _read(self, frame_idx: int) -> np.ndarray:
+        return read_image(self.paths[frame_idx])
+
+
+class ArrayReader(FrameReader):
+    """A video as a list of RGB arrays that the caller holds.
+
+    Args:
+        frames: (T) uint8 arrays (H, W, 3).
+    """
+
+    def __init__(self, frames: Sequence[np.ndarray]) -> None:
+        self.frames = [check_frame(frame, f'frame {i}') for i, frame in enumerate(frames)]
+        super().__init__([f'{i:05d}' for i in range(len(frames))], 'a list of arrays')
+
+    def _read(self, frame_idx: int) -> np.ndarray:
+        return self.frames[frame_idx]
+
+
+class VideoFileReader(FrameReader):
+    """A video file, decoded by PyAV and kept in a small window.
+
+    Packets are looked through once, without decoding them, for the time of each frame and for the
+    key frames, so that positions are exact with any frame rate, also a variable one. Reading
+    elsewhere seeks to the key frame before. Where packets do not tell (old containers, raw
+    streams) the file is decoded once to count, and seeking decodes from its start. The frames
+    before the one that was asked for are kept, so that reading backward costs hardly more than
+    forward.
+
+    Rotation that the file asks for is applied; alpha is left aside. A file that was cut off has
+    the frames that are there; ``breaks_off`` says so, and a warning is logged.
+
+    Args:
+        path: the file, or the URL of one.
+        cache_size: frames that are kept decoded; by default as many as fit into 64 MiB.
+        max_frames: bound of the work on a file that may have any number of frames.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no video that can be decoded, it has more than ``max_frames``, or
+            ``cache_size`` is below 1.
+    """
+
+    def __init__(self, path: str | PathLike, cache_size: int | None = None,
+                 max_frames: int | None = None) -> None:
+        self.path = str(path)
+        if not is_url(self.path):
+            if not Path(path).is_file():
+                kind = 'is no regular file' if Path(path).exists() else 'is not there'
+                raise FileNotFoundError(f'expected a video file, but {path} {kind}')
+            if Path(path).stat().st_size == 0:
+                raise ValueError(f'expected a video, but {path} is empty')
+        if cache_size is not None and cache_size < 1:
+            raise ValueError(f'cache_size must be at least 1, got {cache_size}')
+        self.cache_size, self._max_frames = cache_size, max_frames
+        self._cache: OrderedDict[int, av.VideoFrame] = OrderedDict()
+        self._container: av.container.InputContainer | None = None
+        self._options = {} if is_url(self.path) else dict(format_whitelist=_CONTAINERS)
+        self._scan()
+        if not self._pts:
+            raise ValueError(f'expected a video, but no frame of {self.path} can be decoded')
+        if self.breaks_off:
+            _warn(self.breaks_off)
+        super().__init__([f'{i:05d}' for i in range(len(self._pts))], self.path)
+
+    def time(self, frame_idx: int) -> Fraction:
+        """See :meth:`FrameReader.time`."""
+        return (self._pts[frame_idx] - self._pts[0]) * self.time_base
+
+    def _open(self) -> tuple[av.container.InputContainer, av.VideoStream]:
+        """Open the file.
+
+        Raises:
+            ValueError: it has no video that can be decoded; the message says why.
+        """
+        return _open_stream(self.path, options=self._options)
+
+    def _scan(self) -> None:
+        """Find the times of all frames and the key frames."""
+        container, stream = self._open()
+        packets, discarded = [], 0
+        with container:
+            self.time_base = stream.time_base
+            self.fps = _fps_of(stream)
+            stated, seconds = stream.frames, _stated_seconds(container, stream)
+            container_name = container.format.name.split(',')[0]
+            codec = stream.codec_context.codec.canonical_name
+            for packet in self._bounded(_packets(container, stream)):
+                if packet.is_discard:  # an edit list cuts it off
+                    discarded += 1
+                else:
+                    packets.append((packet.pts, packet.dts, packet.is_keyframe))
+        if discarded and not packets and 'ignore_editlist' not in self._options:
+            # Rounded to its unit, the list of a very short video shows nothing.
+            self._options['ignore_editlist'] = '1'
+            self._scan()
+            return
+        # Nothing before the first key frame can be decoded.
+        first = next((i for i, (_, _, is_key) in enumerate(packets) if is_key), len(packets))
+        discarded, packets = discarded + first, packets[first:]
+        self._pts = [pts for pts, _, _ in packets]
+        # (position, time to seek to) of the key frames; none where one cannot seek.
+        self._keys: list[tuple[int, int]] = []
+        # Whether a decoded frame is known by its time; else frames are counted.
+        self._has_times = True
+        is_indexed = container_name in _INDEXED and codec in _FRAME_PER_PACKET and packets \
+            and None not in self._pts and len(set(self._pts)) == len(self._pts)
+        if is_indexed:
+            self._pts.sort()
+        else:
+            self._count_frames()
+        # Headers of others than MP4 may be wrong by one.
+        short_of = self._missing(len(self._pts) + discarded + (container_name != 'mov'), stated,
+                                 seconds)
+        if is_indexed and short_of is not None:
+            self._cut(packets[-1][1])
+        if short_of is not None:
+            self.breaks_off = (f'{self.path} breaks off: its header states {short_of}, but frame '
+                               f'{len(self._pts)} cannot be decoded')
+        if is_indexed:
+            self._keys = sorted((bisect.bisect_left(self._pts, pts), pts)
+                                for pts, _, is_key in packets if is_key and pts <= self._pts[-1])
+
+    def _count_frames(self) -> None:
+        """Decode the file for the times of its frames."""
+        container, stream = self._open()
+        with container:
+            self._pts = [frame.pts for frame in self._bounded(_frames(container, stream))]
+        if None in self._pts or any(a >= b for a, b in zip(self._pts, self._pts[1:])):
+            self._has_times = False
+            self.time_base = 1 / Fraction(self.fps).limit_denominator(1_001_000)
+            self._pts = list(range(len(self._pts)))
+
+    def _bounded(self, items: Iterator) -> Iterator:
+        for i, item in enumerate(items):
+            if i == self._max_frames:
+                raise ValueError(f'expected at most {self._max_frames} frames, got more')
+            yield item
+
+    def _missing(self, count: int, stated: int, seconds: float | None) -> str | None:
+        """What the header states, in words, where that is more than there is."""
+        if count < stated:
+            return f'{stated} frames'
+        if not stated and seconds and self._pts:
+            last = float(self.time(len(self._pts) - 1)) + 1 / self.fps
+            if seconds - last > max(0.5, 2 / self.fps):
+                return f'{seconds:.2f} s'
+        return None
+
+    def _cut(self, dts: int | None) -> None:
+        """Leave out frames after the first one that is missing.
+
+        Packets come in the order of decoding, so that the file may break off between a frame and
+        one that is shown before it. What is shown before the last packet was to be decoded is
+        whole; after that a gap tells.
+        """
+        step = sorted(b - a for a, b in zip(self._pts, self._pts[1:]))[len(self._pts) // 2 - 1] \
+            if len(self._pts) > 1 else 0
+        for i in range(1, len(self._pts)):
+            if (dts is None or self._pts[i] > dts) and \
+                    2 * (self._pts[i] - self._pts[i - 1]) > 3 * step:
+                del self._pts[i:]
+                return
+
+    def _read(self, frame_idx: int) -> np.ndarray:
+        frame = self._cache.get(frame_idx)
+        return _to_rgb(self._decode(frame_idx) if frame is None else frame)
+
+    def _decode(self, frame_idx: int) -> av.VideoFrame:
+        """Decode up to a frame that is not kept."""
+        if self._container is not None and self._owner != os.getpid():
+            # A process that was forked has none of the decoder's threads.
+            self._container = None
+        key = bisect.bisect_right(self._keys, frame_idx, key=lambda entry: entry[0]) - 1
+        if self._container is None or frame_idx < self._next or (
+                key >= 0 and self._keys[key][0] > self._next):
+            self._seek(key)
+        frame = self._find(frame_idx)
+        if frame is None and not self._from_start:
+            # What a file says of its key frames need not be true, and a server may not seek.
+            self._seek(0)
+            frame = self._find(frame_idx)
+        if frame is None:
+            raise ValueError('it cannot be decoded')
+        return frame
+
+    def _seek(self, key: int) -> None:
+        """Let the next frame be a key frame; for the first one the file is opened anew."""
+        self._from_start = key <= 0
+        if self._container is None or self._from_start:
+            self.close()
+            self._container, self._stream = self._open()
+            self._owner = os.getpid()
+        self._next = 0
+        if not self._from_start:
+            position, at = self._keys[key]
+            try:
+                self._container.seek(at, stream=self._stream)
+                self._next = position
+            except av.FFmpegError:
+                self._from_start = True
+        self._decoded = _frames(self._container, self._stream)
+
+    def _find(self, frame_idx: int) -> av.VideoFrame | None:
+        """Decode until a frame comes; the ones before are kept as far as there is room."""
+        for frame in self._decoded:
+            position = self._next
+            if self._has_times:
+                position = bisect.bisect_left(self._pts, frame.pts)
+                if position == len(self._pts) or self._pts[position] != frame.pts:
+                    continue
+            self._next = position + 1
+            self._keep(position, frame)
+            if position >= frame_idx:
+                return frame if position == frame_idx else None
+        self.close()
+        return None
+
+    def _keep(self, position: int, frame: av.VideoFrame) -> None:
+        size = sum(plane.buffer_size for plane in frame.planes)
+        limit = self.cache_size or max(1, _CACHE_BYTES // size)
+        self._cache[position] = frame
+        while len(self._cache) > limit:
+            self._cache.popitem(last=False)
+
+    def close(self) -> None:
+        """Close the file; a later read opens it again."""
+        if self._container is not None:
+            self._container.close()
+        self._container = None
+
+    def __getstate__(self) -> dict:
+        state = dict(self.__dict__, _container=None, _cache=OrderedDict())
+        for name in ('_stream', '_decoded'):
+            state.pop(name, None)
+        return state
+
+
+class VideoHeader(NamedTuple):
+    """What a video file states of itself, which need not be true.
+
+    Attributes:
+        width: of the stored frames, before they are turned.
+        height: likewise.
+        fps: frames per second.
+        num_frames: number of frames, 0 where there is no statement.
+    """
+
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+
+
+def read_header(path: str | PathLike) -> VideoHeader:
+    """Read the header of a video file.
+
+    Raises:
+        ValueError: it is no video that can be decoded.
+    """
+    container, stream = _open_stream(str(path), options=dict(format_whitelist=_CONTAINERS))
+    with container:
+        fps = _fps_of(stream)
+        frames = stream.frames
+        if not frames and container.duration is not None:
+            frames = round(container.duration / av.time_base * fps)
+        return VideoHeader(stream.width, stream.height, fps, max(frames, 0))
+
+
+class LiveSource:
+    """Frames of a camera or of a stream from the network, as they come.
+
+    Iterate over it for RGB arrays, uint8 (H, W, 3). It ends with its source, or when it is closed.
+
+    Args:
+        source: number of a camera, such as ``'0'``, or a URL (RTSP, RTMP, UDP, HTTP).
+        timeout: seconds to wait for a frame.
+
+    Attributes:
+        times (array): seconds from the first frame, one for each frame that came.
+
+    Raises:
+        ValueError: it cannot be opened, or has no video that can be decoded.
+    """
+
+    def __init__(self, source: str, timeout: float = 30.0) -> None:
+        self.source = source
+        self.times = array('d')
+        kind, name, options = None, source, {}
+        if is_camera(source):
+            kind, name = _CAMERAS.get(platform.system(), _CAMERAS['Linux'])
+            name = name.format(source)
+        elif source.startswith('rtsp'):
+            options = dict(rtsp_transport='tcp')
+        self._container, self._stream = _open_stream(name, format=kind, options=options,
+                                                     timeout=timeout)
+        # Late frames are of no use, and threads of their own would hold some back.
+        self._stream.codec_context.thread_type = 'SLICE'
+        self.fps = _fps_of(self._stream)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Wait for frames and decode them."""
+        first = None
+        for frame in _frames(self._container, self._stream):
+            at = len(self.times) / self.fps if frame.pts is None else float(
+                frame.pts * self._stream.time_base)
+            first = at if first is None else first
+            self.times.append(at - first)
+            yield _to_rgb(frame)
+
+    @property
+    def states_its_length(self) -> bool:
+        """Whether it is a file that is sent, which has an end, and not a stream that goes on."""
+        return self._container.duration is not None
+
+    def close(self) -> None:
+        """Give the source back."""
+        self._container.close()
+
+
+def is_camera(source: str) -> bool:
+    """Whether a source is the number of a camera."""
+    return source.isascii() and source.isdigit() and len(source) <= 2
+
+
+def is_url(source: str) -> bool:
+    """Whether a source is fetched from the network."""
+    return '://' in source[:20]
+
+
+def open_network(url: str) -> 'VideoFileReader | LiveSource':
+    """Open a URL: a file that states how long it is, or else a stream that goes on.
+
+    Raises:
+        ValueError: it cannot be opened, or has no video that can be decoded.
+    """
+    source = LiveSource(url)
+    if not source.states_its_length:
+        return source
+    source.close()
+    return VideoFileReader(url)
+
+
+def _open_stream(name: str, format: str | None = None, options: dict | None = None,
+                 timeout: float | None = None
+                 ) -> tuple[av.container.InputContainer, av.VideoStream]:
+    """Open a container and its video, whose decoder may use some threads."""
+    try:
+        container = av.open(name, format=format, options=options or {}, timeout=timeout)
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or type(error).__name__
+        raise ValueError(f'expected a video, but {name} cannot be opened as one: '
+                         f'{reason}') from error
+    try:
+        stream = _video_stream(container, name)
+    except BaseException:
+        container.close()
+        raise
+    return container, stream
+
+
+def _video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
+    """The video of a container, ready to be decoded."""
+    streams = [stream for stream in container.streams.video
+               if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = sorted({stream.type for stream in container.streams})
+        raise ValueError(f'expected a video, but {name} has no pictures that move, only '
+                         f'{", ".join(kinds) or "an empty container"}')
+    stream = streams[0]
+    if stream.codec_context is None:
+        # PyAV has no other name for it.
+        av.logging.set_level(av.logging.INFO)
+        codec = re.search(r'Video: ([^,\n]+)', container.dumps_format())
+        av.logging.set_level(av.logging.PANIC)
+        raise ValueError(
+            f'expected a video that can be decoded, but FFmpeg {av.ffmpeg_version_info} in PyAV '
+            f'{av.__version__} has no decoder for {codec[1] if codec else "the codec"} of {name}; '
+            'encode it anew where it plays: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4')
+    stream.codec_context.thread_type = 'AUTO'
+    stream.codec_context.thread_count = _THREADS
+    return stream
+
+
+def _fps_of(stream: av.VideoStream) -> float:
+    rate = stream.average_rate or stream.guessed_rate
+    return float(rate) if rate else _DEFAULT_FPS
+
+
+def _packets(container: av.container.InputContainer, stream: av.VideoStream
+             ) -> Iterator[av.Packet]:
+    """Packets of a video up to its end, or to where it breaks off."""
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                return
+            # An empty one would tell the decoder that there are no more.
+            if packet.size:
+                yield packet
+    except av.FFmpegError:
+        return
+
+
+def _frames(container: av.container.InputContainer, stream: av.VideoStream
+            ) -> Iterator[av.VideoFrame]:
+    """Decoded frames of a video; those that cannot be decoded are left out."""
+    for packet in _packets(container, stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            continue
+        yield from frames
+    try:
+        frames = stream.codec_context.decode(None)
+    except av.FFmpegError:
+        return
+    yield from frames
+
+
+def _stated_seconds(container: av.container.InputContainer, stream: av.VideoStream
+                    ) -> float | None:
+    """Length that the header of a Matroska file states for its video."""
+    if not container.format.name.startswith('matroska'):
+        return None
+    if 'DURATION' in stream.metadata:
+        hours, minutes, seconds = stream.metadata['DURATION'].split(':')
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    if len(container.streams) > 1 or container.duration is None:
+        return None
+    return container.duration / av.time_base
+
+
+def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """The picture, uint8 (H, W, 3), turned as the file asks for."""
+    image = frame.to_ndarray(format='rgb24')
+    matrix = frame.side_data.get('DISPLAYMATRIX')
+    if matrix is None:
+        return image
+    # x' = a x + c y, y' = b x + d y, in units of 1 / 65536.
+    (a, b, _), (c, d, _), _ = np.frombuffer(matrix, '<i4').reshape(3, 3).tolist()
+    if abs(b) > abs(a):
+        image, a, d = image.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(image[::-1 if d < 0 else 1, ::-1 if a < 0 else 1])
+
+
+def _warn(message: str) -> None:
+    # MMEngine, which brings torch, is there by the time that a model reads videos.
+    from mmengine.logging import print_log
+    print_log(message, 'current', logging.WARNING)
+
+
+class SpooledReader(ImageFolderReader):
+    """An iterator of frames, written to a temporary store first.
+
+    Context frames come from the whole video, so that an offline run needs its end before its
+    first mask. The store is on disk (lossless PNG), bounded, and removed by :meth:`close`.
+
+    Args:
+        frames: yields uint8 arrays (H, W, 3) in RGB.
+        max_bytes: bound of the store.
+    """
+
+    def __init__(self, frames: Iterator[np.ndarray], max_bytes: int = 8 << 30) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix='glus_mm_spool_'))
+        try:
+            super().__init__(self._spool(frames, max_bytes), 'an iterator of frames')
+        except BaseException:
+            self.close()
+            raise
+
+    def _spool(self, frames: Iterator[np.ndarray], max_bytes: int) -> list[Path]:
+        paths, used = [], 0
+        for i, frame in enumerate(frames):
+            frame = check_frame(frame, f'frame {i} of the iterator')
+            _, data = cv2.imencode('.png', cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            used += data.nbytes
+            if used > max_bytes:
+                raise ValueError(f'expected frames that fit the temporary store of {max_bytes} '
+                                 f'bytes, but the iterator exceeds it at frame {i}; pass a video '
+                                 f'file or a folder instead')
+            paths.append(self._folder / f'{i:05d}.png')
+            data.tofile(paths[-1])
+        return paths
+
+    def close(self) -> None:
+        """Remove the temporary store."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def open_reader(source: str | PathLike | Sequence[np.ndarray] | Iterable[np.ndarray] |
+                FrameReader) -> FrameReader:
+    """Make a reader of whatever holds a video.
+
+    Args:
+        source: the path of a video file, of an image or of a folder with images, the URL of a
+            video file, a list of RGB uint8 arrays (H, W, 3), an iterator of them, or a reader,
+            which is returned as it is.
+
+    Returns:
+        The reader. Close it after use.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ValueError: the source has no frame that can be decoded.
+        TypeError: the source is none of the above.
+    """
+    if isinstance(source, FrameReader):
+        return source
+    if isinstance(source, str) and is_url(source):
+        reader = open_network(source)
+        if isinstance(reader, LiveSource):
+            reader.close()
+            raise ValueError(f'expected a video with an end, but {source} goes on; segment it with '
+                             'GLUSInferencer.stream(LiveSource(URL), texts)')
+        return reader
+    if isinstance(source, (str, PathLike)):
+        path = Path(source)
+        if path.is_dir():
+            return ImageFolderReader.from_folder(path)
+        if not path.exists():
+            raise FileNotFoundError(f'expected a video file or a folder of images, but there is '
+                                    f'nothing at {source}')
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return ImageFolderReader([path], str(path))
+        return VideoFileReader(path)
+    if isinstance(source, (list, tuple)):
+        return ArrayReader(source)
+    if isinstance(source, Iterable) and not isinstance(source, (np.ndarray, dict)):
+        return SpooledReader(iter(source))
+    raise TypeError('expected the path of a video or of a folder of images, a list of RGB arrays '
+                    f'or an iterator of them, got {type(source).__name__}')
