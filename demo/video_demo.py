@@ -10,7 +10,7 @@ Writes into the output folder: masks as ``<video>/<text number>/<frame>.png``, t
 import argparse
 
 from glus_mm.apis import GLUSInferencer, SegmentJob, init_model
-from glus_mm.cli.segment import add_video_options
+from glus_mm.cli.segment import add_video_options, job_options
 from glus_mm.cli.user_error import user_error_text
 
 
@@ -32,8 +32,7 @@ def main() -> None:
     # One line and no traceback for what a user can mend. Once the work goes on, other errors
     # than those of files and frames are bugs and keep their traceback.
     try:
-        job = SegmentJob(args.video, args.text, args.out_dir, args.key_frame, args.fps,
-                         overlay=not args.no_video)
+        job = SegmentJob(args.video, out_dir=args.out_dir, **job_options(args))
         inferencer = GLUSInferencer(
             init_model(args.config, args.checkpoint, args.device, args.cfg_options))
     except (ImportError, OSError, KeyError, TypeError, ValueError) as error:

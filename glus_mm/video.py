@@ -4,6 +4,7 @@ Video files and live sources are decoded by PyAV (FFmpeg). Nothing here needs to
 """
 
 import bisect
+import glob
 import logging
 import os
 import platform
@@ -537,17 +538,73 @@ def is_url(source: str) -> bool:
     return '://' in source[:20]
 
 
-def open_network(url: str) -> 'VideoFileReader | LiveSource':
-    """Open a URL: a file that states how long it is, or else a stream that goes on.
+def find_videos(sources: Sequence[str]) -> list[str]:
+    """Find what a user names.
+
+    Args:
+        sources: paths of video files, images or folders of images, which are videos of their own;
+            folders of such; patterns; URLs; numbers of cameras.
+
+    Returns:
+        One source for each video, those of a folder or a pattern in the order of their names.
 
     Raises:
-        ValueError: it cannot be opened, or has no video that can be decoded.
+        FileNotFoundError: there is nothing of that name, or the folder has no video.
     """
-    source = LiveSource(url)
-    if not source.states_its_length:
-        return source
-    source.close()
-    return VideoFileReader(url)
+    found = []
+    for source in sources:
+        path = Path(source).expanduser()
+        if is_url(source) or path.is_file() or (is_camera(source) and not path.exists()):
+            found.append(str(source) if not path.is_file() else str(path))
+        elif path.is_dir():
+            found += _videos_in(path)
+        elif path.exists():
+            raise FileNotFoundError(f'expected a video file, but {source} is no regular file')
+        elif not any(char in source for char in '*?['):
+            raise FileNotFoundError(f'expected a video file or a folder of images, but there is '
+                                    f'nothing at {source}')
+        else:
+            matches = sorted(glob.glob(str(path), recursive=True))
+            files = [name for name in matches if Path(name).is_dir()
+                     or Path(name).suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)]
+            if not files:
+                raise FileNotFoundError(f'expected videos, but none matches {source}')
+            for name in files:
+                found += _videos_in(Path(name)) if Path(name).is_dir() else [name]
+    return found
+
+
+def _videos_in(folder: Path) -> list[str]:
+    """The folder, if it has images; else the videos in it, files and folders of images."""
+    entries = sorted(folder.iterdir())
+    if any(entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file() for entry in entries):
+        return [str(folder)]
+    videos = [str(entry) for entry in entries if (
+        any(file.suffix.lower() in IMAGE_SUFFIXES for file in entry.iterdir()) if entry.is_dir()
+        else entry.suffix.lower() in VIDEO_SUFFIXES)]
+    if not videos:
+        raise FileNotFoundError(f'expected a folder with images ({", ".join(IMAGE_SUFFIXES)}) or '
+                                f'with videos ({", ".join(VIDEO_SUFFIXES)}), but {folder} has '
+                                'none')
+    return videos
+
+
+def open_source(source: str) -> 'FrameReader | LiveSource':
+    """Open one of :func:`find_videos`: a camera, and a URL that states no length, are live.
+
+    Raises:
+        FileNotFoundError: there is no such video.
+        ValueError: it cannot be decoded.
+    """
+    if is_camera(source) and not Path(source).exists():
+        return LiveSource(source)
+    if not is_url(source):
+        return open_reader(source)
+    live = LiveSource(source)
+    if not live.states_its_length:
+        return live
+    live.close()
+    return VideoFileReader(source)
 
 
 def _open_stream(name: str, format: str | None = None, options: dict | None = None,
@@ -716,7 +773,7 @@ def open_reader(source: str | PathLike | Sequence[np.ndarray] | Iterable[np.ndar
     if isinstance(source, FrameReader):
         return source
     if isinstance(source, str) and is_url(source):
-        reader = open_network(source)
+        reader = open_source(source)
         if isinstance(reader, LiveSource):
             reader.close()
             raise ValueError(f'expected a video with an end, but {source} goes on; segment it with '

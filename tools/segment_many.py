@@ -29,9 +29,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from glus_mm.apis import GLUSInferencer, init_model
-from glus_mm.apis.glus_inferencer import FORMATS
 from glus_mm.apis.many_videos import ResultLines, VideoListSegmenter, VideoRequest, read_requests
 from glus_mm.apis.pretrained import resolve_for
+from glus_mm.apis.result_files import FORMATS
 from glus_mm.engine.run_fingerprint import checkpoint_digest
 from glus_mm.registry import SCOPE
 from glus_mm.utils.command_line import LAUNCHERS, read_config
@@ -118,8 +118,6 @@ def reporter() -> Callable[[dict], None]:
 def main() -> None:
     """Check what was asked for, segment, and count."""
     parser, args = parse_args()
-    # OpenCV's decoder would print its own line beside ours.
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
     MMLogger.get_instance('segment_many')
     try:
         segmenter, requests = prepare(args)

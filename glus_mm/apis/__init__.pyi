@@ -8,6 +8,6 @@ from .rle_mask_sequence import RLEMaskSequence
 from .segment_job import SegmentJob
 
 __all__ = [
-    'GLUSInferencer', 'IncompleteVideoError', 'init_model', 'LiveFrame', 'LiveStream', 'LiveText',
+    'GLUSInferencer', 'IncompleteVideoError', 'init_model', 'LiveFrame', 'LiveJob', 'LiveStream', 'LiveText',
     'resolve_checkpoint', 'RLEMaskSequence', 'SegmentJob'
 ]

@@ -1,7 +1,7 @@
 """Segment a video by texts."""
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -18,21 +18,20 @@ from tqdm import tqdm
 
 from glus_mm.apis.incomplete_video_error import IncompleteVideoError
 from glus_mm.apis.live_stream import LiveStream
+from glus_mm.apis.result_files import FORMATS, ResultFiles
 from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
-from glus_mm.apis.rle_mask_writer import RLEMaskWriter
 from glus_mm.models.inference import MaskPrediction
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.segmentors import GLUS
 from glus_mm.models.selectors import BaseKeyFrameSelector
 from glus_mm.registry import INFERENCERS
 from glus_mm.structures import RefVOSDataSample
-from glus_mm.utils.masks import encode_mask, write_mask_png
-from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
+from glus_mm.utils.masks import encode_mask
+from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.video import FrameError, FrameReader, open_reader
 
 Video = str | PathLike | Sequence[np.ndarray] | Iterable[np.ndarray] | FrameReader
 Callback = Callable[[int, list[int], MaskPrediction], None]
-FORMATS = ('png', 'rle')
 # Frames whose masks wait to be written or encoded.
 MAX_WAITING = 2
 
@@ -90,15 +89,17 @@ class GLUSInferencer:
             key_frames: (E) 0-based positions where propagation starts, forward and backward; by
                 default the selector chooses, the first frame unless told otherwise.
             out_dir: masks are written to ``<out_dir>/<video>/<exp>/<frame>.png`` (mode L, 0 and
-                255) as they come. ``<video>`` is the name of the file without its suffix or of
+                255) as they come, and in the end ``<out_dir>/<video>/results.json``, which says
+                what they are. ``<video>`` is the name of the file without its suffix or of
                 the folder, ``video`` for frames in memory; ``<exp>`` counts the texts from 0.
             return_logits: keep what the masks are made from, too.
             callback: called as ``callback(frame_idx, exp_indices, prediction)`` for every frame
                 of every group of texts that share a key frame; tensors are on the model's device.
             progress: show a progress bar on standard error.
             name: what ``<video>`` is instead.
-            format: ``'png'``, or ``'rle'`` for one file ``<out_dir>/<video>.jsonl`` with COCO RLEs
-                instead, see :class:`RLEMaskWriter`.
+            format: ``'png'``; ``'rle'`` for one file ``<out_dir>/<video>.jsonl`` with COCO RLEs
+                instead, see :class:`RLEMaskWriter`; ``'coco'`` or ``'ytvis'`` for a document of
+                that kind, ``<out_dir>/<video>/<format>.json``.
 
         Returns:
             A dict with
@@ -109,6 +110,7 @@ class GLUSInferencer:
             - ``masks``: ``[e][t]`` is a bool array (H, W), decoded on access from RLE. None with
               ``out_dir`` or ``callback``: masks are handed over and not kept;
             - ``scores`` float32 (E, T): the IoU that the mask decoder expects, 0 without [SEG];
+            - ``presence`` float32 (E, T): the probability of [SEG], where the model tells;
             - ``is_seg`` bool (E, T): whether a [SEG] was generated; where not, the mask is empty;
             - with ``return_logits`` ``low_res_logits``, ``[e][t]`` float32 (h, w), and
               ``seg_tokens``, ``[e][t]`` float32 (C); None where no [SEG] was generated.
@@ -130,12 +132,13 @@ class GLUSInferencer:
             out_dir = ensure_writable_dir(out_dir)
         reader = open_reader(video)
         name = name or video_name(video)
-        keepers = []
+        keepers, files = [], None
         with ExitStack() as stack:
             if reader is not video:
                 stack.callback(reader.close)
             if out_dir is not None:
-                keepers.append(_open_sink(out_dir, name, reader, texts, format, stack))
+                files = stack.enter_context(ResultFiles(out_dir, name, reader, texts, format))
+                keepers.append(files)
             out = _empty_result(texts, reader, return_logits,
                                 keep=out_dir is None and callback is None)
             made = np.zeros(out['is_seg'].shape, dtype=bool)
@@ -151,7 +154,11 @@ class GLUSInferencer:
                                 callback(t, list(exps), pred)
                             bar.update(len(exps))
             except FrameError as error:
+                if files is not None:
+                    files.finish(out, self.model, made, str(error))
                 raise _incomplete(str(error), error.frame_idx, out, made, out_dir) from error
+            if files is not None:
+                files.finish(out, self.model, made, reader.breaks_off)
         if reader.breaks_off:
             raise _incomplete(reader.breaks_off, len(reader), out, made, out_dir)
         _finish(out)
@@ -250,18 +257,6 @@ def video_name(video: Video) -> str:
     return 'video'
 
 
-def mask_path(out_dir: Path, video: str, exp_idx: int, frame_name: str) -> Path:
-    """Where the mask of an expression on a frame is written.
-
-    Args:
-        out_dir: folder of the results.
-        video: name of the video, see :func:`video_name`.
-        exp_idx: number of the text, from 0.
-        frame_name: name of the frame.
-    """
-    return out_dir / video / str(exp_idx) / f'{frame_name}.png'
-
-
 def _check_key_frames(key_frames: Sequence[int] | None, texts: tuple[str, ...]
                       ) -> list[int] | None:
     """Key frames as ints; their upper bound is checked once the video's length is known."""
@@ -310,33 +305,6 @@ def _keep_in_thread(predictions: Iterable[tuple[int, list[int], MaskPrediction]]
             future.result()
 
 
-def _open_sink(out_dir: Path, name: str, reader: FrameReader, texts: tuple[str, ...],
-               format: str, stack: ExitStack) -> Callback:
-    """What writes masks; the stack closes it."""
-    if format == 'rle':
-        path = ensure_writable_file(out_dir / f'{name}.jsonl')
-        return stack.enter_context(RLEMaskWriter(path, reader.frame_names))
-    _make_folders(out_dir, name, reader, texts)
-    return partial(_write_masks, out_dir, name, reader.frame_names)
-
-
-def _make_folders(out_dir: Path, name: str, reader: FrameReader,
-                  texts: tuple[str, ...]) -> None:
-    """Make a folder for each text; frames whose masks would overwrite one another are refused."""
-    twice = [name for name, count in Counter(reader.frame_names).items() if count > 1]
-    if twice:
-        raise ValueError(f'expected frames with different names, as their masks are files of '
-                         f'these names, got {twice[0]!r} more than once in {reader.source}')
-    for e in range(len(texts)):
-        ensure_writable_dir(mask_path(out_dir, name, e, reader.frame_names[0]).parent)
-
-
-def _write_masks(out_dir: Path, name: str, frame_names: Sequence[str], frame_idx: int,
-                 exps: list[int], pred: MaskPrediction) -> None:
-    for e, mask in zip(exps, pred.masks.cpu().numpy()):
-        write_mask_png(mask_path(out_dir, name, e, frame_names[frame_idx]), mask)
-
-
 def _empty_result(texts: tuple[str, ...], reader: FrameReader, return_logits: bool,
                   keep: bool) -> dict:
     num_exp, num_frames = len(texts), len(reader)
@@ -357,6 +325,10 @@ def _record(out: dict, frame_idx: int, exps: list[int], pred: MaskPrediction) ->
     """Keep of the predictions of one frame what the result holds."""
     out['scores'][exps, frame_idx] = pred.scores.float().cpu().numpy()
     out['is_seg'][exps, frame_idx] = pred.is_seg.cpu().numpy()
+    presence = getattr(pred, 'presence', None)
+    if presence is not None and not presence.isnan().all():
+        out.setdefault('presence', np.full_like(out['scores'], np.nan))[exps, frame_idx] = (
+            presence.float().cpu().numpy())
     if out['masks'] is not None:
         for e, mask in zip(exps, pred.masks.cpu().numpy()):
             out['masks'][e][frame_idx] = encode_mask(mask)

@@ -36,12 +36,12 @@ def init_model(config: str | PathLike | Config,
         checkpoint: path of a checkpoint, a converted folder, or the name of a repository on the
             hub, see :func:`resolve_checkpoint`. None leaves the weights random; with the name of a
             model it takes those of the zoo.
-        device: where the model goes.
+        device: where the model goes; ``'auto'`` is the first of cuda, mps and cpu that is here.
         cfg_options: dotted keys and values that override the config, such as
             ``{'model.test_cfg.window': 2}``.
 
     Returns:
-        The model in eval mode; ``.cfg`` is its config.
+        The model in eval mode; ``.cfg`` is its config, ``.checkpoint`` the path of its weights.
 
     Raises:
         ConnectionError: the checkpoint is on the hub, which cannot be reached.
@@ -73,6 +73,7 @@ def init_model(config: str | PathLike | Config,
         base = resolve_base(cfg, checkpoint, cfg.get('load_from'))
         load_weights(model, checkpoint, base, device)
     model.cfg = cfg
+    model.checkpoint = None if checkpoint is None else str(checkpoint)
     return model.to(device).eval()
 
 
@@ -132,6 +133,9 @@ def _require_file(path: str | PathLike, what: str) -> Path:
 
 
 def _usable_device(device: str | torch.device) -> torch.device:
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() else (
+            'mps' if torch.backends.mps.is_available() else 'cpu')
     try:
         result = torch.device(device)
         torch.empty(0, device=result)

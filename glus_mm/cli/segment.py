@@ -1,23 +1,38 @@
-"""``glus-mm segment``: a video and texts in, masks and an overlay out."""
+"""``glus-mm segment``: videos and texts in, masks and overlays out."""
 
 import argparse
 import sys
-
-from mmengine import DictAction
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from glus_mm.cli.user_error import FAILED, USAGE, UserError, user_errors
 
 DEFAULT_MODEL = 'glus_tiny_moving-shapes'
-_EPILOG = """Results in the output folder:
-  <video>/<text number>/<frame>.png   masks, 0 and 255
-  overlay.mp4                         the video with the masks drawn over it
+_EPILOG = """Results in the output folder (for several videos, in a folder of each):
+  <video>/<text number>/<frame>.png   masks, 0 and 255; --format has others
+  <video>/results.json                texts, key frames, times, model: what the masks are
+  overlay.mp4                         the video with the masks drawn over it, with its sound
   contact_sheet.png                   eight frames, one row for each text
 
 Examples:
   glus-mm segment video.mp4 --text "the red circle" --text "the leftmost shape" --out-dir out
-  glus-mm segment video.mp4 --model glus-s --device cuda --text "the cat that jumps" --out-dir out
+  glus-mm segment video.mp4 --model glus-s --text "the cat that jumps" --out-dir out
+  glus-mm segment "clips/*.mp4" more/ --text "a dog" --format coco --out-dir out
+  glus-mm segment 0 --text "the person" --seconds 20 --out-dir out        # a camera
   glus-mm segment video.mp4 --model config.py --checkpoint iter_3000.pth --text "a dog" --out-dir o
 """
+
+
+class _Options(argparse.Action):
+    """MMEngine's ``DictAction``, which is imported, with torch, once it is needed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+                 values: Sequence[str], option_string: str | None = None) -> None:
+        from mmengine import DictAction
+        DictAction(self.option_strings, self.dest, nargs='+')(parser, namespace, values,
+                                                              option_string)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: of the command.
     """
     parser.epilog = _EPILOG
-    parser.add_argument('video', metavar='VIDEO_OR_DIR', help='video file or folder of images')
+    parser.add_argument('videos', metavar='VIDEO', nargs='+',
+                        help='video file, image, folder of images or of videos, pattern '
+                             '("clips/*.mp4"), URL (http, rtsp), or number of a camera (0)')
     parser.add_argument('--model', default=DEFAULT_MODEL, metavar='M',
                         help='name of a model ("glus-mm info" lists them) or a config file '
                              '(default: %(default)s, which comes with the package and knows '
@@ -36,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='weights: a file, a folder written by "glus-mm convert", or a name on '
                              'the Hugging Face hub (default: those of the named model)')
     add_video_options(parser)
+    parser.add_argument('--seconds', type=float, metavar='S',
+                        help='how long to watch a live source (default: until it ends or Ctrl+C)')
 
 
 def add_video_options(parser: argparse.ArgumentParser) -> None:
@@ -43,21 +62,38 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
 
     Args:
         parser: gets ``--text``, ``--out-dir``, ``--device``, ``--key-frame``, ``--no-video``,
-            ``--fps`` and ``--cfg-options``.
+            ``--fps``, ``--format``, ``--cutout``, ``--legend`` and ``--cfg-options``.
     """
     parser.add_argument('--text', action='append', required=True, metavar='T',
                         help='what to segment; give it once for each expression')
     parser.add_argument('--out-dir', required=True, metavar='D', help='folder for the results')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1 (default: %(default)s)')
+    parser.add_argument('--device', default='auto',
+                        help='cpu, cuda, cuda:1, mps, or auto, the first of cuda, mps and cpu that '
+                             'is there (default: %(default)s)')
     parser.add_argument('--key-frame', action='append', type=int, metavar='K',
                         help='0-based frame where propagation starts, one for each --text '
                              '(default: the first frame)')
-    parser.add_argument('--no-video', action='store_true', help='write no overlay.mp4')
+    parser.add_argument('--no-video', action='store_true', help='write no overlay')
     parser.add_argument('--fps', type=float, metavar='F',
-                        help='frames per second of the overlay (default: those of the video, '
-                             '10 for a folder)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+                        help='frames per second of the overlay (default: the times of the '
+                             "video's frames; 10 per second for a folder)")
+    parser.add_argument('--format', choices=['png', 'rle', 'coco', 'ytvis'], default='png',
+                        help='masks as PNG files, as lines of COCO RLE, or as one COCO or '
+                             'YouTube-VIS document (default: %(default)s)')
+    parser.add_argument('--cutout', choices=['png', 'webm'],
+                        help='also write what each text means on transparent ground')
+    parser.add_argument('--legend', choices=['below', 'none'], default='below',
+                        help='where the overlay has its texts; with none it keeps the size of the '
+                             'video (default: %(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=_Options, metavar='K=V',
                         help='override config values: a.b=1 c="[1,2]"')
+
+
+def job_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What of :func:`add_video_options` a ``SegmentJob`` takes."""
+    return dict(texts=args.text, key_frames=args.key_frame, fps=args.fps,
+                overlay=not args.no_video, format=args.format, cutout=args.cutout,
+                legend=args.legend)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -69,18 +105,85 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: something is wrong that the user can mend.
     """
-    from glus_mm.apis import GLUSInferencer, SegmentJob, init_model
-
-    with user_errors(USAGE, ImportError, KeyError, TypeError):
+    with user_errors(USAGE):
         if args.model != DEFAULT_MODEL and args.checkpoint is None and args.model.endswith('.py'):
             raise UserError(f'expected --checkpoint with the config {args.model}', USAGE)
-        job = SegmentJob(args.video, args.text, args.out_dir, args.key_frame, args.fps,
-                         overlay=not args.no_video)
-        inferencer = GLUSInferencer(
-            init_model(args.model, args.checkpoint, args.device, args.cfg_options))
-    with user_errors(FAILED), job:
-        out = job.run(inferencer, progress=True)
-    print(job.summary(out))
+        if args.seconds is not None and not 0 < args.seconds < float('inf'):
+            raise ValueError(f'expected a positive --seconds, got {args.seconds:g}')
+        # Before torch, whose import takes seconds.
+        from glus_mm.video import LiveSource, find_videos, open_source
+        sources = find_videos(args.videos)
+        first = open_source(sources[0])
+    is_live = isinstance(first, LiveSource)
+    with user_errors(USAGE, ImportError, KeyError, TypeError):
+        if is_live and len(sources) > 1:
+            raise ValueError(f'expected one live source alone, got {len(sources)} videos')
+        if is_live and (args.key_frame or args.cutout or args.format != 'png'):
+            raise ValueError('--key-frame, --cutout and --format are for videos with an end, got a '
+                             f'live source: {sources[0]}')
+        _segment(args, sources, first, is_live)
     if args.model == DEFAULT_MODEL and args.checkpoint is None:
         print(f'note: {DEFAULT_MODEL} was trained on coloured shapes only; for real videos take '
               '--model glus-s', file=sys.stderr)
+
+
+def _segment(args: argparse.Namespace, sources: list[str], first: Any, is_live: bool) -> None:
+    """Segment the sources, of which the first one is open."""
+    from glus_mm.apis import GLUSInferencer, LiveJob, SegmentJob, init_model
+
+    def build() -> GLUSInferencer:
+        return GLUSInferencer(init_model(args.model, args.checkpoint, args.device,
+                                         args.cfg_options))
+
+    if is_live:
+        with LiveJob(first, args.text, args.out_dir, not args.no_video, args.legend,
+                     args.seconds) as job:
+            inferencer = build()
+            with user_errors(FAILED):
+                print('watching; Ctrl+C ends it', file=sys.stderr)
+                out = job.run(inferencer, _counter())
+        print(job.summary(out))
+        return
+    names, out_dir = _names(sources), Path(args.out_dir)
+    options = job_options(args)
+    job = SegmentJob(first, out_dir=out_dir / names[0] if len(sources) > 1 else out_dir,
+                     name=names[0] if len(sources) > 1 else None, **options)
+    inferencer = build()
+    if len(sources) == 1:
+        with user_errors(FAILED), job:
+            out = job.run(inferencer, progress=True)
+        print(job.summary(out))
+        return
+    failed = 0
+    for source, name in zip(sources, names):
+        try:
+            job = job or SegmentJob(source, out_dir=out_dir / name, name=name, **options)
+            with job:
+                print(job.summary(job.run(inferencer, progress=True)))
+        # The others go on.
+        except (OSError, ValueError) as error:
+            failed += 1
+            print(f'glus-mm segment: error: {error}', file=sys.stderr)
+        job = None
+    print(f'{len(sources) - failed} of {len(sources)} videos are done')
+    if failed:
+        raise UserError(f'{failed} of {len(sources)} videos could not be segmented', FAILED)
+
+
+def _names(sources: Sequence[str]) -> list[str]:
+    """A name for the results of each; those that several have get a number."""
+    seen: Counter[str] = Counter()
+    names = []
+    for source in sources:
+        path = Path(source)
+        name = (path.resolve().name if path.is_dir() else path.stem) or 'video'
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f'{name}-{seen[name]}')
+    return names
+
+
+def _counter() -> Callable[[int], None]:
+    def show(frames: int) -> None:
+        print(f'\r{frames} frames', end='', file=sys.stderr, flush=True)
+
+    return show

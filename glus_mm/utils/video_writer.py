@@ -217,7 +217,9 @@ def _copied(source: av.container.InputContainer, stream: av.AudioStream,
     shift = round(start / stream.time_base)
     with source:
         for packet in _unbroken(source.demux(stream)):
-            if packet.dts is None or packet.pts is None or packet.pts < shift:
+            # A decoder of sound starts up on what comes before.
+            if packet.dts is None or packet.pts is None or \
+                    packet.pts + 2 * (packet.duration or 0) < shift:
                 continue
             packet.pts -= shift
             packet.dts -= shift

@@ -13,10 +13,11 @@ from typing import Any
 from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
 from mmengine.logging import print_log
 
-from glus_mm.apis.glus_inferencer import FORMATS, GLUSInferencer
+from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.incomplete_video_error import IncompleteVideoError
 from glus_mm.apis.many_videos.result_lines import ResultLines
 from glus_mm.apis.many_videos.video_request import VideoRequest
+from glus_mm.apis.result_files import FORMATS, masks_place
 from glus_mm.utils.balance import balance
 from glus_mm.utils.paths import ensure_writable_dir
 
@@ -24,8 +25,8 @@ from glus_mm.utils.paths import ensure_writable_dir
 class VideoListSegmenter:
     """Segment a list of videos into a folder, and write a result line for each.
 
-    Masks are ``masks/<id>/<text number>/<frame>.png`` (mode L, 0 and 255) or, as COCO RLE, in
-    ``masks/<id>.jsonl``, see :class:`RLEMaskWriter`. A result line has ``id``, ``video``,
+    Masks are ``masks/<id>/<text number>/<frame>.png`` (mode L, 0 and 255) or in a file of another
+    format, beside ``masks/<id>/results.json``. A result line has ``id``, ``video``,
     ``texts``, ``status`` (``'done'`` or ``'error'``), ``seconds``, and
 
     - if done ``frames``, ``key_frames``, ``masks`` (the path in the folder) and
@@ -36,7 +37,7 @@ class VideoListSegmenter:
     Args:
         inferencer: segments a video.
         out_dir: folder for masks and results.
-        format: ``'png'`` or ``'rle'``.
+        format: ``'png'``, ``'rle'``, ``'coco'`` or ``'ytvis'``, see :class:`GLUSInferencer`.
         fingerprint: what else the masks depend on, such as config and weights: results of
             another one are made anew.
 
@@ -139,4 +140,4 @@ class VideoListSegmenter:
 
     def _place(self, request: VideoRequest) -> str:
         """Where in the folder the masks of a video are."""
-        return f'masks/{request.id}' + ('' if self.format == 'png' else '.jsonl')
+        return f'masks/{masks_place(request.id, self.format)}'
