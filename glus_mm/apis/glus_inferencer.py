@@ -9,6 +9,7 @@ from functools import partial
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from glus_mm.registry import INFERENCERS
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.paths import ensure_writable_dir
-from glus_mm.video import FrameError, FrameReader, open_reader
+from glus_mm.video import FrameError, FrameReader, is_url, open_reader
 
 Video = str | PathLike | Sequence[np.ndarray] | Iterable[np.ndarray] | FrameReader
 Callback = Callable[[int, list[int], MaskPrediction], None]
@@ -254,6 +255,8 @@ def video_name(video: Video) -> str:
     if isinstance(source, (str, PathLike)) and Path(source).exists():
         path = Path(source).resolve()
         return (path.name if path.is_dir() else path.stem) or 'video'
+    if isinstance(source, str) and is_url(source):
+        return Path(urlsplit(source).path).stem or 'video'
     return 'video'
 
 

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
         if args.model != DEFAULT_MODEL and args.checkpoint is None and args.model.endswith('.py'):
             raise UserError(f'expected --checkpoint with the config {args.model}', USAGE)
         if args.seconds is not None and not 0 < args.seconds < float('inf'):
-            raise ValueError(f'expected a positive --seconds, got {args.seconds:g}')
+            raise UserError(f'expected a positive --seconds, got {args.seconds:g}', USAGE)
         # Before torch, whose import takes seconds.
         from glus_mm.video import LiveSource, find_videos, open_source
         sources = find_videos(args.videos)
@@ -117,10 +117,10 @@ def run(args: argparse.Namespace) -> None:
     is_live = isinstance(first, LiveSource)
     with user_errors(USAGE, ImportError, KeyError, TypeError):
         if is_live and len(sources) > 1:
-            raise ValueError(f'expected one live source alone, got {len(sources)} videos')
+            raise UserError(f'expected one live source alone, got {len(sources)} videos', USAGE)
         if is_live and (args.key_frame or args.cutout or args.format != 'png'):
-            raise ValueError('--key-frame, --cutout and --format are for videos with an end, got a '
-                             f'live source: {sources[0]}')
+            raise UserError('--key-frame, --cutout and --format are for videos with an end, got a '
+                            f'live source: {sources[0]}', USAGE)
         _segment(args, sources, first, is_live)
     if args.model == DEFAULT_MODEL and args.checkpoint is None:
         print(f'note: {DEFAULT_MODEL} was trained on coloured shapes only; for real videos take '

@@ -1,16 +1,22 @@
 """glus-mm: its commands, exit statuses, and errors in one line."""
 
+import http.server
 import json
 import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import glus_mm
 from glus_mm.cli import main
 from glus_mm.cli.main import COMMANDS
 from glus_mm.datasets.moving_shapes import write_split
+from glus_mm.video import VideoFileReader
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,10 +82,107 @@ def test_segment_with_the_shipped_model(call, video, tmp_path, monkeypatch):
     status, out, error = call('segment', video, '--text', 'the red circle', '--out-dir', 'out',
                               '--no-video')
     assert status == 0, error
-    assert '1 texts on 12 frames' in out and 'coloured shapes only' in error
+    assert '1 text on 12 frames' in out and 'coloured shapes only' in error
     assert len(list((tmp_path / 'out' / video.stem / '0').glob('*.png'))) == 12
     assert (tmp_path / 'out' / 'contact_sheet.png').is_file()
     assert not (tmp_path / 'out' / 'overlay.mp4').exists()
+
+
+def test_a_missing_file_is_told_before_torch_is_imported(tmp_path):
+    """Also a broken one, and a folder without videos; with options, which MMEngine parses."""
+    (tmp_path / 'broken.mp4').write_bytes(b'no video')
+    (tmp_path / 'empty').mkdir()
+    script = ('import sys, time; from glus_mm.cli import main\n'
+              'for name in ("no.mp4", "broken.mp4", "empty", "*.mp5", "http://127.0.0.1:9/a.mp4"):\n'
+              '    assert main(["segment", name, "--text", "a", "--out-dir", "o"]) == 2\n'
+              'assert "torch" not in sys.modules and "mmengine" not in sys.modules')
+    done = subprocess.run([sys.executable, '-c', script], cwd=tmp_path, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 5 and all('error: expected' in line for line in lines), done.stderr
+
+
+def test_several_videos_in_one_call(call, video, tmp_path, monkeypatch):
+    """A folder of videos, a pattern and a picture; one of them cannot be decoded."""
+    monkeypatch.chdir(tmp_path)
+    clips = tmp_path / 'clips'
+    frames = clips / 'frames'
+    frames.mkdir(parents=True)
+    reader = VideoFileReader(video)
+    for t in range(2):
+        cv2.imwrite(str(frames / f'{t}.png'), reader.read(t)[..., ::-1])
+    (clips / 'b.mp4').write_bytes(b'no video')
+    (tmp_path / 'one').mkdir()
+    cv2.imwrite('one/frames.png', reader.read(0)[..., ::-1])
+    status, out, error = call('segment', 'one/*.png', 'clips', '--text', 'the red circle',
+                              '--out-dir', 'out', '--format', 'ytvis')
+    assert status == 1 and '2 of 3 videos are done' in out
+    assert '1 text on 1 frame of' in out and '1 text on 2 frames of' in out
+    assert 'b.mp4 cannot be opened' in error and '1 of 3 videos could not be' in error
+    assert (tmp_path / 'out/frames/overlay.png').is_file()
+    assert (tmp_path / 'out/frames-2/overlay.mp4').is_file()
+    assert (tmp_path / 'out/frames-2/frames-2/ytvis.json').is_file()
+    assert json.loads((tmp_path / 'out/frames-2/frames-2/results.json').read_text())['complete']
+
+
+class _Server(http.server.SimpleHTTPRequestHandler):
+    """Serves files, and as ``/live`` a stream without an end that is stated."""
+
+    def do_GET(self):
+        if self.path != '/live':
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header('Content-Type', 'video/mp2t')
+        self.end_headers()
+        self.wfile.write(Path(self.directory, 'clip.ts').read_bytes())
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def address(tmp_path, write_video, video):
+    reader = VideoFileReader(video)
+    write_video(tmp_path / 'clip.ts', [reader.read(t) for t in range(6)],
+                times=[0, 100, 200, 400, 500, 600])
+    (tmp_path / 'clip.mp4').write_bytes(video.read_bytes())
+    server = http.server.ThreadingHTTPServer(
+        ('127.0.0.1', 0), partial(_Server, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_address[1]}'
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_url_of_a_file_and_a_live_stream(call, address, video, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, error = call('segment', f'{address}/clip.mp4', '--text', 'the red circle',
+                              '--out-dir', 'file', '--no-video')
+    assert status == 0, error
+    results = json.loads((tmp_path / 'file/clip/results.json').read_text())
+    assert results['video']['num_frames'] == 12
+
+    status, out, error = call('segment', f'{address}/live', '--text', 'the red circle',
+                              '--out-dir', 'live', '--legend', 'none')
+    assert status == 0, error
+    results = json.loads((tmp_path / 'live/live/results.json').read_text())
+    names = results['video']['frames']
+    assert 1 <= len(names) <= 6 and f'on {len(names)} frame' in out
+    masks = sorted(path.stem for path in (tmp_path / 'live/live/0').iterdir())
+    assert masks == sorted(names)
+    times = results['video']['timestamps']
+    expected = [[0, .1, .2, .4, .5, .6][int(name)] for name in names]
+    assert times == pytest.approx(np.subtract(expected, expected[0]), abs=1e-4)
+    overlay = VideoFileReader(tmp_path / 'live/overlay.mp4')
+    assert [float(overlay.time(t)) for t in range(len(names))] == pytest.approx(times, abs=1e-4)
+
+
+def test_the_device_is_found(call):
+    import torch
+
+    from glus_mm.apis.init_model import _usable_device
+    assert _usable_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 def test_errors_are_one_line(call, video, tmp_path, monkeypatch, local_hub):

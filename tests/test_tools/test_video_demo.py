@@ -104,7 +104,7 @@ def test_unusable_texts(refuse, video, checkpoint, tmp_path):
         *arguments(video, checkpoint, out, '--text', '  '))
     assert 'at most 1000 characters, but got 10000' in refuse(
         *arguments(video, checkpoint, out, '--text', 'x' * 10000))
-    assert '--key-frame for none or each of 1 texts, got 2' in refuse(
+    assert '--key-frame for none or each of 1 text, got 2' in refuse(
         *arguments(video, checkpoint, out, '--text', 'a', '--key-frame', 0, '--key-frame', 1))
     assert '--key-frame in 0..11' in refuse(
         *arguments(video, checkpoint, out, '--text', 'a', '--key-frame', 12))
