@@ -2,12 +2,13 @@ from .glus_inferencer import GLUSInferencer
 from .incomplete_video_error import IncompleteVideoError
 from .initialization import init_model
 from .live_frame import LiveFrame, LiveText
+from .live_job import LiveJob
 from .live_stream import LiveStream
 from .pretrained import resolve_checkpoint
 from .rle_mask_sequence import RLEMaskSequence
 from .segment_job import SegmentJob
 
 __all__ = [
-    'GLUSInferencer', 'IncompleteVideoError', 'init_model', 'LiveFrame', 'LiveJob', 'LiveStream', 'LiveText',
-    'resolve_checkpoint', 'RLEMaskSequence', 'SegmentJob'
+    'GLUSInferencer', 'IncompleteVideoError', 'init_model', 'LiveFrame', 'LiveJob', 'LiveStream',
+    'LiveText', 'resolve_checkpoint', 'RLEMaskSequence', 'SegmentJob'
 ]

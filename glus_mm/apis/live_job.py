@@ -11,7 +11,7 @@ from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.result_files import RESULTS, ResultFiles, mask_path
 from glus_mm.apis.segment_job import OVERLAY, count
 from glus_mm.apis.video_results import overlay_drawer
-from glus_mm.models.mllms.prompt import clean_expression
+from glus_mm.text.prompt import clean_expression
 from glus_mm.utils.masks import write_mask_png
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 from glus_mm.utils.video_writer import OverlayVideoWriter

@@ -181,7 +181,7 @@ def test_a_url_of_a_file_and_a_live_stream(call, address, video, tmp_path, monke
 def test_the_device_is_found(call):
     import torch
 
-    from glus_mm.apis.init_model import _usable_device
+    from glus_mm.apis.initialization import _usable_device
     assert _usable_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
 
 

@@ -34,11 +34,6 @@ from glus_mm.conversion.official_names import to_official
 from glus_mm.conversion.output_folder import check_space
 from glus_mm.datasets.moving_shapes import generate_video
 from glus_mm.models.heads.sam2_arch import build_sam2, sam2_sizes
-<<<<<<< HEAD
-from glus_mm.models.inference import open_reader
-=======
-from glus_mm.models.mllms.tokenizer import SHIPPED_TOKENIZERS, SegTokenizer
->>>>>>> a4f7d7d (All video decoding on PyAV, in glus_mm/video.py: seeking to key frames, exact times, rotation, AV1, frames counted without decoding, codecs without a decoder named; OverlayVideoWriter on PyAV, with times and sound; imageio is not needed any more)
 from glus_mm.registry import MODELS, build_child
 from glus_mm.text.tokenizer import SHIPPED_TOKENIZERS, SegTokenizer
 from glus_mm.utils.paths import ensure_writable_dir
