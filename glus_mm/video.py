@@ -10,12 +10,14 @@ import os
 import platform
 import re
 import shutil
+import struct
 import tempfile
 from abc import ABCMeta, abstractmethod
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -24,10 +26,15 @@ import av
 import cv2
 import numpy as np
 from av.stream import Disposition
+from PIL import Image
+
+from glus_mm.utils.paths import read_regular
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.ts', '.mts', '.mpg', '.mpeg',
                   '.flv', '.wmv', '.ogv', '.3gp', '.gif')
+# Pillow's own bound, for images.
+MAX_PIXELS = 178_956_970
 # What a file may be. A playlist, which a file with any name can be, would open others.
 _CONTAINERS = ('mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,'
                'vvc,obu,av1,ivf,flv,asf,ogg,gif,apng,nut,mxf,dv,yuv4mpegpipe,rm,swf,wtv')
@@ -57,13 +64,25 @@ def read_image(path: str | PathLike) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not an image that can be decoded.
+        ValueError: the file is not an image that can be decoded, or it is no regular file, or its
+            header states more than :data:`MAX_PIXELS`.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        data = np.frombuffer(read_regular(path), dtype=np.uint8)
     except OSError as error:
         raise FileNotFoundError(
             f'expected an image file, but cannot read {path}: {error}') from error
+    # The header alone: what it states would be allocated.
+    try:
+        width, height = Image.open(BytesIO(data)).size
+    except Image.DecompressionBombError as error:
+        raise ValueError(f'expected an image of a usual size, got {path}: {error}') from error
+    # What cannot be identified may be of a kind that OpenCV alone knows.
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+        width = height = 0
+    if width * height > MAX_PIXELS:
+        raise ValueError(f'expected an image of at most {MAX_PIXELS} pixels, got {width} x '
+                         f'{height}: {path}')
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise ValueError(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from glus_mm.datasets.mask_source import MaskSource
 from glus_mm.utils.masks import encode_mask
+from glus_mm.utils.paths import read_regular
 
 
 class PNGMaskStore(MaskSource):
@@ -93,8 +94,7 @@ class PNGMaskStore(MaskSource):
     @staticmethod
     def _decode(path: str, where: str) -> Image.Image:
         try:
-            with open(path, 'rb') as file:
-                data = BytesIO(file.read())
+            data = BytesIO(read_regular(path))
             # Decoding alone does not look at the checksums: a flipped bit could go unseen.
             Image.open(data, formats=['PNG']).verify()
             image = Image.open(data, formats=['PNG'])

@@ -70,10 +70,19 @@ def find_base(checkpoint: Any, source: str | PathLike,
 
     Raises:
         FileNotFoundError: the base is neither there nor where it was; the message names it.
+        ValueError: what the checkpoint says of its base cannot be understood.
     """
     entry = checkpoint.get(KEY) if isinstance(checkpoint, Mapping) else None
     if entry is None:
         return None
+    if not isinstance(entry, Mapping) or not all(
+            isinstance(entry.get(key), str) for key in ('path', 'relative')) or not isinstance(
+            entry.get('parameters'), Mapping) or not all(
+            isinstance(name, str) and isinstance(pair, (list, tuple)) and len(pair) == 2
+            and all(isinstance(part, str) for part in pair)
+            for name, pair in entry['parameters'].items()):
+        raise ValueError(f"expected under {KEY!r} a dict with path, relative and parameters, each "
+                         f'of these with a name and a digest, got {entry!r:.80}: {source}')
     beside = os.path.join(os.path.dirname(source), entry['relative'])
     places = [Path(entry['path']), Path(os.path.abspath(beside))]
     if base is not None:

@@ -34,7 +34,7 @@ def model_state_of(checkpoint: Any, source: str) -> dict[str, torch.Tensor]:
         The state dict without the prefix ``module.`` that a parallel wrapper adds.
 
     Raises:
-        ValueError: there is no state dict in it.
+        ValueError: there is no state dict in it, or one with meta or sparse tensors.
     """
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping) or not state or not all(
@@ -42,6 +42,13 @@ def model_state_of(checkpoint: Any, source: str) -> dict[str, torch.Tensor]:
             for key, value in state.items()):
         raise ValueError(f'expected a checkpoint with named tensors under "state_dict", '
                          f'got {type(checkpoint).__name__} without them: {source}')
+    # Of a meta tensor there are no values, and nothing here computes with sparse ones.
+    other = [f'{key}: {"meta" if value.is_meta else value.layout}' for key, value in state.items()
+             if value.is_meta or value.layout != torch.strided or value.is_quantized]
+    if other:
+        raise ValueError('\n'.join([
+            f'expected dense tensors with values in the checkpoint {source}',
+            list_keys('others', other)]))
     return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
 
 

@@ -160,8 +160,13 @@ def read_checkpoint(path: str | PathLike, mapped: bool | None = None) -> Any:
             f'expected a checkpoint with tensors and plain containers only, got one with other '
             f'objects, or no checkpoint: {path}; objects are never loaded, as that can run '
             f'code') from error
-    except (RuntimeError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, MemoryError):
+        raise
+    # A file that is no checkpoint leads torch's reader, and pickle's, to any error there is.
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else 'it ends too early'
+        if not isinstance(error, (RuntimeError, ValueError)):
+            reason = f'{type(error).__name__}: {reason}'
         raise ValueError(f'expected a checkpoint, but {path} cannot be read as one: '
                          f'{reason}') from error
 

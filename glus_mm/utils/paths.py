@@ -1,6 +1,7 @@
 """Find out that a place cannot be written before the work, not after it."""
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -65,3 +66,29 @@ def ensure_writable_file(path: str | os.PathLike) -> Path:
             raise type(error)(f'the output file {file} cannot be written: '
                               f'{error.strerror or error}') from error
     return file
+
+
+def read_regular(path: str | os.PathLike, max_bytes: int = 1 << 30) -> bytes:
+    """Read a file that somebody else may have put there.
+
+    Args:
+        path: the file. A pipe, which could keep a reader waiting for ever, is refused.
+        max_bytes: bound of its size.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, or too large.
+    """
+    # Without waiting, in case it is a pipe.
+    with open(os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(
+            os, 'O_BINARY', 0)), 'rb') as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f'expected a regular file, got another kind: {path}')
+        if found.st_size > max_bytes:
+            raise ValueError(f'expected a file of at most {max_bytes} bytes, got {found.st_size}: '
+                             f'{path}')
+        return file.read()

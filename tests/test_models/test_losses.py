@@ -77,3 +77,11 @@ def test_config(name):
     assert build_child(MODELS, dict(type=name, loss_weight=3.0)).loss_weight == 3.0
     with pytest.raises(TypeError, match='loss_wieght'):
         build_child(MODELS, dict(type=name, loss_wieght=3.0))
+
+
+def test_nothing_supervised_is_no_loss():
+    logits = torch.randn(3, 5, requires_grad=True)
+    loss = TokenCELoss()(logits, torch.full((3, ), -100))
+    loss.backward()
+    assert loss == 0 and not logits.grad.any()
+    assert TokenCELoss()(logits[:0], torch.zeros(0, dtype=torch.long)) == 0

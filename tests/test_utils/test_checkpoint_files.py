@@ -11,6 +11,8 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
+from glus_mm.utils.base_weights import complete_state
+from glus_mm.utils.checkpoint import model_state_of
 from glus_mm.utils.checkpoint_files import (
     atomic_file,
     choose_resume,
@@ -187,3 +189,38 @@ def test_read_errors_name_the_file(tmp_path):
     torch.save({'object': names}, tmp_path / 'object.pth')
     with pytest.raises(ValueError, match='objects are never loaded'):
         read_checkpoint(tmp_path / 'object.pth')
+
+
+@pytest.mark.parametrize('content', [
+    b'e', b'error: 101', b'no checkpoint at all', b'\x80\x02}q\x00.', b'PK\x05\x06' + bytes(18),
+    b'(lp0\n.', bytes(600), b'\xff' * 70])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
+    path = tmp_path / 'model.pth'
+    path.write_bytes(content)
+    try:
+        read = read_checkpoint(path)
+    except ValueError as error:
+        assert 'model.pth' in str(error) and '\n' not in str(error), str(error)
+    else:
+        with pytest.raises(ValueError, match='with named tensors'):
+            model_state_of(read, str(path))
+
+
+@pytest.mark.parametrize('tensor', [
+    torch.zeros(2, device='meta'), torch.eye(2).to_sparse(), torch.eye(2).to_sparse_csr()])
+def test_tensors_without_plain_values_are_refused(tmp_path, tensor):
+    path = tmp_path / 'model.pth'
+    torch.save(dict(state_dict=dict(good=torch.zeros(1), bad=tensor)), path)
+    with pytest.raises(ValueError, match=r'dense tensors with values(.|\n)*bad: '):
+        complete_state(read_checkpoint(path), path)
+
+
+@pytest.mark.parametrize('entry', [
+    3, {}, dict(path=1, relative='x', parameters={}), dict(path='x', relative='x', parameters=[]),
+    dict(path='x', relative='x', parameters=dict(a='b')),
+    dict(path='x', relative='x', parameters=dict(a=['b', 3]))])
+def test_a_base_that_cannot_be_understood(tmp_path, entry):
+    path = tmp_path / 'model.pth'
+    torch.save(dict(state_dict=dict(a=torch.zeros(1)), base=entry), path)
+    with pytest.raises(ValueError, match="expected under 'base' .*model.pth"):
+        complete_state(read_checkpoint(path), path)

@@ -1,5 +1,8 @@
 """Images for both encoders: equal to the official preprocessing, and errors of broken files."""
 
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -105,3 +108,29 @@ def test_read_image_errors(tmp_path):
 def test_check_frame_refuses(frame):
     with pytest.raises(ValueError, match=r'frame 3: expected an RGB frame, uint8 \(H, W, 3\), got'):
         check_frame(frame, 'frame 3')
+
+
+def png_of(width, height):
+    """A PNG file that declares a size and has hardly any data."""
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack(
+            '>I', zlib.crc32(kind + data))
+
+    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header)
+            + chunk(b'IDAT', zlib.compress(bytes(100))) + chunk(b'IEND', b''))
+
+
+def test_read_image_is_bounded(tmp_path):
+    """What a header states is not allocated, and a pipe is not waited for."""
+    (tmp_path / 'huge.png').write_bytes(png_of(20_000, 20_000))
+    _, data = cv2.imencode('.jpg', np.zeros((8, 8, 3), np.uint8))
+    data = data.tobytes()
+    place = data.index(b'\xff\xc0') + 5
+    (tmp_path / 'huge.jpg').write_bytes(
+        data[:place] + struct.pack('>HH', 65_500, 65_500) + data[place + 4:])
+    os.mkfifo(tmp_path / 'pipe.jpg')
+    for name, message in (('huge.png', 'of a usual size'), ('huge.jpg', 'of a usual size'),
+                          ('pipe.jpg', 'regular file')):
+        with pytest.raises(ValueError, match=f'expected .*{message}.*{name}'):
+            read_image(tmp_path / name)

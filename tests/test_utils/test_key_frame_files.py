@@ -71,7 +71,9 @@ def test_own_layout_names_frames(write):
 
 def test_scores_give_key_frames(write):
     file = KeyFrameFile(write(SCORES))
-    assert [file.frame_id('toy', 'a', exp, NAMES) for exp in '01'] == [3, 2]
+    assert file.frame_id('toy', 'a', '0', NAMES) == 3
+    with pytest.raises(MissingEntryError, match="expression '1': expected a score of some frame"):
+        file.frame_id('toy', 'a', '1', NAMES)
     assert np.array_equal(file.frame_scores('toy', 'a', '0', NAMES), [0.1, 0.7, np.nan, 0.7],
                           equal_nan=True)
 
@@ -115,7 +117,10 @@ def test_scores_of_another_data_set(write):
     (dict(SCORES, videos={'a': dict(frames=NAMES, expressions={'0': [1]})}),
      "'a', expression '0': expected a score for each of 4 frames, got 1"),
     (dict(SCORES, videos={'a': dict(frames=NAMES, expressions={'0': ['x'] * 4})}),
-     'numbers and null')])
+     'numbers and null'),
+    *[('{"format": "glus_mm.frame_scores", "videos": {"a": {"frames": ["0"], "expressions": {"0": '
+       f'[{number}]}}}}}}}}', "expression '0': expected finite numbers") for number in (
+           'Infinity', '-Infinity', 'NaN', '1' + '0' * 400)]])
 def test_broken_files(write, content, message):
     with pytest.raises(ValueError, match=message):
         KeyFrameFile(write(content))

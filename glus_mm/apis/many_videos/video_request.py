@@ -8,6 +8,7 @@ from os.path import splitdrive
 from pathlib import Path
 from typing import Any
 
+from glus_mm.utils.json_file import unique_pairs
 from glus_mm.video import IMAGE_SUFFIXES, read_header
 
 _KEYS = ('video', 'texts', 'key_frames', 'id')
@@ -89,7 +90,8 @@ def read_requests(path: str | PathLike) -> list[VideoRequest]:
             problems.append(f'line {number}: {error}')
     if problems:
         more = len(problems) - _MAX_LISTED
-        raise ValueError('\n  '.join([f'{len(problems)} lines of {path} cannot be used:',
+        lines = '1 line' if len(problems) == 1 else f'{len(problems)} lines'
+        raise ValueError('\n  '.join([f'{lines} of {path} cannot be used:',
                                       *problems[:_MAX_LISTED], *[f'and {more} more'] * (more > 0)]))
     if not requests:
         raise ValueError(f'expected at least one video in {path}, got none')
@@ -98,9 +100,15 @@ def read_requests(path: str | PathLike) -> list[VideoRequest]:
 
 def _parse(line: str) -> VideoRequest:
     try:
-        entry = json.loads(line)
+        entry = json.loads(line, object_pairs_hook=unique_pairs)
+        # A lone half of a pair cannot be written again.
+        json.dumps(entry, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise ValueError(f'expected JSON, got {line[:60]!r} ({error.msg})') from error
+    except RecursionError as error:
+        raise ValueError(f'expected JSON, got {line[:60]!r}, which is nested too deeply') from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f'expected valid Unicode, got {line[:60]!r} ({error.reason})') from error
     if not isinstance(entry, dict):
         raise TypeError(f'expected an object {{"video": ..., "texts": [...]}}, got {line[:60]!r}')
     unknown = sorted(set(entry) - set(_KEYS))
@@ -112,8 +120,12 @@ def _parse(line: str) -> VideoRequest:
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         raise TypeError(f'expected "texts" to be a list of strings, got {texts!r:.80}')
-    video = str(Path(video).expanduser())
-    name = entry.get('id', _name(video))
+    try:
+        video = str(Path(video).expanduser())
+        name = entry.get('id', _name(video))
+    except OSError as error:
+        raise ValueError(f'expected "video" to be a path, got {video[:60]!r} of {len(video)} '
+                         f'characters ({error.strerror})') from error
     _check_id(name)
     return VideoRequest(name, video, tuple(texts),
                         _check_key_frames(entry.get('key_frames'), texts))

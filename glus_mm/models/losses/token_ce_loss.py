@@ -6,6 +6,9 @@ from torch.nn import functional as F
 
 from glus_mm.registry import MODELS
 
+# PyTorch's mark of what is not supervised.
+_IGNORED = -100
+
 
 @MODELS.register_module()
 class TokenCELoss(BaseModule):
@@ -27,9 +30,11 @@ class TokenCELoss(BaseModule):
 
         Args:
             logits: (K, vocabulary).
-            target: (K) token ids.
+            target: (K) token ids; -100 is left out.
 
         Returns:
-            Scalar, weighted.
+            Scalar, weighted; 0 where nothing is supervised, which has no mean.
         """
+        if not (target != _IGNORED).any():
+            return logits.float().sum() * 0
         return self.loss_weight * F.cross_entropy(logits.float(), target)

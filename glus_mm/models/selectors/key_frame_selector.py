@@ -1,9 +1,11 @@
 """A key-frame selector that is trained: an MLLM scores every frame."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -174,6 +176,11 @@ class KeyFrameSelector(BaseModel, BaseKeyFrameSelector):
             group = reference_frames(first, num_frames, self.test_cfg.num_reference)
             scores[:, group] = self._score_group(reader, group, expressions)
             done[group] = True
+        silent = [text for text, row in zip(expressions, scores) if row.isnan().all()]
+        if silent:
+            print_log(f'no [SCORE] on any of {num_frames} frames of {reader.source}, which starts '
+                      f'in the middle: {", ".join(map(repr, silent)):.200}', 'current',
+                      logging.WARNING)
         return KeyFrames([best_frame(row) for row in scores.numpy()], scores)
 
     def _score_group(self, reader: FrameReader, group: list[int],

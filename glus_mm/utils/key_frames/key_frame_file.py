@@ -77,13 +77,17 @@ class KeyFrameFile:
             0-based position in ``frame_names``.
 
         Raises:
-            MissingEntryError: there is no entry, or it names a frame that the video lacks.
+            MissingEntryError: there is no entry, no frame has a score, or the entry names a frame
+                that the video lacks.
             ValueError: the file is that of another data set, or frames have no numbers.
         """
         scores = self.frame_scores(dataset, video_id, exp_id, frame_names)
-        if scores is not None:
-            return best_frame(scores)
         where = f'{self.path}: video {video_id!r}, expression {exp_id!r}'
+        if scores is not None:
+            if np.isnan(scores).all():
+                raise MissingEntryError(f'{where}: expected a score of some frame, got null for '
+                                        f'all {len(scores)}')
+            return best_frame(scores)
         if self.names is not None:
             return self._by_name(dataset, video_id, exp_id, frame_names, where)
         key = f'{video_id}_{exp_id}'

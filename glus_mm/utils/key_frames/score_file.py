@@ -1,5 +1,6 @@
 """Scores of all frames of a data set in one JSON file."""
 
+import sys
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -74,6 +75,10 @@ def check_scores(scores: Any, where: str) -> list[float | None]:
     if not isinstance(scores, list) or not all(
             s is None or isinstance(s, (int, float)) and not isinstance(s, bool) for s in scores):
         raise ValueError(f'{where}: expected a list of numbers and null, got {scores!r:.80}')
+    for score in scores:
+        # Longer integers are no floats.
+        if score is not None and not abs(score) <= sys.float_info.max:
+            raise ValueError(f'{where}: expected finite numbers, got {score!r:.40}')
     return scores
 
 
