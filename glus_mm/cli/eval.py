@@ -57,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--slices', action='store_true',
                         help='figures by target size, look-alikes, first appearance, occlusion, '
                         'length of the expression and of the video, and motion of the camera')
+    parser.add_argument('--probes', action='store_true',
+                        help='--ann is what tools/dataset_converters/probes.py wrote, and --pred '
+                        'has the masks of each probe in a folder of its name')
     parser.add_argument('--report', metavar='F.html',
                         help='with --compare: write one file with the plots and with examples')
     parser.add_argument('--examples', type=int, metavar='N',
@@ -83,7 +86,12 @@ def run(args: argparse.Namespace) -> None:
     with user_errors(FAILED, RuntimeError):
         _check_options(args)
         out, report = (path and ensure_writable_file(path) for path in (args.out, args.report))
-        table = _evaluate(args, out) if args.compare is None else _compare(args, out, report)
+        if args.compare is not None:
+            table = _compare(args, out, report)
+        elif args.probes:
+            table = _score_probes(args, out)
+        else:
+            table = _evaluate(args, out)
     print(table)
     peaks = [resource.getrusage(who).ru_maxrss // 1024
              for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -97,6 +105,9 @@ def _check_options(args: argparse.Namespace) -> None:
         needed = 'report' if name == 'examples' else 'compare'
         if getattr(args, name) is not None and getattr(args, needed) is None:
             raise ValueError(f'--{name} goes with --{needed}, got it without')
+    if args.probes and (args.compare is not None or args.slices or args.protocol != 'mevis'):
+        raise ValueError('--probes goes with --pred and --protocol mevis, in whose layout probes '
+                         f'are written, and not with --slices, got --protocol {args.protocol}')
     if args.examples is not None and args.examples < 0:
         raise ValueError(f'--examples: expected a number of at least 0, got {args.examples}')
 
@@ -123,6 +134,25 @@ def _evaluate(args: argparse.Namespace, out: 'Path | None') -> str:
     for line in _describe_notes(evaluation):
         print(f'note: {line}', file=sys.stderr)
     return table
+
+
+def _score_probes(args: argparse.Namespace, out: 'Path | None') -> str:
+    """Score the masks of probes; returns the table."""
+    from glus_mm.apis.mask_evaluation import score_probes
+    from glus_mm.evaluation.json_document import write_document
+    from glus_mm.evaluation.probe_table import difference_lines, probe_differences, probe_table
+
+    runs = score_probes(args.ann, args.pred, workers=args.workers, missing=args.missing,
+                        extra=args.extra, pred_format=args.pred_format, progress=True)
+    if out is not None:
+        write_document(out, {name: run.document() for name, run in runs.items()})
+    for name, run in runs.items():
+        for line in _describe_notes(run):
+            print(f'note: {name}: {line}', file=sys.stderr)
+    differences = probe_differences({name: run.tracks for name, run in runs.items()},
+                                    runs['video'].protocol.track_figures)
+    table = probe_table({name: run.summary.in_percent() for name, run in runs.items()})
+    return f'{table}\n\n{difference_lines(differences)}'
 
 
 def _compare(args: argparse.Namespace, out: 'Path | None', report: 'Path | None') -> str:

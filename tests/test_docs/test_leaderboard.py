@@ -46,7 +46,8 @@ def test_page_shows_every_figure_and_source(tool):
 ])
 def test_what_a_figure_needs(tool, tmp_path, change, message):
     content = copy.deepcopy(tool.load())
-    content['systems'][0]['figures']['mevis'].update(change)
+    glus = next(system for system in content['systems'] if system['name'] == 'GLUS-A')
+    glus['figures']['mevis'].update(change)
     (tmp_path / 'f.yml').write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match=message):
         tool.load(tmp_path / 'f.yml')

@@ -58,15 +58,7 @@ class _ObjectTracks:
     def __init__(self, annotation: AnnotatedExpressions, video: dict) -> None:
         self.num_frames = len(video['frame_names'])
         self.size = annotation.size(video)
-        self.rles: dict[str, list[dict | None]] = {}
-        for expression in video['expressions']:
-            for object_id, anno_id in zip(expression['object_ids'], expression['anno_ids']):
-                if object_id not in self.rles and self.size is not None:
-                    alone = dict(expression, object_ids=(object_id, ), anno_ids=(anno_id, ))
-                    found = (annotation.masks.rles(alone, t, self.size)
-                             for t in range(self.num_frames))
-                    self.rles[object_id] = [
-                        _packed(rles, self.size) if rles else None for rles in found]
+        self.rles = object_tracks(annotation, video)
         # (T, 4) x, y, width, height; a width of 0 where the object is not seen.
         self.boxes = {object_id: _boxes_of(track) for object_id, track in self.rles.items()}
         self._occlusion = {object_id: self._occlusion_of(object_id) for object_id in self.boxes}
@@ -118,10 +110,37 @@ class _ObjectTracks:
         return mask
 
 
-def _packed(rles: Sequence[dict], size: tuple[int, int]) -> dict:
+def object_tracks(annotation: AnnotatedExpressions, video: dict) -> dict[str, list[dict | None]]:
+    """Masks of all objects that expressions of a video refer to.
+
+    Args:
+        annotation: with their masks.
+        video: one of its videos.
+
+    Returns:
+        By the object's id, a COCO RLE for each frame, its counts as bytes, or None where the object
+        is not seen. Nothing where no mask states a size.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a mask is not as it should be.
+    """
+    size, tracks = annotation.size(video), {}
+    for expression in video['expressions'] if size is not None else ():
+        for object_id, anno_id in zip(expression['object_ids'], expression['anno_ids']):
+            if object_id not in tracks:
+                alone = dict(expression, object_ids=(object_id, ), anno_ids=(anno_id, ))
+                tracks[object_id] = [_packed(annotation.masks.rles(alone, t, size), size)
+                                     for t in range(len(video['frame_names']))]
+    return tracks
+
+
+def _packed(rles: Sequence[dict], size: tuple[int, int]) -> dict | None:
     """One RLE, with its counts as bytes so that they need not be converted again."""
-    rle = merge_rles(rles, size)
-    return dict(rle, counts=rle['counts'].encode('ascii'))
+    merged = merge_rles(rles, size)
+    rle = dict(merged, counts=merged['counts'].encode('ascii'))
+    # Some files hold an empty mask where others have none.
+    return rle if coco_mask.area(rle) else None
 
 
 def _boxes_of(track: Sequence[dict | None]) -> np.ndarray:

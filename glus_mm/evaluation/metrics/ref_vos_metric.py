@@ -21,7 +21,6 @@ from glus_mm.evaluation.protocols import (
     MOSEv2Protocol,
     ObjectProtocol,
     ReVOSProtocol,
-    Summary,
     Track,
 )
 from glus_mm.evaluation.protocols.revos import PRED_VALUES
@@ -230,19 +229,10 @@ class RefVOSMetric(BaseMetric):
         if self.dump_file is not None:
             write_document(self.dump_file, self.protocol.document(tracks, summary))
             logger.info('figures written to %s', self.dump_file)
-        return _in_percent(summary)
+        return summary.in_percent()
 
 
 def _compact(track: dict) -> dict:
     """A track with its figures packed: a list would take four times the memory."""
     return dict(track, values={name: array('d', values)
                                for name, values in track['values'].items()})
-
-
-def _in_percent(summary: Summary) -> dict[str, float | int]:
-    """Flatten a summary: shares in percent, counts as they are."""
-    flat = dict(summary.dataset)
-    for part, figures in summary.parts.items():
-        flat.update({f'{part}/{name}': value for name, value in figures.items()})
-    return {name: 100 * value if isinstance(value, float) else value
-            for name, value in flat.items()}

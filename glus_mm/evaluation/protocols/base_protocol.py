@@ -25,6 +25,14 @@ class Summary:
     dataset: Figures
     parts: dict[str, Figures] = field(default_factory=dict)
 
+    def in_percent(self) -> Figures:
+        """All figures in one dict, those of parts as ``<part>/<figure>``, shares in percent."""
+        flat = dict(self.dataset)
+        for part, figures in self.parts.items():
+            flat.update({f'{part}/{name}': value for name, value in figures.items()})
+        return {name: 100 * value if isinstance(value, float) else value
+                for name, value in flat.items()}
+
 
 class BaseProtocol(ABC):
     """A protocol: what is measured on a frame, and how the figures are averaged.
