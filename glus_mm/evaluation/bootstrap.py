@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import t as student
@@ -71,8 +72,7 @@ def cluster_mean(values: Mapping[str, Sequence[float]], draws: int = DRAWS,
         return ClusterMean(mean, None, None, None, number, int(total))
     scale = np.sqrt(number / (number - 1))
     error = float(scale * np.sqrt(np.square(sums - mean * counts).sum()) / total)
-    picks = np.random.default_rng(seed).multinomial(
-        number, np.full(number, 1 / number), draws).astype(np.float64)
+    picks = _draw(number, draws, seed)
     weights = picks @ counts
     means = picks @ sums / weights
     # sum_v k_v (S_v - m* c_v)^2, multiplied out.
@@ -92,6 +92,13 @@ def cluster_mean(values: Mapping[str, Sequence[float]], draws: int = DRAWS,
     low, high = mean - max(upper, quantile) * error, mean - min(lower, -quantile) * error
     p = _p_value(ratios, mean / error, number)
     return ClusterMean(mean, float(low), float(high), p, number, int(total))
+
+
+@lru_cache(maxsize=4)
+def _draw(number: int, draws: int, seed: int) -> np.ndarray:
+    """How often each video is in each draw (draws, videos); slices of a set often have as many."""
+    return np.random.default_rng(seed).multinomial(
+        number, np.full(number, 1 / number), draws).astype(np.float64)
 
 
 def _p_value(ratios: np.ndarray, found: float, number: int) -> float:

@@ -147,8 +147,8 @@ def compare_figures(protocol: str, names: tuple[str, str],
     slices = make_slices(pairs[True])
     if pairs[False]:
         slices.append(Slice(NO_TARGET, 'N-acc', tuple(pairs[False])))
-    found = [(item.rule, item.label, item.mean(_FIRST).mean, item.mean(_SECOND).mean,
-              item.mean(difference_of)) for item in slices]
+    found = [(item.rule, item.label, item.average(_FIRST), item.average(_SECOND),
+              item.interval(difference_of)) for item in slices]
     tested = [place for place, row in enumerate(found) if row[-1].p is not None and place]
     corrected = dict(zip(tested, holm([found[place][-1].p for place in tested])))
     corrected[0] = found[0][-1].p

@@ -90,16 +90,23 @@ class Slice:
     label: str
     members: tuple[SlicedExpression, ...]
 
-    def mean(self, figure: str | Callable[[SlicedExpression], float]) -> ClusterMean:
-        """Mean of a figure over the expressions, with an interval over their videos.
+    def average(self, figure: str) -> float:
+        """Mean of a figure over the expressions.
 
         Args:
-            figure: its name, or what computes it.
+            figure: its name.
+        """
+        return sum(member.figures[figure] for member in self.members) / len(self.members)
+
+    def interval(self, figure: Callable[[SlicedExpression], float]) -> ClusterMean:
+        """Mean over the expressions, with an interval over their videos.
+
+        Args:
+            figure: computes the figure of an expression.
         """
         by_video: dict[str, list[float]] = {}
         for member in self.members:
-            value = member.figures[figure] if isinstance(figure, str) else figure(member)
-            by_video.setdefault(member.video, []).append(value)
+            by_video.setdefault(member.video, []).append(figure(member))
         return cluster_mean(by_video)
 
 
@@ -139,13 +146,11 @@ def slice_rows(slices: Sequence[Slice]) -> list[dict]:
     for item in slices:
         names = [name for name in item.members[0].figures
                  if all(name in member.figures for member in item.members)]
-        means = {name: item.mean(name) for name in names if name == 'J&F'}
-        found = means['J&F']
+        found = item.interval(lambda member: member.figures['J&F'])
         rows.append({
             'slice': item.rule.name if item.rule else 'all', 'bin': item.label,
             'expressions': found.expressions, 'videos': found.videos,
-            **{name: sum(member.figures[name] for member in item.members) / len(item.members)
-               for name in names},
+            **{name: item.average(name) for name in names},
             'J&F-interval': None if found.low is None else [found.low, found.high]})
     return rows
 

@@ -61,14 +61,15 @@ class _ObjectTracks:
         self.rles = object_tracks(annotation, video)
         # (T, 4) x, y, width, height; a width of 0 where the object is not seen.
         self.boxes = {object_id: _boxes_of(track) for object_id, track in self.rles.items()}
+        self._areas = {object_id: np.array([0 if rle is None else int(coco_mask.area(rle))
+                                            for rle in track])
+                       for object_id, track in self.rles.items()}
         self._occlusion = {object_id: self._occlusion_of(object_id) for object_id in self.boxes}
 
     def describe(self, object_ids: Sequence[str]) -> dict[str, float | None]:
         """Size, first appearance and occlusion of a target, in percent."""
         empty = dict.fromkeys(('size', 'first_seen', 'occlusion'))
-        tracks = [self.rles[object_id] for object_id in object_ids if object_id in self.rles]
-        areas = np.array([self._area([track[t] for track in tracks])
-                          for t in range(self.num_frames)])
+        areas = self._union_areas([name for name in object_ids if name in self.rles])
         seen = np.flatnonzero(areas)
         if not len(seen):
             return empty
@@ -79,9 +80,15 @@ class _ObjectTracks:
                 'first_seen': round(100 * int(seen[0]) / self.num_frames, 6),
                 'occlusion': round(100 * float(np.mean(hidden)), 6)}
 
-    def _area(self, rles: Sequence[dict | None]) -> int:
-        visible = [rle for rle in rles if rle is not None]
-        return int(coco_mask.area(merge_rles(visible, self.size))) if visible else 0
+    def _union_areas(self, object_ids: Sequence[str]) -> np.ndarray:
+        """Pixels (T) that some objects cover together."""
+        if len(object_ids) == 1:
+            return self._areas[object_ids[0]]
+        areas = np.zeros(self.num_frames, dtype=np.int64)
+        for t, rles in enumerate(zip(*(self.rles[name] for name in object_ids))):
+            visible = [rle for rle in rles if rle is not None]
+            areas[t] = int(coco_mask.area(merge_rles(visible, self.size))) if visible else 0
+        return areas
 
     def _occlusion_of(self, object_id: str) -> float | None:
         """Mean over the frames from the first to the last on which the object is seen."""
@@ -203,7 +210,7 @@ def camera_motion(img_paths: Sequence[str],
 
 def _read_grey(path: str) -> np.ndarray:
     """A grey image of about ``_CAMERA_WIDTH`` pixels; JPEGs are decoded at a fraction of theirs."""
-    image = cv2.imread(path, cv2.IMREAD_REDUCED_GRAYSCALE_4)
+    image = cv2.imread(path, cv2.IMREAD_REDUCED_GRAYSCALE_2)
     if image is not None and image.shape[1] < _CAMERA_WIDTH:
         image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
     if image is None:

@@ -51,8 +51,8 @@ def write_probes(protocol: str, ann_root: str | PathLike, out: str | PathLike,
         The folder.
 
     Raises:
-        OSError: an image or the annotation is missing, or the folder holds something or cannot be
-            written.
+        FileExistsError: the folder holds something.
+        OSError: an image or the annotation is missing, or the folder cannot be written.
         ValueError: a probe is unknown, the annotation is not as it should be, or no expression is
             left for a probe.
     """
