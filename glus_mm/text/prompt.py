@@ -404,13 +404,26 @@ def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) 
     """
     if num_context < 0:
         raise ValueError(f'num_context must be >= 0, but got {num_context}')
-    starts = [i - (i > 0 and ids[i - 1] == tokenizer.im_start_id)
-              for i, index in enumerate(ids) if index == IMAGE_TOKEN_INDEX]
+    starts = image_starts(ids, tokenizer)
     if len(starts) <= num_context:
         raise ValueError(
             f'expected more than {num_context} images (num_context), but got {len(starts)}'
         )
     return starts[num_context]
+
+
+def image_starts(ids: Sequence[int], tokenizer: SegTokenizer) -> list[int]:
+    """Finds the images of a prompt.
+
+    Args:
+        ids (Sequence[int]): Ids of :func:`build_prompt` or :func:`build_conversation`.
+        tokenizer (SegTokenizer): The tokenizer that made the ids.
+
+    Returns:
+        list[int]: Index of each image, or of its ``<im_start>`` where there is one.
+    """
+    return [i - (i > 0 and ids[i - 1] == tokenizer.im_start_id)
+            for i, index in enumerate(ids) if index == IMAGE_TOKEN_INDEX]
 
 
 def _clean_for(tokenizer: SegTokenizer, expression: str) -> str:

@@ -33,13 +33,14 @@ class LiveSession:
     Departure from the paper: its context frames come from the whole video, of which a live source
     has shown only the past. They are drawn from that, evenly, and drawn anew whenever the number
     of frames has grown by ``context_growth``. With ``context_frames`` they stay what they are.
+    With ``window_cache='turns'`` a turn that is kept saw the context frames of its own time.
 
     Memory does not grow with the stream: visual tokens of the window and of at most
     :data:`MAX_SEEN` frames, one prefix, and a bounded memory bank for each text.
 
     Args:
-        model: the model. Of ``model.test_cfg`` use_memory, memory_stride, num_context, window and
-            max_expressions count; the window advances by one frame.
+        model: the model. Of ``model.test_cfg`` use_memory, memory_stride, num_context, window,
+            window_cache and max_expressions count; the window advances by one frame.
         context_frames: (Tc) RGB uint8 images of any size that stand for the whole video; None
             draws them from what is seen.
         context_growth: at least 1; 1 draws them anew at every frame.
@@ -180,6 +181,9 @@ class LiveSession:
     def _next_seg_tokens(self, tracks: Sequence[LiveTrack], turns: int) -> SegTokens:
         """Seg tokens of the newest frame for tracks that look at ``turns`` frames."""
         mllm, number = self.model.mllm, self.model.test_cfg.num_context
+        keeps = self.model.test_cfg.window_cache == 'turns'
+        if keeps:  # the last turn, and the one before it, which is answered by now
+            turns = min(turns, 2)
         for track in tracks:
             if turns not in track.prompts:
                 track.prompts[turns] = mllm.prompt(track.text, number, turns)
@@ -189,7 +193,13 @@ class LiveSession:
         if self._prefix is None:
             context = visual[:0] if self._context is None else self._context
             self._prefix = mllm.prefill(prompts[0][:cut], context)
-        return mllm.next_seg_tokens([p[cut:] for p in prompts], visual, self._prefix)
+        if not keeps:
+            return mllm.next_seg_tokens([p[cut:] for p in prompts], visual, self._prefix)
+        seg, kept = mllm.next_turns(prompts, number, visual[-1:], self._prefix,
+                                    [track.kept for track in tracks], self.model.test_cfg.window)
+        for track, state in zip(tracks, kept):
+            track.kept = state
+        return seg
 
     def _predict(self, frame: np.ndarray, tracks: Sequence[LiveTrack], tokens: Tensor,
                  is_seg: Tensor) -> MaskPrediction:

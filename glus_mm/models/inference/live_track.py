@@ -1,6 +1,7 @@
 """State of one text of a live source."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from glus_mm.models.heads.memory_bank import MemoryBank
 
@@ -14,9 +15,11 @@ class LiveTrack:
         start: the first frame that it is segmented on.
         memory: its memory bank.
         prompts: token ids of its prompt by number of turns, at most as many as the window.
+        kept: with ``window_cache='turns'`` what the MLLM keeps of the turns so far.
     """
 
     text: str
     start: int
     memory: MemoryBank
     prompts: dict[int, list[int]] = field(default_factory=dict)
+    kept: Any = None

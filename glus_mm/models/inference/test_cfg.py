@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from glus_mm.utils.quantize import LLM_BITS
 
 REUSE = ('exact', 'none')
+WINDOW_CACHE = ('none', 'turns')
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,11 @@ class GLUSTestCfg:
         window_stride: frames that the window advances at a time, at most ``window``. 1 is the
             paper's. With s the MLLM runs once for s frames, and these see window - s to
             window - 1 frames before them instead of window - 1: an approximation, see
+            docs/speed.md.
+        window_cache: what stays of the window from one frame to the next. ``'none'``: nothing, as
+            published: its turns are run anew for each frame. ``'turns'``: keys and values of the
+            last ``window`` turns, so that only the new turn is run. Exact for a model that was
+            trained with ``model.train_cfg.attention='window'``, an approximation for others, see
             docs/speed.md.
         max_expressions: expressions that are batched; more are worked off in chunks.
         feature_cache: frames whose features are kept from the forward for the backward sweep,
@@ -41,6 +47,7 @@ class GLUSTestCfg:
     num_context: int = 4
     window: int = 4
     window_stride: int = 1
+    window_cache: str = 'none'
     max_expressions: int = 16
     feature_cache: int = 32
     prefetch: int = 2
@@ -69,6 +76,14 @@ class GLUSTestCfg:
         if self.window_stride > self.window:
             raise ValueError(f'model.test_cfg.window_stride must be at most window, which is '
                              f'{self.window}, got {self.window_stride!r}')
+        if self.window_cache not in WINDOW_CACHE:
+            raise ValueError(f'model.test_cfg.window_cache must be one of {WINDOW_CACHE}, '
+                             f'got {self.window_cache!r}')
+        if self.window_cache == 'turns' and (self.window_stride > 1 or self.reuse == 'none'):
+            raise ValueError(
+                "model.test_cfg.window_cache='turns' runs the turn of each frame once: expected "
+                f"window_stride=1 and reuse='exact', got {self.window_stride!r} and "
+                f'{self.reuse!r}')
         if self.reuse not in REUSE:
             raise ValueError(f'model.test_cfg.reuse must be one of {REUSE}, got {self.reuse!r}')
         if self.reuse == 'none' and self.window_stride > 1:

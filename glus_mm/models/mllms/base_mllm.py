@@ -63,8 +63,8 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
     @abstractmethod
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
                 visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str],
-                all_logits: bool = False, groups: Sequence[int] | None = None
-                ) -> tuple[SegTokens, Tensor, Tensor]:
+                all_logits: bool = False, groups: Sequence[int] | None = None,
+                window: int | None = None) -> tuple[SegTokens, Tensor, Tensor]:
         """Run whole conversations.
 
         Args:
@@ -77,6 +77,8 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
             groups: (N) equal for conversations that show the same frames. What they have in
                 common may then be computed once; the result is the same up to rounding. None
                 where every conversation is to run alone.
+            window: number of turns that a turn attends to, itself included; needs
+                :meth:`use_turn_window`. None where it attends to all before it.
 
         Returns:
             The seg tokens (N, Tq, C) of those that have ``[SEG]``, which is as often in each; the
@@ -140,6 +142,37 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
         turns.reverse()
         return SegTokens(torch.stack([turn.tokens for turn in turns], 1),
                          torch.stack([turn.is_seg for turn in turns], 1))
+
+    def use_turn_window(self) -> None:
+        """Get ready for a window of turns that stay, see :mod:`.turn_window`.
+
+        Raises:
+            ValueError: this MLLM cannot have one.
+        """
+        raise ValueError(self._no_turn_window('it does not implement BaseMLLM.next_turns'))
+
+    def _no_turn_window(self, reason: str) -> str:
+        return (f"{type(self).__name__} cannot keep turns, as {reason}: expected "
+                "model.test_cfg.window_cache='none' and model.train_cfg.attention='full'")
+
+    def next_turns(self, prompts: Sequence[list[int]], num_context: int, visual_tokens: Tensor,
+                   prefix: Any, kept: Sequence[Any], window: int) -> tuple[SegTokens, list[Any]]:
+        """Predict the next token of ``N`` conversations whose earlier turns are kept.
+
+        Args:
+            prompts: N whole prompts: of one turn where nothing is kept; else of two, the first of
+                which is the newest kept turn with its answer.
+            num_context: context frames Tc in them.
+            visual_tokens: (1, V, D) of the frame of the last turn.
+            prefix: state of :meth:`prefill`.
+            kept: N of what the call for the frame before returned, None at the first frame; not
+                changed.
+            window: number of turns, that of the new frame included.
+
+        Returns:
+            Seg tokens (N, C), and what to keep of each conversation, bounded by the window.
+        """
+        raise NotImplementedError
 
     def seg_tokens_from_scratch(self, input_ids: Sequence[list[int]], imgs: Tensor) -> SegTokens:
         """What the official code computes for a step, nothing of it reused or left out.

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,13 +14,31 @@ from transformers import DynamicCache
 from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
 from glus_mm.models.mllms.prefix_cache import branches
 from glus_mm.models.mllms.shared_prefix import SharedPrefix, common_prefix, lay_out
+from glus_mm.models.mllms.turn_window import (
+    ATTENTION,
+    KeptTurns,
+    SecondRotation,
+    TurnWindow,
+    batch_kept,
+    rotate,
+    window_in_stream,
+    window_in_training,
+)
 from glus_mm.models.mllms.turns import Turns, lay_out_turns
-from glus_mm.text.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX, build_prompt, split_prefix
+from glus_mm.text.prompt import (
+    IGNORE_INDEX,
+    IMAGE_TOKEN_INDEX,
+    build_prompt,
+    image_starts,
+    split_prefix,
+)
 from glus_mm.utils.modules import check_keys
-from glus_mm.utils.precision import dtype_of
+from glus_mm.utils.precision import at_least_float32, dtype_of
 
 # Implementations of attention that take any mask.
-MASKED_ATTENTION = ('sdpa', 'eager')
+MASKED_ATTENTION = ('sdpa', 'eager', ATTENTION)
+# Of these rotary embeddings a sum of places is a product of rotations.
+PLAIN_ROTARY = ('default', 'linear', 'llama3')
 
 
 class CausalMLLM(BaseMLLM):
@@ -39,8 +58,8 @@ class CausalMLLM(BaseMLLM):
 
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
                 visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str] = 'seg',
-                all_logits: bool = False, groups: Sequence[int] | None = None
-                ) -> tuple[SegTokens, Tensor, Tensor]:
+                all_logits: bool = False, groups: Sequence[int] | None = None,
+                window: int | None = None) -> tuple[SegTokens, Tensor, Tensor]:
         """See :meth:`BaseMLLM.forward`."""
         per_image = visual_tokens[0].shape[1]
         ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids], 0)
@@ -50,7 +69,8 @@ class CausalMLLM(BaseMLLM):
         counts = next_is_seg.sum(1).tolist()
         if len({*counts} - {0}) > 1:
             raise ValueError(f'expected conversations with equally many [SEG], got {counts}')
-        hidden = self._conversation_states(input_ids, visual_tokens, groups)[:, :-1]
+        hidden = self._conversation_states(
+            input_ids, visual_tokens, groups, window, counts)[:, :-1]
         tokens = self._project_seg(hidden[next_is_seg])
         tokens = tokens.view(sum(map(bool, counts)), max(counts), tokens.shape[-1])
         targets = targets[:, 1:]
@@ -107,6 +127,60 @@ class CausalMLLM(BaseMLLM):
         hidden = self._run(ids, [visual_tokens] * len(ids), branches(prefix, len(ids)), layout)
         return self._predict(hidden[torch.arange(len(ids))[:, None], layout.last])
 
+    def use_turn_window(self) -> None:
+        """See :meth:`BaseMLLM.use_turn_window`; needs rotary positions that are a plain count."""
+        rotary = getattr(self.llm, 'rotary_emb', None)
+        implementation = self.llm.config._attn_implementation
+        if not self._counts_positions or getattr(rotary, 'rope_type', None) not in PLAIN_ROTARY:
+            raise ValueError(self._no_turn_window('the positions of its tokens are no plain count'))
+        if implementation not in ('sdpa', ATTENTION):
+            raise ValueError(self._no_turn_window(
+                f'its attention is {implementation!r} and would have to be sdpa'))
+        self.llm.set_attn_implementation(ATTENTION)
+
+    def next_turns(self, prompts: Sequence[list[int]], num_context: int, visual_tokens: Tensor,
+                   prefix: DynamicCache, kept: Sequence[KeptTurns | None], window: int
+                   ) -> tuple[SegTokens, list[KeptTurns]]:
+        """See :meth:`BaseMLLM.next_turns`; only the answer to the last frame and the new turn run.
+        """
+        seen, parts = prefix.get_seq_length(), prefix.layers
+        start = self.split_prefix(prompts[0], num_context)
+        rows = [_next_turn(prompt[start:], old, self.split_prefix(prompt, num_context + bool(old))
+                           - start) for prompt, old in zip(prompts, kept)]
+        more = visual_tokens.shape[1] - 1  # positions of a frame beside its place in the ids
+        lengths = [[*row.lengths[:-1], row.lengths[-1] + len(row.closing), len(row.turn) + more]
+                   if row.lengths else [len(row.turn) + more] for row in rows]
+        evicted = [turns[0] if len(turns) > window else 0 for turns in lengths]
+        sizes = [sum(row.lengths) for row in rows]
+        layout = window_in_stream(seen, sizes, [len(row.closing) for row in rows],
+                                  [len(row.turn) + more for row in rows], evicted)
+        cache = DynamicCache()
+        old = [[(layer.keys[0, :, :0], layer.values[0, :, :0]) for layer in parts] if state is None
+               else [(k[:, :size], v[:, :size]) for k, v in zip(state.keys, state.values)]
+               for state, size in zip(kept, sizes)]
+        for number, (keys, values) in enumerate(zip(*(
+                batch_kept([getattr(layer, name) for layer in parts],
+                           [[pair[i] for pair in pairs] for pairs in old])
+                for i, name in enumerate(('keys', 'values'))))):
+            cache.update(keys, values, number)
+        ids = [torch.tensor(row.closing + row.turn) for row in rows]
+        hidden = self._run(ids, [visual_tokens] * len(rows), cache, layout)
+        last = [_expanded_length(i, more + 1) - 1 for i in ids]
+        first = seen + max(sizes)
+        keep = []
+        for n, (row, pairs, turns, drop) in enumerate(zip(rows, old, lengths, evicted)):
+            end = first + last[n] + 1
+            keys, values = (
+                [torch.cat([pair[i], getattr(layer, name)[n, :, first:end]], 1)[:, drop:]
+                 for pair, layer in zip(pairs, cache.layers)]
+                for i, name in enumerate(('keys', 'values')))
+            if drop:
+                place = torch.full((1, 1), -drop, device=hidden.device)
+                cos, sin = self.llm.rotary_emb(at_least_float32(keys[0][:0]), place)
+                keys = [rotate(key, cos, sin) for key in keys]
+            keep.append(KeptTurns(keys, values, turns[bool(drop):], row.turn))
+        return self._predict(hidden[torch.arange(len(ids)), torch.tensor(last)]), keep
+
     def seg_tokens_from_scratch(self, input_ids: Sequence[list[int]], imgs: Tensor) -> SegTokens:
         """See :meth:`BaseMLLM.seg_tokens_from_scratch`: also logits at every position."""
         visual_tokens = self.encode_images(imgs)
@@ -148,10 +222,13 @@ class CausalMLLM(BaseMLLM):
         return self.seg_projector(hidden.to(dtype_of(self.seg_projector)))
 
     def _conversation_states(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor],
-                             groups: Sequence[int] | None) -> Tensor:
+                             groups: Sequence[int] | None, window: int | None,
+                             num_turns: Sequence[int]) -> Tensor:
         """Hidden states (N, L, D) of whole conversations, prefixes computed once if it pays."""
         per_image = visual_tokens[0].shape[1]
         lengths = [_expanded_length(ids, per_image) for ids in input_ids]
+        if groups is None and window is not None:
+            groups = range(len(input_ids))
         if groups is None or self.llm.config._attn_implementation not in MASKED_ATTENTION:
             return self._run(input_ids, visual_tokens)
         number = {group: g for g, group in enumerate(dict.fromkeys(groups))}
@@ -162,7 +239,7 @@ class CausalMLLM(BaseMLLM):
         prefixes = [_expanded_length(ids[:shared[number[group]]], per_image)
                     for ids, group in zip(input_ids, groups)]
         layout = lay_out(lengths, prefixes, [number[group] for group in groups])
-        if layout.size >= len(lengths) * max(lengths):
+        if layout.size >= len(lengths) * max(lengths) and window is None:
             return self._run(input_ids, visual_tokens)
         rows, visual = [], []
         for some, cut in zip(members, shared):
@@ -171,22 +248,36 @@ class CausalMLLM(BaseMLLM):
             seen = int((first == IMAGE_TOKEN_INDEX).sum())
             visual.append(torch.cat([visual_tokens[some[0]][:seen],
                                      *(visual_tokens[n][seen:] for n in some)]))
-        hidden = self._run(rows, visual, layout=layout)
+        windowed = layout if window is None else window_in_training(
+            layout, [self._turn_starts(ids, per_image, turns)
+                     for ids, turns in zip(input_ids, num_turns)], window)
+        hidden = self._run(rows, visual, layout=windowed)
         index = layout.index(max(lengths)).to(hidden.device)
         return hidden.flatten(0, 1)[index]
 
-    def _layout_arguments(self, layout: SharedPrefix | Turns) -> dict[str, Tensor]:
+    def _turn_starts(self, ids: Tensor, per_image: int, num_turns: int) -> list[int]:
+        """Positions where the turns of the query frames, which come last, begin."""
+        starts = image_starts(ids.tolist(), self.tokenizer)
+        return [_expanded_length(ids[:start], per_image)
+                for start in starts[len(starts) - num_turns:]]
+
+    def _layout_arguments(self, layout: SharedPrefix | Turns | TurnWindow) -> dict[str, Any]:
         """Mask and positions for the LLM."""
         device = self.lm_head.weight.device
         mask = layout.mask().to(device)
         if self.llm.config._attn_implementation == 'eager':  # which adds its mask to the scores
             mask = torch.zeros(mask.shape, device=device).masked_fill(
                 ~mask, torch.finfo(torch.float32).min)
-        return dict(attention_mask=mask, position_ids=layout.positions.to(device))
+        arguments = dict(attention_mask=mask, position_ids=layout.positions.to(device))
+        if isinstance(layout, TurnWindow) and layout.shift.any():
+            cos, sin = self.llm.rotary_emb(
+                at_least_float32(self.lm_head.weight[:0]), layout.shift.to(device))
+            arguments['second_rotation'] = SecondRotation(cos, sin, layout.in_prefix.to(device))
+        return arguments
 
     def _run(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor],
              cache: DynamicCache | None = None,
-             layout: SharedPrefix | Turns | None = None) -> Tensor:
+             layout: SharedPrefix | Turns | TurnWindow | None = None) -> Tensor:
         """Hidden states (N, L, D) after the final norm; ``cache`` is read and extended."""
         per_image = visual_tokens[0].shape[1]
         ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids],
@@ -214,13 +305,41 @@ class CausalMLLM(BaseMLLM):
         return embeds.masked_scatter(is_image[..., None], visual.to(embeds.dtype))
 
     def _decoder_arguments(self, is_image: Tensor, visual: Tensor, cache: DynamicCache | None,
-                           layout: SharedPrefix | Turns | None) -> dict[str, Any]:
+                           layout: SharedPrefix | Turns | TurnWindow | None) -> dict[str, Any]:
         """More arguments of the LLM; a family whose positions are no plain count overrides this."""
         return {} if layout is None else self._layout_arguments(layout)
 
     def _pad(self, rows: Sequence[Tensor], value: int) -> Tensor:
         padded = pad_sequence(rows, batch_first=True, padding_value=value)
         return padded.to(self.lm_head.weight.device)
+
+
+@dataclass(frozen=True)
+class _NextTurn:
+    """What is run of a conversation, and the lengths of the kept turns that it goes on from."""
+
+    closing: list[int]
+    turn: list[int]
+    lengths: list[int]
+
+
+def _next_turn(rest: list[int], kept: KeptTurns | None, start: int) -> _NextTurn:
+    """Compare a prompt with what was run of it.
+
+    Args:
+        rest: what follows the prefix.
+        kept: what was run.
+        start: where the new turn begins in it.
+    """
+    if kept is None:
+        return _NextTurn([], rest, [])
+    before = rest[:start]
+    cut = common_prefix([torch.tensor(kept.newest), torch.tensor(before)])
+    if IMAGE_TOKEN_INDEX in kept.newest[cut:]:
+        raise ValueError('expected a prompt whose first turn is the newest kept one, got another '
+                         f'one from its token {cut} on')
+    lengths = [*kept.lengths[:-1], kept.lengths[-1] - (len(kept.newest) - cut)]
+    return _NextTurn(before[cut:], rest[start:], lengths)
 
 
 def cast_to_layer(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -96,20 +96,34 @@ class FrameEncoder:
         Returns:
             Seg tokens (N, s, C), and whether each is a ``[SEG]``, (N, s).
         """
-        mllm, num_context = self.model.mllm, len(self.session.context_frame_ids)
+        mllm = self.model.mllm
         visual = torch.stack([self.visual_tokens(t) for t in window])
-        cut = mllm.split_prefix(prompts[0][0], num_context)
-
-        def prefill():
-            context = self.context_tokens() if num_context else visual[:0]
-            return mllm.prefill(prompts[0][0][:cut], context)
-
-        prefix = self.session.prefix.get('prefix', prefill)
+        cut, prefix = self._prefix(prompts[0][0], visual)
         rests = [[prompt[cut:] for prompt in turns] for turns in prompts]
         if len(rests[0]) > 1:
             return mllm.seg_tokens_of_turns(rests, visual, prefix)
         seg = mllm.next_seg_tokens([turns[0] for turns in rests], visual, prefix)
         return SegTokens(seg.tokens[:, None], seg.is_seg[:, None])
+
+    def next_turns(self, prompts: Sequence[list[int]], frame_idx: int, kept: Sequence[Any]
+                   ) -> tuple[SegTokens, list[Any]]:
+        """Seg tokens (N, C) of a frame, see :meth:`BaseMLLM.next_turns`."""
+        visual = self.visual_tokens(frame_idx)[None]
+        _, prefix = self._prefix(prompts[0], visual)
+        return self.model.mllm.next_turns(
+            prompts, len(self.session.context_frame_ids), visual, prefix, kept,
+            self.model.test_cfg.window)
+
+    def _prefix(self, prompt: list[int], visual: Tensor) -> tuple[int, Any]:
+        """Length in ids and state of the part that all prompts of the video share."""
+        mllm, num_context = self.model.mllm, len(self.session.context_frame_ids)
+        cut = mllm.split_prefix(prompt, num_context)
+
+        def prefill():
+            context = self.context_tokens() if num_context else visual[:0]
+            return mllm.prefill(prompt[:cut], context)
+
+        return cut, self.session.prefix.get('prefix', prefill)
 
     def sam_features(self, frame_idx: int) -> SAM2Features:
         """SAM-2's features of a frame, M = 1."""

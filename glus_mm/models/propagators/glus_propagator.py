@@ -97,6 +97,9 @@ class GLUSPropagator(BasePropagator):
         Those whose window has the same frames are batched.
         """
         cfg = model.test_cfg
+        if cfg.window_cache == 'turns':
+            self._next_turns(model, session, features, tracks, frames[place])
+            return
         groups = defaultdict(list)
         for track in tracks:
             if not track.tokens:
@@ -111,6 +114,19 @@ class GLUSPropagator(BasePropagator):
                 seg = features.seg_tokens(prompts, window)
                 for track, *rows in zip(chunk, seg.tokens, seg.is_seg):
                     track.tokens.extend(zip(*rows))
+
+    def _next_turns(self, model: 'GLUS', session: VideoSession, features: FrameEncoder,
+                    tracks: Sequence[Track], frame_idx: int) -> None:
+        """Run the new turn of each track on top of the turns that it keeps."""
+        size = model.test_cfg.max_expressions
+        for i in range(0, len(tracks), size):
+            chunk = tracks[i:i + size]
+            seg, kept = features.next_turns(
+                [_prompt(model, session, track, min(track.step, 1) + 1) for track in chunk],
+                frame_idx, [track.kept for track in chunk])
+            for track, state, *token in zip(chunk, kept, seg.tokens, seg.is_seg):
+                track.tokens.append(tuple(token))
+                track.kept = state
 
     def _predict_frame(self, model: 'GLUS', session: VideoSession,
                        features: 'FrameEncoder | OfficialFrames', tracks: Sequence[Track],

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -19,6 +20,7 @@ class Track:
         step: number of frames that are done.
         tokens: seg token (C) and whether it is a ``[SEG]``, of frames to come.
         prompts: token ids for each number of turns.
+        kept: with ``window_cache='turns'`` what the MLLM keeps of the turns so far.
     """
 
     expression: int
@@ -27,3 +29,4 @@ class Track:
     step: int = 0
     tokens: deque[tuple[Tensor, Tensor]] = field(default_factory=deque)
     prompts: dict[int, list[int]] = field(default_factory=dict)
+    kept: Any = None

@@ -91,6 +91,8 @@ class GLUS(BaseModel):
                              "with model.train_cfg.seg_per='video', got a loss")
         known = GLUSTestCfg.__dataclass_fields__
         self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
+        if self.train_cfg.attention == 'window' or self.test_cfg.window_cache == 'turns':
+            self.mllm.use_turn_window()
         # In a tuple, as a selector with weights of its own is no part of this module.
         self._selector = (build_child(
             MODELS, self.test_cfg.selector or dict(type='FirstFrameSelector')), )
@@ -237,7 +239,8 @@ class GLUS(BaseModel):
             [torch.as_tensor(ids) for rows in inputs['input_ids'] for ids in rows],
             [torch.as_tensor(labels) for rows in inputs['labels'] for labels in rows],
             visual, [self.ce_target if b in asked else 'answer' for b in video_of],
-            all_logits=not reuse, groups=video_of if reuse else None)
+            all_logits=not reuse, groups=video_of if reuse else None,
+            **self._turn_window())
         num_query = _most(max(map(len, inputs['sam_imgs'])), ce_logits.device)
         if not num_query:
             return ce_logits.new_zeros(0, 0), ce_logits, ce_targets, seg.tokens
@@ -265,6 +268,11 @@ class GLUS(BaseModel):
             for q in range(num_query)
         ]
         return torch.stack(logits, 1), ce_logits, ce_targets, seg_tokens
+
+    def _turn_window(self) -> dict[str, int]:
+        """Arguments of the MLLM; those whose turns see all before them need not know of it."""
+        windowed = self.train_cfg.attention == 'window'
+        return dict(window=self.test_cfg.window) if windowed else {}
 
     def _encode_clips(self, clip_imgs: Sequence[Tensor], video_of: Sequence[int],
                       data_samples: Sequence[RefVOSDataSample] | None) -> list[Tensor]:

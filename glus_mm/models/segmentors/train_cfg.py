@@ -5,6 +5,7 @@ from dataclasses import dataclass
 REUSE = ('exact', 'none')
 NORMALIZE = ('global', 'local')
 SEG_PER = ('frame', 'video')
+ATTENTION = ('full', 'window')
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class GLUSTrainCfg:
             seg token prompts SAM-2 on all query frames (VideoLISA in Table 1 of the paper). The
             pipeline's :class:`BuildConversation` has to say the same; tested with
             :class:`OneTokenPropagator`.
+        attention: what a turn sees of the turns before it. ``'full'``: all of them, as published.
+            ``'window'``: those of its window, ``model.test_cfg.window`` turns with itself; for
+            clips with more query frames than that. A model that is trained so computes the same
+            in a stream, with ``model.test_cfg.window_cache='turns'``.
     """
 
     memory_stride: int = 1
@@ -34,6 +39,7 @@ class GLUSTrainCfg:
     reuse: str = 'exact'
     normalize: str = 'global'
     seg_per: str = 'frame'
+    attention: str = 'full'
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -43,7 +49,11 @@ class GLUSTrainCfg:
         if not isinstance(self.use_memory, bool):
             raise ValueError('model.train_cfg.use_memory must be True or False, '
                              f'got {self.use_memory!r}')
-        for name, known in (('reuse', REUSE), ('normalize', NORMALIZE), ('seg_per', SEG_PER)):
+        for name, known in (('reuse', REUSE), ('normalize', NORMALIZE), ('seg_per', SEG_PER),
+                            ('attention', ATTENTION)):
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f'model.train_cfg.{name} must be one of {known}, got {value!r}')
+        if self.attention == 'window' and self.seg_per == 'video':
+            raise ValueError("model.train_cfg.attention='window' is one of turns: expected "
+                             f"model.train_cfg.seg_per='frame', got {self.seg_per!r}")
