@@ -109,6 +109,11 @@ def test_hidden_states_and_logits_are_those_of_transformers(mllm, frames):
     assert out.logits.std() > 0.1
 
 
+def test_turns_cannot_be_kept(mllm):
+    with pytest.raises(ValueError, match='QwenVLMLLM cannot keep turns, as the positions of'):
+        mllm.use_turn_window()
+
+
 def test_positions_count_an_image_as_its_side():
     is_image = torch.tensor([[False] * 2 + [True] * 4 + [False] + [True] * 4 + [False] * 2])
     assert mrope_positions(is_image, 2, start=10).tolist() == [

@@ -58,7 +58,13 @@ class SecondRotation:
 
 
 def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate queries or keys, in at least float32, on top of what they are rotated by."""
+    """Rotate queries or keys, in at least float32, on top of what they are rotated by.
+
+    Args:
+        states: (..., positions, D/heads).
+        cos: likewise, or what can be broadcast to it.
+        sin: as ``cos``.
+    """
     wide = at_least_float32(states)
     return (wide * cos + rotate_half(wide) * sin).to(states.dtype)
 
@@ -92,7 +98,7 @@ class TurnWindow:
     in_prefix: Tensor
 
     def mask(self) -> Tensor:
-        """Which positions each one attends to."""
+        """Which keys each position attends to: bool (N, 1, Q, K)."""
         return self.allowed
 
 
