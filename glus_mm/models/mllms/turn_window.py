@@ -10,6 +10,8 @@ A window is a prefix with turns behind it, whichever these are. So a query has t
 the prefix that in its own window, where the oldest turn stands right behind the prefix, and against
 turns its running place, as if no turn had ever been dropped. One rotary position cannot be both
 once a turn has been dropped: the query is rotated twice, and each key meets the one that is meant.
+
+In shapes, d is the width of a head.
 """
 
 from collections.abc import Sequence
@@ -35,7 +37,7 @@ class SecondRotation:
     """Turns a query from its running place to that in its own window.
 
     Attributes:
-        cos: (N, Q, D/heads).
+        cos: (N, Q, d).
         sin: likewise.
         in_prefix: bool (N, K), the keys that meet the query at the latter.
     """
@@ -48,8 +50,8 @@ class SecondRotation:
         """Queries and keys of twice the width whose products are the scores.
 
         Args:
-            query: (N, heads, Q, D/heads), rotated at running places.
-            key: (N, key heads, K, D/heads).
+            query: (N, heads, Q, d), rotated at running places.
+            key: (N, key heads, K, d).
         """
         turned = rotate(query, self.cos[:, None], self.sin[:, None])
         outside = self.in_prefix[:, None, :, None]
@@ -61,7 +63,7 @@ def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate queries or keys, in at least float32, on top of what they are rotated by.
 
     Args:
-        states: (..., positions, D/heads).
+        states: (N, heads, L, d), or without N.
         cos: likewise, or what can be broadcast to it.
         sin: as ``cos``.
     """
@@ -107,7 +109,7 @@ class KeptTurns:
     """What stays of a conversation from one frame to the next, beside the prefix.
 
     Attributes:
-        keys: (key heads, L, D/heads) of each layer, rotated at places that go on from the prefix.
+        keys: (key heads, L, d) of each layer, rotated at places that go on from the prefix.
         values: likewise.
         lengths: positions of each turn, the oldest first; at most as many turns as the window has.
         newest: ids of the last turn, as far as they were run: its answer is open.
@@ -180,11 +182,11 @@ def batch_kept(prefix: Sequence[Tensor], kept: Sequence[Sequence[Tensor]]) -> li
     """Keys, or values, of a prefix and of what N conversations kept behind it.
 
     Args:
-        prefix: (1, heads, P, D/heads) of each layer.
-        kept: (N) of (heads, L, D/heads) of each layer.
+        prefix: (1, heads, P, d) of each layer.
+        kept: (N) of (heads, L, d) of each layer.
 
     Returns:
-        (N, heads, P + L, D/heads) of each layer, padded on the right.
+        (N, heads, P + L, d) of each layer, padded on the right.
     """
     batched = []
     for start, rows in zip(prefix, zip(*kept)):
