@@ -104,6 +104,13 @@ class BaseRefVOSDataset(BaseDataset):
             lazy_init=lazy_init,
             max_refetch=max_refetch)
 
+    @classmethod
+    def _load_metainfo(cls, metainfo: Mapping | Config | None = None) -> dict:
+        # MMEngine looks for a file behind every text, and warns where there is none.
+        if metainfo is not None and not isinstance(metainfo, (Mapping, Config)):
+            return super()._load_metainfo(metainfo)
+        return dict(cls.METAINFO, **(metainfo or {}))
+
     def load_data_list(self) -> list[dict]:
         """Parse the annotation, and set ``self.masks`` where there are masks.
 

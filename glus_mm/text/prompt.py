@@ -54,6 +54,8 @@ class PromptTemplate:
         token (str): What answers consist of. Defaults to ``[SEG]``.
         image_marks (bool): Whether ``<im_start>`` and ``<im_end>`` stand around each image.
             Defaults to True.
+        video_at_once (bool): Whether a video stands at one image place of a conversation, whatever
+            the number of its frames. Defaults to False.
     """
 
     name: str
@@ -66,6 +68,7 @@ class PromptTemplate:
     context_intro: str = ''
     token: str = SEG_TOKEN
     image_marks: bool = True
+    video_at_once: bool = False
 
     def __post_init__(self) -> None:
         for question in (*self.questions, self.test_question):
@@ -156,7 +159,22 @@ TEMPLATES = {
             token=SCORE_TOKEN,
             image_marks=False,
         ),
-        # For a selector that starts from a model of the template above, whose words it keeps.
+        # Chat-UniVi's own conversations, for questions on a video as a whole.
+        PromptTemplate(
+            name='video_qa',
+            system=(
+                'A chat between a curious user and an artificial intelligence assistant. The '
+                'assistant gives helpful, detailed, and polite answers to the user\'s questions.'
+            ),
+            context_text='\n',
+            questions=(),
+            answers=(),
+            test_question='<image>\n{x}',
+            test_answer='',
+            image_marks=False,
+            video_at_once=True,
+        ),
+        # For a selector that starts from a model of 'compact', whose words it keeps.
         PromptTemplate(
             name='selector_compact',
             system='',
@@ -283,7 +301,8 @@ def build_talk(
     if not turns or num_context < 1:
         raise ValueError(f'expected at least one turn and num_context >= 1, but got {len(turns)} '
                          f'turns and num_context={num_context}')
-    shown = template.context_intro + IMAGE_TOKEN * num_context + template.context_text
+    places = 1 if template.video_at_once else num_context
+    shown = template.context_intro + IMAGE_TOKEN * places + template.context_text
     humans, answers = [], []
     for question, answer in turns:
         for text, role in ((question, 'question'), (answer, 'answer')):

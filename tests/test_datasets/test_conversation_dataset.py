@@ -85,6 +85,7 @@ def test_an_image_with_two_turns(make):
     assert (sample.dataset, sample.video_id) == ('conversations', '7')
     assert sample.query_frame_ids == [] and 'gt_masks' not in sample
     assert len(sample.exp_ids) == len(item['inputs']['input_ids']) == 1
+    assert sample.expressions == ('<image>\nWhat is it? | Where is it ?', )
 
 
 def test_a_video_shows_a_frame_of_each_clip_where_it_stands(make):

@@ -41,6 +41,13 @@ def scope():
         yield
 
 
+def tool(path):
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / 'tools' / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def box(left, top, right, bottom):
     """A polygon around whole pixels, and their mask."""
     mask = np.zeros(SIZE, dtype=bool)
@@ -276,17 +283,9 @@ def test_reason_seg_in_an_old_code_page(reason, tmp_path):
     assert 'the seat \u201chere\u201d' in sample.expressions
 
 
-@pytest.fixture
-def label_maps():
-    spec = importlib.util.spec_from_file_location(
-        'label_maps', ROOT / 'tools/dataset_converters/label_maps.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool.main
-
-
-def test_label_maps(label_maps, tmp_path, capsys):
+def test_label_maps(tmp_path, capsys):
     """ADE20K's and COCO-Stuff's ways of naming numbers, through the converter and the reader."""
+    label_maps = tool('dataset_converters/label_maps.py').main
     write_image(tmp_path / 'images/a.jpg')
     (tmp_path / 'maps').mkdir()
     labels = np.zeros(SIZE, np.uint8)
@@ -343,6 +342,25 @@ def write_trees(root):
     for name, split in (('refcoco', 'unc'), ('refcoco+', 'unc'), ('refcocog', 'umd')):
         path = root / f'data/refer_seg/{name}/refs({split}).p'
         path.write_bytes(pickle.dumps(refs(), protocol=2))
+
+
+def test_looking_at_the_mix(tmp_path, monkeypatch, capsys):
+    """The tools that check and draw data sets take images and talk, too."""
+    write_trees(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    config = str(ROOT / 'configs/_base_/datasets/video-image-talk.py')
+    assert tool('analysis_tools/check_dataset.py').main([config, '--phase', 'train']) == 0
+    shown = capsys.readouterr().out
+    assert 'reason_seg: 1 videos, 1 expressions, with masks' in shown
+    assert 'llava: 1 videos, 1 expressions, without masks' in shown
+    (tmp_path / 'data/coco/train2017/six.jpg').unlink()
+    assert tool('analysis_tools/check_dataset.py').main([config, '--phase', 'train']) == 1
+    assert 'llava_instruct_150k.json: entry 0: expected an image file' in capsys.readouterr().out
+    write_image(tmp_path / 'data/coco/train2017/six.jpg')
+    monkeypatch.setattr('sys.argv', ['browse_dataset.py', config, '--num', '24', '--out', 'sheets'])
+    tool('misc/browse_dataset.py').main()
+    names = ' '.join(path.name for path in (tmp_path / 'sheets').iterdir())
+    assert all(f'_{name}_' in names for name in ('llava', 'video_chat', 'mevis', 'ade20k'))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from mmengine.logging import MMLogger
 from glus_mm.models import VideoQASelector
 from glus_mm.models.inference import ArrayReader
 from glus_mm.registry import MODELS, build_child
+from glus_mm.text.prompt import build_talk, get_template
 
 SIZES = dict(
     vision_tower=dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -156,3 +157,41 @@ def test_wrong_settings_are_refused(test_cfg, message):
 def test_unknown_settings_are_refused():
     with pytest.raises(TypeError, match="model.test_cfg got unexpected keys .'num_frame'."):
         build(num_frame=3)
+
+
+def test_training_reads_the_prompt_that_it_will_be_asked():
+    model = build_child(MODELS, dict(
+        type='VideoQASelector', loss_ce=dict(type='TokenCELoss'),
+        mllm=dict(type='ChatUniViMLLM', seg_dim=8, spatial_clusters=(8, 4, 2), **SIZES)))
+    ids, labels = build_talk(model.mllm.tokenizer, get_template('video_qa'),
+                             [('<video>\nwhere is it?', 'at 40%')], 9)
+    asked = model.mllm.question_prompt('where is it?')
+    assert ids[:len(asked)].tolist() == asked and (labels[:len(asked)] == -100).all()
+    assert (labels[len(asked):] == ids[len(asked):]).all()
+
+
+@pytest.mark.slow
+def test_it_learns_when_something_shows(video, make_sample):
+    """Talk with the moments as answers, in the questions that the selector asks."""
+    torch.manual_seed(0)
+    model = build_child(MODELS, dict(
+        type='VideoQASelector', loss_ce=dict(type='TokenCELoss'),
+        test_cfg=dict(question='when is {x}?'),
+        mllm=dict(type='ChatUniViMLLM', seg_dim=8, spatial_clusters=(8, 4, 2), **SIZES)))
+    reader, sample = ArrayReader(video), make_sample(('the star', 'the dog'))
+    texts = [build_talk(model.mllm.tokenizer, get_template('video_qa'),
+                        [(f'<video>\n{model._question(text, reader)}', answer)], len(video))
+             for text, answer in zip(sample.expressions, ('at 20%', 'at 90%'))]
+    inputs = dict(clip_imgs=[model._images(reader, range(len(video)))],
+                  input_ids=[[ids for ids, _ in texts]], labels=[[row for _, row in texts]])
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(300):
+        loss = model.forward(inputs, [sample], mode='loss')['loss_ce']
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss < 0.02:
+            break
+    model.eval()
+    assert model.ask(reader, sample) == [['at 20%'], ['at 90%']]
+    assert model.select(reader, sample).frame_ids == [1, 6]

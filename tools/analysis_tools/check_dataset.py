@@ -73,15 +73,16 @@ def check_video(dataset: BaseRefVOSDataset, info: dict) -> list[str]:
         What is wrong: at most one message for the frames and one per expression.
     """
     errors, shape = [], info['ori_shape']
+    alike = 'media' not in info  # the images of a conversation are of any size
     try:
         for path in info['img_paths']:
             found = read_image(path).shape[:2]
-            if shape is not None and tuple(found) != tuple(shape):
+            if alike and shape is not None and tuple(found) != tuple(shape):
                 raise ValueError(f'{path}: expected a frame of size (H, W) = {tuple(shape)}, as '
                                  f'the annotation or the frames before it, got {tuple(found)}')
             shape = found
     except (OSError, ValueError) as error:
-        errors.append(str(error))
+        errors.append(f'{info["entry"]}: {error}' if 'entry' in info else str(error))
     if dataset.masks is None or shape is None:
         return errors
     for expression in info['expressions']:

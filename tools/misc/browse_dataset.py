@@ -63,6 +63,9 @@ def keep_what_is_drawn(dataset: dict) -> None:
         dataset['pipeline'] = [
             item for item in dataset['pipeline']
             if not isinstance(item, dict) or str(item['type']).split('.')[-1] not in SKIPPED]
+        for item in dataset['pipeline']:
+            if isinstance(item, dict) and str(item['type']).split('.')[-1] == 'BuildTalk':
+                item['tokenizer'] = 'tiny'  # it chooses the frames, too; its ids are not drawn
 
 
 def iter_samples(cfg: Config, split: str) -> Iterator[tuple[int, int, dict]]:
@@ -92,6 +95,9 @@ def iter_samples(cfg: Config, split: str) -> Iterator[tuple[int, int, dict]]:
 
 def describe(expression: dict) -> str:
     """One line on an expression: its id and text, its kind, and the objects it means."""
+    if 'answer' in expression:  # talk
+        question = ' '.join(expression['exp'].split())
+        return f'{expression["exp_id"]}: {question}   {expression["answer"]}'
     objects = expression['object_ids']
     notes = [expression['kind']] if expression['kind'] else []
     notes.append(f'object{"s" * (len(objects) > 1)} {", ".join(objects)}' if objects
@@ -101,6 +107,8 @@ def describe(expression: dict) -> str:
 
 def training_frames(results: dict, chosen: Sequence[int]) -> tuple[str, list[SheetFrame]]:
     """Heading and frames of a training sample's query; ``chosen`` are expressions to show."""
+    if 'gt_masks' not in results:  # talk has no query frames
+        return '', []
     masks = results['gt_masks'][list(chosen)] != 0
     return 'Query frames, with the masks that are learned', [
         SheetFrame(image, label(results, frame_idx), masks[:, t])

@@ -71,7 +71,9 @@ class BuildTalk(BaseTransform):
                 self.num_context)
             results['input_ids'].append(ids)
             results['labels'].append(labels)
-        results['expressions'] = [turns[0] for turns in conversations]
+        results['expressions'] = [
+            dict(turns[0], **{key: ' | '.join(turn[key].strip() for turn in turns)
+                              for key in ('exp', 'answer')}) for turns in conversations]
         return results
 
     def _conversations(self, results: dict) -> list[list[dict[str, Any]]]:

@@ -61,3 +61,22 @@ class BaseVideoQA(metaclass=ABCMeta):
         Returns:
             For each question ``cfg.num_answers`` answers, without white space around them.
         """
+
+    def answer_logits(self, imgs: Tensor, input_ids: Sequence[Tensor],
+                      labels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What training compares: logits where answers on one video are supervised.
+
+        Args:
+            imgs: its frames (T, 3, P, P), normalised.
+            input_ids: N conversations (L) of :func:`glus_mm.text.prompt.build_talk` with
+                the template ``'video_qa'``: the video stands at one place.
+            labels: N of (L), -100 where nothing is supervised.
+
+        Returns:
+            Logits (K, vocabulary) and their targets (K).
+
+        Raises:
+            NotImplementedError: the family cannot be trained so.
+        """
+        raise NotImplementedError(f'{type(self).__name__} has no answer_logits: it cannot be '
+                                  'trained as a VideoQASelector')

@@ -10,13 +10,11 @@ from glus_mm.models.mllms.base_video_qa import AnswerCfg, BaseVideoQA
 from glus_mm.models.mllms.llava import LlavaMLLM
 from glus_mm.models.mllms.token_clustering import SPATIAL_NEIGHBOURS, merge_frames, merge_video
 from glus_mm.registry import MODELS
-from glus_mm.text.prompt import IMAGE_TOKEN_INDEX
+from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template
 from glus_mm.utils.precision import at_least_float32, dtype_of
 
-# Of Chat-UniVi's own conversations; no image marks stand around the video.
-_BEFORE_VIDEO = ('A chat between a curious user and an artificial intelligence assistant. The '
-                 "assistant gives helpful, detailed, and polite answers to the user's questions. "
-                 'USER: ')
+# No image marks stand around the video.
+_BEFORE_VIDEO = f"{get_template('video_qa').system} USER: "
 _AFTER_VIDEO = '\n{question} ASSISTANT:'
 # Frames that go through the vision tower at once.
 _CHUNK = 16
@@ -113,6 +111,14 @@ class ChatUniViMLLM(LlavaMLLM, BaseVideoQA):
                    for _ in range(cfg.num_answers)]
             answers.append([self.tokenizer.decode(answer).strip() for answer in ids])
         return answers
+
+    def answer_logits(self, imgs: Tensor, input_ids: Sequence[Tensor],
+                      labels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """See :meth:`BaseVideoQA.answer_logits`; the video is encoded once."""
+        video = self.encode_video(imgs)[None]
+        _, logits, targets = self(input_ids, labels, [video] * len(input_ids), 'answer',
+                                  groups=[0] * len(input_ids))
+        return logits, targets
 
     def question_prompt(self, question: str) -> list[int]:
         """Ids of a question on a video, which stands at the one ``IMAGE_TOKEN_INDEX``."""

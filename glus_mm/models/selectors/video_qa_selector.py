@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
 from glus_mm.models.selectors.moment_answer import (
     QUESTIONS,
@@ -29,15 +30,17 @@ from glus_mm.video import FrameReader
 
 @MODELS.register_module()
 class VideoQASelector(BaseModel, BaseKeyFrameSelector):
-    """Key frames from the answers of a video MLLM, without training (table 5 of the paper).
+    """Key frames from the answers of a video MLLM (table 5 of the paper).
 
     The paper takes the off-the-shelf selectors of VISA, which asks for a percentage mark of the
-    video, ten times, and takes the mean. There are no scores of frames.
+    video, ten times, and takes the mean. There are no scores of frames. It is used as it is, or
+    trained on talk whose questions are those that it is asked.
 
     Args:
         mllm: config of a :class:`BaseVideoQA`.
+        loss_ce: config of the loss on the answers' tokens, for training; None freezes all.
         test_cfg: fields of :class:`VideoQACfg`.
-        dtype: type of the parameters, all of which are frozen.
+        dtype: type of the frozen parameters, see :class:`GLUS`.
         data_preprocessor: config of a :class:`RefVOSDataPreprocessor`.
         init_cfg: as in MMEngine.
         checkpoint: its weights, see :class:`KeyFrameSelector`.
@@ -45,6 +48,7 @@ class VideoQASelector(BaseModel, BaseKeyFrameSelector):
 
     def __init__(self,
                  mllm: dict,
+                 loss_ce: dict | None = None,
                  test_cfg: dict | None = None,
                  dtype: str = 'float32',
                  data_preprocessor: dict | None = None,
@@ -58,22 +62,46 @@ class VideoQASelector(BaseModel, BaseKeyFrameSelector):
         kind = parse_dtype(dtype, 'model.dtype')
         with default_dtype(kind):
             self.mllm = build_child(MODELS, mllm)
-        self.mllm.requires_grad_(False)
+        self.loss_ce = None if loss_ce is None else build_child(MODELS, loss_ce)
+        if self.loss_ce is None:
+            self.mllm.requires_grad_(False)
         if kind != torch.float32:
             set_precision(self.mllm, kind, self.mllm.precision_parts)
 
     def forward(self, inputs: dict, data_samples: list[RefVOSDataSample] | None = None,
-                mode: str = 'predict') -> list[RefVOSDataSample]:
-        """Dispatch as MMEngine's models do; there is ``'predict'`` only.
+                mode: str = 'predict') -> list[RefVOSDataSample] | dict[str, Tensor]:
+        """Dispatch as MMEngine's models do: ``'predict'``, or ``'loss'`` with ``loss_ce``.
 
         Arguments as in ``mmengine.model.BaseModel``.
 
         Raises:
-            ValueError: ``mode`` is another word.
+            ValueError: ``mode`` is another word, or ``'loss'`` without ``loss_ce``.
         """
-        if mode != 'predict':
-            raise ValueError(f'VideoQASelector is not trained: mode must be predict, got {mode!r}')
-        return self.predict(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        if mode == 'loss' and self.loss_ce is not None:
+            return self.loss(inputs, data_samples)
+        raise ValueError('mode must be predict, or loss for a VideoQASelector with loss_ce, got '
+                         f'{mode!r}')
+
+    def loss(self, inputs: dict, data_samples: list[RefVOSDataSample]) -> dict[str, Tensor]:
+        """Loss of a batch of B samples of talk.
+
+        Args:
+            inputs: lists of B: ``clip_imgs`` (T, 3, P, P), the frames of one video, and
+                ``input_ids`` and ``labels`` (E, L), made with the template ``'video_qa'``.
+            data_samples: (B), not used.
+
+        Returns:
+            ``loss_ce``, the weighted mean over the answers' tokens of all processes.
+        """
+        parts = [self.mllm.answer_logits(imgs, [torch.as_tensor(i) for i in ids],
+                                         [torch.as_tensor(row) for row in labels])
+                 for imgs, ids, labels in zip(*(inputs[key] for key in (
+                     'clip_imgs', 'input_ids', 'labels')))]
+        logits, targets = (torch.cat(part) for part in zip(*parts))
+        return mean_over_processes(dict(loss_ce=self.loss_ce(logits, targets)),
+                                   dict(loss_ce=len(targets)))
 
     def predict(self, inputs: dict,
                 data_samples: list[RefVOSDataSample]) -> list[RefVOSDataSample]:
