@@ -16,13 +16,15 @@ CONFIGS = ROOT / 'configs' / '_base_' / 'datasets'
 # config: layout, what to copy for testing
 NAMES = {'mevis': 'mevis', 'mevis-v2': 'mevis_v2', 'ref-youtube-vos': 'ref_youtube_vos',
          'ref-davis': 'ref_davis', 'revos': 'revos', 'reason-vos': 'reason_vos',
-         'lv-vis': 'lv_vis'}
+         'lv-vis': 'lv_vis', 'long-rvos': 'long_rvos', 'ref-sav': 'ref_sav'}
 
 
 def write_tree(name: str, layout: Layout, data_root: Path) -> None:
     """Write all splits, as copies of one; the short video is long enough for none of them."""
-    if name.startswith('mevis'):
-        for split in ('train', 'valid_u'):
+    splits = {'mevis': ('train', 'valid_u'), 'mevis-v2': ('train', 'valid_u'),
+              'long-rvos': ('train', 'valid'), 'ref-sav': ('valid', )}.get(name)
+    if splits is not None:
+        for split in splits:
             layout.write(data_root / split)
         return
     layout.write(data_root)
@@ -51,7 +53,7 @@ def config(request, tmp_path, monkeypatch):
 def test_data_sets_of_a_config(config):
     name, layout, cfg = config
     assert ('train_dataloader' in cfg, 'test_dataloader' in cfg) == (
-        name != 'reason-vos', name != 'lv-vis')
+        name not in ('reason-vos', 'ref-sav'), name != 'lv-vis')
     for phase in ('train', 'test'):
         if f'{phase}_dataloader' not in cfg:
             continue
