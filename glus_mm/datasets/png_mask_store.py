@@ -77,7 +77,10 @@ class PNGMaskStore(MaskSource):
             self._cache.move_to_end(path)
             return self._cache[path]
         indices = self.index_map(self._decode(path, where), f'{path} ({where})')
-        present = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
+        # Counting would take as long as decoding where there is one object at most.
+        highest = int(indices.max())
+        present = range(highest + 1) if highest < 2 else np.flatnonzero(
+            np.bincount(indices.ravel()))
         entry = (indices.shape, {int(i): encode_mask(indices == i) for i in present if i})
         self._cache[path] = entry
         if len(self._cache) > self.cache_size:

@@ -9,6 +9,9 @@ Examples::
 
     python tools/analysis_tools/benchmark_j_and_f.py
     python tools/analysis_tools/benchmark_j_and_f.py --eval-masks /tmp --workers 1 2
+    # A twentieth of Long-RVOS's test set, predictions as run lengths in one file
+    python tools/analysis_tools/benchmark_j_and_f.py --eval-masks /tmp --protocol long-rvos \\
+        --pred-format json --counts 30 3 360
 """
 
 import argparse
@@ -164,15 +167,18 @@ def measure_functions(rounds: int, num_pairs: int) -> None:
 
 
 def write_synthetic(root: Path, num_videos: int, num_expressions: int, num_frames: int,
-                    size: tuple[int, int]) -> None:
-    """Write annotation and predictions in the layout of MeViS.
+                    size: tuple[int, int], protocol: str = 'mevis',
+                    pred_format: str = 'png') -> None:
+    """Write annotation and predictions.
 
     Args:
-        root: gets ``ann`` and ``pred``.
+        root: gets ``ann``, and ``pred`` or ``pred.json``.
         num_videos: number of videos.
         num_expressions: of each video.
         num_frames: of each video.
         size: ``(H, W)``.
+        protocol: ``'mevis'`` or ``'long-rvos'``, whose layout the annotation gets.
+        pred_format: ``'png'``, or ``'json'`` for run lengths in one file.
     """
     videos: dict = {}
     tracks: dict = {}
@@ -180,26 +186,48 @@ def write_synthetic(root: Path, num_videos: int, num_expressions: int, num_frame
     rng = np.random.default_rng(0)
     shapes = [blob(size, rng.uniform(0.03, 0.15), rng) for _ in range(12)]
     steps = [(int(dy), int(dx)) for dy, dx in rng.integers(-2, 3, (12, 2))]
-    for v in tqdm(range(num_videos), desc='writing', unit='video'):
-        objects = [(v + k) % len(shapes) for k in range(min(8, num_expressions))]
-        masks = {k: [np.roll(shapes[k], (t * steps[k][0], t * steps[k][1]), (0, 1))
-                     for t in range(num_frames)] for k in objects}
-        for place, k in enumerate(objects):
-            tracks[str(v * len(objects) + place)] = [encode_mask(mask) for mask in masks[k]]
-        expressions = {}
-        for e in range(num_expressions):
-            place = e % len(objects)
-            expressions[str(e)] = {'exp': 'a shape', 'obj_id': [place],
-                                   'anno_id': [v * len(objects) + place]}
-            folder = root / 'pred' / f'video{v:03d}' / str(e)
-            folder.mkdir(parents=True)
-            for t, frame in enumerate(frames):
-                pred = np.roll(masks[objects[place]][t], (e % 5, e % 7), (0, 1))
-                write_mask_png(folder / f'{frame}.png', pred)
-        videos[f'video{v:03d}'] = {'frames': frames, 'expressions': expressions}
-    (root / 'ann').mkdir()
+    (root / 'ann').mkdir(parents=True)
+    with open(root / 'pred.json', 'w', encoding='utf-8') as results:
+        for v in tqdm(range(num_videos), desc='writing', unit='video'):
+            video = f'video{v:03d}'
+            objects = [(v + k) % len(shapes) for k in range(min(8, num_expressions))]
+
+            def mask_of(place: int, t: int, objects: list[int] = objects) -> np.ndarray:
+                dy, dx = steps[objects[place]]
+                return np.roll(shapes[objects[place]], (t * dy, t * dx), (0, 1))
+
+            for place in range(len(objects)):
+                if protocol == 'mevis':
+                    tracks[str(v * len(objects) + place)] = [
+                        encode_mask(mask_of(place, t)) for t in range(num_frames)]
+                    continue
+                folder = root / 'ann' / 'Annotations' / video / str(place)
+                folder.mkdir(parents=True)
+                for t, frame in enumerate(frames):
+                    write_mask_png(folder / f'{frame}.png', mask_of(place, t))
+            expressions, rles = {}, {}
+            for e in range(num_expressions):
+                place = e % len(objects)
+                target: dict = {'obj_id': [place], 'anno_id': [v * len(objects) + place]}
+                if protocol == 'long-rvos':
+                    target = {'obj_id': place,
+                              'type': ('static', 'dynamic', 'static+dynamic')[e % 3]}
+                expressions[str(e)] = {'exp': 'a shape', **target}
+                preds = (np.roll(mask_of(place, t), (e % 5, e % 7), (0, 1))
+                         for t in range(num_frames))
+                if pred_format == 'json':
+                    rles[str(e)] = [encode_mask(pred) for pred in preds]
+                    continue
+                folder = root / 'pred' / video / str(e)
+                folder.mkdir(parents=True)
+                for frame, pred in zip(frames, preds):
+                    write_mask_png(folder / f'{frame}.png', pred)
+            results.write(f'{"," if v else "{"}"{video}": {json.dumps(rles)}')
+            videos[video] = {'frames': frames, 'expressions': expressions}
+        results.write('}')
     (root / 'ann' / 'meta_expressions.json').write_text(json.dumps({'videos': videos}))
-    (root / 'ann' / 'mask_dict.json').write_text(json.dumps(tracks))
+    if protocol == 'mevis':
+        (root / 'ann' / 'mask_dict.json').write_text(json.dumps(tracks))
 
 
 def cpu_seconds() -> float:
@@ -209,7 +237,8 @@ def cpu_seconds() -> float:
 
 
 def measure_eval_masks(folder: str, workers: Sequence[int], repeats: int,
-                       counts: tuple[int, int, int]) -> None:
+                       counts: tuple[int, int, int], protocol: str = 'mevis',
+                       pred_format: str = 'png') -> None:
     """Time eval_masks.py on a synthetic set, which is deleted afterwards.
 
     Args:
@@ -217,6 +246,8 @@ def measure_eval_masks(folder: str, workers: Sequence[int], repeats: int,
         workers: numbers of processes to compare.
         repeats: how often each number is run, alternately.
         counts: videos, expressions of a video, frames of a video.
+        protocol: see :func:`write_synthetic`.
+        pred_format: likewise.
 
     Raises:
         SystemExit: a run fails, or its figures depend on the number of processes.
@@ -225,14 +256,16 @@ def measure_eval_masks(folder: str, workers: Sequence[int], repeats: int,
     times: dict[int, list[float]] = {number: [] for number in workers}
     with tempfile.TemporaryDirectory(dir=folder, prefix='eval_masks_') as name:
         root = Path(name)
-        write_synthetic(root, *counts, size=(480, 854))
+        write_synthetic(root, *counts, (480, 854), protocol, pred_format)
+        pred = root / ('pred.json' if pred_format == 'json' else 'pred')
         documents = set()
         for _ in range(repeats):
             for number in workers:
                 before = cpu_seconds()
                 run = subprocess.run(
-                    [sys.executable, str(tool), '--protocol', 'mevis', '--ann', str(root / 'ann'),
-                     '--pred', str(root / 'pred'), '--workers', str(number),
+                    [sys.executable, str(tool), '--protocol', protocol,
+                     '--ann', str(root / 'ann'), '--pred', str(pred),
+                     '--pred-format', pred_format, '--workers', str(number),
                      '--out', str(root / 'out.json')], capture_output=True, text=True,
                     env=dict(os.environ, OMP_NUM_THREADS='1'), check=False)
                 if run.returncode:
@@ -241,7 +274,9 @@ def measure_eval_masks(folder: str, workers: Sequence[int], repeats: int,
                 seconds, memory = re.search(r'([\d.]+) s, (peak memory .*)', run.stderr).groups()
                 times[number].append(float(seconds))
                 print(f'{number} worker{"s" if number > 1 else " "}: {seconds} s, '
-                      f'{cpu_seconds() - before:.1f} s of CPU with the start, {memory}', flush=True)
+                      f'{1000 * float(seconds) / math.prod(counts):.2f} ms a frame, '
+                      f'{cpu_seconds() - before:.1f} s of CPU with the start, {memory}, '
+                      f'load {os.getloadavg()[0]:.1f}', flush=True)
     if len(documents) != 1:
         raise SystemExit('expected the same figures for any number of processes, got others')
     best = statistics.median(times[workers[0]])
@@ -263,10 +298,13 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=1)
     parser.add_argument('--counts', type=int, nargs=3, default=[50, 16, 60],
                         metavar=('VIDEOS', 'EXPRESSIONS', 'FRAMES'))
+    parser.add_argument('--protocol', choices=['mevis', 'long-rvos'], default='mevis')
+    parser.add_argument('--pred-format', choices=['png', 'json'], default='png')
     args = parser.parse_args()
     cv2.setNumThreads(1)
     if args.eval_masks is not None:
-        measure_eval_masks(args.eval_masks, args.workers, args.repeats, tuple(args.counts))
+        measure_eval_masks(args.eval_masks, args.workers, args.repeats, tuple(args.counts),
+                           args.protocol, args.pred_format)
         return
     check_equal(args.random)
     measure_functions(args.rounds, args.pairs)
