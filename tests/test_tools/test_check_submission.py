@@ -14,6 +14,7 @@ import pytest
 from mmengine.logging import MMLogger
 from PIL import Image
 
+from glus_mm.evaluation.metrics import RefVOSMetric
 from glus_mm.evaluation.submissions import write_submission
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'check_submission.py'
@@ -257,3 +258,45 @@ def test_no_annotation(call, tmp_path):
     write_annotation(tmp_path, 'mevis')
     status, text = call(path, '--ann', tmp_path, '--format', 'ref-youtube-vos')
     assert status == 2 and 'meta_expressions' in text
+
+
+def test_masks_of_any_system_are_packed(tmp_path, call):
+    """MeViSv2's zip is MeViS's."""
+    write_annotation(tmp_path, 'mevis')
+    for name, data in entries().items():
+        (tmp_path / 'masks' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'masks' / name).write_bytes(data)
+    found = call(tmp_path / 'v2.zip', '--format', 'mevis-v2', '--ann', tmp_path,
+                 '--pack', tmp_path / 'masks')
+    assert found[0] == 0
+    with zipfile.ZipFile(tmp_path / 'v2.zip') as archive:
+        assert set(archive.namelist()) == set(entries())
+    (tmp_path / 'masks' / 'v1' / '1' / '00005.png').unlink()
+    found = call(tmp_path / 'again.zip', '--format', 'mevis-v2', '--ann', tmp_path,
+                 '--pack', tmp_path / 'masks')
+    assert found[0] == 2 and not (tmp_path / 'again.zip').exists()
+
+
+def test_mose(tmp_path, call):
+    """Label maps, one for each frame, mode P or L."""
+    write_annotation(tmp_path, 'mevis')
+    labels = np.zeros(SIZE, np.uint8)
+    labels[2:4], labels[7] = 1, 3
+    for video, (_, frames) in VIDEOS.items():
+        (tmp_path / 'masks' / video).mkdir(parents=True)
+        for frame in frames:
+            (tmp_path / 'masks' / video / f'{frame}.png').write_bytes(
+                png(labels, 'P' if video == 'v1' else 'L'))
+    options = ('--format', 'mose-v2', '--ann', tmp_path, '--pack', tmp_path / 'masks')
+    assert call(tmp_path / 'mose.zip', *options)[0] == 0
+    with zipfile.ZipFile(tmp_path / 'mose.zip') as archive:
+        assert 'v2/00010.png' in archive.namelist() and len(archive.namelist()) == 5
+    (tmp_path / 'masks' / 'v2' / '00010.png').write_bytes(png(labels, 'RGB'))
+    status, log = call(tmp_path / 'mose.zip', *options)
+    assert status == 1
+    assert "expected a PNG file of mode P or L for video 'v2', frame '00010', got mode RGB" in log
+    content = {f'v1/{frame}.png': png(labels) for frame in VIDEOS['v1'][1]}
+    status, log = call(pack(tmp_path / 'part.zip', content), *options[:4])
+    assert status == 1 and "video 'v2': expected 3 masks, 3 are missing" in log
+    with pytest.raises(ValueError, match="zip: expected one of mevis, mevis-v2, ref-youtube-vos"):
+        RefVOSMetric(zip='mose-v2', output_dir=str(tmp_path / 'out'))

@@ -1,22 +1,29 @@
-"""Check a zip of masks before it is uploaded to the MeViS or the Ref-YouTube-VOS server.
+"""Check a zip of masks before it is uploaded to the server of MeViS, MOSE or Ref-YouTube-VOS.
 
 Every video, expression and frame must be there once and nothing else, each mask of mode L, of the
-size of its video, with the values 0 and 255. What is wrong goes to stderr; the exit status is 1
-then, and 2 if the zip or the annotation cannot be read.
+size of its video, with the values 0 and 255 (MOSE: label maps, mode P or L). What is wrong goes to
+stderr; the exit status is 1 then, and 2 if the zip or the annotation cannot be read.
 
 Example::
 
     python tools/analysis_tools/check_submission.py outputs/masks/mevis.zip --format mevis \\
         --ann data/mevis/valid
+
+``--pack DIR`` first makes the zip of the masks in a folder, whoever wrote them.
 """
 
 import argparse
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
 from glus_mm.apis.mask_evaluation import open_submission_videos
-from glus_mm.evaluation.submissions import SUBMISSION_FORMATS, check_submission
+from glus_mm.evaluation.submissions import (
+    SUBMISSION_FORMATS,
+    check_submission,
+    write_submission,
+)
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -24,9 +31,12 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(description='Check a zip of masks before it is uploaded')
     parser.add_argument('zip', metavar='ZIP')
     parser.add_argument('--ann', required=True, metavar='ROOT',
-                        help='mevis: the folder of the split valid; ref-youtube-vos: the folder '
-                        'with meta_expressions/ and valid/')
+                        help='mevis, mevis-v2: the folder of the split valid; mose-v2: the folder '
+                        'with JPEGImages/; ref-youtube-vos: that with meta_expressions/ and valid/')
     parser.add_argument('--format', required=True, choices=sorted(SUBMISSION_FORMATS))
+    parser.add_argument('--pack', metavar='DIR',
+                        help='make ZIP of DIR/<video>/<expression>/<frame>.png, or of '
+                        'DIR/<video>/<frame>.png for mose-v2')
     parser.add_argument('--max-problems', type=int, default=20, metavar='N',
                         help='stop after so many (default: %(default)s)')
     return parser, parser.parse_args()
@@ -38,6 +48,10 @@ def main() -> None:
     problems: list[str] = []
     try:
         videos = open_submission_videos(args.format, args.ann)
+        if args.pack is not None:
+            write_submission(Path(args.pack), args.format, [
+                (video.video_id, video.exp_ids, video.frame_names) for video in videos],
+                Path(args.zip))
         num_expressions = sum(len(video.exp_ids) for video in videos)
         with tqdm(total=num_expressions, unit='expression', desc=args.format) as bar:
             for problem in check_submission(args.zip, args.format, videos):

@@ -2,6 +2,7 @@
 
 import os
 from os import PathLike
+from pathlib import Path
 
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
 from glus_mm.datasets.mevis import MeViSDataset
@@ -14,10 +15,11 @@ def open_submission_videos(format_name: str, root: str | PathLike) -> list[Submi
     """List the videos, expressions and frames of a server's split.
 
     Args:
-        format_name: ``'mevis'`` or ``'ref-youtube-vos'``.
-        root: for MeViS the folder of the split ``valid``, with ``meta_expressions.json``; for
-            Ref-YouTube-VOS the folder with ``meta_expressions/`` and ``valid/``, from whose videos
-            those of ``test`` are taken away. Sizes are known where the images are there.
+        format_name: one of :data:`glus_mm.evaluation.submissions.SUBMISSION_FORMATS`.
+        root: for MeViS and MeViSv2 the folder of the split ``valid``, with
+            ``meta_expressions.json``; for MOSEv2 that with ``JPEGImages/``; for Ref-YouTube-VOS
+            the folder with ``meta_expressions/`` and ``valid/``, from whose videos those of
+            ``test`` are taken away. Sizes are known where the images are there.
 
     Returns:
         What is expected.
@@ -28,8 +30,10 @@ def open_submission_videos(format_name: str, root: str | PathLike) -> list[Submi
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(f'{root}: expected a folder with annotations, got no such folder')
+    if format_name == 'mose-v2':
+        return _mose_videos(Path(root) / 'JPEGImages')
     dataset: BaseRefVOSDataset
-    if format_name == 'mevis':
+    if format_name in ('mevis', 'mevis-v2'):
         dataset = MeViSDataset(data_root=str(root), test_mode=True, serialize_data=False)
     else:
         dataset = RefYouTubeVOSDataset(
@@ -45,4 +49,20 @@ def open_submission_videos(format_name: str, root: str | PathLike) -> list[Submi
             size = read_image(image).shape[:2]
         exp_ids = tuple(expression['exp_id'] for expression in video['expressions'])
         videos.append(SubmissionVideo(video['video_id'], exp_ids, video['frame_names'], size))
+    return videos
+
+
+def _mose_videos(images: Path) -> list[SubmissionVideo]:
+    """The videos of MOSE, which are folders of images."""
+    if not images.is_dir():
+        raise FileNotFoundError(f'{images}: expected the folders of the videos, got no such folder')
+    videos = []
+    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
+        frames = sorted(path.stem for path in folder.glob('*.jpg'))
+        if not frames:
+            raise ValueError(f'{folder}: expected the frames of the video, got no .jpg')
+        size = read_image(str(folder / f'{frames[0]}.jpg')).shape[:2]
+        videos.append(SubmissionVideo(folder.name, ('', ), frames, size))
+    if not videos:
+        raise ValueError(f'{images}: expected the folder of at least one video, got none')
     return videos

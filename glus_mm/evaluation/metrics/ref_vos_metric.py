@@ -63,8 +63,8 @@ class RefVOSMetric(BaseMetric):
             no expressions.
         ann_root: folder with DAVIS 2017, for the protocols for objects.
         annotator: 0..3, for ``'davis-unsup'`` and ``'davis-semi'``.
-        zip: ``'mevis'`` or ``'ref-youtube-vos'``: pack the masks for that server, too, as
-            ``<output_dir>/<zip>.zip``.
+        zip: ``'mevis'``, ``'mevis-v2'`` or ``'ref-youtube-vos'``: pack the masks for that server,
+            too, as ``<output_dir>/<zip>.zip``.
 
     Raises:
         ValueError: the options do not fit together.
@@ -116,8 +116,9 @@ class RefVOSMetric(BaseMetric):
     def _check_zip(zip: str | None, output_dir: str | None, protocol: str) -> None:
         if zip is None:
             return
-        if zip not in SUBMISSION_FORMATS:
-            raise ValueError(f'zip: expected one of {", ".join(SUBMISSION_FORMATS)}, got {zip!r}')
+        formats = [name for name, layout in SUBMISSION_FORMATS.items() if not layout.labels]
+        if zip not in formats:
+            raise ValueError(f'zip: expected one of {", ".join(formats)}, got {zip!r}')
         if output_dir is None:
             raise ValueError(f'expected output_dir with zip={zip!r}, which packs the masks that '
                              'are written, got None')

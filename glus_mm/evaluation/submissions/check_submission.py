@@ -103,7 +103,9 @@ def _check_video(archive: zipfile.ZipFile, layout: SubmissionFormat, video: Subm
     """Look at all masks of a video."""
     size = video.size
     for exp_id in video.exp_ids:
-        where = f'video {video.video_id!r}, expression {exp_id!r}'
+        where = f'video {video.video_id!r}'
+        if not layout.labels:
+            where += f', expression {exp_id!r}'
         names = [layout.name(video.video_id, exp_id, frame) for frame in video.frame_names]
         missing = [name for name in names if name not in found]
         if missing:
@@ -113,7 +115,8 @@ def _check_video(archive: zipfile.ZipFile, layout: SubmissionFormat, video: Subm
             if name not in found:
                 continue
             try:
-                mask = _read(archive, found[name], f'{where}, frame {frame!r}', size)
+                mask = _read(archive, found[name], f'{where}, frame {frame!r}', size,
+                             layout.labels)
             except ValueError as error:
                 yield str(error)
             else:
@@ -122,7 +125,7 @@ def _check_video(archive: zipfile.ZipFile, layout: SubmissionFormat, video: Subm
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str,
-          size: tuple[int, int] | None) -> np.ndarray:
+          size: tuple[int, int] | None, labels: bool) -> np.ndarray:
     """Read a mask; ``ValueError`` if it is not as the server wants it."""
     path = f'entry {info.filename!r}'
     limit = _SLACK + (2 * size[0] * size[1] if size else 1 << 26)
@@ -135,7 +138,9 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str,
             RuntimeError) as error:
         raise ValueError(f'{path}: expected a mask for {where}, but it cannot be unpacked: '
                          f'{error}') from error
-    mask = decode_mask_png(data, path, where, size=size)
+    mask = decode_mask_png(data, path, where, ('P', 'L') if labels else ('L', ), size)
+    if labels:
+        return mask
     if cv2.countNonZero(mask) != cv2.countNonZero(cv2.compare(mask, 255, cv2.CMP_EQ)):
         values = np.unique(mask)
         wrong = next(value for value in values if value not in (0, 255))

@@ -10,10 +10,13 @@ class SubmissionFormat:
     Attributes:
         prefix: folder at the root of the zip, with a slash, or nothing.
         num_videos: number of videos that the server's split has.
+        labels: the masks are label maps, ``<prefix><video>/<frame>.png``, mode P or L, and there
+            are no expressions: their only id is ``''``.
     """
 
     prefix: str
     num_videos: int
+    labels: bool = False
 
     def name(self, video_id: str, exp_id: str, frame: str) -> str:
         """Name of a mask in the zip.
@@ -23,11 +26,15 @@ class SubmissionFormat:
             exp_id: the expression.
             frame: name of the frame.
         """
-        return f'{self.prefix}{video_id}/{exp_id}/{frame}.png'
+        folder = video_id if self.labels else f'{video_id}/{exp_id}'
+        return f'{self.prefix}{folder}/{frame}.png'
 
 
 SUBMISSION_FORMATS = {
     'mevis': SubmissionFormat('', 140),
+    'mevis-v2': SubmissionFormat('', 140),
+    'mose-v2': SubmissionFormat('', 433, labels=True),
     'ref-youtube-vos': SubmissionFormat('Annotations/', 202),
 }
-"""The formats, by name: the valid split of MeViS; valid minus test of Ref-YouTube-VOS."""
+"""The formats, by name: the valid splits of MeViS, MeViSv2 (taken to be that of MeViS) and MOSEv2;
+valid minus test of Ref-YouTube-VOS."""

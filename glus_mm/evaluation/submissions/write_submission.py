@@ -13,25 +13,27 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def write_submission(folder: Path, format_name: str,
-                     videos: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> Path:
+                     videos: Iterable[tuple[str, Sequence[str], Sequence[str]]],
+                     path: Path | None = None) -> Path:
     """Pack masks that lie in a folder; the zip appears complete or not at all.
 
     Args:
-        folder: ``<video>/<expression>/<frame>.png``.
+        folder: ``<video>/<expression>/<frame>.png``, or ``<video>/<frame>.png``.
         format_name: one of ``SUBMISSION_FORMATS``.
         videos: id, expressions and frames of each video. Nothing else is packed, whatever the
             folder holds.
+        path: the zip; ``<folder>/<format_name>.zip`` if None.
 
     Returns:
-        The zip, ``<folder>/<format_name>.zip``.
+        The zip.
 
     Raises:
         FileNotFoundError: a mask is missing.
         OSError: the zip cannot be written.
     """
-    path = folder / f'{format_name}.zip'
+    path = folder / f'{format_name}.zip' if path is None else path
     layout = SUBMISSION_FORMATS[format_name]
-    handle, part = tempfile.mkstemp(dir=folder, prefix=f'.{path.name}.')
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
         with os.fdopen(handle, 'wb') as file, zipfile.ZipFile(file, 'w') as archive:
             for video_id, exp_ids, frames in videos:
