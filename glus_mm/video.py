@@ -30,6 +30,8 @@ from PIL import Image
 
 from glus_mm.utils.paths import read_regular
 
+from glus_mm.utils.frames import clip_centres
+
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.ts', '.mts', '.mpg', '.mpeg',
                   '.flv', '.wmv', '.ogv', '.3gp', '.gif')
@@ -192,6 +194,14 @@ class FrameReader(metaclass=ABCMeta):
                              f'{frame.shape[:2]}', frame_idx)
         return frame
 
+    def context_frames(self, number: int) -> list[int]:
+        """Positions of the frames that stand for the whole video, in the order they are shown.
+
+        Args:
+            number: how many; the centre of each of so many equal clips, see :func:`clip_centres`.
+        """
+        return clip_centres(len(self), number)
+
     @abstractmethod
     def _read(self, frame_idx: int) -> np.ndarray:
         """Decode the frame at a valid position."""
@@ -244,6 +254,37 @@ class ArrayReader(FrameReader):
 
     def _read(self, frame_idx: int) -> np.ndarray:
         return self.frames[frame_idx]
+
+
+class ReorderedReader(FrameReader):
+    """The frames of another reader in an order of one's own; nothing is copied or closed.
+
+    Args:
+        reader: the video.
+        order: its positions; some may be left out or repeated.
+        context_seed: seed of another order in which the context frames are shown, which is never
+            that of time where there are two of them; None shows them in the order of time.
+    """
+
+    def __init__(self, reader: FrameReader, order: Sequence[int],
+                 context_seed: int | None = None) -> None:
+        super().__init__([reader.frame_names[t] for t in order], reader.source)
+        self.reader = reader
+        self.order = tuple(order)
+        self.context_seed = context_seed
+
+    def context_frames(self, number: int) -> list[int]:
+        """See :meth:`FrameReader.context_frames`."""
+        frames = super().context_frames(number)
+        if self.context_seed is None or len(set(frames)) < 2:
+            return frames
+        rng, shown = np.random.default_rng(self.context_seed), frames
+        while shown == frames:
+            shown = rng.permutation(frames).tolist()
+        return shown
+
+    def _read(self, frame_idx: int) -> np.ndarray:
+        return self.reader.read(self.order[frame_idx])
 
 
 class VideoFileReader(FrameReader):

@@ -6,12 +6,10 @@ _base_ = [
 ]
 load_from = 'xinlai/LISA-7B-v1'
 _base_.train_pipeline[0].update(strategy='local', num_query=8)
-_base_.test_pipeline[0].update(num_context=0)
 train_dataloader = dict(dataset=dict(datasets=[
     dict(dataset, pipeline=_base_.train_pipeline)
     for dataset in _base_.train_dataloader.dataset.datasets
 ]))
-test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
 model = dict(
     train_cfg=dict(use_memory=False),
     test_cfg=dict(

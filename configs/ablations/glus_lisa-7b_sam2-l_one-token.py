@@ -1,4 +1,7 @@
-# Table 1, VideoLISA's frames: uniform frames, and one token that prompts SAM-2 on all of them.
+# Table 1, VideoLISA's frames: uniform frames, and one token that prompts SAM-2 on all of them. In
+# training the LLM sees 4 uniform context frames and the first of the 4 query frames, which are
+# uniform too, each from a quarter of the video; the token of that turn has to do for all 4. In
+# testing it sees the context and the key frame (the first one by default).
 _base_ = [
     '../_base_/models/glus_lisa-7b_sam2-l_lora.py', '../_base_/datasets/standard-sft.py',
     '../_base_/schedules/sft_3k.py', '../_base_/sft_runtime.py'

@@ -13,7 +13,7 @@ model = dict(
     test_cfg=dict(num_answers=10, temperature=0.2))
 train_dataloader = None
 test_dataloader = dict(dataset=dict(pipeline=[
-    dict(type='SampleContextQueryFrames', num_context=0, test_mode=True),
+    dict(type='SampleContextQueryFrames', test_mode=True),
     dict(type='OpenFrameReader'), dict(type='PackRefVOSInputs')]))
 test_evaluator = dict(
     _delete_=True, type='KeyFrameMetric', out_dir='work_dirs/key_frames/chat-univi_mevis_valid_u')

@@ -28,7 +28,7 @@ train_dataloader = dict(
             dict(type='LoadFrameScores', file='work_dirs/frame_ious/ref-youtube-vos_train.json'),
             *reading])]))
 test_dataloader = dict(dataset=dict(pipeline=[
-    dict(type='SampleContextQueryFrames', num_context=0, test_mode=True),
+    dict(type='SampleContextQueryFrames', test_mode=True),
     dict(type='OpenFrameReader'), dict(type='PackRefVOSInputs')]))
 test_evaluator = dict(
     _delete_=True, type='KeyFrameMetric', out_dir='work_dirs/key_frames/mevis_valid_u')

@@ -23,7 +23,7 @@ train_pipeline = [
     dict(type='PackRefVOSInputs')
 ]
 test_pipeline = [
-    dict(type='SampleContextQueryFrames', num_context=0, test_mode=True),
+    dict(type='SampleContextQueryFrames', test_mode=True),
     dict(type='LoadFrameScores', file=f'{ious}_valid_u.json'),
     dict(type='OpenFrameReader'),
     dict(type='PackRefVOSInputs')

@@ -1,4 +1,4 @@
-"""What a config says about text: whose tokenizer, and whether model and data mean the same."""
+"""What a config says twice: whose tokenizer, and whether model and data mean the same."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from mmengine import Config
-from mmengine.registry import Registry
 
 from glus_mm.registry import MODELS, TRANSFORMS
 from glus_mm.text.tokenizer import FROM_WEIGHTS, SegTokenizer, tokenizer_folder
 from glus_mm.utils.hub import is_hub_name
 
-# Transforms that have to do as the MLLM does, and the keys that both have.
-_SHARED = {'BuildConversation': ('tokenizer', 'template'), 'BuildTalk': ('tokenizer', 'template'),
-           'ResizeForEncoders': ('vision_crop', )}
+# Transforms that have to do as a part of the model does, that part, and the keys that both have.
+_SHARED = {
+    'BuildConversation': dict(tokenizer='mllm', template='mllm', seg_per='train_cfg'),
+    'BuildTalk': dict(tokenizer='mllm', template='mllm'),
+    'ResizeForEncoders': dict(vision_crop='mllm')}
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -51,7 +52,10 @@ def fill_tokenizers(cfg: Config, checkpoint: str | Path | None = None,
 
 
 def check_shared_settings(cfg: Config) -> None:
-    """Compare what the MLLM and the pipelines have to do alike: tokens, template, crop.
+    """Compare what the model and the pipelines have to do alike.
+
+    That is tokens, template, crop, tokens for each frame or video, and the context of a test. The
+    latter is the model's; a test pipeline may leave it out.
 
     Args:
         cfg: a config whose tokenizers are filled in.
@@ -59,25 +63,48 @@ def check_shared_settings(cfg: Config) -> None:
     Raises:
         ValueError: a pipeline differs from the model; the message names both keys and values.
     """
+    # Here, as they import torch, which who reads a config need not have waited for.
+    from glus_mm.models.inference import GLUSTestCfg
+    from glus_mm.models.segmentors import GLUS
+    from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
+
     mllm = (cfg.get('model') or {}).get('mllm')
     if not isinstance(mllm, Mapping):
         return
     for name in _DATALOADERS:
         for path, node in _dicts(cfg.get(name), name):
             transform = str(node.get('type', '')).split('.')[-1]
-            for key in _SHARED.get(transform, ()):
-                ours, theirs = _value(MODELS, mllm, key), _value(TRANSFORMS, node, key)
+            for key, part in _SHARED.get(transform, {}).items():
+                ours = (_value(MODELS.get(str(mllm.get('type'))), mllm, key) if part == 'mllm' else
+                        _value(GLUSTrainCfg, cfg.model.get(part) or {}, key))
+                theirs = _value(TRANSFORMS.get(str(node.get('type'))), node, key)
                 if not (_same_ids(ours, theirs) if key == 'tokenizer' else ours == theirs):
-                    raise ValueError(
-                        f'expected the pipeline to do as the model does, got model.mllm.{key}='
-                        f'{ours!r} and {path}.{key}={theirs!r} ({transform})')
+                    raise ValueError(_differ(f'model.{part}.{key}', ours, f'{path}.{key}', theirs,
+                                             transform))
+    kind = MODELS.get(str(cfg.model.get('type')))
+    if not (inspect.isclass(kind) and issubclass(kind, GLUS)):
+        return  # its context, if it has any, is not that of a test pipeline
+    ours = _value(GLUSTestCfg, cfg.model.get('test_cfg') or {}, 'num_context')
+    for name in _DATALOADERS[1:]:
+        for path, node in _dicts(cfg.get(name), name):
+            if str(node.get('type', '')).split('.')[-1] != 'SampleContextQueryFrames':
+                continue
+            key = 'strategy' if node.get('strategy') == 'local' else 'num_context'
+            theirs = 0 if key == 'strategy' else node.get(key)
+            if theirs not in (None, ours):
+                raise ValueError(_differ('model.test_cfg.num_context', ours, f'{path}.{key}',
+                                         node[key], 'SampleContextQueryFrames'))
 
 
-def _value(registry: Registry, node: Mapping, key: str) -> Any:
+def _differ(our_key: str, ours: Any, their_key: str, theirs: Any, transform: str) -> str:
+    return (f'expected the pipeline to do as the model does, got {our_key}={ours!r} and '
+            f'{their_key}={theirs!r} ({transform})')
+
+
+def _value(kind: type | None, node: Mapping, key: str) -> Any:
     """A config's value, else the default of the class; None where there is neither."""
     if key in node:
         return node[key]
-    kind = registry.get(str(node.get('type')))
     parameters = inspect.signature(kind).parameters if kind is not None else {}
     default = parameters[key].default if key in parameters else None
     return None if default is inspect.Parameter.empty else default

@@ -46,7 +46,7 @@ test_dataloader = dict(
         min_frames=4,
         test_mode=True,
         pipeline=[
-            dict(type='SampleContextQueryFrames', num_context={num_context}, test_mode=True),
+            dict(type='SampleContextQueryFrames', test_mode=True),
             dict(type='OpenFrameReader'),
 {ground_truth}            dict(type='PackRefVOSInputs')
         ]))
@@ -103,15 +103,13 @@ def model_config(llm: dict[str, Any], vision_tower: dict[str, Any], vision_selec
     return dict(type='GLUS', dtype=dtype, mllm=mllm, mask_head=mask_head, test_cfg=used)
 
 
-def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer,
-                test_cfg: GLUSTestCfg) -> str:
+def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer) -> str:
     """The text of config.py.
 
     Args:
         model: of :func:`model_config`.
         origin: what the weights were made from, one or more lines.
         tokenizer: its ids are noted.
-        test_cfg: how the model is used.
 
     Returns:
         A config in MMEngine's text style.
@@ -119,8 +117,7 @@ def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer,
     tokens = (SEG_TOKEN, IM_START_TOKEN, IM_END_TOKEN)
     header = _header('GLUS', origin, tokenizer, tokens, GLUS_USAGE)
     return f'{header}{_assigned(model)}' + RUNTIME.format(
-        num_context=test_cfg.num_context, ground_truth=GROUND_TRUTH,
-        evaluator="dict(type='RefVOSMetric')")
+        ground_truth=GROUND_TRUTH, evaluator="dict(type='RefVOSMetric')")
 
 
 def selector_config_text(model: dict[str, Any], title: str, origin: str,
@@ -138,8 +135,7 @@ def selector_config_text(model: dict[str, Any], title: str, origin: str,
     """
     header = _header(title, origin, tokenizer, (SCORE_TOKEN, ), '')
     return f'{header}{_assigned(model)}' + RUNTIME.format(
-        num_context=0, ground_truth='',
-        evaluator="dict(type='KeyFrameMetric', out_dir='work_dirs/key_frames')")
+        ground_truth='', evaluator="dict(type='KeyFrameMetric', out_dir='work_dirs/key_frames')")
 
 
 def _header(title: str, origin: str, tokenizer: SegTokenizer, tokens: Sequence[str],

@@ -190,7 +190,7 @@ def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, too
         if is_yaml(sam2):
             shutil.copyfile(sam2, staging / YAML_NAME)
         config = staging / 'config.py'
-        config.write_text(config_text(model, origin, tokenizer, test_cfg), encoding='utf-8')
+        config.write_text(config_text(model, origin, tokenizer), encoding='utf-8')
         expected = _expected_state(config, official, sam2)
         source.state = with_tower_names_of(expected, source.state)
         if seed is not None:

@@ -31,7 +31,8 @@ class BaseRefVOSDataset(BaseDataset):
 
     A subclass says where its files lie, in the class attributes: ``METAINFO['dataset']`` is the
     data set's name in the data samples, ``ANN_FILE`` and ``DATA_PREFIX`` are the defaults of the
-    arguments. It parses what its format has of its own: ``open_masks`` and ``parse_target``. This
+    arguments. ``KINDS`` are the kinds that its expressions can be of; by default those that the
+    annotation has. It parses what its format has of its own: ``open_masks``, ``parse_target``. This
     class parses the rest: ``{"videos": {id: {"frames": [...], "expressions": {id: {...}}}}}``.
 
     Args:
@@ -58,6 +59,7 @@ class BaseRefVOSDataset(BaseDataset):
     """
 
     METAINFO: dict = dict(dataset='ref_vos')
+    KINDS: tuple[str, ...] | None = None
     ANN_FILE: str = 'meta_expressions.json'
     DATA_PREFIX: dict = dict(img='JPEGImages', mask='mask_dict.json')
     TEXT_KEY: str = 'exp'
@@ -92,6 +94,7 @@ class BaseRefVOSDataset(BaseDataset):
         self.seed = seed
         self.exclude_ann_file = exclude_ann_file and osp.join(data_root, exclude_ann_file)
         self.masks: MaskSource | None = None
+        self._known_kinds: tuple[str, ...] | None = None
         super().__init__(
             ann_file=self.ANN_FILE if ann_file is None else ann_file,
             metainfo=metainfo,
@@ -124,8 +127,11 @@ class BaseRefVOSDataset(BaseDataset):
         videos = self._read_videos(self.ann_file)
         self.masks = self.open_masks(videos)
         excluded = self._excluded(videos)
-        return [self._parse_video(video_id, video) for video_id, video in videos.items()
-                if video_id not in excluded]
+        data_list = [self._parse_video(video_id, video) for video_id, video in videos.items()
+                     if video_id not in excluded]
+        found = {item['kind'] for video in data_list for item in video['expressions']}
+        self._known_kinds = self.KINDS or tuple(sorted(found - {None}))
+        return data_list
 
     def open_masks(self, videos: dict) -> MaskSource | None:
         """Make the source of the masks.
@@ -289,6 +295,7 @@ class BaseRefVOSDataset(BaseDataset):
         index %= len(self)
         results = self.get_data_info(index)
         results['mask_store'] = self.masks
+        results['known_kinds'] = self._known_kinds
         results['rng'] = np.random.default_rng((self.seed, index, draw))
         entry = results.get('entry')
         try:

@@ -1,6 +1,7 @@
 """MovingShapes, the embedded data set."""
 
 from glus_mm.datasets.mevis import MeViSDataset
+from glus_mm.datasets.moving_shapes.expressions import KINDS, VARIANT_KINDS
 from glus_mm.registry import DATASETS
 
 
@@ -12,3 +13,4 @@ class MovingShapesDataset(MeViSDataset):
     """
 
     METAINFO: dict = dict(dataset='moving_shapes')
+    KINDS: tuple[str, ...] = (*KINDS, *VARIANT_KINDS)

@@ -30,6 +30,7 @@ class ReVOSDataset(MeViSDataset):
     """
 
     METAINFO: dict = dict(dataset='revos')
+    KINDS: tuple[str, ...] = KINDS
     ANN_FILE: str = 'meta_expressions_train_.json'
     NESTED_VIDEO_IDS: bool = True
 

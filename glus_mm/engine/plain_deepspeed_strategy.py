@@ -114,6 +114,8 @@ class PlainDeepSpeedStrategy(BaseStrategy):
         self.dispatch_kwargs.update(dispatch_kwargs or {})
         if optim_wrapper is None:
             raise ValueError('DeepSpeed is for training; tools/test.py tests without it')
+        # A run without DeepSpeed builds its model first of all; here data loaders were, which draw.
+        self._set_randomness(**dict(self._randomness, seed=self.seed))
         model = self._init_model_weights(self.build_model(model))
         self.optim_wrapper = self.build_optim_wrapper(optim_wrapper, model)
         if not isinstance(self.optim_wrapper, ZeroOptimWrapper):

@@ -1,5 +1,5 @@
 from .data_preprocessor import RefVOSDataPreprocessor
-from .heads import MemoryBank, SAM2MemoryHead
+from .heads import MemoryBank, SAM2MemoryHead, TokenUpdate
 from .losses import (
     MaskBCELoss,
     MaskDiceLoss,
@@ -33,5 +33,5 @@ __all__ = [
     'KeyFrameSelector', 'KeyFrames', 'KeyMaskPropagator', 'LlavaMLLM', 'MaskBCELoss',
     'MaskDiceLoss', 'MaskTracker', 'MemoryBank', 'ObjectContrastiveLoss', 'OneTokenPropagator',
     'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer', 'SAM2Propagator', 'TokenBank',
-    'TokenCELoss', 'VideoQASelector'
+    'TokenCELoss', 'TokenUpdate', 'VideoQASelector'
 ]

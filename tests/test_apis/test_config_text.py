@@ -125,3 +125,35 @@ def test_init_model_fills_it_in(tiny_config, tmp_path):
     cfg.load_from = str(tmp_path / 'weights')
     model = init_model(cfg, cfg_options={**options, 'model.mllm.tokenizer': 'load_from'})
     assert Path(model.mllm.tokenizer.model_file).parent == tmp_path / 'weights'
+
+
+def test_a_test_pipeline_has_the_context_of_the_model():
+    sample = dict(type='SampleContextQueryFrames', test_mode=True)
+    cfg = Config(dict(
+        model=dict(type='GLUS', mllm=dict(type='LlavaMLLM'), test_cfg=dict(num_context=2)),
+        test_dataloader=dict(dataset=dict(pipeline=[sample]))))
+    check_shared_settings(cfg)
+    node = cfg.test_dataloader.dataset.pipeline[0]
+    node.num_context = 2
+    check_shared_settings(cfg)
+    node.num_context = 4
+    with pytest.raises(ValueError, match='model.test_cfg.num_context=2 and test_dataloader.dataset.'
+                                         r'pipeline.0.num_context=4 \(SampleContextQueryFrames'):
+        check_shared_settings(cfg)
+    node.strategy = 'local'
+    with pytest.raises(ValueError, match="num_context=2 and .*pipeline.0.strategy='local'"):
+        check_shared_settings(cfg)
+    cfg.model.test_cfg.num_context = 0
+    check_shared_settings(cfg)
+    del cfg.model.test_cfg['num_context']  # then it is 4
+    del node['strategy']
+    check_shared_settings(cfg)
+
+
+def test_both_say_how_many_tokens():
+    cfg = config(template='llava_v1', tokenizer='tiny')
+    for number in (0, 1):
+        conversation(cfg, number).update(tokenizer='tiny')
+    cfg.model.train_cfg = dict(seg_per='video')
+    with pytest.raises(ValueError, match="model.train_cfg.seg_per='video' and .*seg_per='frame'"):
+        check_shared_settings(cfg)

@@ -72,7 +72,7 @@ def test_the_folder_runs_and_can_be_moved(official):
     assert str(official.root) not in text
     assert max(map(len, text.splitlines())) <= 100
     pipeline = Config.fromfile(moved / 'config.py').test_dataloader.dataset.pipeline
-    assert pipeline[0].num_context == 2
+    assert 'num_context' not in pipeline[0]
 
 
 def test_config_holds_only_what_cannot_be_derived(official):

@@ -16,6 +16,7 @@ from glus_mm.datasets import (
     LoadRefVOSGroundTruth,
     LoadRefVOSMasks,
     MeViSDataset,
+    MovingShapesDataset,
     OpenFrameReader,
     PackRefVOSInputs,
     ResizeForEncoders,
@@ -109,9 +110,10 @@ def test_random_is_sorted_without_repeats_and_reaches_all_frames():
     assert seen == set(range(9))
 
 
-@pytest.mark.parametrize('strategy', ['global_local', 'global', 'local', 'random'])
 @pytest.mark.parametrize('num_frames', [1, 2, 3])
-@pytest.mark.parametrize('test_mode', [False, True])
+@pytest.mark.parametrize('strategy, test_mode', [
+    *((name, False) for name in ('global_local', 'global', 'local', 'random')),
+    ('global_local', True), ('local', True)])
 def test_short_videos_work(strategy, num_frames, test_mode):
     for seed in range(10):
         results = _sample(SampleContextQueryFrames(
@@ -447,5 +449,33 @@ def test_kind_weights_that_fit_nothing():
                    rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"video 'v': .*kinds \['b'\], got \['a'\]"):
         SampleContextQueryFrames(kind_weights=dict(b=1))(results)
+    results.update(dataset='moving_shapes', known_kinds=('event', 'look-alike'))
+    with pytest.raises(ValueError, match="data set 'moving_shapes', .*got 'lookalike'; did you "
+                                         "mean 'look-alike'"):
+        SampleContextQueryFrames(kind_weights={'event': 1, 'lookalike': 1})(results)
     with pytest.raises(ValueError, match='kind_weights must be positive'):
         SampleContextQueryFrames(kind_weights=dict(a=0))
+
+
+def test_a_data_set_knows_its_kinds(mevis_root):
+    """Those of MovingShapes are declared, so that one may be absent; others are those annotated."""
+    path = mevis_root / 'meta_expressions.json'
+    content = json.loads(path.read_text())
+    for video in content['videos'].values():
+        for expression in video['expressions'].values():
+            expression['kind'] = 'event'
+    path.write_text(json.dumps(content))
+    pipeline = [SampleContextQueryFrames(kind_weights=dict(event=1, late=1))]
+    assert MovingShapesDataset(data_root=str(mevis_root), pipeline=pipeline)[0]['expressions']
+    with pytest.raises(ValueError, match=r"data set 'mevis', \['event'\], got 'late'"):
+        MeViSDataset(data_root=str(mevis_root), pipeline=pipeline)[0]
+
+
+def test_the_context_of_a_test_is_the_models():
+    results = dict(frame_names=tuple('abcdefgh'), expressions=[])
+    assert SampleContextQueryFrames(test_mode=True)(dict(results))['context_frame_ids'] == []
+    stated = SampleContextQueryFrames(num_context=2, test_mode=True)(dict(results))
+    assert stated['context_frame_ids'] == [2, 6]
+    for strategy in ('global', 'random'):
+        with pytest.raises(ValueError, match=f"propagator says: expected no .* got '{strategy}'"):
+            SampleContextQueryFrames(strategy=strategy, test_mode=True)

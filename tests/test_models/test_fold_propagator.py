@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from glus_mm.models.inference import ArrayReader
 from glus_mm.models.propagators import FoldPropagator
-from glus_mm.models.propagators.reordered_reader import ReorderedReader
+from glus_mm.video import ArrayReader, ReorderedReader
 
 
 @pytest.fixture(scope='module')

@@ -105,6 +105,10 @@ def folder(tmp_path_factory):
     jobs += [[f'{name}.py', '--work-dir', name, *options, f'visualizer.name={name}',
               'train_cfg.max_iters=2', 'default_hooks.checkpoint.leave_out_frozen=True']
              for name in ('lora', 'lora_zero2')]
+    # From the seed alone; with a rate of 0 the weights stay those of the start.
+    jobs += [[f'{name}.py', '--work-dir', f'{name}_seed', '--launcher', 'pytorch', '--cfg-options',
+              f'visualizer.name={name}_seed', 'optim_wrapper.optimizer.lr=0.0',
+              'train_cfg.max_iters=2'] for name in ('ddp', 'zero2')]
     jobs.append(['zero3.py', '--work-dir', 'resumed', '--resume', 'ddp/iter_2.pth',
                  '--launcher', 'pytorch', '--cfg-options', 'visualizer.name=resumed'])
     run(folder, '-m', 'torch.distributed.run', '--nproc_per_node=2',
@@ -131,6 +135,16 @@ def losses(folder, name):
 
 def load(path):
     return torch.load(path, weights_only=True)
+
+
+def test_the_same_seed_gives_the_same_weights(folder):
+    ddp, zero = (load(folder / f'{name}_seed' / 'iter_2.pth')['state_dict']
+                 for name in ('ddp', 'zero2'))
+    assert list(ddp) == list(zero)
+    assert all(torch.equal(value, zero[key]) for key, value in ddp.items())
+    start = load(folder / 'start.pth')['state_dict']
+    assert not torch.equal(ddp['mllm.projector.weight'], torch.zeros_like(
+        start['mllm.projector.weight']))
 
 
 @pytest.mark.parametrize('base, name', [

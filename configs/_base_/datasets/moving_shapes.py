@@ -13,7 +13,7 @@ train_pipeline = [
     dict(type='PackRefVOSInputs')
 ]
 test_pipeline = [
-    dict(type='SampleContextQueryFrames', num_context=4, test_mode=True),
+    dict(type='SampleContextQueryFrames', test_mode=True),
     dict(type='OpenFrameReader'),
     dict(type='LoadRefVOSGroundTruth'),
     dict(type='PackRefVOSInputs')

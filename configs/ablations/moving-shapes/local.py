@@ -5,9 +5,4 @@ train_dataloader = dict(dataset=dict(datasets=[
     dict(dataset, pipeline=_base_.train_pipeline)
     for dataset in _base_.train_dataloader.dataset.datasets
 ]))
-_base_.test_pipeline[0].update(num_context=0)
-test_dataloader = dict(dataset=dict(datasets=[
-    dict(dataset, pipeline=_base_.test_pipeline)
-    for dataset in _base_.test_dataloader.dataset.datasets
-]))
 model = dict(test_cfg=dict(num_context=0))

@@ -1,6 +1,7 @@
 """Which frames and expressions of a video make a sample."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -26,15 +27,19 @@ class SampleContextQueryFrames(BaseTransform):
     A video shorter than a window works: clips that hold no frame repeat a neighbour, consecutive
     frames repeat the last one, random ones are drawn with replacement.
 
-    When testing, the context is the centre of each clip (none for ``'local'``), all frames are
-    query frames, and all expressions stay, in their order.
+    When testing, all frames are query frames, and all expressions stay, in their order. The
+    context is the model's own matter, ``model.test_cfg.num_context``: a number that is stated here
+    too has to be the same, which ``tools/test.py`` checks, and ``context_frame_ids`` are then the
+    centres of so many clips (none by default). In which order the frames are gone through is said
+    by ``model.test_cfg.propagator``; the strategies ``'global'`` and ``'random'`` are refused.
 
-    Required keys: ``frame_names``, ``expressions`` and, unless testing, ``rng``.
+    Required keys: ``frame_names``, ``expressions`` and, unless testing, ``rng``; with
+    ``kind_weights`` also ``known_kinds`` where the data set has a list of its kinds.
     Added keys: ``context_frame_ids`` (Tc) and ``query_frame_ids`` (Tq), lists of 0-based
     positions. Modified: ``expressions``.
 
     Args:
-        num_context: number of context frames Tc, at least 0.
+        num_context: number of context frames Tc, at least 0; None is 4 in training.
         num_query: number of query frames Tq in training, at least 1.
         num_expressions: at most this many expressions in training, drawn without replacement.
         strategy: one of the above.
@@ -43,23 +48,29 @@ class SampleContextQueryFrames(BaseTransform):
         test_mode: choose for testing.
 
     Raises:
-        ValueError: a number is out of its range, the strategy is unknown, or a video has no
-            expression of a kind with a weight.
+        ValueError: a number is out of its range; the strategy is unknown, or none of a test; a
+            kind with a weight is none of the data set's; or a video has no expression of a kind
+            with a weight.
     """
 
     def __init__(self,
-                 num_context: int = 4,
+                 num_context: int | None = None,
                  num_query: int = 4,
                  num_expressions: int = 3,
                  strategy: str = 'global_local',
                  kind_weights: Mapping[str, float] | None = None,
                  test_mode: bool = False) -> None:
+        if num_context is None:
+            num_context = 0 if test_mode else 4
         for name, value, least in (('num_context', num_context, 0), ('num_query', num_query, 1),
                                    ('num_expressions', num_expressions, 1)):
             if type(value) is not int or value < least:
                 raise ValueError(f'{name} must be an integer of at least {least}, got {value!r}')
         if strategy not in STRATEGIES:
             raise ValueError(f'strategy must be one of {STRATEGIES}, got {strategy!r}')
+        if test_mode and strategy in ('global', 'random'):
+            raise ValueError('a test passes through all frames as model.test_cfg.propagator says: '
+                             f'expected no strategy with test_mode=True, got {strategy!r}')
         self.num_context = 0 if strategy == 'local' else num_context
         self.num_query = num_query
         self.num_expressions = num_expressions
@@ -89,6 +100,7 @@ class SampleContextQueryFrames(BaseTransform):
     def _weights(self, results: dict) -> np.ndarray:
         if self.kind_weights is None:
             return np.ones(len(results['expressions']))
+        check_kinds(self.kind_weights, results.get('known_kinds'), results)
         kinds = [expression['kind'] for expression in results['expressions']]
         weights = np.array([self.kind_weights.get(kind, 0.0) for kind in kinds])
         if not weights.any():
@@ -108,6 +120,26 @@ class SampleContextQueryFrames(BaseTransform):
             return one_per_clip(num_frames, self.num_query, rng)
         start = int(rng.integers(max(num_frames - self.num_query, 0) + 1))
         return [min(start + i, num_frames - 1) for i in range(self.num_query)]
+
+
+def check_kinds(weights: Mapping[str, float], known: Collection[str] | None,
+                results: Mapping) -> None:
+    """Refuse kinds that a data set does not have: they would never be drawn, and nobody told.
+
+    Args:
+        weights: the kinds that are named.
+        known: all kinds of the data set; None where it has no such list.
+        results: of a video, which says where it comes from.
+
+    Raises:
+        ValueError: one is unknown; names the nearest one.
+    """
+    unknown = [] if known is None else [kind for kind in weights if kind not in known]
+    if unknown:
+        near = difflib.get_close_matches(str(unknown[0]), sorted(known), 1, cutoff=0.5)
+        hint = f'; did you mean {near[0]!r}?' if near else ''
+        raise ValueError(f'kind_weights: expected kinds of the data set '
+                         f'{results.get("dataset")!r}, {sorted(known)}, got {unknown[0]!r}{hint}')
 
 
 def one_per_clip(num_frames: int, number: int, rng: np.random.Generator) -> list[int]:

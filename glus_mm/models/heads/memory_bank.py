@@ -23,6 +23,9 @@ class MemoryBank:
         num_memories: the most entries that one frame selects.
         keeps_derived: keep what is computed of an entry alone as long as the entry itself, see
             :meth:`select_derived`. For inference: a gradient must not be shared by frames.
+
+    Attributes:
+        prompt (Tensor | None): (C) what prompted the latest frame, kept by :class:`TokenUpdate`.
     """
 
     def __init__(self, stride: int = 1, num_memories: int = 7,
@@ -33,6 +36,7 @@ class MemoryBank:
         self.stride = stride
         self.num_memories = num_memories
         self.keeps_derived = keeps_derived
+        self.prompt: Tensor | None = None
         self._entries: dict[int, Tensor] = {}
         self._derived: dict[int, Derived] = {}
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.propagators.base_propagator import BasePropagator
-from glus_mm.models.propagators.reordered_reader import ReorderedReader
 from glus_mm.registry import MODELS
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.video import ReorderedReader
 
 if TYPE_CHECKING:
     from glus_mm.models.segmentors.glus import GLUS

@@ -20,7 +20,6 @@ from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.empty_weights import load_weights
-from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import at_least_float32, default_dtype, parse_dtype, set_precision
@@ -45,6 +44,8 @@ class GLUS(BaseModel):
         loss_mask_dice: config of the second mask loss.
         loss_contrastive: config of the loss between seg tokens, :class:`ObjectContrastiveLoss`;
             None trains without it.
+        token_update: config of a :class:`TokenUpdate`, which brings the prompt of the frame before
+            into the next one; None prompts SAM-2 with the seg tokens as they are.
         ce_target: ``'seg'`` supervises ``[SEG]`` only, as the official code does; ``'answer'`` the
             whole answer, which is what makes a model learn from scratch. The answers of talk,
             which have no ``[SEG]``, are always supervised as a whole.
@@ -66,6 +67,7 @@ class GLUS(BaseModel):
                  loss_mask_bce: dict | None = None,
                  loss_mask_dice: dict | None = None,
                  loss_contrastive: dict | None = None,
+                 token_update: dict | None = None,
                  ce_target: str = 'seg',
                  train_cfg: dict | None = None,
                  test_cfg: dict | None = None,
@@ -82,6 +84,8 @@ class GLUS(BaseModel):
         self.loss_mask_dice = build_child(MODELS, loss_mask_dice or dict(type='MaskDiceLoss'))
         self.loss_contrastive = (
             None if loss_contrastive is None else build_child(MODELS, loss_contrastive))
+        self.token_update = None if token_update is None else build_child(
+            MODELS, token_update, token_dim=self.mask_head.token_dim)
         self.ce_target = ce_target
         known = GLUSTrainCfg.__dataclass_fields__
         self.train_cfg = GLUSTrainCfg(
@@ -302,6 +306,8 @@ class GLUS(BaseModel):
         Returns:
             The masks.
         """
+        if self.token_update is not None:
+            seg_tokens = self.token_update(seg_tokens, memory)
         pred = self.mask_head(feats, seg_tokens, memory, frame_idx)
         if store:
             places = [frame_idx] * len(memory) if isinstance(frame_idx, int) else frame_idx
@@ -343,6 +349,7 @@ class GLUS(BaseModel):
                     is_seg[exps, t] = pred.is_seg.cpu()
             sample.pred_masks, sample.pred_scores, sample.pred_seg = masks, scores, is_seg
             sample.key_frame_ids = key_frames
+            sample.set_metainfo(dict(context_frame_ids=session.context_frame_ids))
         return data_samples
 
     def init_session(self, reader: FrameReader, data_sample: RefVOSDataSample) -> VideoSession:
@@ -367,7 +374,7 @@ class GLUS(BaseModel):
         for expression in data_sample.expressions:
             self.mllm.prompt(expression, cfg.num_context, 1)
         return VideoSession(reader, tuple(data_sample.expressions),
-                            clip_centres(len(reader), cfg.num_context),
+                            reader.context_frames(cfg.num_context),
                             window=cfg.window + cfg.window_stride - 1
                             if cfg.reuse == 'exact' else 0,
                             feature_cache=cfg.feature_cache, prefetch=cfg.prefetch)
@@ -393,7 +400,7 @@ class GLUS(BaseModel):
         if len(key_frames) != num_exp or not all(0 <= k < num_frames for k in key_frames):
             raise ValueError(f'expected a key frame in 0..{num_frames - 1} for each of {num_exp} '
                              f'expressions, got {key_frames}')
-        return self.propagator.segment(self, session, key_frames)
+        return self.propagator.segment(self, session, key_frames) if num_exp else iter(())
 
     def propagate(self, session: VideoSession, exp_indices: Sequence[int], start: int = 0,
                   reverse: bool = False) -> Iterator[tuple[int, MaskPrediction]]:

@@ -24,7 +24,7 @@ model = dict(
     test_cfg=dict(num_frames=256, num_answers=10, temperature=0.6))
 train_dataloader = None
 test_dataloader = dict(dataset=dict(pipeline=[
-    dict(type='SampleContextQueryFrames', num_context=0, test_mode=True),
+    dict(type='SampleContextQueryFrames', test_mode=True),
     dict(type='OpenFrameReader'),
     dict(type='PackRefVOSInputs')
 ]))

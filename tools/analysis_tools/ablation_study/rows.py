@@ -56,6 +56,7 @@ ROWS = (
     Row('global', 'global reasoning', '4'),
     Row('local', 'local reasoning', '4'),
     Row('random', 'random frames (VISA)', '1'),
+    Row('token_update', 'token updated by the one before (TrackGPT)', '1', optional=True),
     Row('glu', 'GLU', '4'),
     Row('glu_mb', 'GLU + MB (stride 3)', '4'),
     Row('glu_mb_oc', 'GLU + MB + OC', '4'),
