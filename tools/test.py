@@ -6,19 +6,31 @@ Example::
         checkpoints/glus_tiny_moving-shapes.pth --dump outputs/test.json
 
 Every finished video is recorded in the work folder; ``--resume`` goes on after an interruption.
+
+``--probe`` tests again on changed videos and prints their J&F beside that of the videos as they
+are: one frame repeated (``still``), the video backward (``reverse``), context frames in another
+order (``shuffle``), asked for by the words of another object (``swap``). See ``ProbeVideo``::
+
+    python tools/test.py CONFIG CHECKPOINT --probe still reverse shuffle swap --dump F.json
 """
 
 import argparse
+import copy
 import os
+from collections.abc import Mapping
+from pathlib import Path
 
 import glus_mm  # noqa: F401 - before MMEngine, whose imports it keeps light
 
 # isort: split
 from mmengine import Config
+from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from glus_mm.apis.pretrained import mapped_weights, use_checkpoint
+from glus_mm.datasets.transforms.probe_video import PROBES
+from glus_mm.evaluation.protocols import PROTOCOLS, ObjectProtocol
 from glus_mm.utils.command_line import add_common_options, load_config
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 from glus_mm.utils.setup_env import leave_dist, setup_dist
@@ -36,6 +48,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('--out', metavar='DIR', help='write the masks as PNG into this folder')
     parser.add_argument('--dump', metavar='F.json', help='write the figures into this file')
     parser.add_argument('--show-dir', metavar='D', help='write overlays into this folder')
+    parser.add_argument('--probe', nargs='+', choices=PROBES, default=[], metavar='P',
+                        help=f'test on changed videos as well, any of {", ".join(PROBES)}; folders '
+                             'and files of a probe have its name added')
     parser.add_argument('--resume', action='store_true',
                         help='go on with an interrupted run in the same work folder: videos that '
                              'it has finished are not tested again')
@@ -97,32 +112,147 @@ def record_videos(cfg: Config, resume: bool) -> None:
     cfg.env_cfg = env_cfg
 
 
+def set_outputs(cfg: Config, args: argparse.Namespace, probe: str = '') -> None:
+    """Let a run write what the command line asks for.
+
+    Args:
+        cfg: a config; changed in place.
+        args: the command line.
+        probe: of the run; its name is added to folders and files.
+
+    Raises:
+        OSError: a place cannot be written.
+        ValueError: the config has nothing that would write.
+    """
+    if args.out is not None:
+        set_evaluator(cfg, 'output_dir', str(ensure_writable_dir(f'{args.out}{_suffix(probe)}')))
+    if args.dump is not None:
+        path = Path(args.dump)
+        path = path.with_name(f'{path.stem}{_suffix(probe)}{path.suffix}')
+        set_evaluator(cfg, 'dump_file', str(ensure_writable_file(path)))
+    if args.show_dir is not None:
+        set_show_dir(cfg, str(ensure_writable_dir(f'{args.show_dir}{_suffix(probe)}')))
+
+
+def _suffix(probe: str) -> str:
+    return f'_{probe}' if probe else ''
+
+
+def set_probe(cfg: Config, probe: str) -> None:
+    """Change the videos of a test as a probe says.
+
+    Args:
+        cfg: a config; its test pipelines, the work folder and names that must differ between runs
+            are changed in place.
+        probe: one of ``PROBES``.
+
+    Raises:
+        ValueError: the truth is not that of the data set's masks, or key frames are those of a
+            file, so that neither would follow the change.
+    """
+    evaluator = cfg.get('test_evaluator') or []
+    for metric in [evaluator] if isinstance(evaluator, Mapping) else evaluator:
+        protocol = PROTOCOLS.get(metric.get('protocol', 'mevis'))
+        if metric.get('format_only') or issubclass(protocol or object, ObjectProtocol):
+            raise ValueError('--probe: expected a metric that scores the expressions of a data set '
+                             f'with masks in test_evaluator, got {dict(metric)}')
+    selector = (cfg.model.get('test_cfg') or {}).get('selector') or {}
+    if str(selector.get('type')).split('.')[-1] == 'FileKeyFrameSelector':
+        raise ValueError('--probe: expected no key frames of a file in model.test_cfg.selector, '
+                         'which are those of the video as it is, got '
+                         f'{selector.get("file")!r}')
+
+    def insert(dataset: dict) -> None:
+        for child in dataset.get('datasets', []):
+            insert(child)
+        if 'pipeline' in dataset:
+            pipeline = list(dataset['pipeline'])
+            place = next((i for i, item in enumerate(pipeline)
+                          if str(item.get('type')).split('.')[-1] == 'PackRefVOSInputs'), None)
+            if place is None:
+                raise ValueError('--probe: expected a test pipeline with PackRefVOSInputs, got '
+                                 f'{[item.get("type") for item in pipeline]}')
+            pipeline.insert(place, dict(type='glus_mm.ProbeVideo', probe=probe))
+            dataset['pipeline'] = pipeline
+
+    insert(cfg.test_dataloader.dataset)
+    cfg.work_dir = str(Path(cfg.work_dir) / probe)
+    cfg.experiment_name = f'{Path(cfg.filename).stem}_{probe}'
+    if cfg.get('visualizer') is not None:
+        cfg.visualizer.name = f'{cfg.visualizer.get("name", "visualizer")}_{probe}'
+
+
+def probe_table(figures: dict[str, dict[str, float]]) -> str:
+    """Lay J&F of a test and of its probes out side by side.
+
+    Args:
+        figures: of each run, as the metric returns them; that of the videos as they are first.
+
+    Returns:
+        A Markdown table, a row for each kind of expression and one for all; a column with the
+        number of expressions for 'swap', which has not all of them.
+    """
+    first = next(iter(figures.values()))
+    # Metrics may have a prefix: 'J&F', 'motion/J&F', 'prefix/motion/J&F'.
+    keys = [key.removesuffix('J&F') for key in first if key.split('/')[-1] == 'J&F']
+    keys = sorted(keys, key=lambda key: (key.count('/') == 0, key))
+    columns = list(figures)
+    lines = ['| J&F in % | n | ' + ' | '.join(columns) + (' | n of swap |' if 'swap' in columns
+                                                          else ' |'),
+             '|---|' + '---:|' * (1 + len(columns) + ('swap' in columns))]
+    for key in keys:
+        cells = [str(first.get(f'{key}expressions', '-'))]
+        cells += [f'{run[f"{key}J&F"]:.2f}' if f'{key}J&F' in run else '-'
+                  for run in figures.values()]
+        if 'swap' in columns:
+            cells.append(str(figures['swap'].get(f'{key}expressions', 0)))
+        lines.append(f'| {key.rstrip("/") or "all with a target"} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def run_test(cfg: Config) -> dict[str, float]:
+    """Run one test.
+
+    Args:
+        cfg: a config that is ready.
+
+    Returns:
+        The figures of its metrics.
+    """
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    with mapped_weights(cfg, runner):
+        return runner.test()
+
+
 def main() -> None:
     """Check what was asked for, then test."""
     parser, args = parse_args()
     try:
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
-        if args.out is not None:
-            set_evaluator(cfg, 'output_dir', str(ensure_writable_dir(args.out)))
-        if args.dump is not None:
-            set_evaluator(cfg, 'dump_file', str(ensure_writable_file(args.dump)))
-        if args.show_dir is not None:
-            set_show_dir(cfg, str(ensure_writable_dir(args.show_dir)))
-        use_checkpoint(cfg, args.checkpoint, cfg.get('load_from'))
+        runs = {'video': cfg}
+        for probe in dict.fromkeys(args.probe):
+            runs[probe] = copy.deepcopy(cfg)
+            set_probe(runs[probe], probe)
+            set_outputs(runs[probe], args, probe)
+        set_outputs(cfg, args)
+        for run in runs.values():
+            use_checkpoint(run, args.checkpoint, run.get('load_from'))
     except (OSError, KeyError, ValueError) as error:
         parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
-    cfg.resume = False
-    record_videos(cfg, args.resume)
-    cfg.model_wrapper_cfg = dict(type='glus_mm.Unwrapped')
-    cfg.launcher = args.launcher
-    if cfg.get('runner_type') == 'FlexibleRunner':
-        # DeepSpeed and others spread what training needs; checkpoints are those of any run.
-        cfg.pop('runner_type')
-        cfg.pop('strategy', None)
-    setup_dist(cfg, args.launcher)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    with mapped_weights(cfg, runner):
-        runner.test()
+    figures = {}
+    for name, run in runs.items():
+        run.resume = False
+        record_videos(run, args.resume)
+        run.model_wrapper_cfg = dict(type='glus_mm.Unwrapped')
+        run.launcher = args.launcher
+        if run.get('runner_type') == 'FlexibleRunner':
+            # DeepSpeed and others spread what training needs; checkpoints are those of any run.
+            run.pop('runner_type')
+            run.pop('strategy', None)
+        setup_dist(run, args.launcher)
+        figures[name] = run_test(run)
+    if args.probe and is_main_process():
+        print(probe_table(figures))
     leave_dist()
 
 

@@ -36,6 +36,7 @@ from glus_mm.datasets.transforms import (
     LoadRefVOSMasks,
     OpenFrameReader,
     PackRefVOSInputs,
+    ProbeVideo,
     ResizeForEncoders,
     SampleContextQueryFrames,
 )
@@ -47,8 +48,8 @@ __all__ = [
     'GroundMoReDataset', 'InfiniteVideoSampler', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth',
     'LoadRefVOSMasks', 'LongRVOSDataset', 'LVVISDataset', 'MaskSource', 'MaskStore', 'MeViSDataset',
     'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler', 'MovingShapesDataset',
-    'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore', 'ReasonSegDataset',
-    'ReasonVOSDataset', 'RefCOCODataset', 'RefDAVISDataset', 'RefSAVDataset',
-    'RefYouTubeVOSDataset', 'ResizeForEncoders', 'ReVOSDataset', 'SampleContextQueryFrames',
+    'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore', 'ProbeVideo',
+    'ReasonSegDataset', 'ReasonVOSDataset', 'RefCOCODataset', 'RefDAVISDataset',
+    'RefSAVDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders', 'ReVOSDataset', 'SampleContextQueryFrames',
     'WindowedMaskStore'
 ]

@@ -13,12 +13,14 @@ from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.video_writer import OverlayVideoWriter
 
 from .talk import Pair, sample_talk
+from .trajectories import motion_of
 from .variants import get_variant
 from .video import SPLIT_CODES, MovingShapesVideo, generate_video
 
 JPEG_QUALITY = 92
 VIDEO_FPS = 6
-_PARTS = ('meta_expressions.json', 'mask_dict.json', 'talk.json', 'JPEGImages', 'videos')
+_PARTS = ('meta_expressions.json', 'mask_dict.json', 'objects.json', 'talk.json',
+          'JPEGImages', 'videos')
 # Keeps the random numbers of talk apart from those of the videos.
 _TALK = 0x74616C6B
 
@@ -30,9 +32,10 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
     """Generates ``num_videos`` videos and writes them below ``out/split``.
 
     Writes ``JPEGImages/<vid>/<frame>.jpg``, ``videos/<vid>.mp4``, and last, so that a split with
-    annotations is complete, ``talk.json`` where asked for, ``mask_dict.json`` and
-    ``meta_expressions.json``. Seed and split determine every byte of the JSON and JPEG files (at
-    given versions of NumPy and OpenCV); a smaller split is the beginning of a larger one.
+    annotations is complete, ``talk.json`` where asked for, ``mask_dict.json``, ``objects.json``
+    (the simulated truth, see :func:`object_records`) and ``meta_expressions.json``. Seed and split
+    determine every byte of the JSON and JPEG files (at given versions of NumPy and OpenCV); a
+    smaller split is the beginning of a larger one.
 
     Args:
         out (str | Path): Root of the data set; made where it does not exist.
@@ -67,8 +70,8 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
     get_variant(variant)
     folder = _prepare_folder(Path(out) / split, mp4, overwrite)
     make = functools.partial(_write_video, folder, seed, split, mp4, variant, talk)
-    meta, mask_dict, conversations = {}, {}, []
-    for video_id, record, rles, pairs in _map_in_order(make, num_videos, workers):
+    meta, mask_dict, objects, conversations = {}, {}, {}, []
+    for video_id, record, rles, pairs, truth in _map_in_order(make, num_videos, workers):
         # Annotation ids count on through the split, in the order of the videos.
         first = len(mask_dict)
         for expression in record['expressions'].values():
@@ -76,11 +79,13 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
         mask_dict.update({str(first + i): track for i, track in enumerate(rles)})
         meta[video_id] = record
         conversations.append(_conversation(video_id, pairs))
+        objects[video_id] = truth
         if progress is not None:
             progress()
     if talk:
         _write_json(folder / 'talk.json', conversations)
     _write_json(folder / 'mask_dict.json', mask_dict)
+    _write_json(folder / 'objects.json', objects)
     _write_json(folder / 'meta_expressions.json', {'videos': meta})
     return folder
 
@@ -117,8 +122,9 @@ def _map_in_order(make: Callable, num_videos: int, workers: int) -> Iterator[tup
 
 
 def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str, talk: int,
-                 index: int) -> tuple[str, dict, list[list], list[Pair]]:
-    """Writes one video's images; returns its id, its meta record, one RLE track an object, talk.
+                 index: int) -> tuple[str, dict, list[list], list[Pair], list[dict]]:
+    """Writes one video's images; returns its id, its meta record, one RLE track an object, talk
+    and the objects' truth.
     """
     video = generate_video(seed, split, index, variant)
     images = folder / 'JPEGImages' / video.video_id
@@ -133,7 +139,28 @@ def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str, t
     rles = [[encode_mask(mask) if mask.any() else None for mask in track] for track in video.masks]
     rng = np.random.default_rng([seed, SPLIT_CODES[split], index, get_variant(variant).code, _TALK])
     pairs = sample_talk(video.objects, video.frames.shape[1:3], rng, talk) if talk else []
-    return video.video_id, _meta_record(video), rles, pairs
+    return video.video_id, _meta_record(video), rles, pairs, object_records(video)
+
+
+def object_records(video: MovingShapesVideo) -> list[dict]:
+    """The simulated truth of the objects of a video, as it stands in ``objects.json``.
+
+    Args:
+        video (MovingShapesVideo): The video.
+
+    Returns:
+        list[dict]: For each object, in the order of ``obj_id``: 'shape', 'colour', 'diameter' in
+        pixels, 'motion' (that of ``motion_of``, or None), 'flash' (first frame that is lit and the
+        frame after the last one, or None), 'enters' (first frame that shows it) and 'centres',
+        [x, y] in pixels for each frame.
+    """
+    size = video.frames.shape[1:3]
+    return [{
+        'shape': item.shape, 'colour': item.colour, 'diameter': round(item.diameter, 2),
+        'motion': motion_of(item.centres, size),
+        'flash': None if item.flash is None else list(item.flash), 'enters': item.enters,
+        'centres': np.round(item.centres, 2).tolist(),
+    } for item in video.objects]
 
 
 def _conversation(video_id: str, pairs: list[Pair]) -> dict:

@@ -10,11 +10,12 @@ from glus_mm.datasets.transforms.loading import (
     LoadRefVOSMasks,
     OpenFrameReader,
 )
+from glus_mm.datasets.transforms.probe_video import ProbeVideo
 from glus_mm.datasets.transforms.resize import ResizeForEncoders
 from glus_mm.datasets.transforms.talk import BuildTalk
 
 __all__ = [
     'BuildConversation', 'BuildTalk', 'LoadFrameScores', 'LoadRefVOSFrames',
     'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'OpenFrameReader', 'PackRefVOSInputs',
-    'ResizeForEncoders', 'SampleContextQueryFrames'
+    'ProbeVideo', 'ResizeForEncoders', 'SampleContextQueryFrames'
 ]
