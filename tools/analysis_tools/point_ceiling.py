@@ -21,6 +21,7 @@ import argparse
 import cv2
 import numpy as np
 import torch
+from layer_probes.truth import object_tracks, video_of
 from mmengine import Config
 from mmengine.config import DictAction
 from mmengine.registry import DefaultScope
@@ -29,10 +30,11 @@ from torch.nn import functional as F
 from glus_mm.apis import init_model
 from glus_mm.models import GLUS
 from glus_mm.models.heads import MemoryBank
+from glus_mm.models.inference import FrameReader
 from glus_mm.registry import DATASETS, METRICS, SCOPE
 from glus_mm.utils.command_line import read_config
 from glus_mm.utils.image import sam2_image
-from glus_mm.utils.masks import decode_rle, encode_mask, merge_rles
+from glus_mm.utils.masks import encode_mask, merge_rles
 
 
 def inner_point(mask: np.ndarray) -> tuple[int, int]:
@@ -65,8 +67,8 @@ def point_tokens(model: GLUS, points: np.ndarray, size: tuple[int, int]) -> torc
 
 
 @torch.inference_mode()
-def segment_objects(model: GLUS, reader, tracks: list[list[np.ndarray | None]]
-                    ) -> list[list[dict | None]]:
+def segment_objects(model: GLUS, reader: FrameReader,
+                    tracks: list[list[np.ndarray | None]]) -> list[list[dict | None]]:
     """Prompt each object on each frame of a video.
 
     Args:
@@ -124,31 +126,14 @@ def measure(model: GLUS, cfg: Config, num_videos: int | None = None) -> dict[str
     for i in range(count):
         item, info = dataset[i], dataset.get_data_info(i)
         reader, sample = item['inputs']['reader'], item['data_samples']
-        if 'gt_rles' not in sample:
-            raise ValueError(f'expected a data set with masks, got none of {sample.video_id!r}')
-        masks = _mask_source(dataset, i)
-        objects = {anno: e for e in info['expressions'] for anno in e['anno_ids']}
-        tracks = [[_visible(masks.rles(dict(e, anno_ids=(anno, )), t, reader.shape))
-                   for t in range(len(reader))] for anno, e in objects.items()]
-        found = dict(zip(objects, segment_objects(model, reader, tracks)))
+        tracks = object_tracks(*video_of(dataset, i), reader)
+        masks = segment_objects(model, reader, [track.masks for track in tracks])
+        found = dict(zip([track.anno_id for track in tracks], masks))
         sample.pred_masks = [[
             merge_rles([rle for anno in e['anno_ids'] if (rle := found[anno][t]) is not None],
                        reader.shape) for t in range(len(reader))] for e in info['expressions']]
         metric.process(None, [sample])
     return metric.evaluate(count)
-
-
-def _mask_source(dataset, index: int):
-    """Where the masks of a video come from, also in a mix of data sets."""
-    while hasattr(dataset, 'datasets'):
-        child, index = dataset._get_ori_dataset_idx(index)
-        dataset = dataset.datasets[child]
-    return dataset.masks
-
-
-def _visible(rles: list[dict]) -> np.ndarray | None:
-    mask = decode_rle(rles[0]) if rles else None
-    return mask if mask is not None and mask.any() else None
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:

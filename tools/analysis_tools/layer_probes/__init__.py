@@ -1,0 +1,1 @@
+"""Parts of ``probe_layers.py`` and ``point_ceiling.py``."""
