@@ -48,8 +48,8 @@ __all__ = [
     'GroundMoReDataset', 'InfiniteVideoSampler', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth',
     'LoadRefVOSMasks', 'LongRVOSDataset', 'LVVISDataset', 'MaskSource', 'MaskStore', 'MeViSDataset',
     'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler', 'MovingShapesDataset',
-    'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore', 'ProbeVideo',
-    'ReasonSegDataset', 'ReasonVOSDataset', 'RefCOCODataset', 'RefDAVISDataset',
-    'RefSAVDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders', 'ReVOSDataset', 'SampleContextQueryFrames',
+    'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore', 'ProbeVideo', 'ReasonSegDataset',
+    'ReasonVOSDataset', 'RefCOCODataset', 'RefDAVISDataset', 'RefSAVDataset',
+    'RefYouTubeVOSDataset', 'ResizeForEncoders', 'ReVOSDataset', 'SampleContextQueryFrames',
     'WindowedMaskStore'
 ]

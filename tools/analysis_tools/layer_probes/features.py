@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glus_mm.models import GLUS
 from glus_mm.models.inference import FrameReader
-from glus_mm.models.mllms.prompt import IMAGE_TOKEN_INDEX
+from glus_mm.text.prompt import IMAGE_TOKEN_INDEX
 from glus_mm.utils.image import vision_tower_image
 from layer_probes.truth import DIRECTIONS, ObjectTrack
 

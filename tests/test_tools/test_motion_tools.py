@@ -1,0 +1,186 @@
+"""Probes of a test, reversal, linear probes and ceiling: each measures what is planted."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+
+from glus_mm.datasets.moving_shapes import write_split
+from glus_mm.visualization import RefVOSLocalVisualizer
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools' / 'analysis_tools'
+CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
+CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module', autouse=True)
+def tools_path():
+    sys.path.insert(0, str(TOOLS))
+    yield
+    sys.path.remove(str(TOOLS))
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return write_split(tmp_path_factory.mktemp('shapes'), 8, seed=7, split='valid_u', mp4=False)
+
+
+def test_linear_probes_find_what_is_linear_and_nothing_else():
+    from layer_probes.linear import probe_classes, probe_places
+    rng = np.random.default_rng(0)
+    videos = np.repeat(np.arange(60), 10)
+    features = rng.normal(size=(600, 20))
+    places = features[:, :2] * [0.1, 0.2] + 0.5
+    found = probe_places(features + 0.01 * rng.normal(size=features.shape), places, videos)
+    assert found.figure < 1 and found.chance > 15 and found.number == 600
+    nothing = probe_places(rng.normal(size=(600, 20)), places, videos)
+    assert nothing.figure > 0.97 * nothing.chance
+    # A rare class counts as much as a common one.
+    labels = np.where(features[:, 3] > 1.5, 'rare', 'common')
+    found = probe_classes(features, labels, videos)
+    assert found.figure > 90 and found.chance == 50
+    noise = probe_classes(rng.normal(size=(600, 20)), labels, videos)
+    assert 35 < noise.figure < 65
+    assert probe_classes(features, ['one'] * 600, videos) is None
+    # More dimensions than samples.
+    wide = np.concatenate([features, 0.3 * features @ rng.normal(size=(20, 700))], 1)
+    assert probe_classes(wide, labels, videos).figure > 90
+
+
+def test_directions_are_read_off_masks():
+    from layer_probes.truth import ObjectTrack
+
+    def track(places):
+        masks = []
+        for x, y in places:
+            mask = np.zeros((100, 200), bool)
+            mask[y:y + 10, x:x + 20] = True
+            masks.append(mask)
+        return ObjectTrack('0', '0', masks)
+
+    assert track([(10, 20), (60, 22), (120, 24)]).direction([0, 1, 2]) == 'right'
+    assert track([(10, 60), (12, 30), (14, 10)]).direction([0, 1, 2]) == 'up'
+    assert track([(10, 60), (12, 60), (10, 60)]).direction([0, 1, 2]) == 'still'
+    assert track([(10, 20), (90, 20), (40, 20)]).direction([0, 1, 2]) is None  # turns back
+    assert track([(10, 20), (20, 20), (30, 20)]).direction([0, 1, 2]) is None  # drifts
+    hidden = ObjectTrack('0', '0', [track([(10, 20)]).masks[0], None])
+    assert hidden.direction([0, 1]) is None and hidden.centre(1) is None
+
+
+def test_the_inner_point_and_its_token():
+    ceiling = load(TOOLS / 'point_ceiling.py')
+    mask = np.zeros((20, 30), bool)
+    mask[2:5, 1:20] = True
+    mask[6:17, 20:29] = True
+    assert ceiling.inner_point(mask) in {(24, y) for y in range(10, 13)}
+    full = np.ones((9, 9), bool)
+    assert ceiling.inner_point(full) == (4, 4)
+
+
+def test_opposite_objects_and_turns():
+    reversal = load(TOOLS / 'moving_shapes_reversal.py')
+    objects = [dict(shape='circle', colour='red', motion='left'),
+               dict(shape='circle', colour='blue', motion='right'),
+               dict(shape='star', colour='red', motion='right')]
+    assert reversal.find_opposite('the circle moving left', objects) == [1]
+    assert reversal.find_opposite('the red shape that moves left', objects) == [2]
+    assert reversal.find_opposite('the shape moving left', objects) == [1, 2]
+    assert reversal.find_opposite('the circle that stays still', objects) == []
+    assert reversal.find_opposite('the leftmost circle', objects) == []
+    cases = [reversal.Case(f'v{i // 2}', str(i), '', 0.2, 0.2 + 0.1 * (i % 4 != 3))
+             for i in range(400)]
+    figures = reversal.share_of_turns(cases, draws=1000)
+    assert figures['turns'] == pytest.approx(75) and figures['cases'] == 400
+    assert 69 < figures['low'] < 75 < figures['high'] < 81
+    with pytest.raises(ValueError, match='about a direction'):
+        reversal.share_of_turns([])
+
+
+def run(module, *args, monkeypatch, capsys):
+    for kind in (DefaultScope, MessageHub, MMLogger, RefVOSLocalVisualizer):
+        kind._instance_dict.clear()
+    monkeypatch.setattr('sys.argv', ['tool', *map(str, args)])
+    module.main()
+    return capsys.readouterr().out
+
+
+def table(text):
+    rows = [line.strip('| ').split(' | ') for line in text.splitlines() if line.startswith('| ')]
+    return {row[0]: dict(zip(rows[0][1:], row[1:])) for row in rows[1:]}
+
+
+@pytest.mark.slow
+def test_a_test_with_probes(root, tmp_path, monkeypatch, capsys):
+    data = f'test_dataloader.dataset.data_root={root}'
+    out = run(load(ROOT / 'tools' / 'test.py'), CONFIG, CHECKPOINT, '--probe', 'reverse', 'swap',
+              '--work-dir', tmp_path / 'run', '--out', tmp_path / 'masks', '--dump',
+              tmp_path / 'f.json', '--cfg-options', data, 'test_dataloader.dataset.indices=3',
+              monkeypatch=monkeypatch, capsys=capsys)
+    rows = table(out[out.index('| J&F'):])
+    total = rows['all with a target']
+    assert list(total) == ['n', 'video', 'reverse', 'swap', 'n of swap']
+    for name, column in (('f', 'video'), ('f_reverse', 'reverse'), ('f_swap', 'swap')):
+        figures = json.loads((tmp_path / f'{name}.json').read_text())
+        assert f'{100 * figures["dataset"]["J&F"]:.2f}' == total[column]
+    # Words matter to the model, and what is asked for is another object.
+    assert float(total['swap']) < float(total['video']) - 20
+    names = sorted(path.name for path in (tmp_path / 'masks_reverse').rglob('*.png'))
+    assert names == sorted(path.name for path in (tmp_path / 'masks').rglob('*.png'))
+
+
+@pytest.mark.slow
+def test_reversal_of_a_model_that_knows_the_truth(root, tmp_path, monkeypatch, capsys):
+    """Masks of the opposite object on the video backward: it turns in every case."""
+    reversal = load(TOOLS / 'moving_shapes_reversal.py')
+    objects = json.loads((root / 'objects.json').read_text())
+    for video in reversal.load_videos(str(root)):
+        tracks = list(reversal.decode_tracks(video).values())
+        for item in video.expressions:
+            opposite = reversal.find_opposite(item['exp'], objects[video.video_id])
+            own = np.any([tracks[int(i)] for i in item['object_ids']], 0) if \
+                item['object_ids'] else np.zeros_like(tracks[0])
+            other = np.any([tracks[i] for i in opposite], 0) if opposite else own
+            for folder, masks in (('pred', own), ('back', other)):
+                place = tmp_path / folder / video.video_id / item['exp_id']
+                place.mkdir(parents=True)
+                for name, mask in zip(video.frame_names, masks):
+                    cv2.imwrite(str(place / f'{name}.png'), mask.astype(np.uint8) * 255)
+    reversal.main([str(root), '--pred', str(tmp_path / 'pred'), '--reversed-pred',
+                   str(tmp_path / 'back'), '--out', str(tmp_path / 'turns.json')])
+    figures = json.loads((tmp_path / 'turns.json').read_text())
+    assert figures['cases'] == len(figures['per_case']) >= 2
+    assert figures['turns'] == figures['low'] == 100 and figures['backward'] == 100
+    reversal.main([str(root), '--pred', str(tmp_path / 'pred'), '--reversed-pred',
+                   str(tmp_path / 'pred')])
+    assert '| 0.0 | 0.0 to 0.0 |' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_probes_and_ceiling_of_the_shipped_model(root, tmp_path, monkeypatch, capsys):
+    data = f'test_dataloader.dataset.data_root={root}'
+    probes = load(TOOLS / 'probe_layers.py')
+    out = run(probes, CONFIG, CHECKPOINT, '--out', tmp_path / 'p.json', '--plot',
+              tmp_path / 'p.png', '--cfg-options', data, monkeypatch=monkeypatch, capsys=capsys)
+    rows = table(out[out.index('| stage'):])
+    assert {'vision tower', 'projector', 'LLM 1', 'answer, LLM 1', 'seg token'} <= set(rows)
+    assert float(rows['vision tower']['colour']) > 40  # chance is below 25
+    written = json.loads((tmp_path / 'p.json').read_text())
+    assert {row['stage'] for row in written} <= set(rows) and (tmp_path / 'p.png').stat().st_size
+    out = run(load(TOOLS / 'point_ceiling.py'), CONFIG, CHECKPOINT, '--videos', 3,
+              '--cfg-options', data, monkeypatch=monkeypatch, capsys=capsys)
+    assert float(table(out)['all with a target']['true point']) > 60
