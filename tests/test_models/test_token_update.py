@@ -3,7 +3,7 @@
 import torch
 
 from glus_mm.models.heads import MemoryBank, TokenUpdate
-from glus_mm.models.inference import ArrayReader
+from glus_mm.video import ArrayReader
 
 UPDATE = {'token_update': dict(type='TokenUpdate'), 'test_cfg.memory_stride': 1}
 

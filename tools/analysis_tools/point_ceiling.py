@@ -30,11 +30,11 @@ from torch.nn import functional as F
 from glus_mm.apis import init_model
 from glus_mm.models import GLUS
 from glus_mm.models.heads import MemoryBank
-from glus_mm.models.inference import FrameReader
 from glus_mm.registry import DATASETS, METRICS, SCOPE
 from glus_mm.utils.command_line import read_config
 from glus_mm.utils.image import sam2_image
 from glus_mm.utils.masks import encode_mask, merge_rles
+from glus_mm.video import FrameReader
 
 
 def inner_point(mask: np.ndarray) -> tuple[int, int]:

@@ -2,8 +2,8 @@
 
 from mmcv.transforms import BaseTransform
 
-from glus_mm.models.inference import ReorderedReader
 from glus_mm.registry import TRANSFORMS
+from glus_mm.video import ReorderedReader
 
 PROBES = ('still', 'reverse', 'shuffle', 'swap')
 

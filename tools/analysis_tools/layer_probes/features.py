@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from glus_mm.models import GLUS
-from glus_mm.models.inference import FrameReader
 from glus_mm.text.prompt import IMAGE_TOKEN_INDEX
 from glus_mm.utils.image import vision_tower_image
+from glus_mm.video import FrameReader
 from layer_probes.truth import DIRECTIONS, ObjectTrack
 
 TOWER, PROJECTOR, SEG = 'vision tower', 'projector', 'seg token'

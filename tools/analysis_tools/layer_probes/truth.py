@@ -9,8 +9,8 @@ import numpy as np
 from mmengine.dataset import BaseDataset, ConcatDataset
 
 from glus_mm.datasets import BaseRefVOSDataset
-from glus_mm.models.inference import FrameReader
 from glus_mm.utils.masks import decode_rle
+from glus_mm.video import FrameReader
 
 DIRECTIONS = ('still', 'left', 'right', 'up', 'down')
 # As parts of the side: how far a centroid goes that stays, and one that clearly moves.
