@@ -28,9 +28,8 @@ import numpy as np
 from av.stream import Disposition
 from PIL import Image
 
-from glus_mm.utils.paths import read_regular
-
 from glus_mm.utils.frames import clip_centres
+from glus_mm.utils.paths import read_regular
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.ts', '.mts', '.mpg', '.mpeg',

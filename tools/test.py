@@ -29,7 +29,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from glus_mm.apis.pretrained import mapped_weights, use_checkpoint
-from glus_mm.datasets.transforms.probe_video import PROBES
+from glus_mm.evaluation.probe_table import PLAIN, PROBES, probe_table
 from glus_mm.evaluation.protocols import PROTOCOLS, ObjectProtocol
 from glus_mm.utils.command_line import add_common_options, load_config
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
@@ -182,34 +182,6 @@ def set_probe(cfg: Config, probe: str) -> None:
         cfg.visualizer.name = f'{cfg.visualizer.get("name", "visualizer")}_{probe}'
 
 
-def probe_table(figures: dict[str, dict[str, float]]) -> str:
-    """Lay J&F of a test and of its probes out side by side.
-
-    Args:
-        figures: of each run, as the metric returns them; that of the videos as they are first.
-
-    Returns:
-        A Markdown table, a row for each kind of expression and one for all; a column with the
-        number of expressions for 'swap', which has not all of them.
-    """
-    first = next(iter(figures.values()))
-    # Metrics may have a prefix: 'J&F', 'motion/J&F', 'prefix/motion/J&F'.
-    keys = [key.removesuffix('J&F') for key in first if key.split('/')[-1] == 'J&F']
-    keys = sorted(keys, key=lambda key: (key.count('/') == 0, key))
-    columns = list(figures)
-    lines = ['| J&F in % | n | ' + ' | '.join(columns) + (' | n of swap |' if 'swap' in columns
-                                                          else ' |'),
-             '|---|' + '---:|' * (1 + len(columns) + ('swap' in columns))]
-    for key in keys:
-        cells = [str(first.get(f'{key}expressions', '-'))]
-        cells += [f'{run[f"{key}J&F"]:.2f}' if f'{key}J&F' in run else '-'
-                  for run in figures.values()]
-        if 'swap' in columns:
-            cells.append(str(figures['swap'].get(f'{key}expressions', 0)))
-        lines.append(f'| {key.rstrip("/") or "all with a target"} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
-
-
 def run_test(cfg: Config) -> dict[str, float]:
     """Run one test.
 
@@ -229,7 +201,7 @@ def main() -> None:
     parser, args = parse_args()
     try:
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
-        runs = {'video': cfg}
+        runs = {PLAIN: cfg}
         for probe in dict.fromkeys(args.probe):
             runs[probe] = copy.deepcopy(cfg)
             set_probe(runs[probe], probe)

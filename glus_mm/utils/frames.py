@@ -2,6 +2,9 @@
 
 import numpy as np
 
+PROBES = ('still', 'reverse', 'shuffle', 'swap')
+"""Names of the probes that show frames in another order, or ask for them by other words."""
+
 
 def clip_bounds(num_frames: int, num_clips: int) -> list[tuple[int, int]]:
     """Divide a video into equal clips.

@@ -3,9 +3,8 @@
 from mmcv.transforms import BaseTransform
 
 from glus_mm.registry import TRANSFORMS
+from glus_mm.utils.frames import PROBES
 from glus_mm.video import ReorderedReader
-
-PROBES = ('still', 'reverse', 'shuffle', 'swap')
 
 
 @TRANSFORMS.register_module()
