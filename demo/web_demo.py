@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,6 @@ from glus_mm.visualization.local_visualizer import PALETTE
 
 if TYPE_CHECKING:
     import gradio as gr
-    import pandas as pd
 
 CONFIG = 'configs/glus/glus_tiny_moving-shapes.py'
 CHECKPOINT = 'checkpoints/glus_tiny_moving-shapes.pth'
@@ -60,7 +60,16 @@ CSS = """
 #status progress {width: 100%; height: .6em}
 #status .error {color: #b91c1c; font-weight: 600; overflow-wrap: anywhere}
 #status .note {opacity: .8; overflow-wrap: anywhere}
+#plot svg {width: 100%; height: 180px; overflow: visible}
+#plot ul {list-style: none; padding: 0; margin: .3em 0}
+#plot li {overflow-wrap: anywhere}
+#plot li span {display: inline-block; width: .8em; height: .8em; margin-right: .5em}
 """
+TINY_KNOWS = ('This model knows coloured shapes only, such as those of the samples: it is a small '
+              'one that shows how the page works. On a video of your own it will find nothing '
+              'sensible.')
+_SHOW_STATUS = ("() => document.querySelector('#status').scrollIntoView("
+                "{behavior: 'smooth', block: window.innerWidth < 800 ? 'start' : 'nearest'})")
 INTRO = ('# Find it by words\nType what to look for, one expression on each line; every one gets '
          'a mask on every frame, in its own colour.')
 
@@ -72,7 +81,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--config', default=CONFIG, help='config file (default: %(default)s)')
     parser.add_argument('--checkpoint', default=CHECKPOINT,
                         help='its weights (default: %(default)s)')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1 (default: %(default)s)')
+    parser.add_argument('--device', default='auto',
+                        help='cpu, cuda, cuda:1, mps or auto (default: %(default)s)')
+    parser.add_argument('--about', metavar='TEXT',
+                        help='what the model was trained on, said above the upload (default: for '
+                             'the shipped model what it knows, else the name of the config)')
     parser.add_argument('--host', default='127.0.0.1',
                         help='address to listen on; 0.0.0.0 opens the page to the network '
                              '(default: %(default)s)')
@@ -83,6 +96,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='longest video (default: %(default)s)')
     parser.add_argument('--max-frames', type=int, default=limits.max_frames,
                         help='most frames that are segmented (default: %(default)s)')
+    parser.add_argument('--max-megapixels', type=float, default=limits.max_megapixels,
+                        help='larger frames are scaled down to this (default: %(default)s)')
+    parser.add_argument('--max-run-seconds', type=float, default=limits.max_work_seconds,
+                        help='time that the model may work on a run (default: %(default)s)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
                         help='override config values: a.b=1 c="[1,2]"')
     return parser.parse_args(argv)
@@ -105,6 +122,13 @@ def write_samples(folder: Path) -> list[tuple[Path, str]]:
                 writer.write(frame)
         samples.append((path, texts))
     return samples
+
+
+def what_it_knows(args: argparse.Namespace) -> str:
+    """What is said of the model above the upload."""
+    if args.about is not None:
+        return args.about
+    return TINY_KNOWS if args.config == CONFIG else f'Model: {Path(args.config).stem}'
 
 
 def progress_html(preview: Preview) -> str:
@@ -135,24 +159,36 @@ def _count(number: int, noun: str) -> str:
     return f'{number} {noun}{"s" * (number != 1)}'
 
 
-def curve_table(result: SegmentationResult) -> tuple['pd.DataFrame', dict[str, str]]:
-    """The scores as a table to plot, and the colour of every expression."""
-    import pandas as pd
+def curves_html(result: SegmentationResult) -> str:
+    """The scores over time with a legend of the whole texts; nothing where there are none."""
+    if result.curves is None:
+        return ''
+    width, height, last = 600, 180, max(1, result.num_frames - 1)
+    lines, legend = [], []
+    for e, (text, track) in enumerate(zip(result.texts, result.curves)):
+        color = '#' + bytes(PALETTE[e % len(PALETTE)]).hex()
+        points = ' '.join(f'{t / last * width:.1f},{height * (1 - min(max(score, 0), 1)):.1f}'
+                          for t, score in enumerate(track.tolist()) if score == score)
+        lines.append(f'<polyline points="{points}" fill="none" stroke="{color}" '
+                     'stroke-width="2.5" vector-effect="non-scaling-stroke"/>')
+        legend.append(f'<li><span style="background:{color}"></span>{html.escape(text)}</li>')
+    grid = ''.join(f'<line x1="0" x2="{width}" y1="{y}" y2="{y}"/>'
+                   for y in (0, height / 2, height))
+    return (f'<figure><figcaption>{html.escape(result.curve_title)}, 0 to 1, over '
+            f'{_count(result.num_frames, "frame")}</figcaption>'
+            f'<svg viewBox="0 -2 {width} {height + 4}" preserveAspectRatio="none">'
+            f'<g stroke="currentColor" stroke-opacity=".25">{grid}</g>{"".join(lines)}</svg>'
+            f'<ul>{"".join(legend)}</ul></figure>')
 
-    names = [f'{e + 1}: {text if len(text) <= 40 else text[:39] + "…"}'
-             for e, text in enumerate(result.texts)]
-    rows = [(t, float(score), name) for name, track in zip(names, result.curves)
-            for t, score in enumerate(track) if score == score]
-    colors = {name: '#' + bytes(PALETTE[e % len(PALETTE)]).hex() for e, name in enumerate(names)}
-    return pd.DataFrame(rows, columns=['frame', 'score', 'expression']), colors
 
-
-def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) -> 'gr.Blocks':
+def build_page(service: SegmentationService, samples: list[tuple[Path, str]],
+               knows: str = '') -> 'gr.Blocks':
     """Lay out the page; what it does is the service's.
 
     Args:
         service: segments.
         samples: path and expressions of the sample videos.
+        knows: what the model was trained on, in words.
 
     Returns:
         The page, to be launched.
@@ -165,6 +201,8 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
         result = gr.State(None, time_to_live=limits.max_store_minutes * 60)
         with gr.Row():
             with gr.Column(scale=2):
+                if knows:
+                    gr.Markdown(knows, elem_id='knows')
                 video = gr.Video(label='Video', sources=['upload'], elem_id='video', height=280)
                 with gr.Row():
                     buttons = [gr.Button(f'Sample {number}', size='sm', min_width=80,
@@ -179,8 +217,11 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
                     stop = gr.Button('Stop', elem_id='stop')
                 gr.Markdown(
                     f'At most {limits.max_upload_mb:g} MB, {limits.max_seconds:g} seconds, '
-                    f'{limits.max_frames} frames and {limits.max_texts} expressions. Files are '
-                    f'removed after {limits.max_store_minutes:g} minutes.')
+                    f'{limits.max_frames} frames, and {limits.max_texts} expressions of '
+                    f'{limits.max_tokens} tokens; larger frames than {limits.max_megapixels:g} '
+                    f'megapixels are scaled down. A run may take '
+                    f'{limits.max_work_seconds:g} seconds. Files are removed after '
+                    f'{limits.max_store_minutes:g} minutes.')
             with gr.Column(scale=3):
                 status = gr.HTML('Ready.', elem_id='status')
                 with gr.Tab('Frames'):
@@ -191,8 +232,7 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
                 with gr.Tab('Video', elem_id='tab_video'):
                     overlay = gr.Video(label='Overlay', elem_id='overlay', height=490,
                                        interactive=False, loop=True, autoplay=True)
-                plot = gr.LinePlot(x='frame', y='score', color='expression', height=260,
-                                   y_lim=[0, 1], label='Scores', elem_id='plot')
+                plot = gr.HTML(elem_id='plot')
                 with gr.Row():
                     masks_zip = gr.DownloadButton('Masks (PNG)', elem_id='zip', interactive=False)
                     masks_json = gr.DownloadButton('Masks (RLE, JSON)', elem_id='json',
@@ -202,7 +242,7 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
         def run(video: str | None, text: str, fps: float | None) -> Iterator[dict]:
             """Segment a video; the API's only call."""
             yield {status: 'Reading the video …', slider: gr.update(interactive=False),
-                   frame: None, overlay: None, result: None,
+                   frame: None, overlay: None, result: None, plot: '',
                    masks_zip: gr.update(interactive=False),
                    masks_json: gr.update(interactive=False)}
             try:
@@ -217,13 +257,12 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
                 yield {status: error_html(error)}
 
         def finished(done: SegmentationResult) -> dict:
-            table, colors = curve_table(done)
             last = max(1, done.num_frames - 1)
             return {
                 status: result_html(done), frame: str(done.frame(0)), result: done,
                 slider: gr.update(value=0, maximum=last, interactive=done.num_frames > 1),
                 overlay: str(done.overlay),
-                plot: gr.LinePlot(table, label=done.curve_title, color_map=colors),
+                plot: curves_html(done),
                 masks_zip: gr.update(value=str(done.masks_zip), interactive=True),
                 masks_json: gr.update(value=str(done.masks_json), interactive=True)}
 
@@ -234,6 +273,8 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
         running = start.click(run, [video, text, fps], outputs, concurrency_limit=1,
                               api_name='segment', show_progress='minimal',
                               show_progress_on=[status], trigger_mode='once')
+        # On a narrow screen what comes now is below.
+        start.click(None, None, None, js=_SHOW_STATUS, api_visibility='private')
         stop.click(lambda: 'Stopped.', None, status, cancels=[running], queue=False,
                    api_visibility='private')
         slider.input(show, [result, slider], frame, show_progress='hidden',
@@ -244,8 +285,8 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]]) ->
     return page.queue(max_size=limits.max_waiting, api_open=False)
 
 
-def launch(service: SegmentationService, samples: list[tuple[Path, str]], host: str, port: int
-           ) -> 'gr.Blocks':
+def launch(service: SegmentationService, samples: list[tuple[Path, str]], host: str, port: int,
+           knows: str = '') -> 'gr.Blocks':
     """Serve the page from threads of this process.
 
     Args:
@@ -253,6 +294,7 @@ def launch(service: SegmentationService, samples: list[tuple[Path, str]], host: 
         samples: path and expressions of the sample videos.
         host: address to listen on.
         port: 0 takes a free one.
+        knows: what the model was trained on, in words.
 
     Returns:
         The page; ``local_url`` is its address, ``close()`` ends it.
@@ -263,7 +305,7 @@ def launch(service: SegmentationService, samples: list[tuple[Path, str]], host: 
     import gradio as gr
     from starlette.middleware import Middleware
 
-    page = build_page(service, samples)
+    page = build_page(service, samples, knows)
     gate = Middleware(WebGate, store=service.store, limits=service.limits)
     # The fonts of the visitor's system: Gradio's own come from a CDN in some themes.
     theme = gr.themes.Soft(font=['system-ui', 'sans-serif'], font_mono=['monospace'])
@@ -273,7 +315,33 @@ def launch(service: SegmentationService, samples: list[tuple[Path, str]], host: 
         mcp_server=False, enable_monitoring=False, run_history=False, footer_links=[],
         allowed_paths=[], max_file_size=service.limits.max_upload_bytes,
         state_session_capacity=100, app_kwargs=dict(middleware=[gate]), theme=theme, css=CSS)
+    close_idle(page.server, service.limits.max_idle_seconds)
     return page
+
+
+def close_idle(server: Any, seconds: float) -> None:
+    """Close connections that have no request for some time, in a thread that ends with the server.
+
+    Uvicorn itself does so only after an answer: who never finishes a request would stay for ever.
+
+    Args:
+        server: uvicorn's.
+        seconds: how long one may wait for a whole head of a request.
+    """
+    def work() -> None:
+        waiting: dict[Any, float] = {}
+        while not server.should_exit:
+            time.sleep(min(1.0, seconds / 4))
+            now, before, waiting = time.monotonic(), waiting, {}
+            for connection in list(server.server_state.connections):
+                request = getattr(connection, 'cycle', None)
+                if request is not None and not request.response_complete:
+                    continue
+                waiting[connection] = before.get(connection, now)
+                if now - waiting[connection] > seconds:
+                    connection.loop.call_soon_threadsafe(connection.transport.close)
+
+    threading.Thread(target=work, name='close_idle', daemon=True).start()
 
 
 def free_port(host: str) -> int:
@@ -299,7 +367,9 @@ def main() -> None:
     args = parse_args()
     try:
         limits = WebLimits(max_upload_mb=args.max_upload_mb, max_seconds=args.max_seconds,
-                           max_frames=args.max_frames)
+                           max_frames=args.max_frames, max_megapixels=args.max_megapixels,
+                           max_work_seconds=args.max_run_seconds)
+        print(f'Loading {args.checkpoint} ...', flush=True)
         model = init_model(find_resource(args.config), find_resource(args.checkpoint),
                            args.device, args.cfg_options)
     except (ImportError, OSError, KeyError, TypeError, ValueError) as error:
@@ -318,7 +388,8 @@ def main() -> None:
         store.sweep()
         service = SegmentationService(GLUSInferencer(model), store, limits)
         try:
-            page = launch(service, write_samples(samples.root), args.host, args.port)
+            page = launch(service, write_samples(samples.root), args.host, args.port,
+                          what_it_knows(args))
         except OSError as error:
             sys.exit(f'web_demo.py: error: {error}')
         print(f'Open {page.local_url} in a browser; Ctrl+C ends the demo.', flush=True)

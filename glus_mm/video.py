@@ -50,6 +50,8 @@ _DEFAULT_FPS = 25.0
 # FFmpeg's name for cameras, and what it calls the camera of a number.
 _CAMERAS = {'Linux': ('v4l2', '/dev/video{}'), 'Darwin': ('avfoundation', '{}'),
             'Windows': ('dshow', 'video={}')}
+# Decoders of a parent process, which must not be freed.
+_FORKED: list = []
 # FFmpeg would print a line of its own beside ours.
 av.logging.set_level(av.logging.PANIC)
 
@@ -438,8 +440,11 @@ class VideoFileReader(FrameReader):
     def _decode(self, frame_idx: int) -> av.VideoFrame:
         """Decode up to a frame that is not kept."""
         if self._container is not None and self._owner != os.getpid():
-            # A process that was forked has none of the decoder's threads.
+            # A process that was forked has none of the decoder's threads; to free the decoder would
+            # wait for them.
+            _FORKED.append((self._container, self._stream, self._decoded, dict(self._cache)))
             self._container = None
+            self._cache.clear()
         key = bisect.bisect_right(self._keys, frame_idx, key=lambda entry: entry[0]) - 1
         if self._container is None or frame_idx < self._next or (
                 key >= 0 and self._keys[key][0] > self._next):
@@ -457,7 +462,7 @@ class VideoFileReader(FrameReader):
         """Let the next frame be a key frame; for the first one the file is opened anew."""
         self._from_start = key <= 0
         if self._container is None or self._from_start:
-            self.close()
+            self._release()
             self._container, self._stream = self._open()
             self._owner = os.getpid()
         self._next = 0
@@ -482,7 +487,7 @@ class VideoFileReader(FrameReader):
             self._keep(position, frame)
             if position >= frame_idx:
                 return frame if position == frame_idx else None
-        self.close()
+        self._release()
         return None
 
     def _keep(self, position: int, frame: av.VideoFrame) -> None:
@@ -493,7 +498,11 @@ class VideoFileReader(FrameReader):
             self._cache.popitem(last=False)
 
     def close(self) -> None:
-        """Close the file; a later read opens it again."""
+        """Close the file and forget its frames; a later read opens it again."""
+        self._release()
+        self._cache.clear()
+
+    def _release(self) -> None:
         if self._container is not None:
             self._container.close()
         self._container = None

@@ -165,8 +165,7 @@ def test_a_run_gives_previews_and_a_result(model, store, video, frames):
     assert first.image.shape[1] == 640 and first.image.shape[0] > 480, 'a legend stands below'
     assert isinstance(result, SegmentationResult) and result.texts == texts
     assert result.num_frames == 5 and result.fps == 10 and result.notes == ()
-    assert result.curves.shape == (2, 5) and (result.curves > 0).all()
-    assert result.curve_title == 'expected IoU of the mask' and result.key_frames == (0, 0)
+    assert result.curves is None and result.key_frames == (0, 0)
     assert store.root in result.folder.parents
     overlay = VideoFileReader(result.overlay)
     assert len(overlay) == 5 and overlay.shape[1] == 640
@@ -202,7 +201,7 @@ def test_downloads_hold_the_masks_of_the_inferencer(model, store, video):
         assert len(archive.namelist()) == 11
         assert json.loads(archive.read('expressions.json')) == texts
         for e, item in enumerate(document['expressions']):
-            assert item['expected_iou'] == pytest.approx(expected['scores'][e], abs=1e-4)
+            assert item['expected_iou'] is None
             for t, name in enumerate(document['frames']):
                 png = cv2.imdecode(np.frombuffer(archive.read(f'{e}/{name}.png'), np.uint8),
                                    cv2.IMREAD_UNCHANGED)

@@ -1,6 +1,7 @@
 """Video files of every kind: seeking, times, rotation, codecs, and what is broken."""
 
 import os
+import signal
 from fractions import Fraction
 
 import av
@@ -117,6 +118,21 @@ def test_reading_ahead_skips_groups(write_video, tmp_path):
     reader.read(0)
     reader.read(57)
     assert min(set(reader._cache) - {0}) >= 54
+
+
+def test_a_forked_process_opens_the_file_anew(write_video, tmp_path):
+    """As workers of a data loader are forked."""
+    path = write_video(tmp_path / 'clip.mp4', make_frames(30), options={'g': '6', 'crf': '9'})
+    reader = VideoFileReader(path, cache_size=2)
+    expected = [reader.read(t).mean() for t in (3, 25)]
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        good = [reader.read(t).mean() for t in (3, 25)] == expected
+        del reader
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [reader.read(t).mean() for t in (3, 25)] == expected
 
 
 def test_alpha_is_left_aside(write_video, tmp_path):

@@ -25,7 +25,7 @@ class SegmentationResult:
         num_frames: T, those that were segmented.
         fps: frames per second of the overlay.
         curves: (E, T) key-frame scores where the selector has some, else the IoU that the mask
-            decoder expects; nan where there is none.
+            decoder expects, nan where there is none; None where the model was trained for neither.
         curve_title: what the curves are.
         key_frames: (E) 0-based positions where propagation started.
         notes: what the user should know, such as frames without ``[SEG]``.
@@ -36,7 +36,7 @@ class SegmentationResult:
     texts: tuple[str, ...]
     num_frames: int
     fps: float
-    curves: np.ndarray
+    curves: np.ndarray | None
     curve_title: str
     key_frames: tuple[int, ...]
     notes: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class SegmentationResult:
 
     @property
     def masks_json(self) -> Path:
-        """COCO RLEs, scores and key frames."""
+        """COCO RLEs, key frames, and scores of a model that was trained to give them."""
         return self.folder / 'masks.json'
 
     def frame(self, frame_idx: int) -> Path | None:
@@ -87,16 +87,18 @@ class SegmentationResult:
         Returns:
             The result.
         """
-        out, has_scores = run.out, 'key_frame_scores' in run.out
+        out = run.out
+        kind = 'key_frame_scores' if 'key_frame_scores' in out else (
+            'scores' if run.shows_scores else None)
         # A video that breaks off has masks up to there.
         num_frames = 1 + max(t for track in run.rles for t, rle in enumerate(track) if rle)
         result = cls(
             folder=folder, texts=texts, num_frames=num_frames, fps=reader.fps,
-            curves=np.asarray(out['key_frame_scores' if has_scores else 'scores'],
-                              dtype=np.float32)[:, :num_frames],
-            curve_title='key-frame score' if has_scores else 'expected IoU of the mask',
+            curves=None if kind is None else np.asarray(
+                out[kind], dtype=np.float32)[:, :num_frames],
+            curve_title=dict(scores='expected IoU of the mask').get(kind, 'key-frame score'),
             key_frames=tuple(int(k) for k in out['key_frames']),
-            notes=tuple(_notes(run, texts, num_frames)), seconds=seconds)
+            notes=tuple(_notes(reader, run, texts, num_frames)), seconds=seconds)
         result._draw(reader, run, visualizer)
         result._pack(reader, run)
         return result
@@ -104,14 +106,15 @@ class SegmentationResult:
     def _draw(self, reader: FrameReader, run: SegmentationRun,
               visualizer: RefVOSLocalVisualizer) -> None:
         (self.folder / 'frames').mkdir()
-        with OverlayVideoWriter(self.overlay, self.fps) as writer:
+        with OverlayVideoWriter(self.overlay, self.fps, time_base=reader.time_base) as writer:
             for t in range(self.num_frames):
                 image = reader.read(t)
                 masks = decode_track(run.rles, t, image.shape[:2])
                 drawn = visualizer.draw_frame(image, masks, self.texts,
-                                              scores=run.out['scores'][:, t],
+                                              scores=run.out['scores'][:, t]
+                                              if run.shows_scores else None,
                                               caption=reader.frame_names[t])
-                writer.write(drawn)
+                writer.write(drawn, reader.time(t))
                 _, data = cv2.imencode('.jpg', cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR),
                                        [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
                 (self.folder / 'frames' / f'{t:05d}.jpg').write_bytes(data.tobytes())
@@ -125,18 +128,25 @@ class SegmentationResult:
                 for e, mask in enumerate(decode_track(run.rles, t, reader.shape)):
                     _, data = cv2.imencode('.png', mask.astype(np.uint8) * 255)
                     archive.writestr(f'{e}/{name}.png', data.tobytes())
-        scores = run.out['scores'][:, :self.num_frames]
+        scores = run.out['scores'][:, :self.num_frames].tolist()
         document = dict(
             fps=self.fps, size=list(reader.shape), frames=names,
+            timestamps=None if reader.time_base is None else [
+                float(reader.time(t)) for t in range(self.num_frames)],
             expressions=[
-                dict(expression=text, key_frame=key, expected_iou=[round(float(s), 4) for s in row],
-                     masks=track[:self.num_frames])
+                dict(expression=text, key_frame=key, masks=track[:self.num_frames],
+                     expected_iou=[round(s, 4) for s in row] if run.shows_scores else None)
                 for text, key, row, track in zip(self.texts, self.key_frames, scores, run.rles)])
         self.masks_json.write_text(json.dumps(document), encoding='utf-8')
 
 
-def _notes(run: SegmentationRun, texts: tuple[str, ...], num_frames: int) -> list[str]:
+def _notes(reader: FrameReader, run: SegmentationRun, texts: tuple[str, ...],
+           num_frames: int) -> list[str]:
     notes = []
+    before = getattr(reader, 'scaled', None)
+    if before is not None:
+        sizes = [f'{width} x {height}' for height, width in (before, reader.shape)]
+        notes.append(f'Frames of {sizes[0]} pixels were scaled down to {sizes[1]}.')
     if run.breaks_off:
         notes.append(f'The video breaks off; these are its {num_frames} frames.')
     for text, is_seg in zip(texts, run.out['is_seg'][:, :num_frames]):

@@ -57,9 +57,14 @@ class SegmentationService:
                                 f'{len(texts)}')
         for i, line in enumerate(texts):
             try:
-                clean_expression(line)
+                text = clean_expression(line)
             except ValueError as error:
                 raise WebInputError(f'line {i + 1}: {error}') from error
+            tokens = len(self.inferencer.model.mllm.tokenizer.encode(text))
+            if tokens > self.limits.max_tokens:
+                raise WebInputError(f'line {i + 1}: expected at most {self.limits.max_tokens} '
+                                    f'tokens, as the model counts them, got {tokens}; use fewer '
+                                    'words')
         return texts
 
     def segment(self, video: str | Path | None, text: str, max_fps: float | None = None
@@ -77,9 +82,9 @@ class SegmentationService:
         Raises:
             WebInputError: the user asked for something that cannot be done.
         """
-        texts = self.parse_texts(text)
         if not video:
             raise WebInputError('expected a video: upload one, or pick a sample')
+        texts = self.parse_texts(text)
         self.store.touch(video)
         self.store.trim()
         reader = open_limited_video(video, self.limits, max_fps or None)

@@ -59,6 +59,13 @@ class TemporaryStore:
                     _remove(entry)
                     total -= sizes[entry]
 
+    def remove_parts(self) -> None:
+        """Remove what uploads that were broken off have left: files that Gradio has not named."""
+        with self._lock:
+            for entry in self.root.glob('tmp*'):
+                if entry.is_file():
+                    _remove(entry)
+
     def sweep(self, interval: float = 60.0) -> None:
         """Trim every so many seconds, in a thread of its own, until :meth:`close`.
 

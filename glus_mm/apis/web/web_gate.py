@@ -1,9 +1,14 @@
 """What stands between the network and a Gradio app."""
 
+import asyncio
 import json
+import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+import time
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
+
+from starlette.requests import ClientDisconnect
 
 from glus_mm.apis.web.temporary_store import TemporaryStore
 from glus_mm.apis.web.web_limits import WebLimits
@@ -22,8 +27,8 @@ _READ = re.compile(
 _WRITE = re.compile(r'/gradio_api/(upload|queue/join|cancel|reset|call/\w+|call/v2/\w+)/?')
 _UPLOAD = '/gradio_api/upload'
 _TEXT = ('application/json', 'text/')
-# Nothing from elsewhere, whatever the page asks for. Gradio's own page has scripts in it, and its
-# plots compile some.
+# Nothing from elsewhere, whatever the page asks for. Gradio's own page has scripts in it, and
+# compiles some.
 _POLICY = (b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
            b"base-uri 'self'; form-action 'self'")
 # Of a request that is no upload: a few expressions and the names of files.
@@ -48,6 +53,7 @@ class WebGate:
 
     def __init__(self, app: App, store: TemporaryStore, limits: WebLimits) -> None:
         self.app, self.store, self.limits = app, store, limits
+        self._uploads, self._has_rest = 0, False
         self._real = str(store.root).encode()
         self._alias = b'/files'.ljust(len(self._real), b'_')
 
@@ -65,7 +71,17 @@ class WebGate:
         for key in ('raw_path', 'query_string'):
             scope[key] = self._to_real(scope.get(key) or b'')
         scope['path'] = self._to_real(scope['path'].encode()).decode()
-        await self.app(scope, self._bounded(scope, receive), self._hiding(send))
+        if scope['method'] == 'POST' and scope['path'].startswith(_UPLOAD):
+            await self._upload(scope, receive, send)
+            return
+        if scope['method'] == 'POST':
+            body = await self._body(receive)
+            refusal = None if body is None else self._unknown_file(body)
+            if refusal is not None:
+                await _answer(send, *refusal)
+                return
+            receive = _given(body, receive)
+        await self.app(scope, receive, self._hiding(send))
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         """Status and message of a request that goes no further."""
@@ -85,27 +101,66 @@ class WebGate:
             self.store.trim(reserve=int(length))
         return None
 
-    def _bounded(self, scope: Message, receive: Receive) -> Receive:
-        """Names in the body become paths; an upload goes on as it comes."""
-        if scope['method'] != 'POST' or scope['path'].startswith(_UPLOAD):
-            return receive
-        whole: list[Message] = []
+    async def _upload(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Let an upload through, in the time that it has; what an aborted one leaves is removed."""
+        deadline = time.monotonic() + self.limits.max_upload_seconds
+        is_whole = False
 
         async def read() -> Message:
-            # A body is small, and a name may lie across two of its parts.
-            if whole:
-                return await receive()
-            body, more = b'', True
-            while more:
-                message = await receive()
-                if message['type'] != 'http.request':
-                    return message
-                body += message.get('body', b'')
-                more = message.get('more_body', False) and len(body) <= _MAX_BODY
-            whole.append(dict(type='http.request', body=self._to_real(body), more_body=False))
-            return whole[0]
+            nonlocal is_whole
+            left = min(self.limits.max_idle_seconds, deadline - time.monotonic())
+            try:
+                message = await asyncio.wait_for(receive(), left)
+            except asyncio.TimeoutError:
+                return dict(type='http.disconnect')
+            if message['type'] == 'http.request' and not message.get('more_body', False):
+                is_whole = True
+            return message
 
-        return read
+        self._uploads += 1
+        try:
+            await self.app(scope, read, self._hiding(send))
+        except ClientDisconnect:
+            pass
+        finally:
+            self._uploads -= 1
+            self._has_rest |= not is_whole
+            # Another one's file cannot be told from it.
+            if self._has_rest and not self._uploads:
+                self.store.remove_parts()
+                self._has_rest = False
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """A body, with paths in the place of names; None for a client that has gone.
+
+        A body is small, and a name may lie across two of its parts.
+        """
+        body, more = b'', True
+        while more:
+            try:
+                message = await asyncio.wait_for(receive(), self.limits.max_idle_seconds)
+            except asyncio.TimeoutError:
+                return None
+            if message['type'] != 'http.request':
+                return None
+            body += message.get('body', b'')
+            more = message.get('more_body', False) and len(body) <= _MAX_BODY
+        return self._to_real(body)
+
+    def _unknown_file(self, body: bytes) -> tuple[int, str] | None:
+        """Status and message for a call that names a file which was not uploaded here."""
+        try:
+            paths = list(_paths(json.loads(body)))
+        except (ValueError, RecursionError):
+            return 400, 'expected JSON'
+        root = str(self.store.root)
+        for path in paths:
+            if not isinstance(path, str) or not os.path.realpath(path).startswith(f'{root}/') \
+                    or not os.path.isfile(path):
+                return 400, ('expected a file that was uploaded here before, and that is not '
+                             f'removed yet (they are kept for {self.limits.max_store_minutes:g} '
+                             'minutes); send the name that the upload gave')
+        return None
 
     def _hiding(self, send: Send) -> Send:
         """Paths in answers of text become names."""
@@ -130,6 +185,28 @@ class WebGate:
 
     def _to_real(self, data: bytes) -> bytes:
         return data.replace(self._alias, self._real)
+
+
+def _paths(value: Any) -> Iterator[Any]:
+    """What the files of a call are named by."""
+    if isinstance(value, dict):
+        if 'path' in value and value['path'] is not None:
+            yield value['path']
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _paths(part)
+
+
+def _given(body: bytes | None, receive: Receive) -> Receive:
+    """A body that was read already, and what comes after it."""
+    waiting = [dict(type='http.disconnect') if body is None else
+               dict(type='http.request', body=body, more_body=False)]
+
+    async def read() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return read
 
 
 def _most(path: str, limits: WebLimits) -> int:

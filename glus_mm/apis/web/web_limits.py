@@ -13,7 +13,11 @@ class WebLimits:
         max_frames: frames of a video that are segmented, and a tenth of those that it may have.
         max_megapixels: height times width of a frame, in millions; larger ones are scaled down.
         max_texts: expressions of a run.
+        max_tokens: of an expression, in the model's own tokens: what a long one costs.
         max_work_seconds: time that the model may work on a run.
+        max_upload_seconds: time that an upload may take.
+        max_idle_seconds: time that a connection may stay open without a request, or an upload
+            without a byte.
         max_waiting: runs that wait for their turn; further ones are refused.
         max_store_mb: all files of all users, in units of 2**20 bytes; the oldest go first.
         max_store_minutes: how long a file is kept.
@@ -27,7 +31,10 @@ class WebLimits:
     max_frames: int = 600
     max_megapixels: float = 2.1
     max_texts: int = 8
-    max_work_seconds: float = 600
+    max_tokens: int = 150
+    max_work_seconds: float = 300
+    max_upload_seconds: float = 600
+    max_idle_seconds: float = 20
     max_waiting: int = 16
     max_store_mb: float = 2000
     max_store_minutes: float = 60
