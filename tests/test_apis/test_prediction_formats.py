@@ -438,6 +438,24 @@ def test_options(truth, evaluators, tmp_path):
         evaluate_masks('mevis', truth, tmp_path / 'nowhere', pred_format='auto')
 
 
+@pytest.mark.parametrize('name', ['lists by video', 'objects', 'archives'])
+def test_only_predictions_state_a_size(truth, tmp_path, name):
+    """Videos without a target, and expressions for which nothing says how large masks are."""
+    (tmp_path / 'ann').mkdir()
+    content = json.loads((truth / 'meta_expressions.json').read_text())
+    for video in content['videos'].values():
+        for expression in video['expressions'].values():
+            expression.update(obj_id=[], anno_id=[])
+    (tmp_path / 'ann' / 'meta_expressions.json').write_text(json.dumps(content))
+    shutil.copy(truth / 'mask_dict.json', tmp_path / 'ann')
+    pred_format, write = FORMS[name]
+    path = write(tmp_path / 'pred')
+    found = evaluate_masks('mevis', tmp_path / 'ann', path / 'results.json' if pred_format == 'json'
+                           else path, pred_format=pred_format).summary.dataset
+    # Nobody asks for objects, of which there are none.
+    assert found['N-acc'] == (1 if name == 'objects' else 0.25)
+
+
 def test_labels_need_numbers(evaluators, tmp_path):
     write_labels(tmp_path / 'pred')
     ann = tmp_path / 'ann'

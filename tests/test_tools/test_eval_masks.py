@@ -88,6 +88,19 @@ def test_pred_values(call, evaluators):
     assert status == 2 and 'pred_values' in log
 
 
+def test_forms_of_predictions(call, evaluators, tmp_path):
+    args = ['--protocol', 'long-rvos', '--ann', evaluators / 'longrvos' / 'valid', '--missing',
+            'empty', '--slices', '--pred']
+    (tmp_path / 'Annotations').symlink_to(evaluators / 'longrvos' / 'pred')
+    status, table, log = call(*args, tmp_path, '--pred-format', 'auto')
+    assert status == 0, log
+    assert 'predictions read as png-any' in log
+    assert 'videos without any prediction: 1, such as vid001' in log
+    assert '68.27   68.45   68.36   64.55   46.72' in table
+    status, _, log = call(*args, evaluators, '--pred-format', 'auto')
+    assert status == 2 and 'pred_format says which one' in log
+
+
 def test_slices_and_a_comparison(call, evaluators, tmp_path):
     args = arguments(evaluators, 'mevis')
     status, table, log = call(*args, '--slices', '--out', tmp_path / 'a.json')

@@ -122,10 +122,11 @@ class ExpressionScorer(MaskScorer):
         if size is not None:
             return size
         for other, (owner, _) in enumerate(self.items):
-            if owner is video:
-                for frame in self.folders[other].frames:
-                    if not self.is_missing(other, frame):
-                        return self.source.read(other, frame, None).shape
+            for frame in self.folders[other].frames if owner is video else ():
+                if not self.is_missing(other, frame):
+                    size = self.source.size(other, frame)
+                    if size is not None:
+                        return size
         # No mask anywhere, neither true nor predicted: all are empty, and any size will do.
         return 1, 1
 

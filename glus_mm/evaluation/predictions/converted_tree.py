@@ -109,6 +109,10 @@ class ConvertedTree(PredictionSource):
         # An expression without objects.
         return np.zeros(size or (1, 1), dtype=np.uint8) if total is None else total
 
+    def size(self, position: int, frame: str) -> tuple[int, int] | None:
+        """Size of the first file; None of an expression without objects. See the base class."""
+        return super().size(position, frame) if self._parts[position] else None
+
 
 def _label(obj: str, folder: FrameFolder) -> int:
     if not (obj.isascii() and obj.isdigit() and 1 <= int(obj) <= 255):

@@ -94,6 +94,15 @@ class PredictionSource(ABC):
             ValueError: the mask is not as it should be; names file, video, expression and frame.
         """
 
+    def size(self, position: int, frame: str) -> tuple[int, int] | None:
+        """Size ``(H, W)`` of a mask that is not missing; None where it states none.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: the mask is not as it should be.
+        """
+        return self.read(position, frame, None).shape
+
 
 def names_of(names: Iterable[str]) -> str:
     """The first names of many, for an error."""

@@ -102,17 +102,24 @@ class RLEFile(PredictionSource):
 
     def read(self, position: int, frame: str, size: tuple[int, int] | None) -> np.ndarray:
         """Decode an RLE to 0 and 255; see the base class."""
-        if self._last is None or self._last[0] != position:
-            self._last = (position, self._places(position))
-        item, place = self._last[1][frame]
-        rle = self._index[item.key]
-        for key in item.path:
-            rle = rle[key]
-        if item.count is not None:
-            rle = rle[place]
+        rle = self._rle(position, frame)
         if rle is None:
             return np.zeros(size or (1, 1), dtype=np.uint8)
         return _decode(rle, size, f'{self.root}: {self.folders[position].where}', frame)
+
+    def size(self, position: int, frame: str) -> tuple[int, int] | None:
+        """Size of an RLE; None where there is null. See the base class."""
+        return None if self._rle(position, frame) is None else super().size(position, frame)
+
+    def _rle(self, position: int, frame: str) -> Any:
+        """What the file holds for a frame."""
+        if self._last is None or self._last[0] != position:
+            self._last = (position, self._places(position))
+        item, place = self._last[1][frame]
+        value = self._index[item.key]
+        for key in item.path:
+            value = value[key]
+        return value if item.count is None else value[place]
 
     def _places(self, position: int) -> dict[str, tuple[_Item, int]]:
         """By frame, where its mask is."""
