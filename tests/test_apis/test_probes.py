@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from glus_mm.apis.mask_evaluation import open_expressions, score_probes, write_probes
+from glus_mm.datasets import MeViSDataset
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.evaluation.probe_table import (
     PROBES,
@@ -16,7 +17,7 @@ from glus_mm.evaluation.probe_table import (
     probe_differences,
     probe_table,
 )
-from glus_mm.utils.masks import write_mask_png
+from glus_mm.utils.masks import decode_rle, write_mask_png
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,6 +74,22 @@ def test_truth_follows_the_pictures(source, probes, probe):
             exp: (item['exp'], item['kind']) for exp, item in expressions.items()}
         for exp, track in masks.items():
             np.testing.assert_array_equal(found[video][2][exp], [track[t] for t in order])
+
+
+@pytest.mark.parametrize('probe', ['still', 'reverse'])
+def test_the_same_as_a_test_of_a_model(source, probes, probe):
+    """``test.py --probe`` shows a model what other systems find in the files."""
+    transforms = [dict(type='glus_mm.OpenFrameReader'), dict(type='glus_mm.LoadRefVOSGroundTruth')]
+    shown = MeViSDataset(data_root=str(source), test_mode=True, pipeline=[
+        *transforms, dict(type='glus_mm.ProbeVideo', probe=probe)])
+    written = MeViSDataset(data_root=str(probes / probe), test_mode=True, pipeline=transforms)
+    for one, other in zip(shown, written, strict=True):
+        assert one['video_id'] == other['video_id']
+        for t in range(len(one['frame_names'])):
+            np.testing.assert_array_equal(one['reader'].read(t), other['reader'].read(t))
+        for mine, theirs in zip(one['gt_rles'], other['gt_rles'], strict=True):
+            np.testing.assert_array_equal([decode_rle(rle) for rle in mine],
+                                          [decode_rle(rle) for rle in theirs])
 
 
 def test_swapped_words_mean_another_object(source, probes):
