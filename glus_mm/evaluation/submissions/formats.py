@@ -31,9 +31,9 @@ class SubmissionFormat:
 
 
 SUBMISSION_FORMATS = {
-    'mevis': SubmissionFormat('', 140),
-    'mevis-v2': SubmissionFormat('', 140),
     'mose-v2': SubmissionFormat('', 433, labels=True),
+    'mevis-v2': SubmissionFormat('', 140),
+    'mevis': SubmissionFormat('', 140),
     'ref-youtube-vos': SubmissionFormat('Annotations/', 202),
 }
 """The formats, by name: the valid splits of MeViS, MeViSv2 (taken to be that of MeViS) and MOSEv2;
