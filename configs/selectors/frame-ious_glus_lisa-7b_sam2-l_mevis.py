@@ -1,11 +1,12 @@
 # Pseudo-labels on the first half of the training set of MeViS. The paper takes a GLUS that was
-# stopped early, after 500 of 3000 steps: iter_5000.pth of the Standard-SFT, its adapters merged by
-# tools/misc/merge_lora.py. Not run.
+# stopped early, after 500 of 3000 steps. Not run.
 _base_ = [
-    '../_base_/models/glus_lisa-7b_sam2-l.py', '../_base_/datasets/mevis.py',
+    '../_base_/models/glus_lisa-7b_sam2-l_lora.py', '../_base_/datasets/mevis.py',
     '../_base_/default_runtime.py'
 ]
-load_from = 'xinlai/LISA-7B-v1'  # for its tokenizer
+load_from = 'xinlai/LISA-7B-v1'  # what the training started from: frozen weights, tokenizer
+# What tools/test.py takes where no checkpoint is named.
+checkpoint = 'work_dirs/glus_lisa-7b_sam2-l_4xb2-3k_mevis-ref-youtube-vos/iter_5000.pth'
 model = dict(mllm=dict(trainable=[]), mask_head=dict(trainable=[]))
 train_dataloader = None
 test_cfg = dict(type='TestLoop')
