@@ -11,6 +11,7 @@ from torch import nn
 from glus_mm.apis.config_text import fill_tokenizers
 from glus_mm.apis.pretrained import resolve_base, resolve_for
 from glus_mm.registry import MODELS, SCOPE
+from glus_mm.utils.config_keys import check_model_keys
 from glus_mm.utils.empty_weights import build_empty, load_weights
 from glus_mm.utils.model_zoo import find_model
 from glus_mm.utils.resources import find_resource
@@ -47,7 +48,8 @@ def init_model(config: str | PathLike | Config,
         ConnectionError: the checkpoint is on the hub, which cannot be reached.
         FileNotFoundError: there is no such config or checkpoint, or the file is gone that the
             checkpoint shares weights with.
-        KeyError: an option begins with a key that the config does not have.
+        KeyError: an option begins with a key that the config does not have, or a part of
+            the model has a key that its class does not know.
         TypeError: a part of the model does not know a key of its config.
         ValueError: there is no model of that name, or no weights for it; the config has no model,
             the checkpoint cannot be read or does not fit (the message lists the keys), LoRA
@@ -118,6 +120,7 @@ def _load_config(config: str | PathLike | Config, options: dict) -> Config:
             raise KeyError(f'cfg_options {key!r}: {source} has no {key.split(".")[0]!r}, only '
                            f'{sorted(cfg.keys())}')
     cfg.merge_from_dict(options)
+    check_model_keys(cfg)
     if not isinstance(cfg.get('model'), dict) or 'type' not in cfg.model:
         raise ValueError(f'expected a config with model = dict(type=...), got '
                          f'{cfg.get("model")!r}: {source}')

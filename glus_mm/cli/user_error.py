@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from glus_mm.utils.error_text import user_error_text
+
 # Exit status: what was asked for cannot be done; the work began and failed.
 USAGE, FAILED = 2, 1
 
@@ -32,8 +34,3 @@ def user_errors(status: int, *further: type[Exception]) -> Iterator[None]:
         yield
     except (OSError, ValueError, *further) as error:
         raise UserError(user_error_text(error), status) from error
-
-
-def user_error_text(error: Exception) -> str:
-    """The message of an error as it was written; a KeyError would show it in quotes."""
-    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)

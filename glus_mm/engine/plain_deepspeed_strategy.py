@@ -25,6 +25,7 @@ from glus_mm.engine.zero_state import (
 from glus_mm.registry import STRATEGIES
 from glus_mm.utils.checkpoint import list_keys
 from glus_mm.utils.checkpoint_files import atomic_file
+from glus_mm.utils.config_keys import check_custom_keys
 
 
 @STRATEGIES.register_module()
@@ -116,7 +117,9 @@ class PlainDeepSpeedStrategy(BaseStrategy):
             raise ValueError('DeepSpeed is for training; tools/test.py tests without it')
         # A run without DeepSpeed builds its model first of all; here data loaders were, which draw.
         self._set_randomness(**dict(self._randomness, seed=self.seed))
-        model = self._init_model_weights(self.build_model(model))
+        model = self.build_model(model)
+        check_custom_keys(optim_wrapper, model)
+        model = self._init_model_weights(model)
         self.optim_wrapper = self.build_optim_wrapper(optim_wrapper, model)
         if not isinstance(self.optim_wrapper, ZeroOptimWrapper):
             raise ValueError("expected optim_wrapper.type='ZeroOptimWrapper' with DeepSpeed, got "

@@ -1,20 +1,20 @@
 """What the command-line tools share: options, configs, and errors found before the work."""
 
 import argparse
-import inspect
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine import Config, DictAction
-from mmengine.runner import Runner
 
 from glus_mm.utils.checkpoint_files import choose_resume, why_torn
+from glus_mm.utils.config_keys import check_config_keys, top_keys
+from glus_mm.utils.error_text import user_error_text
 from glus_mm.utils.paths import ensure_writable_dir
+from glus_mm.utils.spelling import nearest
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-# Read by MMEngine from a config, although they are no arguments of the Runner.
-_EXTRA_KEYS = {'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type',
-               'sync_bn', 'compile', 'strategy', 'env_cfg'}
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +34,22 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
                         help=argparse.SUPPRESS)
 
 
+@contextmanager
+def refuse(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Around what is checked before the work: errors that a user can mend end it, in one line.
+
+    Args:
+        parser: of the tool.
+
+    Raises:
+        SystemExit: with status 2.
+    """
+    try:
+        yield
+    except (ImportError, OSError, KeyError, TypeError, ValueError) as error:
+        parser.exit(2, f'{parser.prog}: error: {user_error_text(error)}\n')
+
+
 def load_config(path: str, options: dict | None, work_dir: str | None) -> Config:
     """Read a config, override values, and choose the folder to work in.
 
@@ -47,8 +63,10 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
 
     Raises:
         FileNotFoundError: there is no such config.
-        KeyError: an option's first part is neither in the config nor known to MMEngine.
+        KeyError: a key that nobody reads, see :func:`check_config_keys`, or an option of which the
+            first part is neither in the config nor known to MMEngine.
         OSError: the folder cannot be written.
+        ValueError: the config cannot be read, or an option does not fit it.
     """
     cfg = read_config(path, options)
     if work_dir is not None:
@@ -62,13 +80,22 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
 def read_config(path: str, options: dict | None = None) -> Config:
     """Read a config and override values; see :func:`load_config`."""
     require_file(path, 'config')
-    cfg = Config.fromfile(path)
-    known = set(cfg) | set(inspect.signature(Runner.__init__).parameters) | _EXTRA_KEYS
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program, in which anything can go wrong
+        raise ValueError(f'the config {path} cannot be read: {type(error).__name__}: '
+                         f'{error}') from error
+    known = set(cfg) | top_keys()
     for key in options or {}:
-        if key.split('.')[0] not in known:
-            raise KeyError(f'--cfg-options {key}: the config {path} has no '
-                           f'{key.split(".")[0]!r}, and MMEngine knows none')
-    cfg.merge_from_dict(options or {})
+        first = key.split('.')[0]
+        if first not in known:
+            raise KeyError(f'--cfg-options {key}: the config {path} has no {first!r}, and MMEngine '
+                           f'knows none; the nearest is {nearest(first, known)!r}')
+    try:
+        cfg.merge_from_dict(options or {})
+    except (TypeError, KeyError, IndexError, ValueError, AssertionError) as error:
+        raise ValueError(f'--cfg-options {" ".join(options or {})}: {error}') from error
+    check_config_keys(cfg)
     return cfg
 
 

@@ -5,6 +5,8 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from glus_mm.utils.spelling import nearest
+
 
 def set_trainable(module: nn.Module, patterns: Sequence[str] | None) -> None:
     """Freeze every parameter whose name matches none of the patterns.
@@ -46,5 +48,6 @@ def check_keys(values: dict, known: Sequence[str], where: str) -> dict:
     """
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise TypeError(f'{where} got unexpected keys {unknown}; it takes {sorted(known)}')
+        raise TypeError(f'{where} got unexpected keys {unknown}; the nearest to {unknown[0]!r} is '
+                        f'{nearest(unknown[0], known)!r} of {sorted(known)}')
     return values

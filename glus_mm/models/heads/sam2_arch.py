@@ -64,7 +64,10 @@ def initial_layer_scale(arch: str | dict) -> float:
 
 
 def _load_arch(arch: str | dict) -> dict[str, Any]:
-    return sam2_sizes(**arch) if isinstance(arch, dict) else load_sam2_yaml(arch)
+    if not isinstance(arch, dict):
+        return load_sam2_yaml(arch)
+    return sam2_sizes(**check_keys(
+        arch, list(inspect.signature(sam2_sizes).parameters), 'model.mask_head.sam2'))
 
 
 def load_sam2_yaml(name: str) -> dict[str, Any]:
