@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glus_mm.utils.checkpoint import list_keys
+from glus_mm.utils.checkpoint_files import check_whole
 from glus_mm.utils.json_file import read_json_object
 
 # In the order in which they are preferred; an index lists the shards of one format.
@@ -174,10 +175,11 @@ def read_torch_file(path: Path) -> object:
         What is in it.
 
     Raises:
-        ValueError: it cannot be read, or holds objects, which are never made.
+        ValueError: it is damaged or cannot be read, or holds objects, which are never made.
     """
     mapped = zipfile.is_zipfile(path)
     _check_start(path)
+    check_whole(path)
     try:
         return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:

@@ -14,6 +14,10 @@ from glus_mm.utils.precision import is_adapter
 MAX_LISTED = 30
 
 
+class BadWeightsError(ValueError):
+    """A checkpoint whose values can be nobody's weights."""
+
+
 def list_keys(title: str, keys: Iterable[str]) -> str:
     """Format keys for an error message, at most ``MAX_LISTED`` of them, one a line."""
     keys = list(keys)
@@ -109,7 +113,8 @@ def check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) 
         buffers that a model for inference lacks.
 
     Raises:
-        ValueError: something is missing or has another shape; the message lists the keys.
+        BadWeightsError: integers for what is a float; the message lists the keys.
+        ValueError: something is missing or has another shape; likewise.
     """
     own = model.state_dict()
     missing = [key for key in own if key not in state]
@@ -118,6 +123,15 @@ def check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) 
               for key, value in own.items()
               if key in state and isinstance(value, torch.Tensor)
               and value.shape != state[key].shape]
+    both = {key: (value, state[key]) for key, value in own.items()
+            if key in state and isinstance(value, torch.Tensor)}
+    types = [f'{key}: expected {value.dtype}, got {stored.dtype}'
+             for key, (value, stored) in both.items()
+             if value.is_floating_point() != stored.is_floating_point() or stored.is_complex()]
+    if types:
+        raise BadWeightsError('\n'.join([
+            f'the checkpoint has what cannot be weights of the model {type(model).__name__}: '
+            f'{source}', list_keys('other type', types)]))
     if missing or shapes:
         parts = [f'the checkpoint does not fit the model {type(model).__name__}: {source}']
         parts += [list_keys(title, keys) for title, keys in (
@@ -125,3 +139,28 @@ def check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) 
             ('unknown to the model', unknown)) if keys]
         raise ValueError('\n'.join(parts))
     return unknown
+
+
+def check_finite(state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Raise if there is NaN or infinity in a state dict, all of which is read.
+
+    Args:
+        state: names and tensors.
+        source: where they came from, for the error message.
+
+    Raises:
+        BadWeightsError: there is; the message lists the keys.
+    """
+    wild = [key for key, value in state.items()
+            if isinstance(value, torch.Tensor) and not is_finite(value)]
+    if wild:
+        raise BadWeightsError('\n'.join([f'the checkpoint has what cannot be weights: {source}',
+                                         list_keys('NaN or infinite', wild)]))
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has neither NaN nor infinity; no copy of it is made."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    # NaN is both the least and the greatest.
+    return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())

@@ -7,8 +7,11 @@ import pickle
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from mmengine.logging import print_log
 # Beside the checkpoints; MMEngine's name for the file that holds the path of the latest one.
 NOTE = 'last_checkpoint'
 _PART = '.part'
+_THREADS = 8
+_CHUNK = 1 << 22  # bytes
 # 'iter_500.pth' or 'epoch_3.pth'; the best ones lack what a run needs to go on.
 _NUMBERED = re.compile(r'(?!best_).*_(\d+)\.pth')
 
@@ -72,8 +77,7 @@ def why_torn(path: str | PathLike) -> str | None:
     try:
         if path.stat().st_size == 0:
             return 'it is empty'
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        damaged = _damaged_part(path)
     except FileNotFoundError:
         return 'there is no such file'
     except zipfile.BadZipFile:
@@ -84,7 +88,72 @@ def why_torn(path: str | PathLike) -> str | None:
     return None if damaged is None else f'its part {damaged} is damaged'
 
 
-def newest_whole(work_dir: str | PathLike) -> tuple[Path | None, list[str]]:
+def check_whole(path: str | PathLike) -> None:
+    """Raise if a checkpoint is damaged.
+
+    A file that has not changed is read once in a process, and of several processes of a machine by
+    the first only.
+
+    torch does not look at the checksums that it writes: weights with bits that have flipped, on a
+    disk or on the way over a network, would be used as they are.
+
+    Args:
+        path: a file of ``torch.save``. Those of torch before 1.6 have no checksums.
+
+    Raises:
+        ValueError: it is damaged; the message names the part.
+    """
+    path = Path(path)
+    if os.environ.get('LOCAL_RANK', '0') != '0' or not zipfile.is_zipfile(path):
+        return
+    stat = path.stat()
+    reason = _why_torn_once(path.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    if reason is not None:
+        raise ValueError(f'expected a whole checkpoint, got a damaged one ({reason}): {path}; copy '
+                         'or download it again')
+
+
+@lru_cache(maxsize=64)
+def _why_torn_once(path: Path, *_state: int) -> str | None:
+    return why_torn(path)
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The first part of a zip archive with another checksum than noted.
+
+    Python's ``ZipFile.testzip`` is one thread; here several read, without Python's lock.
+    """
+    with zipfile.ZipFile(path) as archive:
+
+        def is_damaged(entry: zipfile.ZipInfo) -> bool:
+            if entry.compress_type != zipfile.ZIP_STORED:  # not what torch writes
+                with archive.open(entry) as part:
+                    while part.read(_CHUNK):  # raises BadZipFile at its end
+                        pass
+                return False
+            checksum, left = 0, entry.file_size
+            with open(path, 'rb') as file:
+                file.seek(entry.header_offset)
+                header = file.read(30)
+                if header[:4] != b'PK\3\4':
+                    return True
+                file.seek(sum(struct.unpack('<HH', header[26:30])), os.SEEK_CUR)
+                while left:
+                    chunk = file.read(min(_CHUNK, left))
+                    if not chunk:
+                        return True
+                    checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
+            return checksum != entry.CRC
+
+        entries = archive.infolist()
+        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
+            found = [entry.filename for entry, damaged in zip(
+                entries, threads.map(is_damaged, entries)) if damaged]
+    return found[0] if found else None
+
+
+def newest_whole(work_dir: str | PathLike, before: int | None = None
+                 ) -> tuple[Path | None, list[str]]:
     """Find the checkpoint that a run goes on from.
 
     That is the one noted in ``last_checkpoint``, or one that was written later, had the run no
@@ -92,12 +161,16 @@ def newest_whole(work_dir: str | PathLike) -> tuple[Path | None, list[str]]:
 
     Args:
         work_dir: folder of the run. It may have been moved since.
+        before: leave out those of this iteration and of later ones.
 
     Returns:
         The checkpoint, None if there is no whole one, and a line for each torn one before it.
     """
     torn = []
     for path in _latest_first(Path(work_dir)):
+        number = _NUMBERED.fullmatch(path.name)
+        if before is not None and number and int(number[1]) >= before:
+            continue
         reason = why_torn(path)
         if reason is None:
             return path, torn
@@ -148,8 +221,9 @@ def read_checkpoint(path: str | PathLike, mapped: bool | None = None) -> Any:
         What is in it.
 
     Raises:
-        ValueError: it cannot be read, or holds objects, which are never made.
+        ValueError: it is damaged or cannot be read, or holds objects, which are never made.
     """
+    check_whole(path)
     if mapped is None:
         mapped = zipfile.is_zipfile(path)
     try:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from glus_mm.utils.base_weights import complete_state
-from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys
+from glus_mm.utils.checkpoint import adapt_lora, check_finite, check_fit, list_keys
 from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.precision import is_adapter
 
@@ -122,7 +122,7 @@ def load_weights(model: nn.Module, path: Path, base: Path | None, device: torch.
 
     Raises:
         FileNotFoundError: there is no base; the message names it.
-        ValueError: it cannot be read, or does not fit; the message lists the keys.
+        ValueError: it cannot be read, does not fit, or is not finite; the message lists the keys.
     """
     source = str(path)
     # A zip archive, torch's format since 1.6, is mapped: all is checked before any is read.
@@ -141,3 +141,5 @@ def load_weights(model: nn.Module, path: Path, base: Path | None, device: torch.
                                mapped=False)
         state = adapt_lora(model, state, source, quiet=True)
     fill_weights(model, state, device, copy=not as_stored)
+    # Of the model, not of the mapped file, the pages of which would count as memory too.
+    check_finite(model.state_dict(), source)

@@ -12,7 +12,7 @@ from glus_mm.models.propagators.frame_features import frame_features
 from glus_mm.models.propagators.key_mask_propagator import KeyMaskPropagator
 from glus_mm.models.propagators.sam2_tracker import SAM2Tracker
 from glus_mm.registry import MODELS
-from glus_mm.utils.checkpoint import check_fit, list_keys, model_state_of
+from glus_mm.utils.checkpoint import check_finite, check_fit, list_keys, model_state_of
 from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.hub import download, is_hub_name
 
@@ -107,6 +107,7 @@ class SAM2Propagator(KeyMaskPropagator):
                 raise ValueError('\n'.join([
                     f'the weights are those of another SAM-2 than {self.sam2!r}: {path}',
                     list_keys('unknown to it', unknown)]))
+            check_finite(state, str(path))
             head.sam2.load_state_dict(state)
             self._own = head.eval()
         return self._own
