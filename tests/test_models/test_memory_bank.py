@@ -60,7 +60,7 @@ def test_empty_bank():
     assert bank.candidates(0) == []
 
 
-@pytest.mark.parametrize('args', [(0, 7), (3, 0)])
+@pytest.mark.parametrize('args', [(0, 7), (3, 0), (1, 2.5), ('1', 7)])
 def test_impossible_numbers(args):
-    with pytest.raises(ValueError, match='stride and num_memories must be at least 1, got'):
+    with pytest.raises(ValueError, match='num_memories must be integers of at least 1, got'):
         MemoryBank(*args)

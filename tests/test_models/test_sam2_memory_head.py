@@ -252,3 +252,23 @@ def test_architecture_of_the_sam2_package_by_name():
     assert head.sam2.sam_mask_decoder.dynamic_multimask_via_stability
     attention = head.sam2.memory_attention.layers[0].cross_attn_image
     assert attention.freqs_cis.shape[0] == (512 // 16)**2
+
+
+def test_the_number_of_memories_is_configurable():
+    """model.mask_head.memory_bank, for training and inference alike."""
+    head, few = make_head(), make_head(memory_bank=dict(num_memories=2))
+    assert head.new_memory(3).num_memories == 7 and few.new_memory(3).num_memories == 2
+    assert few.new_memory(3, keeps_derived=True).stride == 3
+    feats, tokens = head.extract_feat(random(5, 3, 64, 64)), random(5, 1, 32, seed=2)
+    outputs = []
+    for which in (head, few):
+        memory = [which.new_memory()]
+        for t in range(5):
+            pred = which(feats.select(torch.tensor([t])), tokens[t], memory, t)
+            memory[0].add(t, which.encode_memory(pred)[0])
+            assert len(memory[0].select(t)) <= memory[0].num_memories
+        outputs.append(pred.low_res_logits)
+    assert not torch.equal(*outputs)
+    for wrong in (dict(num_memories=0), dict(type='MemoryBank', num_memory=3)):
+        with pytest.raises((TypeError, ValueError), match='num_memor'):
+            make_head(memory_bank=wrong)

@@ -5,9 +5,12 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from glus_mm.registry import MODELS
+
 Derived = TypeVar('Derived')
 
 
+@MODELS.register_module()
 class MemoryBank:
     """What was stored of earlier frames, and which of it a frame may look at.
 
@@ -20,7 +23,8 @@ class MemoryBank:
 
     Args:
         stride: distance r of the older memories; 1 in training, 3 at inference by default.
-        num_memories: the most entries that one frame selects.
+        num_memories: the most entries that one frame selects; ``model.mask_head.memory_bank`` of a
+            config sets it.
         keeps_derived: keep what is computed of an entry alone as long as the entry itself, see
             :meth:`select_derived`. For inference: a gradient must not be shared by frames.
 
@@ -30,9 +34,9 @@ class MemoryBank:
 
     def __init__(self, stride: int = 1, num_memories: int = 7,
                  keeps_derived: bool = False) -> None:
-        if stride < 1 or num_memories < 1:
-            raise ValueError(f'stride and num_memories must be at least 1, '
-                             f'got {stride} and {num_memories}')
+        if not all(type(value) is int and value > 0 for value in (stride, num_memories)):
+            raise ValueError(f'stride and num_memories must be integers of at least 1, '
+                             f'got {stride!r} and {num_memories!r}')
         self.stride = stride
         self.num_memories = num_memories
         self.keeps_derived = keeps_derived

@@ -20,7 +20,7 @@ from glus_mm.models.heads.memory_attention import (
 )
 from glus_mm.models.heads.memory_bank import MemoryBank
 from glus_mm.models.heads.sam2_arch import STRIDE, build_sam2, initial_layer_scale
-from glus_mm.registry import MODELS
+from glus_mm.registry import MODELS, build_child
 from glus_mm.utils.modules import is_trained, set_trainable
 from glus_mm.utils.precision import at_least_float32, dtype_of
 
@@ -84,6 +84,8 @@ class SAM2MemoryHead(BaseModule):
             official inference script loses ``gamma`` while it loads a checkpoint and runs like
             that; its training, and its notebook, do not. Weights and ``state_dict`` stay as they
             are. Meant for comparing with the script: a training with it leaves ``gamma`` alone.
+        memory_bank: config of the memory that a track gets, :class:`MemoryBank` by default; its
+            stride is the one of ``train_cfg`` and ``test_cfg``.
         trainable: patterns of the parameters to train, None for all, an empty list for none.
         init_cfg: as in MMEngine.
     """
@@ -95,6 +97,7 @@ class SAM2MemoryHead(BaseModule):
                  detach_memory: bool = False,
                  checkpoint_memory: bool = False,
                  official_gamma: bool = False,
+                 memory_bank: dict | None = None,
                  trainable: Sequence[str] | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
@@ -104,7 +107,15 @@ class SAM2MemoryHead(BaseModule):
         self.checkpoint_memory = checkpoint_memory
         self.official_gamma = official_gamma
         self._initial_gamma = initial_layer_scale(sam2)
+        memory_bank = dict(dict(type='MemoryBank'), **(memory_bank or {}))
+        # Built once to find the class and to check the config; every track gets one of its own.
+        self._bank_class = type(build_child(MODELS, memory_bank))
+        self._bank_args = {k: v for k, v in memory_bank.items() if k not in ('type', '_scope_')}
         set_trainable(self, trainable)
+
+    def new_memory(self, stride: int = 1, keeps_derived: bool = False) -> MemoryBank:
+        """An empty memory for one track; arguments as for :class:`MemoryBank`."""
+        return self._bank_class(stride=stride, keeps_derived=keeps_derived, **self._bank_args)
 
     @property
     def token_dim(self) -> int:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glus_mm.models.heads.memory_bank import MemoryBank
 from glus_mm.models.heads.sam2_memory_head import SAM2Features
 from glus_mm.models.inference.live_track import LiveTrack
 from glus_mm.models.inference.seen_frames import SeenFrames
@@ -91,7 +90,8 @@ class LiveSession:
         key = self._num_added
         self.tracks[key] = LiveTrack(
             text, self.num_frames,
-            MemoryBank(self.model.test_cfg.memory_stride, keeps_derived=True))
+            self.model.mask_head.new_memory(
+                self.model.test_cfg.memory_stride, keeps_derived=True))
         self._num_added += 1
         return key
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from glus_mm.models.heads import MemoryBank
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.propagators.base_propagator import BasePropagator
 from glus_mm.models.propagators.frame_encoder import FrameEncoder
@@ -76,7 +75,8 @@ class GLUSPropagator(BasePropagator):
             ``(frame_idx, exp_indices, prediction)`` for the expressions that have joined in.
         """
         exact = model.test_cfg.reuse == 'exact'
-        tracks = [Track(e, start, MemoryBank(model.test_cfg.memory_stride, keeps_derived=exact))
+        stride = model.test_cfg.memory_stride
+        tracks = [Track(e, start, model.mask_head.new_memory(stride, keeps_derived=exact))
                   for e, start in starts.items()]
         source = FrameEncoder if exact else OfficialFrames
         with closing(source(model, session, frames)) as features:

@@ -35,7 +35,7 @@ class OneTokenPropagator(BasePropagator):
             with closing(model.propagate(session, exps, key)) as steps:
                 _, first = next(steps)
             for frames in (range(key, len(session.reader)), range(key, -1, -1)):
-                memory = [MemoryBank(model.test_cfg.memory_stride) for _ in exps]
+                memory = [model.mask_head.new_memory(model.test_cfg.memory_stride) for _ in exps]
                 for step, t in enumerate(frames):
                     pred = self._decode(model, session, t, first, memory, step)
                     if t != key or frames.step > 0:

@@ -264,7 +264,7 @@ class GLUS(BaseModel):
                 f'[SEG], got {sorted(found)} in {len(prompts)} of {len(tracks)} conversations')
         rows, place = distinct_frames(sam_imgs, samples, ['query_frame_ids'])
         feats = self.mask_head.extract_feat(torch.cat(sam_imgs)[rows])
-        memory = [MemoryBank(self.train_cfg.memory_stride) for _ in tracks]
+        memory = [self.mask_head.new_memory(self.train_cfg.memory_stride) for _ in tracks]
         place = torch.tensor(place, device=prompts.device).view(-1, num_query)[tracks]
         logits = [
             self.decode(feats.select(place[:, q]), prompts[:, q], memory, q,

@@ -5,7 +5,6 @@ from mmengine.model import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
 
-from glus_mm.models.heads import MemoryBank
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 
@@ -84,7 +83,7 @@ class SAM2Pretrainer(BaseModel):
             zero = feats.top.sum() * 0
             return dict(loss_mask_bce=zero, loss_mask_dice=zero, iou=zero.detach())
         index = torch.tensor(first, device=target.device)
-        memory = [MemoryBank() for _ in first]
+        memory = [self.mask_head.new_memory() for _ in first]
         logits = []
         for q in range(num_query):
             pred = self.mask_head(
