@@ -32,7 +32,7 @@ from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.apis.many_videos import ResultLines, VideoListSegmenter, VideoRequest, read_requests
 from glus_mm.apis.pretrained import resolve_for
 from glus_mm.apis.result_files import FORMATS
-from glus_mm.engine.run_fingerprint import checkpoint_digest
+from glus_mm.engine.run_fingerprint import checkpoint_digest, named_files
 from glus_mm.registry import SCOPE
 from glus_mm.utils.command_line import LAUNCHERS, read_config
 from glus_mm.utils.paths import ensure_writable_dir
@@ -96,7 +96,8 @@ def prepare(args: argparse.Namespace) -> tuple[VideoListSegmenter, list[VideoReq
     init_default_scope(SCOPE)
     model = init_model(cfg, checkpoint, device)
     fingerprint = hashlib.sha256(json.dumps(
-        [cfg.model, checkpoint_digest(checkpoint), device.partition(':')[0]],
+        [cfg.model, named_files(cfg.model), checkpoint_digest(checkpoint),
+         device.partition(':')[0]],
         sort_keys=True, default=str).encode()).hexdigest()
     return VideoListSegmenter(GLUSInferencer(model), out_dir, args.format, fingerprint), requests
 

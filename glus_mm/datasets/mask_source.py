@@ -1,6 +1,7 @@
 """Where the masks of a data set come from."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
 
 
 class MaskSource(metaclass=ABCMeta):
@@ -45,6 +46,14 @@ class MaskSource(metaclass=ABCMeta):
             ValueError: a file with a mask cannot be read.
         """
         return None
+
+    def files(self, expression: dict) -> Iterator[str]:
+        """Files that the masks of an expression are read from.
+
+        Args:
+            expression: an entry of ``expressions`` as ``load_data_list`` makes it.
+        """
+        yield self.path
 
     def where(self, expression: dict, anno_id: str, frame_idx: int) -> str:
         """Name a mask for an error message: source, video, expression, annotation and frame.

@@ -3,6 +3,7 @@
 import struct
 from abc import abstractmethod
 from collections import OrderedDict
+from collections.abc import Iterator
 from io import BytesIO
 from os import PathLike
 
@@ -93,6 +94,12 @@ class PNGMaskStore(MaskSource):
             where = self.where(expression, anno_id, 0)
             return self.objects(self.file_of(expression, anno_id, 0), where)[0]
         return None
+
+    def files(self, expression: dict) -> Iterator[str]:
+        """Files of an expression's masks, those of all frames; see :class:`MaskSource`."""
+        for anno_id in expression['anno_ids']:
+            for frame_idx in range(len(expression['frame_names'])):
+                yield self.file_of(expression, anno_id, frame_idx)
 
     @staticmethod
     def _decode(path: str, where: str) -> Image.Image:

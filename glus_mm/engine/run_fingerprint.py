@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ def run_fingerprint(cfg: Config, dataset: BaseDataset, checkpoint: str | None) -
     """Digest of what the results of a test depend on.
 
     That is the model, its weights, the type of device, the data set's config and list of videos,
-    the metrics, where masks and overlays are written, and the version of this package. Number of
-    processes and of workers, work folder and logging do not count. Images and masks of the data
-    set that are changed in place are not seen.
+    the metrics, where masks and overlays are written, and the version of this package; of the
+    frames, the masks and all files that the config names (annotations, key frames) size and time
+    of the last change. Number of processes and of workers, work folder and logging do not count.
 
     Args:
         cfg: config of the run.
@@ -54,10 +55,44 @@ def run_fingerprint(cfg: Config, dataset: BaseDataset, checkpoint: str | None) -
                  for metric in evaluators],
         overlays=(cfg.get('default_hooks') or {}).get('visualization'),
         checkpoint=checkpoint_digest(checkpoint))
+    parts['files'] = named_files([parts['model'], parts['data'], parts['metrics']])
     digest.update(_plain(parts))
     for i in range(len(dataset)):
         digest.update(_plain(dataset.get_data_info(i)))
+    for path in dict.fromkeys(_data_files(dataset)):
+        digest.update(_plain([path, file_state(path)]))
     return digest.hexdigest()[:16]
+
+
+def file_state(path: str | PathLike) -> list[int] | None:
+    """Size in bytes and time of the last change in nanoseconds; None for what is not there."""
+    try:
+        stat = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def named_files(value: Any) -> dict[str, list[int] | None]:
+    """State of every file that is named anywhere in a part of a config."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return {path: state for item in value for path, state in named_files(item).items()}
+    if isinstance(value, (str, PathLike)) and os.path.isfile(value):
+        return {str(value): file_state(value)}
+    return {}
+
+
+def _data_files(dataset: BaseDataset) -> Iterator[str]:
+    """Frames and masks of a data set, or of those that it is made of."""
+    for child in getattr(dataset, 'datasets', [dataset]):
+        masks = getattr(child, 'masks', None)
+        for i in range(len(child)):
+            info = child.get_data_info(i)
+            yield from info.get('img_paths', ())
+            for expression in info.get('expressions', ()) if masks is not None else ():
+                yield from masks.files(expression)
 
 
 def checkpoint_digest(path: str | PathLike | None) -> str | None:

@@ -1,6 +1,7 @@
 """Lists of videos: what a line may hold, results that survive a kill, errors of one video."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -150,6 +151,9 @@ def test_resume_keeps_what_is_done_and_asks_for_the_same(model, folders, tmp_pat
     seen, third = run()
     assert seen == ['broken'] and third['broken']['status'] == 'done'
     assert run()[0] == []
+    changed = folders / 'broken' / '1.png'
+    os.utime(changed, (1, 1))  # a frame that was changed in place
+    assert run()[0] == ['broken'] and run()[0] == []
     assert run(texts=('the sky', ))[0] == ['whole', 'broken']
     assert run(fingerprint='b')[0] == ['whole', 'broken']
 

@@ -1,11 +1,13 @@
 """Records of finished videos, and what tells runs apart."""
 
 import json
+import os
 
 import pytest
 import torch
 from mmengine import Config
 
+from glus_mm.datasets.binary_mask_store import BinaryMaskStore
 from glus_mm.engine.finished_videos import FinishedVideos
 from glus_mm.engine.run_fingerprint import checkpoint_digest, run_fingerprint
 from glus_mm.evaluation import RefVOSMetric
@@ -31,7 +33,8 @@ def run(tmp_path):
             default_hooks=dict(visualization=dict(draw=False))))
         cfg.merge_from_dict(changes or {})
         videos = videos or [dict(video_id='v', frame_names=('0', '1'), expressions=['a'])]
-        return run_fingerprint(cfg, Videos(videos), str(checkpoint))
+        videos = videos if isinstance(videos, Videos) else Videos(videos)
+        return run_fingerprint(cfg, videos, str(checkpoint))
 
     return fingerprint
 
@@ -58,6 +61,38 @@ def test_other_videos_and_weights(run, tmp_path):
         torch.save(dict(state_dict=weights), tmp_path / 'other.pth')
         same = run(checkpoint=tmp_path / 'other.pth') == run()
         assert same == bool((weights['weight'] == 1).all()), 'content counts, not the name'
+
+
+class VideosWithMasks(Videos):
+    """Frames and masks as PNG, as data sets have them."""
+
+    def __init__(self, folder):
+        names = ('0', '1')
+        super().__init__([dict(
+            video_id='v', frame_names=names, img_paths=[str(folder / f'{n}.jpg') for n in names],
+            expressions=[dict(exp='a', exp_id='0', video_id='v', frame_names=names,
+                              anno_ids=('masks', ))])])
+        self.masks = BinaryMaskStore(folder)
+
+
+@pytest.mark.parametrize('name', ['1.jpg', 'masks/0.png', 'frames.json'])
+def test_files_that_are_changed_in_place(run, tmp_path, name):
+    """Frames, masks, and what the config names: here key frames."""
+    (tmp_path / 'masks').mkdir()
+    for file in ('0.jpg', '1.jpg', 'masks/0.png', 'masks/1.png', 'frames.json'):
+        (tmp_path / file).write_text('{}')
+    changes = {'model.test_cfg.selector': dict(file=str(tmp_path / 'frames.json'))}
+    before = run(changes, VideosWithMasks(tmp_path))
+    assert run(changes, VideosWithMasks(tmp_path)) == before
+    stat = (tmp_path / name).stat()
+    os.utime(tmp_path / name, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    touched = run(changes, VideosWithMasks(tmp_path))
+    assert touched != before
+    (tmp_path / name).write_text('{ }')
+    os.utime(tmp_path / name, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert run(changes, VideosWithMasks(tmp_path)) != touched
+    (tmp_path / name).unlink()
+    assert run(changes, VideosWithMasks(tmp_path)) not in (before, touched)
 
 
 def test_checkpoints_of_every_kind(tmp_path):

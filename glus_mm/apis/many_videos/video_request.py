@@ -8,6 +8,7 @@ from os.path import splitdrive
 from pathlib import Path
 from typing import Any
 
+from glus_mm.engine.run_fingerprint import file_state
 from glus_mm.utils.json_file import unique_pairs
 from glus_mm.video import IMAGE_SUFFIXES, read_header
 
@@ -33,12 +34,13 @@ class VideoRequest:
 
     def state(self) -> list:
         """What the result depends on, for telling a changed request from the same one."""
-        try:
-            stat = Path(self.video).stat()
-            file = [stat.st_size, stat.st_mtime_ns]
-        except OSError:
-            file = None
-        return [*asdict(self).values(), file]
+        path = Path(self.video)
+        if path.is_dir():
+            files = [[file.name, file_state(file)] for file in sorted(path.iterdir())
+                     if file.suffix.lower() in IMAGE_SUFFIXES]
+        else:
+            files = file_state(path)
+        return [*asdict(self).values(), files]
 
     def estimate(self) -> int:
         """Frames x expressions, from a video's header or the names in a folder; at least 1."""
