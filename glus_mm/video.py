@@ -26,6 +26,7 @@ import av
 import cv2
 import numpy as np
 from av.stream import Disposition
+from natsort import natsort_keygen, natsorted
 from PIL import Image
 
 from glus_mm.utils.frames import clip_centres
@@ -56,11 +57,14 @@ _FORKED: list = []
 av.logging.set_level(av.logging.PANIC)
 
 
-def read_image(path: str | PathLike) -> np.ndarray:
+def read_image(path: str | PathLike, upright: bool = True) -> np.ndarray:
     """Decode an image file.
 
     Args:
         path: a JPEG or PNG file; the content decides, not the suffix.
+        upright: turn the image as its EXIF orientation says, which is how every viewer shows it.
+            False takes the pixels as they are stored: those of data sets, as the masks beside
+            them were drawn on stored pixels.
 
     Returns:
         uint8 (H, W, 3) in RGB.
@@ -86,7 +90,8 @@ def read_image(path: str | PathLike) -> np.ndarray:
     if width * height > MAX_PIXELS:
         raise ValueError(f'expected an image of at most {MAX_PIXELS} pixels, got {width} x '
                          f'{height}: {path}')
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(data, flags) if data.size else None
     if image is None:
         raise ValueError(
             f'expected an image file, but {path} ({data.size} bytes) cannot be decoded')
@@ -217,29 +222,39 @@ class ImageFolderReader(FrameReader):
     Args:
         paths: (T) the files in the order of time.
         source: what is read, for error messages; the folder of the first file by default.
+        upright: see :func:`read_image`.
     """
 
-    def __init__(self, paths: Sequence[str | PathLike], source: str | None = None) -> None:
+    def __init__(self, paths: Sequence[str | PathLike], source: str | None = None,
+                 upright: bool = True) -> None:
         self.paths = [Path(path) for path in paths]
+        self.upright = upright
         if source is None:
             source = str(self.paths[0].parent) if self.paths else 'an empty list of images'
         super().__init__([path.stem for path in self.paths], source)
 
     @classmethod
     def from_folder(cls, folder: str | PathLike) -> 'ImageFolderReader':
-        """Read the images of a folder in the order of their names.
+        """Read the images of a folder in the natural order of their names: 2 before 10.
 
         Raises:
-            ValueError: the folder has no images.
+            ValueError: the folder has no images, or two of them have the same place: their names
+                differ in leading zeros or in the suffix only.
         """
-        paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        paths = natsorted((p for p in Path(folder).iterdir()
+                           if p.suffix.lower() in IMAGE_SUFFIXES), key=lambda p: p.stem)
         if not paths:
             raise ValueError(f'expected a folder with images ({", ".join(IMAGE_SUFFIXES)}), '
                              f'but {folder} has none')
+        place = natsort_keygen()
+        for first, second in zip(paths, paths[1:]):
+            if place(first.stem) == place(second.stem):
+                raise ValueError(f'expected images whose names say their order, got {first.name} '
+                                 f'and {second.name} in {folder}')
         return cls(paths, str(folder))
 
     def _read(self, frame_idx: int) -> np.ndarray:
-        return read_image(self.paths[frame_idx])
+        return read_image(self.paths[frame_idx], self.upright)
 
 
 class ArrayReader(FrameReader):
@@ -632,7 +647,7 @@ def find_videos(sources: Sequence[str]) -> list[str]:
             raise FileNotFoundError(f'expected a video file or a folder of images, but there is '
                                     f'nothing at {source}')
         else:
-            matches = sorted(glob.glob(str(path), recursive=True))
+            matches = natsorted(glob.glob(str(path), recursive=True))
             files = [name for name in matches if Path(name).is_dir()
                      or Path(name).suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)]
             if not files:
@@ -644,7 +659,7 @@ def find_videos(sources: Sequence[str]) -> list[str]:
 
 def _videos_in(folder: Path) -> list[str]:
     """The folder, if it has images; else the videos in it, files and folders of images."""
-    entries = sorted(folder.iterdir())
+    entries = natsorted(folder.iterdir())
     if any(entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file() for entry in entries):
         return [str(folder)]
     videos = [str(entry) for entry in entries if (

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from glus_mm.datasets.transforms.loading import LoadRefVOSFrames, OpenFrameReader
 from glus_mm.video import (
     ArrayReader,
     FrameError,
@@ -16,6 +18,7 @@ from glus_mm.video import (
     SpooledReader,
     VideoFileReader,
     open_reader,
+    read_image,
 )
 
 NUM_FRAMES = 24
@@ -239,3 +242,46 @@ def test_spool_is_removed_when_the_iterator_fails(frames, spool_place):
 def test_paths_of_every_kind(folder, video):
     assert len(open_reader(Path(folder))) == 5
     assert len(open_reader(str(video))) == NUM_FRAMES
+
+
+def test_a_folder_is_read_in_natural_order(tmp_path):
+    """Numbers without leading zeros, as ffmpeg's %d writes them."""
+    for i in range(1, 13):
+        cv2.imwrite(str(tmp_path / f'frame_{i}.png'), make_frame(i))
+    reader = open_reader(tmp_path)
+    assert reader.frame_names == tuple(f'frame_{i}' for i in range(1, 13))
+    assert [position(reader.read(i)) for i in range(12)] == list(range(1, 13))
+
+
+@pytest.mark.parametrize('names', [('1.png', '01.png'), ('7.jpg', '7.png')])
+def test_a_folder_whose_order_is_not_clear(tmp_path, names):
+    for name in (*names, '9.png'):
+        cv2.imwrite(str(tmp_path / name), make_frame(1))
+    with pytest.raises(ValueError, match='images whose names say their order') as error:
+        open_reader(tmp_path)
+    assert all(name in str(error.value) for name in names)
+
+
+def write_rotated(path):
+    """A file of 4 x 6 pixels that a viewer shows as 6 x 4: EXIF orientation 6."""
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[0, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(path, quality=100, subsampling=0, exif=exif)
+    return path
+
+
+def test_own_images_are_shown_upright_and_those_of_data_sets_as_stored(tmp_path):
+    """Masks of data sets were drawn on stored pixels; a viewer turns what a camera has tagged."""
+    path = write_rotated(tmp_path / '0.jpg')
+    upright, stored = read_image(path), read_image(path, upright=False)
+    assert upright.shape == (6, 4, 3) and stored.shape == (4, 6, 3)
+    assert upright[0, 3].min() > 200 and stored[0, 0].min() > 200
+    assert open_reader(tmp_path).read(0).shape == (6, 4, 3)
+    sample = dict(img_paths=[str(path)], video_id='v', dataset='d', ori_shape=(4, 6))
+    reader = OpenFrameReader().transform(dict(sample))['reader']
+    assert reader.read(0).shape == (4, 6, 3)
+    found = LoadRefVOSFrames().transform(dict(
+        sample, context_frame_ids=[0], query_frame_ids=[0]))
+    assert found['query_imgs'][0].shape == (4, 6, 3)

@@ -76,7 +76,7 @@ def check_video(dataset: BaseRefVOSDataset, info: dict) -> list[str]:
     alike = 'media' not in info  # the images of a conversation are of any size
     try:
         for path in info['img_paths']:
-            found = read_image(path).shape[:2]
+            found = read_image(path, upright=False).shape[:2]
             if alike and shape is not None and tuple(found) != tuple(shape):
                 raise ValueError(f'{path}: expected a frame of size (H, W) = {tuple(shape)}, as '
                                  f'the annotation or the frames before it, got {tuple(found)}')

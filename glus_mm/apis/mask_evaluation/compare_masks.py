@@ -125,7 +125,7 @@ class MaskComparison:
         for part in parts:
             t = int(max(part, key=lambda t: (gap[t], -abs(t - part.mean()))))
             name, path = video['frame_names'][t], video['img_paths'][t]
-            image = read_image(path) if os.path.isfile(path) else np.full(
+            image = read_image(path, upright=False) if os.path.isfile(path) else np.full(
                 (*size, 3), 64, np.uint8)
             truth = self.annotation.target(video, expression, t, size) > 0
             masks = [reader and reader.read(video, expression, name, size) for reader in readers]

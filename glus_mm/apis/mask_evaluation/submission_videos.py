@@ -46,7 +46,7 @@ def open_submission_videos(format_name: str, root: str | PathLike) -> list[Submi
         video = dataset.get_data_info(index)
         size, image = video['ori_shape'], video['img_paths'][0]
         if size is None and os.path.isfile(image):
-            size = read_image(image).shape[:2]
+            size = read_image(image, upright=False).shape[:2]
         exp_ids = tuple(expression['exp_id'] for expression in video['expressions'])
         videos.append(SubmissionVideo(video['video_id'], exp_ids, video['frame_names'], size))
     return videos

@@ -45,7 +45,7 @@ class LoadRefVOSFrames(BaseTransform):
             if frame_idx in images:
                 continue
             path = results['img_paths'][frame_idx]
-            images[frame_idx] = read_image(path)
+            images[frame_idx] = read_image(path, upright=False)
             shape = images[frame_idx].shape[:2]
             if self.same_size:
                 _check_shape(shape, results.get('ori_shape'), f'{path} of video '
@@ -112,7 +112,7 @@ class OpenFrameReader(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Open; see the class."""
-        reader = ImageFolderReader(results['img_paths'])
+        reader = ImageFolderReader(results['img_paths'], upright=False)
         _check_shape(reader.shape, results.get('ori_shape'),
                      f'{results["img_paths"][0]} of video {results["video_id"]!r}')
         results.update(reader=reader, ori_shape=tuple(reader.shape))
