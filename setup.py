@@ -68,6 +68,10 @@ REQUIRES = [
     # Names of a package that are imported where they are first used.
     'lazy-loader>=0.4',
     'filelock>=3.12',
+    # The process of a work folder's lock; accelerate and peft bring it too.
+    'psutil>=5.9',
+    # The order of frames in a folder.
+    'natsort>=8.4',
     'platformdirs>=4.0',
 ]
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from torch.utils.data import ConcatDataset
 
 from glus_mm.apis.config_text import check_shared_settings
@@ -144,6 +145,48 @@ def test_pipeline_and_model_agree(path):
     check_shared_settings(cfg)
 
 
+def produced(cfg):
+    """Files below ``work_dirs`` that a shipped config leaves behind at the end of its run."""
+    folder = f'work_dirs/{Path(cfg.filename).stem}'
+    if cfg.get('train_cfg') and cfg.get('train_dataloader') is not None:
+        hook, end = cfg.default_hooks.checkpoint, cfg.train_cfg.max_iters
+        saved = sorted({*range(hook.interval, end + 1, hook.interval), end})
+        kept = saved if hook.max_keep_ckpts < 0 else saved[-hook.max_keep_ckpts:]
+        yield from (f'{folder}/iter_{step}.pth' for step in kept)
+    evaluator = cfg.get('test_evaluator') or {}
+    if 'out_file' in evaluator:
+        yield evaluator.out_file
+        # docs/key_frames.md runs it for unseen videos too.
+        yield evaluator.out_file.replace('_train.json', '_valid_u.json')
+
+
+def strings(value, path=''):
+    """(path, string) of every string in a config."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, (list, tuple, dict)):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from strings(child, f'{path}.{key}')
+
+
+# What a command of the docs, not a config, makes.
+BY_HAND = ('work_dirs/selector_init.pth', 'work_dirs/key_frames/mevis_valid_u.json')
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=name_of)
+def test_what_a_config_reads_of_another_run_is_kept_by_it(path):
+    """Such as a checkpoint that max_keep_ckpts would have removed."""
+    kept = {file for leaf in LEAVES for file in produced(Config.fromfile(leaf))}
+    cfg = Config.fromfile(path)
+    wanted = {where: text for where, text in strings(cfg.to_dict())
+              if text.startswith('work_dirs/') and not text.startswith('work_dirs/ablation/')
+              and where.rpartition('.')[2] in ('load_from', 'checkpoint', 'file')}
+    for where, file in wanted.items():
+        assert file in kept or file in BY_HAND, where
+    if path.stem.startswith('frame-ious_glus_lisa-7b'):
+        assert Path(cfg.checkpoint).name == 'iter_5000.pth' and '.checkpoint' in wanted
+
+
 def check_agreement(model, transforms, where):
     resize = transforms['ResizeForEncoders']
     assert resize.sam_size == (model.mask_head.image_size if 'mask_head' in model else None), where
@@ -186,3 +229,19 @@ def test_building_does_not_change_the_config():
     before = copy.deepcopy(cfg.to_dict())
     MODELS.build(cfg.model)
     assert cfg.to_dict() == before
+
+
+def test_the_default_schedule_warms_up_and_decays():
+    """Also in the config of docs/own_data.md, which sets none of its own."""
+    cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'schedules' / 'adamw.py')
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    schedulers = [PARAM_SCHEDULERS.build(dict(item, optimizer=optimizer))
+                  for item in cfg.param_scheduler]
+    rates = []
+    for _ in range(cfg.train_cfg.max_iters):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    assert rates[0] < 2e-5 and max(rates) > 9e-4 and rates[-1] < 3e-5
+    assert rates.index(max(rates)) in range(25, 40)

@@ -12,7 +12,8 @@ config=$1
 checkpoint=$2
 procs=$3
 
-python -m torch.distributed.run \
+# exec: a signal to this script is one to the launcher, which hands it on.
+exec python "$(dirname "$0")/launch.py" \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -2,6 +2,10 @@
 # Train under Slurm, one task for each GPU.
 #   bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG [ARGS of tools/train.py]
 # Variables: GPUS (4 by default), GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
+# Preemption: after SIGTERM or SIGUSR1 the training saves at its next step and ends with status 75.
+# With SRUN_ARGS='--signal=USR1@600' Slurm sends the latter ten minutes before the time limit. Then
+# this script, in a batch job (sbatch --requeue), puts the job back into the queue, and else calls
+# srun again, REQUEUES times at most (100); both go on from the checkpoint.
 set -euo pipefail
 if (($# < 3)); then
     echo "usage: bash $0 PARTITION JOB_NAME CONFIG [ARGS]" >&2
@@ -11,12 +15,35 @@ gpus=${GPUS:-4}
 per_node=${GPUS_PER_NODE:-$gpus}
 read -r -a srun_args <<<"${SRUN_ARGS:-}"
 
-srun -p "$1" \
-    --job-name="$2" \
-    --gres="gpu:$per_node" \
-    --ntasks="$gpus" \
-    --ntasks-per-node="$per_node" \
-    --cpus-per-task="${CPUS_PER_TASK:-5}" \
-    --kill-on-bad-exit=1 \
-    "${srun_args[@]}" \
-    python -u "$(dirname "$0")/train.py" "$3" --launcher slurm "${@:4}"
+resume=()
+# A job that Slurm has started again goes on.
+if ((${SLURM_RESTART_COUNT:-0} > 0)); then resume=(--resume); fi
+
+for ((left = ${REQUEUES:-100}; ; left--)); do
+    srun -p "$1" \
+        --job-name="$2" \
+        --gres="gpu:$per_node" \
+        --ntasks="$gpus" \
+        --ntasks-per-node="$per_node" \
+        --cpus-per-task="${CPUS_PER_TASK:-5}" \
+        --kill-on-bad-exit=1 \
+        "${srun_args[@]}" \
+        python -u "$(dirname "$0")/train.py" "$3" --launcher slurm "${@:4}" "${resume[@]}" &
+    srun=$!
+    # srun hands signals on to its tasks; a batch job gets them here (sbatch --signal=B:USR1@600).
+    trap 'kill -USR1 "$srun"' TERM USR1
+    status=0
+    wait "$srun" || status=$?
+    # A signal ends the wait, not the tasks.
+    while kill -0 "$srun" 2>/dev/null; do
+        status=0
+        wait "$srun" || status=$?
+    done
+    trap - TERM USR1
+    if ((status != 75 || left <= 0)); then exit "$status"; fi
+    if [[ -n ${SLURM_JOB_ID:-} ]]; then
+        scontrol requeue "$SLURM_JOB_ID"
+        exit "$status"
+    fi
+    resume=(--resume)
+done

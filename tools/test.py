@@ -18,6 +18,7 @@ import argparse
 import copy
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import glus_mm  # noqa: F401 - before MMEngine, whose imports it keeps light
@@ -25,15 +26,15 @@ import glus_mm  # noqa: F401 - before MMEngine, whose imports it keeps light
 # isort: split
 from mmengine import Config
 from mmengine.dist import is_main_process
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from glus_mm.apis.pretrained import mapped_weights, use_checkpoint
 from glus_mm.evaluation.probe_table import PLAIN, PROBES, probe_table
 from glus_mm.evaluation.protocols import PROTOCOLS, ObjectProtocol
-from glus_mm.utils.command_line import add_common_options, load_config
+from glus_mm.utils.command_line import add_common_options, load_config, refuse
+from glus_mm.utils.folder_lock import FolderLock
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
-from glus_mm.utils.setup_env import leave_dist, setup_dist
+from glus_mm.utils.run_log import build_runner, one_line_errors
+from glus_mm.utils.setup_env import launched_rank, leave_dist, setup_dist
 
 DIST_TIMEOUT = 24 * 3600  # seconds
 
@@ -42,9 +43,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Test a checkpoint')
     parser.add_argument('config', metavar='CONFIG', help='config file')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT',
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', nargs='?',
                         help='checkpoint file, folder written by tools/model_converters, or name '
-                             'of a repository on the hub')
+                             'of a repository on the hub (default: "checkpoint" of the config)')
     parser.add_argument('--out', metavar='DIR', help='write the masks as PNG into this folder')
     parser.add_argument('--dump', metavar='F.json', help='write the figures into this file')
     parser.add_argument('--show-dir', metavar='D', help='write overlays into this folder')
@@ -191,7 +192,7 @@ def run_test(cfg: Config) -> dict[str, float]:
     Returns:
         The figures of its metrics.
     """
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     with mapped_weights(cfg, runner):
         return runner.test()
 
@@ -199,33 +200,40 @@ def run_test(cfg: Config) -> dict[str, float]:
 def main() -> None:
     """Check what was asked for, then test."""
     parser, args = parse_args()
-    try:
-        cfg = load_config(args.config, args.cfg_options, args.work_dir)
-        runs = {PLAIN: cfg}
-        for probe in dict.fromkeys(args.probe):
-            runs[probe] = copy.deepcopy(cfg)
-            set_probe(runs[probe], probe)
-            set_outputs(runs[probe], args, probe)
-        set_outputs(cfg, args)
-        for run in runs.values():
-            use_checkpoint(run, args.checkpoint, run.get('load_from'))
-    except (OSError, KeyError, ValueError) as error:
-        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
-    figures = {}
-    for name, run in runs.items():
-        run.resume = False
-        record_videos(run, args.resume)
-        run.model_wrapper_cfg = dict(type='glus_mm.Unwrapped')
-        run.launcher = args.launcher
-        if run.get('runner_type') == 'FlexibleRunner':
-            # DeepSpeed and others spread what training needs; checkpoints are those of any run.
-            run.pop('runner_type')
-            run.pop('strategy', None)
-        setup_dist(run, args.launcher)
-        figures[name] = run_test(run)
-    if args.probe and is_main_process():
-        print(probe_table(figures))
-    leave_dist()
+    with ExitStack() as stack:
+        with refuse(parser):
+            cfg = load_config(args.config, args.cfg_options, args.work_dir)
+            if launched_rank(args.launcher) == 0:
+                # Beside a training's: it may be tested while it goes on.
+                stack.enter_context(FolderLock(cfg.work_dir, '.test.lock'))
+            runs = {PLAIN: cfg}
+            for probe in dict.fromkeys(args.probe):
+                runs[probe] = copy.deepcopy(cfg)
+                set_probe(runs[probe], probe)
+                set_outputs(runs[probe], args, probe)
+            set_outputs(cfg, args)
+            checkpoint = args.checkpoint or cfg.get('checkpoint')
+            if not checkpoint:
+                raise ValueError(
+                    f'expected CHECKPOINT, as {args.config} has no "checkpoint" of its own')
+            for run in runs.values():
+                use_checkpoint(run, checkpoint, run.get('load_from'))
+        stack.enter_context(one_line_errors(parser.prog))
+        figures = {}
+        for name, run in runs.items():
+            run.resume = False
+            record_videos(run, args.resume)
+            run.model_wrapper_cfg = dict(type='glus_mm.Unwrapped')
+            run.launcher = args.launcher
+            if run.get('runner_type') == 'FlexibleRunner':
+                # DeepSpeed and others spread what training needs; checkpoints are those of any run.
+                run.pop('runner_type')
+                run.pop('strategy', None)
+            setup_dist(run, args.launcher)
+            figures[name] = run_test(run)
+        if args.probe and is_main_process():
+            print(probe_table(figures))
+        leave_dist()
 
 
 if __name__ == '__main__':

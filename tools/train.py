@@ -3,21 +3,27 @@
 Example::
 
     python tools/train.py configs/glus/glus_tiny_moving-shapes.py --work-dir outputs/train
+
+The exit status is 0 when the training is done, 75 if it saved and ended because it was asked to
+(SIGTERM, SIGUSR1), 2 if it could not begin, 1 for everything else.
 """
 
 import argparse
+from contextlib import ExitStack
 
 import glus_mm  # noqa: F401 - before MMEngine, whose imports it keeps light
 
 # isort: split
 import torch
 from mmengine import Config
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from glus_mm.apis.pretrained import mapped_weights, use_checkpoint
-from glus_mm.utils.command_line import add_common_options, load_config, set_resume
-from glus_mm.utils.setup_env import setup_dist
+from glus_mm.engine.preemption import Preempted, Preemption, note_preempted
+from glus_mm.utils.command_line import add_common_options, load_config, refuse, set_resume
+from glus_mm.utils.config_keys import check_custom_keys
+from glus_mm.utils.folder_lock import FolderLock
+from glus_mm.utils.run_log import build_runner, one_line_errors
+from glus_mm.utils.setup_env import launched_rank, leave_dist, setup_dist
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -54,20 +60,30 @@ def use_amp(cfg: Config) -> None:
 def main() -> None:
     """Check what was asked for, then train."""
     parser, args = parse_args()
-    try:
-        cfg = load_config(args.config, args.cfg_options, args.work_dir)
-        if args.amp:
-            use_amp(cfg)
-        load_from = cfg.get('load_from') or None
-        set_resume(cfg, args.resume)
-        use_checkpoint(cfg, cfg.get('load_from'), load_from)
-    except (OSError, KeyError, ValueError) as error:
-        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
-    cfg.launcher = args.launcher
-    setup_dist(cfg, args.launcher)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    with mapped_weights(cfg, runner):
-        runner.train()
+    with ExitStack() as stack:
+        with refuse(parser):
+            cfg = load_config(args.config, args.cfg_options, args.work_dir)
+            if launched_rank(args.launcher) == 0:
+                stack.enter_context(FolderLock(cfg.work_dir))
+            if args.amp:
+                use_amp(cfg)
+            load_from = cfg.get('load_from') or None
+            set_resume(cfg, args.resume)
+            use_checkpoint(cfg, cfg.get('load_from'), load_from)
+        stack.enter_context(one_line_errors(parser.prog))
+        stack.enter_context(Preemption(parent=args.launcher != 'none'))
+        cfg.launcher = args.launcher
+        setup_dist(cfg, args.launcher)
+        runner = build_runner(cfg)
+        if isinstance(runner.model, torch.nn.Module):  # else DeepSpeed's strategy builds it
+            check_custom_keys(cfg.get('optim_wrapper'), runner.model)
+        try:
+            with mapped_weights(cfg, runner):
+                runner.train()
+        except Preempted:
+            leave_dist()
+            note_preempted()
+            raise
 
 
 if __name__ == '__main__':

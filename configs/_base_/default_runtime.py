@@ -19,6 +19,8 @@ default_hooks = dict(
     data_error=dict(type='glus_mm.DataErrorHook'),
     # Stops a run whose loss is NaN or infinite, before it does damage, and names the samples.
     finite_loss=dict(type='glus_mm.FiniteLossHook'),
+    # Saves and ends at the next step after SIGTERM or SIGUSR1, as Slurm sends them.
+    preemption=dict(type='glus_mm.PreemptionHook'),
     # Draws with tools/test.py --show-dir.
     visualization=dict(type='glus_mm.RefVOSVisualizationHook'))
 
@@ -34,9 +36,9 @@ find_unused_parameters = True
 # For TensorBoard beside it add dict(type='TensorboardVisBackend') to vis_backends in a config, or
 # have it instead: --cfg-options visualizer.vis_backends.0.type=TensorboardVisBackend
 vis_backends = [dict(type='LocalVisBackend')]
+# Without a name: two runs in one process then have a visualizer, and a folder, each.
 visualizer = dict(
-    type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, name='visualizer',
-    legend_position='below')
+    type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, legend_position='below')
 
 # Losses, times and gradient norms in the log are means over the last 10 iterations.
 log_processor = dict(type='glus_mm.MemoryLogProcessor', by_epoch=False, window_size=10)

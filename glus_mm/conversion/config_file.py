@@ -66,8 +66,7 @@ env_cfg = dict(
 find_unused_parameters = True
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(
-    type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, name='visualizer',
-    legend_position='below')
+    type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, legend_position='below')
 log_processor = dict(type='glus_mm.MemoryLogProcessor', by_epoch=False, window_size=10)
 log_level = 'INFO'
 randomness = dict(seed=0)

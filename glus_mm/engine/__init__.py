@@ -5,6 +5,7 @@ from glus_mm.engine.hooks import (
     FinishedVideosHook,
     FiniteLossHook,
     PlainCheckpointHook,
+    PreemptionHook,
     QuantizeHook,
     RefVOSVisualizationHook,
     ResumeSamplerHook,
@@ -15,6 +16,6 @@ from glus_mm.engine.unwrapped import Unwrapped
 
 __all__ = [
     'DataErrorHook', 'FinishedVideosHook', 'FiniteLossHook', 'MemoryLogProcessor',
-    'PlainCheckpointHook', 'QuantizeHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook',
-    'TokenBankHook', 'Unwrapped'
+    'PlainCheckpointHook', 'PreemptionHook', 'QuantizeHook', 'RefVOSVisualizationHook',
+    'ResumeSamplerHook', 'TokenBankHook', 'Unwrapped'
 ]

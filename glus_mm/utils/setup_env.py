@@ -20,6 +20,12 @@ _LAUNCHER_VARIABLES = {
 DEFAULT_PORT = '29500'
 
 
+def launched_rank(launcher: str) -> int:
+    """Number of this process as a launcher says, before processes have joined; 0 without one."""
+    variable = _LAUNCHER_VARIABLES.get(launcher, {}).get('RANK', 'RANK')
+    return 0 if launcher == 'none' else int(os.environ.get(variable, '0'))
+
+
 def choose_dist_backend(cfg: Config) -> str:
     """Choose how processes talk: what the config says where it can work, gloo on a CPU.
 

@@ -257,3 +257,22 @@ def test_every_process_stops(tmp_path, monkeypatch):
     one, straight = (load(tmp_path / name / 'iter_6.pth') for name in ('one', 'straight'))
     assert_same_state(one, straight)
     assert len(one['random_state']['ranks']) == 2
+
+
+def test_a_state_that_a_step_has_ruined_is_not_called_healthy(tmp_path):
+    """A step with a rate of 1e30 leaves finite weights; the error says what is known of them."""
+    message = stopped(make_runner(tmp_path, wrapper=dict(optimizer=dict(type='SGD', lr=1e30)),
+                                  param_scheduler=None, default_hooks=dict(
+        checkpoint=dict(type='glus_mm.PlainCheckpointHook', interval=1))))
+    assert 'is not known' in message and '; lr 1e+30' in message
+    known = message.splitlines()[-1]
+    largest = float(re.search(r'largest weight (\S+) in layer', known)[1])
+    assert known.startswith('the last 5 iterations and steps: loss ') and largest > 1e20
+    assert 'grad_norm ' in known
+
+
+def test_what_is_known_names_the_checkpoint_before(tmp_path):
+    message = stopped(make_runner(tmp_path, {'7': NAN}, default_hooks=dict(
+        checkpoint=dict(type='glus_mm.PlainCheckpointHook', interval=1))))
+    assert f'--resume {tmp_path}/iter_3.pth is safer' not in message
+    assert f'--resume {tmp_path}/iter_2.pth is safer' in message

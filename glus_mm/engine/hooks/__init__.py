@@ -4,12 +4,14 @@ from glus_mm.engine.hooks.data_error_hook import DataErrorHook
 from glus_mm.engine.hooks.finished_videos_hook import FinishedVideosHook
 from glus_mm.engine.hooks.finite_loss_hook import FiniteLossHook
 from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
+from glus_mm.engine.hooks.preemption_hook import PreemptionHook
 from glus_mm.engine.hooks.quantize_hook import QuantizeHook
 from glus_mm.engine.hooks.resume_sampler_hook import ResumeSamplerHook
 from glus_mm.engine.hooks.token_bank_hook import TokenBankHook
 from glus_mm.engine.hooks.visualization_hook import RefVOSVisualizationHook
 
 __all__ = [
-    'DataErrorHook', 'FinishedVideosHook', 'FiniteLossHook', 'PlainCheckpointHook', 'QuantizeHook',
-    'RefVOSVisualizationHook', 'ResumeSamplerHook', 'TokenBankHook'
+    'DataErrorHook', 'FinishedVideosHook', 'FiniteLossHook', 'PlainCheckpointHook',
+    'PreemptionHook', 'QuantizeHook', 'RefVOSVisualizationHook', 'ResumeSamplerHook',
+    'TokenBankHook'
 ]

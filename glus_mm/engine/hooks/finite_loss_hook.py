@@ -18,10 +18,11 @@ from torch import Tensor, distributed, nn
 from glus_mm.engine.random_state import random_state, set_random_state
 from glus_mm.engine.run_randomness import KEY as RANDOM
 from glus_mm.registry import HOOKS
-from glus_mm.utils.checkpoint_files import note_checkpoint
+from glus_mm.utils.checkpoint_files import newest_whole, note_checkpoint
 
 NORM = 'train/grad_norm'
 _NO_MODULES = nn.Module()
+_LAST = 5
 
 
 @HOOKS.register_module()
@@ -32,9 +33,10 @@ class FiniteLossHook(Hook):
     iteration as ``iter_<n>.pth``, from which ``--resume`` goes on, and raises an error with the
     iteration, the losses, the videos and the expressions. With several processes all of them stop,
     and the message is about those in which it happened. The checkpoint is one more than
-    ``max_keep_ckpts`` allows. With gradient accumulation the gradients since the last step of the
-    optimizer are lost, as no checkpoint holds gradients. Nothing is saved where weights are not
-    finite themselves.
+    ``max_keep_ckpts`` allows. Whether that state is still a good one only people can tell: the
+    error has the last losses, norms and learning rates, and the largest weight. With gradient
+    accumulation the gradients since the last step of the optimizer are lost, as no checkpoint
+    holds gradients. Nothing is saved where weights are not finite themselves.
 
     The check looks at the sum of all losses (whatever the model's output has under a name with
     "loss"), and at the norm that gradient clipping computes (``clip_grad`` of the optimizer
@@ -215,11 +217,15 @@ class FiniteLossHook(Hook):
     def _save(self, runner: Runner) -> str:
         """Save the state before the iteration; returns what to tell about it."""
         model = _unwrapped(runner)
-        bad = [name for name, value in model.state_dict().items()
-               if value.is_floating_point() and not value.isfinite().all()]
+        largest = {name: torch.stack(torch.aminmax(value)).abs().max().item()
+                   for name, value in model.state_dict().items()
+                   if value.is_floating_point() and value.numel()}
+        bad = [name for name, value in largest.items() if not math.isfinite(value)]
+        known = _known(runner, largest)
         if bad:
             return (f'nothing was saved, as {len(bad)} weights are not finite themselves, such as '
-                    f'{bad[0]}: go back to an earlier checkpoint')
+                    f'{bad[0]}: go back to an earlier checkpoint\n{known}')
+        earlier, _ = newest_whole(runner.work_dir, runner.iter)
         _forget_last_norm(runner)
         set_random_state(self._random, _NO_MODULES)
         self._saved_random = all_gather_object(random_state(model))
@@ -237,8 +243,28 @@ class FiniteLossHook(Hook):
             return f'the state before it could not be saved: {error}'
         finally:
             self._saved_random = None
+        instead = f'--resume {earlier}' if earlier is not None else 'a start from the beginning'
         return (f'the state before it is in {path}, from where --resume goes on with the same '
-                'samples')
+                'samples. Whether it is a good one, or a step before has ruined the weights, is '
+                f'not known: where these numbers had begun to grow, {instead} is safer\n{known}')
+
+
+def _known(runner: Runner, largest: dict[str, float]) -> str:
+    """What tells a state that is well from one that an earlier step has ruined.
+
+    Args:
+        runner: the runner, whose message hub has losses and norms.
+        largest: for each weight the largest absolute value in it.
+    """
+    parts = []
+    for key, name in (('train/loss', 'loss'), (NORM, 'grad_norm'), ('train/lr', 'lr')):
+        history = runner.message_hub.log_scalars.get(key)
+        values = [] if history is None else list(history.data[0][-_LAST:])
+        if values:
+            parts.append(f'{name} {", ".join(f"{value:.4g}" for value in values)}')
+    name = max(largest, key=lambda key: (not math.isfinite(largest[key]), largest[key]))
+    parts.append(f'largest weight {largest[name]:.4g} in {name}')
+    return f'the last {_LAST} iterations and steps: ' + '; '.join(parts)
 
 
 def _unwrapped(runner: Runner) -> nn.Module:

@@ -21,8 +21,15 @@ from glus_mm.engine.plain_state import drop_objects, from_plain, to_plain
 from glus_mm.engine.run_randomness import RunRandomness
 from glus_mm.registry import HOOKS
 from glus_mm.utils.base_weights import KEY as BASE, complete_state, find_base
-from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys
+from glus_mm.utils.checkpoint import (
+    BadWeightsError,
+    adapt_lora,
+    check_finite,
+    check_fit,
+    list_keys,
+)
 from glus_mm.utils.checkpoint_files import (
+    check_whole,
     choose_resume,
     newest_whole,
     note_checkpoint,
@@ -129,17 +136,22 @@ class PlainCheckpointHook(CheckpointHook):
 
         Raises:
             FileNotFoundError: the file is gone that it shares frozen parameters with.
-            ValueError: the weights do not fit the model (with ``strict``), there are none, the
-                LoRA adapters are others than the model's, the file that it shares parameters with
-                is another one, or the optimizer's state does not fit.
+            ValueError: the file is damaged, the weights do not fit the model (with ``strict``),
+                some are not finite, there are none, the LoRA adapters are others than the model's,
+                the file that it shares parameters with is another one, or the optimizer's state
+                does not fit.
         """
         source = _source(runner)
         model = _unwrapped(runner)
+        if Path(source).is_file():
+            check_whole(source)
         stored = complete_state(checkpoint, source, self.base, verify=_is_first_here())
         state = adapt_lora(model, stored, source)
         self._check_fit(model, state, source, self.strict or bool(runner._resume))
+        check_finite(state, source)
         if runner._resume:
             check_optimizer_fit(runner.optim_wrapper, model, checkpoint.get('optimizer'), source)
+            print_log(_resumes(runner, checkpoint, source), 'current')
         if self.leave_out_frozen and is_main_process():
             self._frozen = self._find_base(runner, checkpoint, stored, state)
         self._randomness.load(checkpoint)
@@ -156,6 +168,8 @@ class PlainCheckpointHook(CheckpointHook):
     def _check_fit(model: nn.Module, state: dict[str, Tensor], source: str, strict: bool) -> None:
         try:
             unknown = check_fit(model, state, source)
+        except BadWeightsError:
+            raise
         except ValueError as error:
             if strict:
                 raise
@@ -260,6 +274,24 @@ class PlainCheckpointHook(CheckpointHook):
             runner, runner.iter, meta=dict(epoch=runner.epoch, iter=runner.iter))
         return self.last_ckpt
 
+    def save_after_iteration(self, runner: Runner) -> str | None:
+        """Save at the end of an iteration, outside the interval.
+
+        All processes have to call it, in ``after_train_iter`` and after this hook's own.
+
+        Args:
+            runner: the runner.
+
+        Returns:
+            The file, which may have been saved by now; None in the middle of a gradient
+            accumulation.
+        """
+        if not _is_whole_step(runner):
+            return None
+        if Path(self.last_ckpt or '').name != self.filename_tmpl.format(runner.iter + 1):
+            self._save_checkpoint(runner)
+        return self.last_ckpt
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the random states, leave out what the base has, and turn all into plain containers.
 
@@ -354,6 +386,24 @@ def _source(runner: Runner) -> str:
     """The file that a checkpoint was read from."""
     # Without a name MMEngine takes the latest.
     return str(runner._load_from or find_latest_checkpoint(runner.work_dir) or runner.work_dir)
+
+
+def _resumes(runner: Runner, checkpoint: dict, source: str) -> str:
+    """What a run goes on from, in a few lines."""
+    meta = checkpoint.get('meta') or {}
+    before = meta.get('experiment_name')
+    rates = sorted({group.get('lr') for group in (checkpoint.get('optimizer') or {}).get(
+        'param_groups', [])} - {None})
+    lines = [
+        f'resumes from {source}',
+        f'  iteration {meta.get("iter")} of {runner.max_iters}, saved {meta.get("time")}'
+        + (f' by the run {before}' if before else ''),
+        f'  seed {meta.get("seed")}, learning rates {", ".join(f"{rate:.4g}" for rate in rates)}',
+        f'  {len(checkpoint.get("state_dict", ()))} weights and buffers in the file']
+    if BASE in checkpoint:
+        lines.append(f'  {len(checkpoint[BASE]["parameters"])} frozen weights from '
+                     f'{checkpoint[BASE]["path"]}')
+    return '\n'.join(lines)
 
 
 def _is_first_here() -> bool:
