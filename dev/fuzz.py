@@ -1,0 +1,672 @@
+"""Damage whatever people hand over, and look at what becomes of it.
+
+    python dev/fuzz.py --cases 1000 [--seed 0] [--kind annotations frames ...] [--show]
+
+Every case is a copy of sound input with one corruption, read by the code that users call, in a
+process of its own with a time limit. What comes out is one of:
+
+- refusal: a ``ValueError``, ``TypeError``, ``KeyError`` or ``OSError`` whose first line says where;
+- harmless: it is accepted, with the result of the sound input, or with another one for a reason
+  that the case states (a smaller annotation is an annotation too);
+- raw: any other exception, a message that does not say where, or the end of the process;
+- silent: it is accepted with another result;
+- hang: no end within the time limit.
+
+The last three are faults; the exit status is 1 if there are any.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import random
+import select
+import shutil
+import signal
+import string
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine import Config
+from PIL import Image
+from torch import nn
+
+from glus_mm.apis.many_videos import read_requests
+from glus_mm.datasets import MeViSDataset
+from glus_mm.datasets.binary_mask_store import BinaryMaskStore
+from glus_mm.utils.base_weights import complete_state
+from glus_mm.utils.checkpoint import check_finite, check_fit
+from glus_mm.utils.checkpoint_files import read_checkpoint
+from glus_mm.utils.command_line import read_config
+from glus_mm.utils.key_frames import KeyFrameFile
+from glus_mm.utils.masks import decode_rle, encode_mask
+from glus_mm.video import open_reader
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 30.0  # seconds
+FAULTS = ('raw', 'silent', 'hang')
+CLASSES = ('refusal', 'harmless', *FAULTS)
+REFUSALS = (ValueError, TypeError, KeyError, OSError)
+JUNK = [None, True, 3, -1, 2.5, float('nan'), float('inf'), 10**400, '', 'text', [], ['a'], {},
+        {'a': 1}, [[[]]], '\ud800', 'x' * 300]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One corruption.
+
+    Attributes:
+        kind: of what.
+        what: the corruption in words.
+        run: damages a copy in an empty folder and reads it; gives the result.
+        names: one of these has to be in the first line of a refusal.
+        reason: why another result than that of the sound input is right; None: it is a fault.
+    """
+
+    kind: str
+    what: str
+    run: Callable[[Path], Any]
+    names: tuple[str, ...]
+    reason: str | None = None
+
+
+def digest(value: Any) -> str:
+    """What tells results apart."""
+    if isinstance(value, np.ndarray):
+        value = [str(value.dtype), value.shape, value.tobytes()]
+    if isinstance(value, torch.Tensor):
+        return digest(value.float().numpy())
+    if isinstance(value, dict):
+        value = [[str(key), digest(item)] for key, item in value.items()]
+    if isinstance(value, (list, tuple)):
+        value = ' '.join(digest(item) for item in value)
+    return hashlib.sha256(repr(value).encode('utf-8', 'surrogatepass')).hexdigest()[:16]
+
+
+# Damage
+
+def damage_bytes(content: bytes, draw: random.Random) -> tuple[bytes, str]:
+    """One way to spoil a file: cut, emptied, overwritten, flipped, doubled, replaced."""
+    place = draw.randrange(max(len(content), 1))
+    number = draw.randrange(1, 9)
+    return draw.choice([
+        lambda: (content[:place], f'cut at byte {place}'),
+        lambda: (b'', 'emptied'),
+        lambda: (content[:place] + bytes(b ^ (1 << draw.randrange(8))
+                                         for b in content[place:place + number])
+                 + content[place + number:], f'{number} bytes from {place} have flipped bits'),
+        lambda: (content[:place] + bytes(number) + content[place + number:],
+                 f'{number} bytes from {place} are 0'),
+        lambda: (content[:place] + content[place + number:],
+                 f'{number} bytes at {place} are missing'),
+        lambda: (draw.randbytes(len(content)), 'random bytes'),
+        lambda: (b'<html>404 not found</html>', 'a page of a web server'),
+        lambda: (b'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n',
+                 'a pointer of git lfs'),
+    ])()
+
+
+def paths_in(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    """Every place in a JSON document."""
+    items = value.items() if isinstance(value, dict) else (
+        enumerate(value) if isinstance(value, list) else ())
+    for key, child in items:
+        yield (*path, key)
+        yield from paths_in(child, (*path, key))
+
+
+def kind_of(value: Any) -> str:
+    """Type of a value as JSON has it."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return 'number'
+    return type(value).__name__
+
+
+def damage_json(document: Any, draw: random.Random) -> tuple[str, str]:
+    """Put a value of another type somewhere, or spoil the text."""
+    if draw.random() < 0.25:
+        text = json.dumps(document)
+        place = draw.randrange(len(text))
+        return draw.choice([
+            (text[:place], f'cut at character {place}'),
+            ('\ufeff' + text, 'with a byte order mark'),
+            ('[' * 100_000, '100,000 brackets'),
+            (text[:-1], 'without its last character'),
+            ('', 'empty'),
+            (text.replace('{', '{"\\ud800": 1, ', 1), 'a lone surrogate as a key'),
+        ])
+    document = json.loads(json.dumps(document))
+    place = draw.choice(list(paths_in(document)))
+    owner = document
+    for key in place[:-1]:
+        owner = owner[key]
+    old = owner[place[-1]]
+    junk = draw.choice([value for value in JUNK if kind_of(value) != kind_of(old)])
+    owner[place[-1]] = junk
+    return json.dumps(document), f'{".".join(map(str, place))} is {junk!r:.40}'
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    """Write a file, lone surrogates as they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else
+                     content.encode('utf-8', 'surrogatepass'))
+    return path
+
+
+# What is read
+
+SHAPE, FRAMES = (12, 16), ('00000', '00001', '00002')
+
+
+def mask_of(frame: int) -> np.ndarray:
+    """A sound mask, (H, W)."""
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[2:7, 3 + frame:9 + frame] = True
+    return mask
+
+
+def annotation() -> dict:
+    """Sound annotation of two videos."""
+    return {'videos': {video: {'frames': list(FRAMES), 'expressions': {
+        '0': {'exp': 'the red box', 'obj_id': ['1'], 'anno_id': [f'{video}1']},
+        '1': {'exp': 'both boxes', 'obj_id': ['1', '2'], 'anno_id': [f'{video}1', f'{video}2']}}}
+        for video in ('a', 'b')}}
+
+
+def codes() -> dict:
+    """Sound masks of them."""
+    return {f'{video}{i}': [encode_mask(mask_of(t)) if t + i < 4 else None for t in range(3)]
+            for video in ('a', 'b') for i in (1, 2)}
+
+
+def read_mevis(folder: Path, meta: str | None = None, masks: str | None = None) -> Any:
+    """What a data set in the layout of MeViS gives: its list and all of its masks."""
+    write(folder / 'meta_expressions.json', json.dumps(annotation()) if meta is None else meta)
+    write(folder / 'mask_dict.json', json.dumps(codes()) if masks is None else masks)
+    dataset = MeViSDataset(data_root=str(folder), pipeline=[], min_frames=1)
+    found = []
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        found.append([info['video_id'], info['frame_names']])
+        for expression in info['expressions']:
+            found.append([expression['exp_id'], expression['exp']])
+            found += [decode_rle(rle) for t in range(len(info['frame_names']))
+                      for rle in dataset.masks.rles(expression, t, SHAPE)]
+    return found
+
+
+def annotations(draw: random.Random) -> Case:
+    """The annotation of a data set."""
+    text, what = damage_json(annotation(), draw)
+    reason = None
+    if 'order mark' in what:
+        reason = 'JSON with a byte order mark is the same JSON'
+    if any(f'.{key} is' in what for key in ('obj_id', )) and ' is []' in what:
+        reason = 'no object: an expression that refers to nothing'
+    return Case('annotations', what, lambda folder: read_mevis(folder, meta=text),
+                ('meta_expressions.json', ), reason)
+
+
+def rle(draw: random.Random) -> Case:
+    """The run-length codes of masks."""
+    document = codes()
+    if draw.random() < 0.5:
+        text, what = damage_json(document, draw)
+        reason = 'null: not in sight' if what.endswith(' is None') else None
+    else:
+        key, t = draw.choice(sorted(document)), 0
+        counts = document[key][t]['counts']
+        place = draw.randrange(len(counts))
+        damaged = draw.choice([
+            counts[:place], counts[:place] + draw.choice(string.printable) + counts[place + 1:],
+            counts + counts, counts[:place] + chr(draw.randrange(128, 900)) + counts[place:],
+            'P' * 10_000, counts[::-1]])
+        document[key][t]['counts'] = damaged
+        text, what = json.dumps(document), f'{key}.{t}.counts is {damaged!r:.40}'
+        reason = 'a sound code of another mask: nothing in the file tells'
+        if not _is_sound(damaged):
+            reason = None
+    return Case('rle', what, lambda folder: read_mevis(folder, masks=text),
+                ('mask_dict.json', ), reason)
+
+
+def _is_sound(counts: str) -> bool:
+    """Whether a code is the one that its own mask has."""
+    runs, place, values = [], 0, []
+    for char in counts:
+        value = ord(char) - 48
+        if not 0 <= value < 64:
+            return False
+        values.append(value)
+    while place < len(values):
+        number = shift = 0
+        while True:
+            if place >= len(values):
+                return False
+            value = values[place]
+            place += 1
+            number |= (value & 31) << (5 * shift)
+            shift += 1
+            if not value & 32:
+                break
+        if value & 16:
+            number -= 1 << (5 * shift)
+        runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+    return all(run >= 0 for run in runs) and sum(runs) == SHAPE[0] * SHAPE[1]
+
+
+def frame_images() -> dict[str, bytes]:
+    """A sound folder of frames, as PNG, of which every bit counts."""
+    draw = np.random.default_rng(3)
+    return {f'{name}.png': cv2.imencode('.png', draw.integers(0, 256, (*SHAPE, 3), np.uint8))[
+        1].tobytes() for name in FRAMES}
+
+
+def read_frames(folder: Path) -> Any:
+    """All frames of a folder."""
+    reader = open_reader(folder)
+    return [reader.read(i) for i in range(len(reader))]
+
+
+def frames(draw: random.Random) -> Case:
+    """A folder of images."""
+    images = frame_images()
+    name = draw.choice(sorted(images))
+    chosen = draw.random()
+    if chosen < 0.6:
+        content, what = damage_bytes(images[name], draw)
+
+        def run(folder: Path) -> Any:
+            for other, image in images.items():
+                write(folder / other, content if other == name else image)
+            return read_frames(folder)
+
+        return Case('frames', f'{name}: {what}', run, (name.split('.')[0], ))
+    kind = draw.choice(['size', 'grey', 'folder', 'fifo', 'link', 'large', 'jpeg', 'sixteen'])
+
+    def run(folder: Path) -> Any:
+        for other, image in images.items():
+            write(folder / other, image)
+        path = folder / name
+        path.unlink()
+        if kind == 'size':
+            cv2.imwrite(str(path), np.zeros((5, 7, 3), np.uint8))
+        elif kind == 'grey':
+            cv2.imwrite(str(path), np.full(SHAPE, 7, np.uint8))
+        elif kind == 'sixteen':
+            cv2.imwrite(str(path), np.full((*SHAPE, 3), 700, np.uint16))
+        elif kind == 'folder':
+            path.mkdir()
+        elif kind == 'fifo':
+            os.mkfifo(path)
+        elif kind == 'link':
+            path.symlink_to(path)
+        elif kind == 'large':
+            jpeg = bytearray(cv2.imencode('.jpg', np.zeros((*SHAPE, 3), np.uint8))[1].tobytes())
+            at = jpeg.index(b'\xff\xc0') + 5
+            jpeg[at:at + 4] = b'\xff\xdc\xff\xdc'
+            path.write_bytes(jpeg)
+        else:
+            Image.new('RGB', SHAPE[::-1]).save(path, 'JPEG')
+        return read_frames(folder)
+
+    reason = 'another image of the same size is a frame' if kind in (
+        'grey', 'sixteen', 'jpeg') else None
+    return Case('frames', f'{name}: {kind}', run, (name.split('.')[0], ), reason)
+
+
+def read_masks(folder: Path) -> Any:
+    """All masks of a folder with one PNG for each frame."""
+    store = BinaryMaskStore(folder)
+    expression = dict(video_id='v', exp_id='0', anno_ids=('1', ), frame_names=FRAMES)
+    return [decode_rle(code) for t in range(len(FRAMES))
+            for code in store.rles(expression, t, SHAPE)]
+
+
+def png_masks(draw: random.Random) -> Case:
+    """Masks as PNG files."""
+    images = {name: cv2.imencode('.png', mask_of(t).astype(np.uint8) * 255)[1].tobytes()
+              for t, name in enumerate(FRAMES)}
+    name = draw.choice(FRAMES)
+    content, what = damage_bytes(images[name], draw)
+    if draw.random() < 0.3:
+        mode = draw.choice(['RGB', 'RGBA', 'I;16', 'LA', 'size', 'JPEG', 'GIF'])
+        what = mode
+
+        def save(path: Path) -> None:
+            image = Image.fromarray(mask_of(0).astype(np.uint8) * 255)
+            if mode == 'size':
+                image.resize((5, 5)).save(path, 'PNG')
+            elif mode in ('JPEG', 'GIF'):
+                image.save(path, mode)
+            else:
+                image.convert('I' if mode == 'I;16' else mode).save(path, 'PNG')
+    else:
+
+        def save(path: Path) -> None:
+            path.write_bytes(content)
+
+    def run(folder: Path) -> Any:
+        for other, image in images.items():
+            write(folder / '1' / f'{other}.png', image)
+        save(folder / '1' / f'{name}.png')
+        return read_masks(folder)
+
+    return Case('png_masks', f'{name}.png: {what}', run, (f'{name}.png', ))
+
+
+def small_model() -> nn.Module:
+    """With float and integer entries."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(40, 30), nn.BatchNorm1d(30))
+
+
+def read_weights(path: Path) -> Any:
+    """As init_model does, up to the filled model."""
+    model = small_model()
+    state = complete_state(read_checkpoint(path), path)
+    check_fit(model, state, str(path))
+    check_finite(state, str(path))
+    model.load_state_dict(state, strict=False)
+    return [value.clone() for value in model.state_dict().values()]
+
+
+class Thing:
+    """An object in a pickle."""
+
+
+def checkpoints(draw: random.Random) -> Case:
+    """A file of weights."""
+    state = small_model().state_dict()
+    key = draw.choice(['0.weight', '1.running_var', '1.weight', '1.num_batches_tracked'])
+    legacy = draw.random() < 0.15
+
+    def pack(folder: Path, content: Any) -> Path:
+        path = folder / 'model.pth'
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+        return path
+
+    if draw.random() < 0.55:
+        number = draw.randrange(1 << 30)
+
+        def run(folder: Path) -> Any:
+            path = pack(folder, dict(state_dict=state))
+            content, _ = damage_bytes(path.read_bytes(), random.Random(number))
+            return read_weights(write(path, content))
+
+        what = damage_bytes(bytes(6000), random.Random(number))[1]
+        reason = ('files of torch before 1.6 have no checksums: publish_model.py writes new ones'
+                  if legacy else None)
+        what = f'{"legacy " * legacy}file: {what}'
+        return Case('checkpoints', what, run, ('model.pth', ), reason)
+
+    changes: dict[str, Callable[[Any], Any]] = {
+        'missing': lambda v: None, 'nan': lambda v: v.float() * float('nan'),
+        'inf': lambda v: v.float() + float('inf'), 'bytes': lambda v: v.to(torch.uint8),
+        'bool': lambda v: v > 0, 'complex': lambda v: v.to(torch.complex64),
+        'other shape': lambda v: v.reshape(-1)[:1], 'empty': lambda v: v.reshape(-1)[:0],
+        'sparse': lambda v: v.float().reshape(1, -1).to_sparse(), 'meta': lambda v: v.to('meta'),
+        'a list': lambda v: v.tolist(), 'text': lambda v: 'text', 'None': lambda v: None,
+        'bfloat16': lambda v: v.to(torch.bfloat16), 'float64': lambda v: v.double(),
+        'object': lambda v: Thing(), 'parameter': lambda v: nn.Parameter(v.float()),
+    }
+    name = draw.choice(sorted(changes))
+    other = draw.choice([None, None, None, 'base 3', 'base {}', 'base path', 'state list',
+                         'no state', 'keys are numbers', 'list'])
+
+    def run(folder: Path) -> Any:
+        damaged: Any = dict(state, **{key: changes[name](state[key])})
+        if name == 'missing':
+            damaged.pop(key)
+        content: Any = dict(state_dict=damaged)
+        if other is not None:
+            content = {
+                'base 3': dict(state_dict=state, base=3),
+                'base {}': dict(state_dict=state, base={}),
+                'base path': dict(state_dict=state, base=dict(
+                    path='no.pth', relative='no.pth', parameters={'0.weight': ['0.weight', 'x']})),
+                'state list': dict(state_dict=list(state.values())), 'no state': dict(meta=1),
+                'keys are numbers': dict(state_dict=dict(enumerate(state.values()))),
+                'list': list(state.values())}[other]
+        return read_weights(pack(folder, content))
+
+    reason = 'a type in which weights are stored; they are rounded to it' if other is None and (
+        name in ('bfloat16', 'float64')) else None
+    if other is None and key == '1.num_batches_tracked' and name in ('bytes', 'bool'):
+        reason = 'an integer of another width'
+    return Case('checkpoints', other or f'{key}: {name}', run, ('model.pth', ), reason)
+
+
+def read_key_frames(path: Path) -> Any:
+    """The key frame of every expression of one video."""
+    file = KeyFrameFile(path)
+    return [file.frame_id('d', 'a', str(e), FRAMES) for e in range(2)]
+
+
+def key_frames(draw: random.Random) -> Case:
+    """A file of key frames, in each of its layouts."""
+    layout = draw.choice([
+        {'format': 'glus_mm.key_frames', 'dataset': 'd',
+         'key_frames': {'a': {'0': '00001', '1': '00002'}}},
+        {'a_0': 1, 'a_1': 2},
+        {'format': 'glus_mm.frame_scores', 'dataset': 'd', 'scores': {
+            'a': {'0': [0.1, 0.9, 0.2], '1': [0.1, 0.2, 0.9]}}}])
+    if 'scores' in layout and draw.random() < 0.3:
+        junk = draw.choice([None, float('nan'), float('inf'), 10**400, -float('inf')])
+        layout = json.loads(json.dumps(layout))
+        layout['scores']['a']['0'] = [junk] * 3
+        text, what = json.dumps(layout), f'all scores are {junk!r:.40}'
+    else:
+        text, what = damage_json(layout, draw)
+    reason = None
+    if 'order mark' in what:
+        reason = 'JSON with a byte order mark is the same JSON'
+    if what == 'dataset is None':
+        reason = 'the data set of a file need not be stated'
+    return Case('key_frames', what, lambda folder: read_key_frames(
+        write(folder / 'frames.json', text)), ('frames.json', ), reason)
+
+
+def read_list(path: Path) -> Any:
+    """The requests of a list."""
+    return [[r.id, r.video, r.texts, r.key_frames] for r in read_requests(path)]
+
+
+def list_lines(draw: random.Random) -> Case:
+    """A list of videos for tools/segment_many.py."""
+    lines = [json.dumps({'video': f'clips/{name}.mp4', 'texts': ['the cat', 'the dog'],
+                         'key_frames': [0, 3], 'id': name}) for name in 'abc']
+    kind = draw.random()
+    if kind < 0.7:
+        text, what = damage_json(json.loads(lines[1]), draw)
+        if '\n' in text:
+            text = ' '.join(text.splitlines())
+    else:
+        text, what = draw.choice([
+            ('{"video": "a.mp4", "video": "b.mp4", "texts": ["x"]}', 'a key twice'),
+            (json.dumps({'video': 'x' * 5000, 'texts': ['a']}), 'a path of 5,000 characters'),
+            ('{"video": "\\ud800.mp4", "texts": ["a"]}', 'a lone surrogate in the path'),
+            ('{"video": "b.mp4", "texts": ["\\ud800"]}', 'a lone surrogate in a text'),
+            ('{"video": "b\\u0000.mp4", "texts": ["a"]}', 'a zero byte in the path'),
+            (lines[0], 'the same id twice'), ('nonsense', 'no JSON'), ('{"video": 1e999}', '1e999'),
+            ('[' * 100_000 + ']' * 100_000, '100,000 brackets'),
+            (json.dumps({'video': 'b.mp4', 'texts': ['a'], 'id': '../../b'}), 'an id with dots')])
+    reason = None
+    if 'order mark' in what:
+        reason = 'JSON with a byte order mark is the same JSON'
+    if what in ('id is None', 'key_frames is None'):
+        reason = 'it need not be given'
+    if what.startswith('texts is ') and what[9:10] in ('\'', '"'):
+        reason = 'one text may stand without brackets'
+    if what == 'empty':
+        reason = 'empty lines are skipped'
+
+    def run(folder: Path) -> Any:
+        return read_list(write(folder / 'list.jsonl', '\n'.join([lines[0], text, lines[2]])))
+
+    return Case('list_lines', what, run, ('list.jsonl', 'line 2'), reason)
+
+
+def config_typos(draw: random.Random) -> Case:
+    """A letter in a key of a config."""
+    base = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes_val.py'
+    found = [place for place in paths_in(json.loads(json.dumps(
+        Config.fromfile(base).to_dict()))) if isinstance(place[-1], str)
+        and place[-1] not in ('type', 'default_scope') and 'kind_weights' not in place
+        and 'custom_keys' not in place]  # checked with the data, with the model
+    place = draw.choice(found)
+    key = place[-1]
+    at, letter = draw.randrange(len(key)), draw.choice(string.ascii_lowercase)
+    typo = draw.choice([key[:at] + letter + key[at:], key[:at] + key[at + 1:],
+                        key[:at] + letter + key[at + 1:]]) or 'x'
+    path = '.'.join(map(str, (*place[:-1], typo)))
+
+    def run(folder: Path) -> Any:
+        from glus_mm.registry import MODELS
+        if len(place) == 1 or place[0] in ('mllm', 'mask_head', 'vis_backends', 'train_pipeline',
+                                           'test_pipeline'):
+            value: Any = 1
+            for part in reversed((*place[1:-1], typo) if len(place) > 1 else ()):
+                value = [value] if isinstance(part, int) else {part: value}
+            text = f'_base_ = [{str(base)!r}]\n{place[0] if len(place) > 1 else typo} = {value!r}\n'
+            if not typo.isidentifier():
+                raise ValueError('leaf.py: no name of Python')
+            return read_config(str(write(folder / 'leaf.py', text))).pretty_text
+        cfg = read_config(str(base), {path: 1})
+        if place[0] == 'model':  # parts without a type are checked by the model
+            from mmengine.registry import DefaultScope
+            with DefaultScope.overwrite_default_scope('glus_mm'):
+                MODELS.build(cfg.model)
+        return cfg.pretty_text
+
+    reason = 'the letter is the one that was there' if typo == key else None
+    return Case('config_typos', f'{".".join(map(str, place))} -> {typo}', run,
+                (typo, 'leaf.py'), reason)
+
+
+KINDS: dict[str, tuple[Callable[[random.Random], Case], Callable[[Path], Any]]] = {
+    'annotations': (annotations, read_mevis),
+    'rle': (rle, read_mevis),
+    'frames': (frames, lambda folder: [
+        [write(folder / name, image) for name, image in frame_images().items()],
+        read_frames(folder)][1]),
+    'png_masks': (png_masks, lambda folder: [
+        [write(folder / '1' / f'{name}.png', cv2.imencode(
+            '.png', mask_of(t).astype(np.uint8) * 255)[1].tobytes())
+         for t, name in enumerate(FRAMES)], read_masks(folder)][1]),
+    'checkpoints': (checkpoints, lambda folder: [
+        torch.save(dict(state_dict=small_model().state_dict()), folder / 'model.pth'),
+        read_weights(folder / 'model.pth')][1]),
+    'key_frames': (key_frames, lambda folder: [1, 2]),
+    'list_lines': (list_lines, lambda folder: [
+        [name, f'clips/{name}.mp4', ('the cat', 'the dog'), (0, 3)] for name in 'abc']),
+    'config_typos': (config_typos, lambda folder: read_config(str(
+        ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes_val.py')).pretty_text),
+}
+
+
+# Running
+
+def attempt(run: Callable[[Path], Any], limit: float) -> tuple[str, str]:
+    """Run in a process of its own; gives ('result' | 'error' | 'raw' | 'hang', text)."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
+        with tempfile.TemporaryDirectory(prefix='fuzz_') as folder:
+            try:
+                answer = ('result', digest(run(Path(folder))))
+            except REFUSALS as error:
+                text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+                answer = ('error', f'{type(error).__name__}: {text}')
+            except BaseException as error:  # noqa: BLE001 - that is what is looked for
+                answer = ('raw', f'{type(error).__name__}: {error}')
+            shutil.rmtree(folder, ignore_errors=True)
+            os.write(write_end, pickle.dumps((answer[0], answer[1][:2000])))
+            os._exit(0)
+    os.close(write_end)
+    try:
+        if not select.select([read_end], [], [], limit)[0]:
+            os.kill(pid, signal.SIGKILL)
+            return 'hang', f'no end within {limit:g} s'
+        with os.fdopen(os.dup(read_end), 'rb') as pipe:
+            content = pipe.read()
+    finally:
+        os.close(read_end)
+        status = os.waitpid(pid, 0)[1]
+    return pickle.loads(content) if content else ('raw', f'the process ended with status {status}')
+
+
+def classify(case: Case, baseline: str, limit: float = LIMIT) -> tuple[str, str]:
+    """Class of a case, and what it said."""
+    kind, text = attempt(case.run, limit)
+    if kind == 'result':
+        if text == baseline:
+            return 'harmless', 'the result of the sound input'
+        return ('silent', 'another result') if case.reason is None else ('harmless', case.reason)
+    if kind == 'error':
+        first = text.splitlines()[0]
+        return ('refusal', first) if any(name in text for name in case.names) else (
+            'raw', f'does not say where: {first}')
+    return kind, text
+
+
+def fuzz(cases: int, seed: int, kinds: list[str]) -> Iterator[tuple[Case, str, str]]:
+    """Make and classify cases, shared out evenly to the kinds.
+
+    Yields:
+        The case, its class, and what it said.
+    """
+    for k, kind in enumerate(kinds):
+        make, sound = KINDS[kind]
+        outcome, baseline = attempt(sound, 10 * LIMIT)
+        if outcome != 'result':
+            raise RuntimeError(f'{kind}: the sound input fails: {baseline}')
+        for i in range(cases // len(kinds) + (k < cases % len(kinds))):
+            case = make(random.Random(f'{seed} {kind} {i}'))
+            yield case, *classify(case, baseline)
+
+
+def main() -> int:
+    """Run, print a table, and every fault; gives the exit status."""
+    parser = argparse.ArgumentParser(description='Damage what people hand over')
+    parser.add_argument('--cases', type=int, default=1000)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--kind', nargs='+', choices=sorted(KINDS), default=list(KINDS))
+    parser.add_argument('--show', action='store_true', help='print every case')
+    args = parser.parse_args()
+    start = time.perf_counter()
+    table: dict[str, Counter] = {kind: Counter() for kind in args.kind}
+    reasons: Counter = Counter()
+    for case, outcome, text in fuzz(args.cases, args.seed, args.kind):
+        table[case.kind][outcome] += 1
+        if outcome == 'harmless':
+            reasons[text] += 1
+        if args.show or outcome in FAULTS:
+            print(f'{outcome:8} {case.kind}: {case.what}: {text!r:.240}', flush=True)
+    total: Counter = sum(table.values(), Counter())
+    print(f'{"":14}' + ''.join(f'{name:>10}' for name in CLASSES))
+    for kind, counts in {**table, 'all': total}.items():
+        print(f'{kind:14}' + ''.join(f'{counts[name]:>10}' for name in CLASSES))
+    for reason, number in reasons.most_common():
+        print(f'harmless {number:5}: {reason}')
+    print(f'{total.total()} cases in {time.perf_counter() - start:.0f} s, seed {args.seed}')
+    return int(any(total[name] for name in FAULTS))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
