@@ -16,6 +16,9 @@ per_node=${GPUS_PER_NODE:-$gpus}
 read -r -a srun_args <<<"${SRUN_ARGS:-}"
 
 resume=()
+# Made by the tasks when they have saved: Slurm may kill the others as soon as one of them has ended,
+# and then tells another status than theirs. The tasks run in this folder, on a disk they share.
+export GLUS_MM_PREEMPTED=$PWD/.preempted_$$
 # A job that Slurm has started again goes on.
 if ((${SLURM_RESTART_COUNT:-0} > 0)); then resume=(--resume); fi
 
@@ -40,6 +43,10 @@ for ((left = ${REQUEUES:-100}; ; left--)); do
         wait "$srun" || status=$?
     done
     trap - TERM USR1
+    if [[ -e $GLUS_MM_PREEMPTED ]]; then
+        rm -f "$GLUS_MM_PREEMPTED"
+        status=75
+    fi
     if ((status != 75 || left <= 0)); then exit "$status"; fi
     if [[ -n ${SLURM_JOB_ID:-} ]]; then
         scontrol requeue "$SLURM_JOB_ID"

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,55 @@ def test_scripts_parse_and_say_how_they_are_used(script):
     assert subprocess.run(['bash', '-n', path], check=False).returncode == 0
     done = subprocess.run(['bash', path], capture_output=True, text=True)
     assert done.returncode == 2 and 'usage: bash' in done.stderr
+
+
+# Stands in for a cluster that takes the first job off its machine.
+PREEMPTED = '''#!/usr/bin/env bash
+echo "$@" >> srun_calls
+if (($(wc -l < srun_calls) == 1)); then
+    trap 'touch "$GLUS_MM_PREEMPTED"; exit 143' USR1
+    touch started
+    for ((i = 0; i < 600; i++)); do sleep 0.1; done
+fi
+'''
+REQUEUE = '''#!/usr/bin/env bash
+echo "$@" >> scontrol_calls
+'''
+
+
+@pytest.mark.parametrize('batch_job', [False, True])
+def test_a_preempted_training_is_queued_again(tmp_path, batch_job):
+    (tmp_path / 'bin').mkdir()
+    for name, text in (('srun', PREEMPTED), ('scontrol', REQUEUE)):
+        (tmp_path / 'bin' / name).write_text(text)
+        (tmp_path / 'bin' / name).chmod(0o755)
+    env = dict(os.environ, PATH=os.pathsep.join([str(tmp_path / 'bin'), os.environ['PATH']]))
+    env.update(SLURM_JOB_ID='7') if batch_job else env.pop('SLURM_JOB_ID', None)
+    script = subprocess.Popen(
+        ['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'part', 'job', 'c.py', '--amp'],
+        cwd=tmp_path, env=env)
+    end = time.monotonic() + 60
+    while not (tmp_path / 'started').exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    script.terminate()
+    assert script.wait(60) == (75 if batch_job else 0)
+    calls = (tmp_path / 'srun_calls').read_text().splitlines()
+    assert calls[0].endswith('c.py --launcher slurm --amp')
+    if batch_job:
+        assert (tmp_path / 'scontrol_calls').read_text() == 'requeue 7\n' and len(calls) == 1
+    else:
+        assert len(calls) == 2 and calls[1].endswith('--amp --resume')
+    assert not list(tmp_path.glob('.preempted*'))
+
+
+def test_a_job_that_slurm_has_started_again_goes_on(tmp_path):
+    (tmp_path / 'bin').mkdir()
+    (tmp_path / 'bin' / 'srun').write_text('#!/usr/bin/env bash\necho "$@" > srun_args\nexit 3\n')
+    (tmp_path / 'bin' / 'srun').chmod(0o755)
+    env = dict(os.environ, SLURM_RESTART_COUNT='1',
+               PATH=os.pathsep.join([str(tmp_path / 'bin'), os.environ['PATH']]))
+    done = subprocess.run(['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'p', 'j', 'c.py'],
+                          cwd=tmp_path, env=env)
+    assert done.returncode == 3, 'an error is no preemption'
+    assert (tmp_path / 'srun_args').read_text().rstrip().endswith('--launcher slurm --resume')
