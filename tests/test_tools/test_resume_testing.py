@@ -101,24 +101,41 @@ def test_another_sampler_cannot_be_resumed(call, options, tmp_path):
              'test_dataloader.sampler.type=DefaultSampler')
 
 
-@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='looks into /proc')
-def test_a_killed_process_is_restarted(options, whole, worker_of_rank, tmp_path):
+def with_a_killed_process(options, worker_of_rank, folder, max_restarts):
+    """Test on two processes, one of which is killed after the first video; status and log."""
     env = dict(os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
-               PYTHONPATH=str(ROOT), MAX_RESTARTS='1',
+               PYTHONPATH=str(ROOT), MAX_RESTARTS=str(max_restarts),
                PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
     process = subprocess.Popen(
         ['bash', ROOT / 'tools' / 'dist_test.sh', CONFIG, CHECKPOINT, '2', '--work-dir',
-         str(tmp_path), '--dump', str(tmp_path / 'f.json'), *options],
-        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+         str(folder), '--dump', str(folder / 'f.json'), *options],
+        cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 300
-    while not records(tmp_path) and process.poll() is None and time.monotonic() < deadline:
+    while not records(folder) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(worker_of_rank(1, process.pid), signal.SIGKILL)
-    before = records(tmp_path)
+    before = records(folder)
     out, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, out[-4000:]
     assert 0 < len(before) < NUM_VIDEOS
+    return process.returncode, out, before
+
+
+@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='looks into /proc')
+def test_a_killed_process_is_restarted(options, whole, worker_of_rank, tmp_path):
+    status, out, before = with_a_killed_process(options, worker_of_rank, tmp_path, 1)
+    assert status == 0, out[-4000:]
     after = records(tmp_path)
     assert len(after) == NUM_VIDEOS and before.items() <= after.items()
     assert 'videos were finished before' in out
+    assert (tmp_path / 'f.json').read_text() == whole[0], 'value for value'
+
+
+@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='looks into /proc')
+def test_a_killed_process_ends_the_others_and_one_goes_on(call, options, whole, worker_of_rank,
+                                                         tmp_path):
+    status, out, before = with_a_killed_process(options, worker_of_rank, tmp_path, 0)
+    assert status == 1 and 'process 1 failed first, with status -9' in out, out[-4000:]
+    assert not (tmp_path / 'f.json').exists()
+    call('--work-dir', tmp_path, '--resume', '--dump', tmp_path / 'f.json', *options)
+    assert before.items() <= records(tmp_path).items(), 'the lock was taken over'
     assert (tmp_path / 'f.json').read_text() == whole[0], 'value for value'
