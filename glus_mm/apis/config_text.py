@@ -16,6 +16,9 @@ _SHARED = {
     'BuildConversation': dict(tokenizer='mllm', template='mllm', seg_per='train_cfg'),
     'BuildTalk': dict(tokenizer='mllm', template='mllm'),
     'ResizeForEncoders': dict(vision_crop='mllm')}
+# Sizes that transforms and the model both state, with the place of the model's.
+_SIZES = {'ResizeForEncoders': dict(
+    vision_size='mllm.vision_tower.image_size', sam_size='mask_head.image_size')}
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -71,6 +74,7 @@ def check_shared_settings(cfg: Config) -> None:
     mllm = (cfg.get('model') or {}).get('mllm')
     if not isinstance(mllm, Mapping):
         return
+    _check_sizes(cfg)
     for name in _DATALOADERS:
         for path, node in _dicts(cfg.get(name), name):
             transform = str(node.get('type', '')).split('.')[-1]
@@ -99,6 +103,20 @@ def check_shared_settings(cfg: Config) -> None:
 def _differ(our_key: str, ours: Any, their_key: str, theirs: Any, transform: str) -> str:
     return (f'expected the pipeline to do as the model does, got {our_key}={ours!r} and '
             f'{their_key}={theirs!r} ({transform})')
+
+
+def _check_sizes(cfg: Config) -> None:
+    for name in _DATALOADERS:
+        for path, node in _dicts(cfg.get(name), name):
+            transform = str(node.get('type', '')).split('.')[-1]
+            for key, place in _SIZES.get(transform, {}).items():
+                ours = cfg.model
+                for part in place.split('.'):
+                    ours = ours.get(part) if isinstance(ours, Mapping) else None
+                theirs = node.get(key)
+                if None not in (ours, theirs) and ours != theirs:
+                    raise ValueError(_differ(
+                        f'model.{place}', ours, f'{path}.{key}', theirs, transform))
 
 
 def _value(kind: type | None, node: Mapping, key: str) -> Any:

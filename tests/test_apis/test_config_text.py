@@ -157,3 +157,20 @@ def test_both_say_how_many_tokens():
     cfg.model.train_cfg = dict(seg_per='video')
     with pytest.raises(ValueError, match="model.train_cfg.seg_per='video' and .*seg_per='frame'"):
         check_shared_settings(cfg)
+
+
+@pytest.mark.parametrize('model, message', [
+    (dict(mllm=dict(vision_tower=dict(image_size=64))),
+     r'model.mllm.vision_tower.image_size=64 and train_dataloader.*pipeline.0.vision_size=56'),
+    (dict(mask_head=dict(image_size=128)),
+     r'model.mask_head.image_size=128 and train_dataloader.*pipeline.0.sam_size=64')])
+def test_images_of_another_size_than_the_model_takes(model, message):
+    cfg = config(tokenizer='tiny', template='llava_v1')
+    for dataset in cfg.train_dataloader.dataset.datasets:
+        dataset.pipeline[1].tokenizer = 'tiny'
+    cfg.merge_from_dict(dict(model=dict(
+        mllm=dict(vision_tower=dict(image_size=56)), mask_head=dict(image_size=64))))
+    check_shared_settings(cfg)
+    cfg.merge_from_dict(dict(model=model))
+    with pytest.raises(ValueError, match=message):
+        check_shared_settings(cfg)
