@@ -479,3 +479,5 @@ def test_the_context_of_a_test_is_the_models():
     for strategy in ('global', 'random'):
         with pytest.raises(ValueError, match=f"propagator says: expected no .* got '{strategy}'"):
             SampleContextQueryFrames(strategy=strategy, test_mode=True)
+    with pytest.raises(ValueError, match='expected no kind_weights with test_mode=True'):
+        SampleContextQueryFrames(kind_weights=dict(event=1), test_mode=True)

@@ -367,6 +367,12 @@ def test_bad_expressions_are_found_before_the_work(talking, video, make_sample, 
         talking().init_session(reader, make_sample(['fine', text]))
 
 
+def test_a_video_without_expressions_is_passed_over(talking, video, make_sample):
+    sample, = talking().predict(dict(reader=[ArrayReader(video)]), [make_sample(())])
+    assert sample.pred_masks == [] and sample.pred_scores.shape == (0, 8)
+    assert sample.context_frame_ids == ArrayReader(video).context_frames(4)
+
+
 def test_autocast(talking, video, make_sample, make_batch):
     model = talking(dtype=torch.float32)
     with torch.autocast('cpu', torch.bfloat16):

@@ -1,5 +1,6 @@
 """The token of the frame before updates the prompt, in training and testing alike."""
 
+import pytest
 import torch
 
 from glus_mm.models.heads import MemoryBank, TokenUpdate
@@ -16,6 +17,11 @@ def test_a_prompt_carries_all_tokens_before():
     update.carry.weight.data = 0.5 * torch.eye(2)
     assert torch.equal(update(tokens[:1], banks[:1]), 1.5 * tokens[:1])
     assert torch.equal(update(tokens, banks), torch.stack([1.75 * tokens[0], 1.5 * tokens[1]]))
+
+
+def test_one_token_for_a_video_is_not_updated(make_glus):
+    with pytest.raises(ValueError, match="token_update .* expected None with .*seg_per='video'"):
+        make_glus(dict(UPDATE, **{'train_cfg.seg_per': 'video'}))
 
 
 def test_training_and_testing_decode_alike(make_glus, emit_seg, video, make_sample, make_batch):

@@ -44,7 +44,8 @@ class SampleContextQueryFrames(BaseTransform):
         num_expressions: at most this many expressions in training, drawn without replacement.
         strategy: one of the above.
         kind_weights: in training, how readily an expression of each kind is drawn, where the data
-            set states kinds; kinds that are not named are never drawn. None draws uniformly.
+            set states kinds; kinds that are not named are never drawn. None draws uniformly. A
+            test has all expressions and takes none.
         test_mode: choose for testing.
 
     Raises:
@@ -71,6 +72,9 @@ class SampleContextQueryFrames(BaseTransform):
         if test_mode and strategy in ('global', 'random'):
             raise ValueError('a test passes through all frames as model.test_cfg.propagator says: '
                              f'expected no strategy with test_mode=True, got {strategy!r}')
+        if test_mode and kind_weights is not None:
+            raise ValueError('a test has all expressions of a video: expected no kind_weights with '
+                             f'test_mode=True, got {kind_weights}')
         self.num_context = 0 if strategy == 'local' else num_context
         self.num_query = num_query
         self.num_expressions = num_expressions

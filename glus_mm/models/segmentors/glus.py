@@ -84,6 +84,9 @@ class GLUS(BaseModel):
         self.loss_mask_dice = build_child(MODELS, loss_mask_dice or dict(type='MaskDiceLoss'))
         self.loss_contrastive = (
             None if loss_contrastive is None else build_child(MODELS, loss_contrastive))
+        if token_update is not None and dict(train_cfg or {}).get('seg_per') == 'video':
+            raise ValueError('model.token_update brings the token of a frame into the next one: '
+                             "expected None with model.train_cfg.seg_per='video', got an update")
         self.token_update = None if token_update is None else build_child(
             MODELS, token_update, token_dim=self.mask_head.token_dim)
         self.ce_target = ce_target
