@@ -92,11 +92,8 @@ def segment_objects(model: GLUS, reader: FrameReader,
         tokens = point_tokens(model, points, reader.shape)
         for i in range(0, len(seen), cfg.max_expressions):
             some = seen[i:i + cfg.max_expressions]
-            pred = model.mask_head(feats, tokens[i:i + cfg.max_expressions],
-                                   [banks[o] for o in some], t)
-            if cfg.use_memory:
-                for o, entry in zip(some, model.mask_head.encode_memory(pred)):
-                    banks[o].add(t, entry)
+            pred = model.decode(feats, tokens[i:i + cfg.max_expressions],
+                                [banks[o] for o in some], t, store=cfg.use_memory)
             full = F.interpolate(pred.low_res_logits[:, None].float(), reader.shape,
                                  mode='bilinear', align_corners=False)[:, 0] > 0
             for o, mask in zip(some, full.cpu().numpy()):
