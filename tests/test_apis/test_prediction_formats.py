@@ -415,7 +415,7 @@ UNCLEAR = {
     'no predictions': (only_text, r"got 1 files \('run.txt'\)"),
     'expressions that may be objects': (
         remove(*(f'{video}/{exp}' for video in VIDEOS for exp in '023')),
-        'got 2 videos like expressions or objects'),
+        'folders that may be those of expressions or of objects'),
     'a file': (lambda root: root.write_bytes(b'') and root or root, "got the file 'pred'"),
 }
 
@@ -427,6 +427,26 @@ def test_what_cannot_be_told(truth, tmp_path, name):
     with pytest.raises(ValueError, match=message) as error:
         evaluate_masks('mevis', truth, root, pred_format='auto')
     assert str(root) in str(error.value) and 'pred_format says which' in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['vid_b/0 vid_b/3', 'vid_b', 'vid_a/1 vid_a/2 vid_a/3 vid_b'])
+def test_trees_that_are_not_complete(truth, tmp_path, name):
+    """What is there shows that the folders are those of expressions, and the rest is missing."""
+    root = remove(*name.split())(tmp_path / 'pred')
+    notes = evaluate_masks('mevis', truth, root, pred_format='auto', missing='empty').notes
+    assert notes['pred_format'] == 'png-any'
+    assert notes['missing']['frames'] == {
+        f'{video}/{exp}': 4 for video in VIDEOS for exp in EXPRESSIONS
+        if not (root / video / exp).exists()}
+
+
+def test_forms_are_not_mixed(truth, tmp_path):
+    write_grey(tmp_path / 'pred')
+    write_npz(tmp_path / 'npz')
+    shutil.rmtree(tmp_path / 'pred' / 'vid_b')
+    shutil.move(tmp_path / 'npz' / 'vid_b', tmp_path / 'pred' / 'vid_b')
+    with pytest.raises(ValueError, match=r'videos of several forms \(folders, npz\)'):
+        evaluate_masks('mevis', truth, tmp_path / 'pred', pred_format='auto')
 
 
 def test_options(truth, evaluators, tmp_path):

@@ -67,9 +67,9 @@ def open_predictions(pred_format: str, path: str | PathLike, folders: Sequence[F
 def find_format(path: Path, folders: Sequence[FrameFolder]) -> tuple[str, Path]:
     """Find out in which form predictions are, by the names of folders and files.
 
-    Folders around the videos, such as ``Annotations``, are gone into. Folders below a video are
-    those of objects only if they are exactly its objects, in each video that is there, and not all
-    of its expressions.
+    Folders around the videos, such as ``Annotations``, are gone into. Folders below the videos are
+    those of objects only if they are exactly the objects in each video that is there, and not all
+    of the expressions in each.
 
     Args:
         path: a folder or file.
@@ -110,40 +110,40 @@ def find_format(path: Path, folders: Sequence[FrameFolder]) -> tuple[str, Path]:
 
 def _format_of_tree(root: Path, path: Path, folders: Sequence[FrameFolder]) -> str:
     """Tell which kind of tree has the folders of videos."""
-    scores: Counter[str] = Counter()
     by_video: dict[tuple[str, ...], list[FrameFolder]] = {}
     for folder in folders:
         by_video.setdefault(folder.parts[:-1], []).append(folder)
-    example = ''
+    kinds: set[str] = set()
+    # Of the videos with folders: whether these are exactly the objects, hold all expressions, and
+    # cannot be objects, as one has the name of an expression only.
+    are_objects, are_all, are_expressions = [], [], []
     for video, expressions in by_video.items():
         home = root.joinpath(*video)
-        if not home.is_dir():
-            continue
-        found = entries_of(home)
+        found = entries_of(home) if home.is_dir() else []
+        files = {entry.name for entry in found if not entry.is_dir()}
         names = {entry.name for entry in found if entry.is_dir()}
-        stems = {name.name.removesuffix('.png') for name in found if name.name.endswith('.png')}
         exp_ids = {folder.parts[-1] for folder in expressions}
         objects = {obj for folder in expressions for obj in folder.objects}
-        example = example or f'{home} with {_describe(home)}'
-        if stems & set(expressions[0].frames):
-            scores['png-labels'] += 1
-        elif any(f'{exp_id}.npz' in {entry.name for entry in found} for exp_id in exp_ids):
-            scores['npz'] += 1
-        elif names >= exp_ids or (names and names <= exp_ids and not names <= objects):
-            scores['png'] += 1
-        elif names and names == objects:
-            scores['png-objects'] += 1
-        elif names & exp_ids:
-            scores['either'] += 1
-    if set(scores) == {'either', 'png'}:
-        # Some expressions of a video are missing, whose others look like objects.
-        scores = Counter(png=1)
-    if len(scores) != 1 or 'either' in scores:
-        kinds = ', '.join(f'{count} videos like {kind}' for kind, count in scores.items())
-        kinds = kinds.replace('either', 'expressions or objects, of which some are missing')
-        raise ValueError(_unclear(path, folders, f'got {kinds or example}'))
-    kind = next(iter(scores))
-    return 'png-any' if kind == 'png' else kind
+        if files & {f'{frame}.png' for frame in expressions[0].frames}:
+            kinds.add('png-labels')
+        elif files & {f'{exp_id}.npz' for exp_id in exp_ids}:
+            kinds.add('npz')
+        elif names:
+            kinds.add('folders')
+            are_objects.append(names == objects)
+            are_all.append(names >= exp_ids)
+            are_expressions.append(bool(names & exp_ids - objects))
+    if kinds == {'folders'}:
+        if all(are_all) or any(are_expressions):
+            return 'png-any'
+        if all(are_objects):
+            return 'png-objects'
+        got = 'folders that may be those of expressions or of objects, some of which are missing'
+    elif len(kinds) == 1:
+        return kinds.pop()
+    else:
+        got = f'videos of several forms ({", ".join(sorted(kinds))})' if kinds else 'empty folders'
+    raise ValueError(_unclear(path, folders, f'got {got}, in {root}'))
 
 
 def _is_archive(name: str, videos: set[str]) -> bool:
