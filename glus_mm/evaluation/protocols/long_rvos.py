@@ -16,9 +16,9 @@ class LongRVOSProtocol(ExpressionProtocol):
     """The protocol of Long-RVOS (https://github.com/iSEE-Laboratory/Long_RVOS, eval/).
 
     J and F as in :class:`ExpressionProtocol`. With G the frames on which the target is visible and
-    P those on which something was predicted, tIoU = |G and P| / |G or P|, and vIoU = the sum of J
-    over the frames of both / |G or P|; both are 1 where neither has a frame. Averages are plain
-    means over expressions: of each type, and over all of them.
+    P those on which something was predicted, ``tIoU = |G and P| / |G or P|``, and vIoU is the
+    sum of J over the frames of both, divided by ``|G or P|``; both are 1 where neither has a frame.
+    Averages are plain means over expressions: of each type, and over all of them.
 
     An expression of another ``type`` than 'static', 'dynamic' and 'static+dynamic' (hybrid) enters
     no average, as in the official scripts, which look for these words; it is listed. Where nothing
