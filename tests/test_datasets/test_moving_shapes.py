@@ -271,12 +271,28 @@ def test_mp4_shows_the_frames(tmp_path):
     assert not capture.read()[0]
 
 
+def test_a_longer_video_shows_the_same_in_slower_motion():
+    short = generate_video(3, 'train', 5)
+    # Every tenth frame of 111 is a frame of the 12.
+    long = generate_video(3, 'train', 5, num_frames=111)
+    assert np.array_equal(long.frames[::10], short.frames)
+    assert np.array_equal(long.masks[:, ::10], short.masks)
+    assert long.expressions == short.expressions
+    for item, before in zip(long.objects, short.objects):
+        assert np.abs(np.diff(item.centres, axis=0)).max() < \
+            np.abs(np.diff(before.centres, axis=0)).max() / 9.9 + 1e-9
+        assert [item.flashes_at(10 * t) for t in range(12)] == \
+            [before.flashes_at(t) for t in range(12)]
+
+
 @pytest.mark.parametrize('arguments, message', [
     (dict(num_videos=0), 'num_videos=0'),
     (dict(workers=0), 'workers=0'),
     (dict(split='test'), "got 'test'"),
     (dict(seed=-1), 'got -1'),
     (dict(talk=-2), 'expected talk >= 0, got -2'),
+    (dict(num_frames=11), 'expected num_frames >= 12.*got 11'),
+    (dict(talk=3, num_frames=24), 'and 12 with talk.*got 24'),
 ])
 def test_bad_arguments(tmp_path, arguments, message):
     call = dict(num_videos=1, seed=0, split='train', mp4=False, workers=1)

@@ -309,12 +309,12 @@ def operations(args: argparse.Namespace) -> dict:
     """Operations of a mask by part; nothing is measured."""
     counts = count_operations(args.size, args.expressions)
     print(f'GFLOP of a mask, size {args.size}, {args.expressions} expressions')
-    print(f'{"":20}{"official":>12}{"ours":>12}')
+    print(f'{"":20}' + ''.join(f'{side:>12}' for side in counts))
     for part in counts['official']:
         print(f'{part:20}' + ''.join(f'{counts[side][part]:12.1f}' for side in counts))
     totals = [sum(parts.values()) for parts in counts.values()]
     print(f'{"all":20}' + ''.join(f'{total:12.1f}' for total in totals)
-          + f'   ratio {totals[0] / totals[1]:.2f}')
+          + '   ratios ' + ' '.join(f'{totals[0] / total:.2f}' for total in totals[1:]))
     return dict(gflop_per_mask=counts, failures=[])
 
 

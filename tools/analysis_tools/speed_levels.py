@@ -1,7 +1,9 @@
 """Measures what the speed levels of inference cost in accuracy.
 
 Each level segments the same videos. With a data set: J&F of each, and the difference to the exact
-level; with a video file: the mean IoU with the masks of the exact level. Examples::
+level, over all frames and over the first and the last third of each video, where errors add up;
+with a video file: the mean IoU with the masks of the exact level. In both cases how far the seg
+embeddings are from those of the exact level, by the position of the frame. Examples::
 
     python tools/analysis_tools/speed_levels.py configs/glus/glus_tiny_moving-shapes.py \\
         checkpoints/glus_tiny_moving-shapes.pth --videos 25 --expressions 4
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine import Config
 
 from glus_mm.apis import init_model
@@ -31,6 +34,7 @@ LEVELS = {
     'exact': {},
     'window_stride=2': {'model.test_cfg.window_stride': 2},
     'window_stride=4': {'model.test_cfg.window_stride': 4},
+    'window_cache=turns': {'model.test_cfg.window_cache': 'turns'},
     'bfloat16': {'model.dtype': 'bfloat16', **FROZEN},
     'compile': {'model.test_cfg.compile': True},
     'llm_bits=8': {'model.test_cfg.llm_bits': 8, **FROZEN},
@@ -87,43 +91,66 @@ def items_of(args: argparse.Namespace) -> Iterator[tuple[FrameReader, RefVOSData
         yield item['inputs']['reader'], few
 
 
-def masks_of(model: GLUS, reader: FrameReader, sample: RefVOSDataSample) -> np.ndarray:
-    """bool (E, T, H, W)."""
-    out, = model.predict(dict(reader=[reader]), [sample.clone()])
-    return np.array([[decode_rle(rle) for rle in rles] for rles in out.pred_masks])
+@torch.inference_mode()
+def segment(model: GLUS, reader: FrameReader, sample: RefVOSDataSample
+            ) -> tuple[np.ndarray, np.ndarray]:
+    """Masks, bool (E, T, H, W), and seg embeddings (E, T, C)."""
+    session = model.init_session(reader, sample)
+    keys = model.selector.select(reader, sample).frame_ids
+    masks = np.empty((len(keys), len(reader), *reader.shape), dtype=bool)
+    tokens = np.empty((len(keys), len(reader), model.mask_head.token_dim), dtype=np.float32)
+    for t, exps, pred in model.segment(session, keys):
+        masks[exps, t] = pred.masks.cpu().numpy()
+        tokens[exps, t] = pred.seg_tokens.float().cpu().numpy()
+    return masks, tokens
 
 
-def j_and_f(gt_rles: list, masks: np.ndarray) -> list[float]:
-    """J&F of each expression, the mean over its frames."""
+def j_and_f(gt_rles: list, masks: np.ndarray) -> list[list[float]]:
+    """J&F of each expression: of all frames, of the first and of the last third."""
     scores = []
     for rles, predicted in zip(gt_rles, masks):
         pairs = [(decode_rle(rle), mask) for rle, mask in zip(rles, predicted)]
-        scores.append(float(np.mean([
-            (region_similarity(*pair) + boundary_accuracy(*pair)) / 2 for pair in pairs])))
+        frames = [(region_similarity(*pair) + boundary_accuracy(*pair)) / 2 for pair in pairs]
+        third = max(len(frames) // 3, 1)
+        scores.append([float(np.mean(part)) for part in (
+            frames, frames[:third], frames[-third:])])
     return scores
+
+
+def distances(exact: np.ndarray, tokens: np.ndarray) -> list[float]:
+    """Of seg embeddings (E, T, C) by frame: the mean over E, relative to their length."""
+    return (np.linalg.norm(tokens - exact, axis=-1)
+            / np.linalg.norm(exact, axis=-1)).mean(0).tolist()
 
 
 def main() -> None:
     """Measure."""
     args = parse_args()
     models = {name: build_level(args, name) for name in args.levels}
-    figures = {name: dict(iou=[], j_and_f=[], cpu_s=0.0) for name in models}
+    figures = {name: dict(iou=[], j_and_f=[], distance=[], cpu_s=0.0) for name in models}
     for number, (reader, sample) in enumerate(items_of(args), 1):
         exact = None
         for name, model in models.items():
             cpu = time.process_time()
-            masks = masks_of(model, reader, sample)
+            masks, tokens = segment(model, reader, sample)
             figures[name]['cpu_s'] += time.process_time() - cpu
-            exact = masks if exact is None else exact
+            exact = (masks, tokens) if exact is None else exact
+            figures[name]['distance'].append(distances(exact[1], tokens))
             figures[name]['iou'].append(float(np.mean([
-                region_similarity(a, b) for pair in zip(exact, masks) for a, b in zip(*pair)])))
+                region_similarity(a, b) for pair in zip(exact[0], masks) for a, b in zip(*pair)])))
             if not args.clip:
                 figures[name]['j_and_f'] += j_and_f(sample.gt_rles, masks)
         print(f'after {number} videos', flush=True)
         for name, figure in figures.items():
-            score = (f'J&F {100 * np.mean(figure["j_and_f"]):6.2f}  ' if not args.clip else '')
+            score = '' if args.clip else 'J&F {:6.2f} (thirds {:.2f}, {:.2f})  '.format(
+                *100 * np.mean(figure['j_and_f'], 0))
             print(f'  {name:18}{score}IoU with exact {np.mean(figure["iou"]):.4f}  '
                   f'{figure["cpu_s"]:.1f} CPU s', flush=True)
+    for name, figure in figures.items():
+        same = min(map(len, figure['distance']))
+        by_frame = np.mean([row[:same] for row in figure['distance']], 0)
+        print(f'{name:18}seg embeddings differ by, frame by frame: '
+              + ' '.join(f'{value:.1e}' for value in by_frame))
     if args.json:
         Path(args.json).write_text(json.dumps(figures))
 

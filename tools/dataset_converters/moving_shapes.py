@@ -30,6 +30,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--variant', choices=list(VARIANTS), default='default',
                         help='what the videos are like, see docs/moving_shapes.md '
                              '(default: %(default)s)')
+    parser.add_argument('--frames', type=int, default=12, metavar='T',
+                        help='frames of a video, at least 12: more show the same scenes in slower '
+                             'motion (default: %(default)s)')
     parser.add_argument('--talk', type=int, nargs='?', const=24, default=0, metavar='PAIRS',
                         help='write talk.json too: conversations in the JSON of LLaVA with up to '
                              'so many questions a video (%(const)s if no number is given)')
@@ -38,10 +41,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='number of processes; the bytes do not depend on it (default: 1)')
     parser.add_argument('--overwrite', action='store_true', help='replace an earlier split')
     args = parser.parse_args(argv)
-    for name, least in (('videos', 1), ('workers', 1), ('seed', 0), ('talk', 0)):
+    for name, least in (('videos', 1), ('workers', 1), ('seed', 0), ('talk', 0),
+                        ('frames', 12)):
         value = getattr(args, name)
         if value < least:
             parser.error(f'argument --{name}: expected a number >= {least}, got {value}')
+    if args.talk and args.frames != 12:
+        parser.error(f'argument --talk: expected --frames 12 with it, got {args.frames}')
     return args
 
 
@@ -60,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
             folder = write_split(args.out, args.videos, args.seed, args.split,
                                  mp4=not args.no_mp4, workers=args.workers,
                                  overwrite=args.overwrite, progress=bar.update,
-                                 variant=args.variant, talk=args.talk)
+                                 variant=args.variant, talk=args.talk,
+                                 num_frames=args.frames)
         except OSError as error:
             bar.close()
             print(f'moving_shapes.py: error: {error}', file=sys.stderr)

@@ -1,9 +1,9 @@
 """One object of a MovingShapes video: what it looks like, where it goes, when it flashes."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-NUM_FRAMES = 12
+NUM_FRAMES = 12  # of a scene's truth, and of a video unless it is to be longer
 SHAPES = ('circle', 'square', 'triangle', 'star', 'diamond')
 # RGB. Six hues that stay apart after JPEG's chroma subsampling; white is kept for flashes.
 COLOURS = {
@@ -51,3 +51,23 @@ class MovingObject:
             bool: True inside the flash interval.
         """
         return self.flash is not None and self.flash[0] <= frame < self.flash[1]
+
+    def over(self, num_frames: int) -> 'MovingObject':
+        """The same course in more frames: slower, and along the same path.
+
+        Args:
+            num_frames (int): Number of frames T.
+
+        Returns:
+            MovingObject: The object; its centres lie on straight lines between those of this one,
+            and what happens on one frame here happens on all frames that are nearest to it.
+        """
+        before = len(self.centres)
+        if num_frames == before:
+            return self
+        times = np.linspace(0, before - 1, num_frames)
+        nearest = np.floor(times + 0.5)
+        centres = np.stack([np.interp(times, np.arange(before), axis)
+                            for axis in self.centres.T], axis=1)
+        enters, *flash = np.searchsorted(nearest, [self.enters, *(self.flash or ())]).tolist()
+        return replace(self, centres=centres, enters=enters, flash=tuple(flash) or None)

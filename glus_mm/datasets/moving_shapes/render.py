@@ -1,10 +1,11 @@
 """Draws a MovingShapes scene: anti-aliased RGB frames and the visible pixels of each object."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-from .moving_object import COLOURS, NUM_FRAMES, MovingObject
-from .scene import Scene
+from .moving_object import COLOURS, MovingObject
 
 _SUPERSAMPLING = 4
 _SHIFT = 4  # fractional bits of the coordinates that OpenCV takes
@@ -32,27 +33,29 @@ def _outline_of(shape: str) -> np.ndarray:
     raise ValueError(f'expected a shape with an outline, got {shape!r}')
 
 
-def render_scene(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def render_scene(size: tuple[int, int], objects: Sequence[MovingObject],
+                 rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draws every frame.
 
     Args:
-        scene (Scene): The truth.
+        size (tuple[int, int]): H and W.
+        objects (Sequence[MovingObject]): O objects, the last one in front.
         rng (np.random.Generator): Owned randomness: background and shades.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: Frames uint8 (T, H, W, 3) RGB and masks bool (O, T, H, W) of
         the pixels of each object that no object in front of it covers.
     """
-    height, width = scene.size
+    (height, width), num_frames = size, len(objects[0].centres)
     background = _draw_background(rng, height, width)
     # One shade a colour: look-alikes must not differ by it.
     shades = {name: np.clip(np.array(rgb) + rng.uniform(-12, 12, 3), 0, 255)
               for name, rgb in COLOURS.items()}
-    frames = np.empty((NUM_FRAMES, height, width, 3), dtype=np.uint8)
-    masks = np.zeros((len(scene.objects), NUM_FRAMES, height, width), dtype=bool)
-    for t in range(NUM_FRAMES):
+    frames = np.empty((num_frames, height, width, 3), dtype=np.uint8)
+    masks = np.zeros((len(objects), num_frames, height, width), dtype=bool)
+    for t in range(num_frames):
         canvas = background.copy()
-        for i, item in enumerate(scene.objects):
+        for i, item in enumerate(objects):
             if t < item.enters:
                 continue
             covered = _draw_object(canvas, item, t, shades[item.colour])

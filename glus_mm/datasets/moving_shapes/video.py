@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .expressions import Expression, sample_expressions
-from .moving_object import MovingObject
+from .moving_object import NUM_FRAMES, MovingObject
 from .render import render_scene
 from .scene import sample_scene
 from .variants import get_variant
@@ -37,8 +37,8 @@ class MovingShapesVideo:
         return tuple(f'{t:05d}' for t in range(len(self.frames)))
 
 
-def generate_video(seed: int, split: str, index: int,
-                   variant: str = 'default') -> MovingShapesVideo:
+def generate_video(seed: int, split: str, index: int, variant: str = 'default',
+                   num_frames: int = NUM_FRAMES) -> MovingShapesVideo:
     """Generates a video; its arguments alone determine every pixel and every word.
 
     Args:
@@ -46,25 +46,31 @@ def generate_video(seed: int, split: str, index: int,
         split (str): A key of ``SPLIT_CODES``.
         index (int): Number of the video in its split, >= 0.
         variant (str): A key of ``VARIANTS``. Defaults to 'default'.
+        num_frames (int): Number of frames T. More than 12 show the same scene, with the same
+            expressions, in slower motion. Defaults to 12.
 
     Returns:
         MovingShapesVideo: The video.
 
     Raises:
-        ValueError: If the split or the variant is unknown or a number is negative.
+        ValueError: If the split or the variant is unknown, a number is negative, or there would be
+            fewer frames than 12.
     """
     if split not in SPLIT_CODES:
         raise ValueError(f'expected split to be one of {sorted(SPLIT_CODES)}, got {split!r}')
     if seed < 0 or index < 0:
         raise ValueError(f'expected seed >= 0 and index >= 0, got seed={seed}, index={index}')
+    if num_frames < NUM_FRAMES:
+        raise ValueError(f'expected num_frames >= {NUM_FRAMES}, got {num_frames}')
     chances = get_variant(variant)
     # A 0 at the end would change the stream.
     code = (chances.code,) if chances.code else ()
     rng = np.random.default_rng([seed, SPLIT_CODES[split], index, *code])
     scene = sample_scene(rng, chances)
-    frames, masks = render_scene(scene, rng)
+    objects = tuple(item.over(num_frames) for item in scene.objects)
+    frames, masks = render_scene(scene.size, objects, rng)
     expressions = sample_expressions(scene, rng, chances)
     prefix = split if variant == 'default' else f'{split}-{variant}'
     return MovingShapesVideo(
         video_id=f'{prefix}_{index:05d}', theme=scene.theme, frames=frames, masks=masks,
-        objects=scene.objects, expressions=tuple(expressions))
+        objects=objects, expressions=tuple(expressions))

@@ -12,6 +12,7 @@ import numpy as np
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.video_writer import OverlayVideoWriter
 
+from .moving_object import NUM_FRAMES
 from .talk import Pair, sample_talk
 from .trajectories import motion_of
 from .variants import get_variant
@@ -28,7 +29,7 @@ _TALK = 0x74616C6B
 def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bool = True,
                 workers: int = 1, overwrite: bool = False,
                 progress: Callable[[], None] | None = None, variant: str = 'default',
-                talk: int = 0) -> Path:
+                talk: int = 0, num_frames: int = NUM_FRAMES) -> Path:
     """Generates ``num_videos`` videos and writes them below ``out/split``.
 
     Writes ``JPEGImages/<vid>/<frame>.jpg``, ``videos/<vid>.mp4``, and last, so that a split with
@@ -50,6 +51,7 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
             default one. Defaults to 'default'.
         talk (int): Number of questions and answers a video, for ``talk.json``; 0 writes no such
             file. It has no influence on the other files. Defaults to 0.
+        num_frames (int): Number of frames of a video, see :func:`generate_video`. Defaults to 12.
 
     Returns:
         Path: The folder of the split.
@@ -67,9 +69,12 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
     for name, value in (('seed', seed), ('talk', talk)):
         if value < 0:
             raise ValueError(f'expected {name} >= 0, got {value}')
+    if num_frames < NUM_FRAMES or (talk and num_frames != NUM_FRAMES):
+        raise ValueError(f'expected num_frames >= {NUM_FRAMES}, and {NUM_FRAMES} with talk, whose '
+                         f'questions count on it, got {num_frames}')
     get_variant(variant)
     folder = _prepare_folder(Path(out) / split, mp4, overwrite)
-    make = functools.partial(_write_video, folder, seed, split, mp4, variant, talk)
+    make = functools.partial(_write_video, folder, seed, split, mp4, variant, talk, num_frames)
     meta, mask_dict, objects, conversations = {}, {}, {}, []
     for video_id, record, rles, pairs, truth in _map_in_order(make, num_videos, workers):
         # Annotation ids count on through the split, in the order of the videos.
@@ -122,11 +127,11 @@ def _map_in_order(make: Callable, num_videos: int, workers: int) -> Iterator[tup
 
 
 def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str, talk: int,
-                 index: int) -> tuple[str, dict, list[list], list[Pair], list[dict]]:
+                 num_frames: int, index: int) -> tuple[str, dict, list[list], list[Pair], list[dict]]:
     """Writes one video's images; returns its id, its meta record, one RLE track an object, talk
     and the objects' truth.
     """
-    video = generate_video(seed, split, index, variant)
+    video = generate_video(seed, split, index, variant, num_frames)
     images = folder / 'JPEGImages' / video.video_id
     images.mkdir(parents=True, exist_ok=True)
     for name, frame in zip(video.frame_names, video.frames):
