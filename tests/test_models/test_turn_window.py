@@ -157,15 +157,40 @@ def test_published_prompts(make_glus, make_sample, long_video):
     assert difference[WINDOW:].min() > 1e-6
 
 
+@torch.no_grad()
+def test_turns_that_were_answered_otherwise(make_glus):
+    """A turn's end is run anew where another answer came than the one before it got."""
+    mllm = exact_rotary(make_glus(STREAM)).mllm
+    seg_id, other_id, turns, others = mllm.tokenizer.seg_id, 5, 9, {1, 2, 5, 7}
+    visual = torch.randn(1 + turns, 4, 32, dtype=torch.float64)
+    whole = mllm.prompt(TEXTS[0], 1, turns)
+    answers = [place for place, index in enumerate(whole) if index == seg_id]
+    for turn in others:
+        whole[answers[turn]] = other_id
+    hidden = mllm._conversation_states([torch.tensor(whole)], [visual], None, WINDOW, [turns])
+    expected = mllm._project_seg(hidden[0, [place + 3 * (turn + 2) - 1 for turn, place in enumerate(
+        [*answers, len(whole)])]])
+
+    prompt = mllm.prompt(TEXTS[0], 1, 2)
+    prompts = {said: [said if index == seg_id else index for index in prompt]
+               for said in (seg_id, other_id)}
+    prefix, kept = mllm.prefill(prompt[:mllm.split_prefix(prompt, 1)], visual[:1]), [None]
+    for turn in range(turns):
+        said = other_id if turn - 1 in others else seg_id
+        seg, kept = mllm.next_turns([prompts[said]], 1, visual[turn + 1:turn + 2], prefix, kept,
+                                    WINDOW)
+        torch.testing.assert_close(seg.tokens[0], expected[turn], rtol=0, atol=1e-12)
+
+
 def test_masks_of_a_stream():
-    """Two conversations: the second closes its turn with two ids and drops one of three ids."""
-    layout = window_in_stream(2, kept=[2, 4], closing=[0, 2], new=[3, 1], evicted=[0, 3])
-    assert layout.positions.tolist() == [[4, 5, 6], [6, 7, 8]]
-    assert layout.shift.tolist() == [[0, 0, 0], [0, 0, -3]]
+    """Two conversations; the second has an open end that goes on from the first id."""
+    layout = window_in_stream(2, kept=[2, 4], own=[3, 2], cut=[3, 1], ends=[0, 2])
+    assert layout.positions[0, :3].tolist() == [4, 5, 6]
+    assert layout.positions[1].tolist() == [6, 7, 7, 8]
     rows = [[''.join('.x'[key] for key in query) for query in row[0]]
             for row in layout.allowed.tolist()]
-    assert rows == [['xxxx..x..', 'xxxx..xx.', 'xxxx..xxx'],
-                    ['xxxxxxx..', 'xxxxxxxx.', 'xx...xxxx']]
+    assert rows[0][:3] == ['xxxx..x...', 'xxxx..xx..', 'xxxx..xxx.']
+    assert rows[1] == ['xxxxxxx...', 'xxxxxxxx..', 'xxxxxxx.x.', 'xxxxxxx.xx']
 
 
 @pytest.mark.parametrize(('options', 'message'), [

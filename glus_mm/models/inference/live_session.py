@@ -182,8 +182,8 @@ class LiveSession:
         """Seg tokens of the newest frame for tracks that look at ``turns`` frames."""
         mllm, number = self.model.mllm, self.model.test_cfg.num_context
         keeps = self.model.test_cfg.window_cache == 'turns'
-        if keeps:  # the last turn, and the one before it, which is answered by now
-            turns = min(turns, 2)
+        if keeps:  # the turn before, which is answered by now, and the new one
+            turns = 2
         for track in tracks:
             if turns not in track.prompts:
                 track.prompts[turns] = mllm.prompt(track.text, number, turns)

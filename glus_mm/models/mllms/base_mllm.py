@@ -160,10 +160,10 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
         """Predict the next token of ``N`` conversations whose earlier turns are kept.
 
         Args:
-            prompts: N whole prompts: of one turn where nothing is kept; else of two, the first of
-                which is the newest kept turn with its answer.
+            prompts: N whole prompts of two turns: the newest kept one with its answer (where
+                nothing is kept, with the one to be expected), and the new one.
             num_context: context frames Tc in them.
-            visual_tokens: (1, V, D) of the frame of the last turn.
+            visual_tokens: (1, V, D) of the new frame.
             prefix: state of :meth:`prefill`.
             kept: N of what the call for the frame before returned, None at the first frame; not
                 changed.

@@ -1,9 +1,10 @@
 """An MLLM whose language model is causal: conversations, prefixes and windows, the same for all."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,9 +18,9 @@ from glus_mm.models.mllms.shared_prefix import SharedPrefix, common_prefix, lay_
 from glus_mm.models.mllms.turn_window import (
     ATTENTION,
     KeptTurns,
+    LayerBehindPrefix,
     SecondRotation,
     TurnWindow,
-    batch_kept,
     rotate,
     window_in_stream,
     window_in_training,
@@ -141,45 +142,95 @@ class CausalMLLM(BaseMLLM):
     def next_turns(self, prompts: Sequence[list[int]], num_context: int, visual_tokens: Tensor,
                    prefix: DynamicCache, kept: Sequence[KeptTurns | None], window: int
                    ) -> tuple[SegTokens, list[KeptTurns]]:
-        """See :meth:`BaseMLLM.next_turns`; only the answer to the last frame and the new turn run.
+        """See :meth:`BaseMLLM.next_turns`.
+
+        A turn is run as a whole, with the answer that the one before it got: it is the likely one.
+        Where another one came, the turn's end is run anew before the next turn.
         """
-        seen, parts = prefix.get_seq_length(), prefix.layers
         start = self.split_prefix(prompts[0], num_context)
-        rows = [_next_turn(prompt[start:], old, self.split_prefix(prompt, num_context + bool(old))
-                           - start) for prompt, old in zip(prompts, kept)]
+        rests = [prompt[start:] for prompt in prompts]
+        begins = [self.split_prefix(prompt, num_context + 1) - start for prompt in prompts]
+        closed = [rest[:begin] for rest, begin in zip(rests, begins)]
+        nothing = KeptTurns(*([getattr(layer, name)[0, :, :0] for layer in prefix.layers]
+                              for name in ('keys', 'values')), [], [])
+        states = [nothing if state is None else self._without_oldest(
+            state, len(state.lengths) >= window) for state in self._answered(
+                closed, prefix, kept, visual_tokens[:0])]
+        cuts = [common_prefix([torch.tensor(turn), torch.tensor(rest[begin:])])
+                for turn, rest, begin in zip(closed, rests, begins)]
+        ends = [rest[begin + cut:] for rest, begin, cut in zip(rests, begins, cuts)]
         more = visual_tokens.shape[1] - 1  # positions of a frame beside its place in the ids
-        lengths = [[*row.lengths[:-1], row.lengths[-1] + len(row.closing), len(row.turn) + more]
-                   if row.lengths else [len(row.turn) + more] for row in rows]
-        evicted = [turns[0] if len(turns) > window else 0 for turns in lengths]
-        sizes = [sum(row.lengths) for row in rows]
-        layout = window_in_stream(seen, sizes, [len(row.closing) for row in rows],
-                                  [len(row.turn) + more for row in rows], evicted)
-        cache = DynamicCache()
-        old = [[(layer.keys[0, :, :0], layer.values[0, :, :0]) for layer in parts] if state is None
-               else [(k[:, :size], v[:, :size]) for k, v in zip(state.keys, state.values)]
-               for state, size in zip(kept, sizes)]
-        for number, (keys, values) in enumerate(zip(*(
-                batch_kept([getattr(layer, name) for layer in parts],
-                           [[pair[i] for pair in pairs] for pairs in old])
-                for i, name in enumerate(('keys', 'values'))))):
-            cache.update(keys, values, number)
-        ids = [torch.tensor(row.closing + row.turn) for row in rows]
-        hidden = self._run(ids, [visual_tokens] * len(rows), cache, layout)
-        last = [_expanded_length(i, more + 1) - 1 for i in ids]
-        first = seen + max(sizes)
-        keep = []
-        for n, (row, pairs, turns, drop) in enumerate(zip(rows, old, lengths, evicted)):
-            end = first + last[n] + 1
-            keys, values = (
-                [torch.cat([pair[i], getattr(layer, name)[n, :, first:end]], 1)[:, drop:]
-                 for pair, layer in zip(pairs, cache.layers)]
-                for i, name in enumerate(('keys', 'values')))
-            if drop:
-                place = torch.full((1, 1), -drop, device=hidden.device)
-                cos, sin = self.llm.rotary_emb(at_least_float32(keys[0][:0]), place)
-                keys = [rotate(key, cos, sin) for key in keys]
-            keep.append(KeptTurns(keys, values, turns[bool(drop):], row.turn))
-        return self._predict(hidden[torch.arange(len(ids)), torch.tensor(last)]), keep
+        hidden, keep = self._run_behind(
+            prefix, states, closed, ends, [cut + more for cut in cuts], visual_tokens)
+        last = [cut + more - 1 if not end else len(turn) + more + len(end) - 1
+                for turn, cut, end in zip(closed, cuts, ends)]
+        keep = [replace(state, lengths=[*old.lengths, len(turn) + more], newest=turn)
+                for state, old, turn in zip(keep, states, closed)]
+        return self._predict(hidden[torch.arange(len(last)), torch.tensor(last)]), keep
+
+    def _answered(self, closed: Sequence[list[int]], prefix: DynamicCache,
+                  kept: Sequence[KeptTurns | None], no_frame: Tensor) -> list[KeptTurns | None]:
+        """Run the end of those turns anew that were answered otherwise than expected."""
+        states = list(kept)
+        wrong = [n for n, (state, turn) in enumerate(zip(kept, closed))
+                 if state is not None and state.newest != turn]
+        tails, short = [], []
+        for n in wrong:
+            cut = common_prefix([torch.tensor(kept[n].newest), torch.tensor(closed[n])])
+            if IMAGE_TOKEN_INDEX in (*kept[n].newest[cut:], *closed[n][cut:]):
+                raise ValueError('expected a prompt whose first turn is the newest kept one, got '
+                                 f'another one from its token {cut} on')
+            size = kept[n].size - (len(kept[n].newest) - cut)
+            tails.append(closed[n][cut:])
+            short.append(replace(kept[n], keys=[keys[:, :size] for keys in kept[n].keys],
+                                 values=[values[:, :size] for values in kept[n].values],
+                                 lengths=[size]))
+        if wrong:
+            _, run = self._run_behind(prefix, short, tails, [[]] * len(tails),
+                                      list(map(len, tails)), no_frame)
+            for n, state in zip(wrong, run):
+                lengths = kept[n].lengths
+                states[n] = replace(state, newest=closed[n], lengths=[
+                    *lengths[:-1], lengths[-1] + len(closed[n]) - len(kept[n].newest)])
+        return states
+
+    def _run_behind(self, prefix: DynamicCache, states: Sequence[KeptTurns],
+                    ids: Sequence[list[int]], ends: Sequence[list[int]], cuts: Sequence[int],
+                    visual_tokens: Tensor) -> tuple[Tensor, list[KeptTurns]]:
+        """Run ids behind what is kept, and open ends that go on from ``cuts`` positions of them.
+
+        Returns:
+            Hidden states (N, L, D) of ids and ends, and what is kept with the ids, whose lengths
+            and newest turn are still those of before.
+        """
+        per_image, seen = visual_tokens.shape[1], prefix.get_seq_length()
+        sizes = [_expanded_length(torch.tensor(row), per_image) for row in ids]
+        layout = window_in_stream(seen, [state.size for state in states], sizes, cuts,
+                                  list(map(len, ends)))
+        cache = copy.copy(prefix)
+        cache.layers = [
+            LayerBehindPrefix(layer, [state.keys[i] for state in states],
+                              [state.values[i] for state in states])
+            for i, layer in enumerate(prefix.layers)]
+        first = cache.get_seq_length()
+        hidden = self._run([torch.tensor(row + end) for row, end in zip(ids, ends)],
+                           [visual_tokens] * len(ids), cache, layout)
+        keep = [replace(state, **{name: [
+            torch.cat([old, getattr(layer, name)[n, :, first:first + size]], 1)
+            for old, layer in zip(getattr(state, name), cache.layers)]
+            for name in ('keys', 'values')}) for n, (state, size) in enumerate(zip(states, sizes))]
+        return hidden, keep
+
+    def _without_oldest(self, state: KeptTurns, full: bool) -> KeptTurns:
+        """Drop the oldest turn where the window is full; the others move up to the prefix."""
+        if not full:
+            return state
+        drop = state.lengths[0]
+        place = torch.full((1, 1), -drop, device=state.keys[0].device)
+        cos, sin = self.llm.rotary_emb(at_least_float32(state.keys[0][:0]), place)
+        return replace(state, keys=[rotate(keys[:, drop:], cos, sin) for keys in state.keys],
+                       values=[values[:, drop:] for values in state.values],
+                       lengths=state.lengths[1:])
 
     def seg_tokens_from_scratch(self, input_ids: Sequence[list[int]], imgs: Tensor) -> SegTokens:
         """See :meth:`BaseMLLM.seg_tokens_from_scratch`: also logits at every position."""
@@ -269,7 +320,7 @@ class CausalMLLM(BaseMLLM):
             mask = torch.zeros(mask.shape, device=device).masked_fill(
                 ~mask, torch.finfo(torch.float32).min)
         arguments = dict(attention_mask=mask, position_ids=layout.positions.to(device))
-        if isinstance(layout, TurnWindow) and layout.shift.any():
+        if isinstance(layout, TurnWindow) and layout.shift is not None:
             cos, sin = self.llm.rotary_emb(
                 at_least_float32(self.lm_head.weight[:0]), layout.shift.to(device))
             arguments['second_rotation'] = SecondRotation(cos, sin, layout.in_prefix.to(device))
@@ -312,34 +363,6 @@ class CausalMLLM(BaseMLLM):
     def _pad(self, rows: Sequence[Tensor], value: int) -> Tensor:
         padded = pad_sequence(rows, batch_first=True, padding_value=value)
         return padded.to(self.lm_head.weight.device)
-
-
-@dataclass(frozen=True)
-class _NextTurn:
-    """What is run of a conversation, and the lengths of the kept turns that it goes on from."""
-
-    closing: list[int]
-    turn: list[int]
-    lengths: list[int]
-
-
-def _next_turn(rest: list[int], kept: KeptTurns | None, start: int) -> _NextTurn:
-    """Compare a prompt with what was run of it.
-
-    Args:
-        rest: what follows the prefix.
-        kept: what was run.
-        start: where the new turn begins in it.
-    """
-    if kept is None:
-        return _NextTurn([], rest, [])
-    before = rest[:start]
-    cut = common_prefix([torch.tensor(kept.newest), torch.tensor(before)])
-    if IMAGE_TOKEN_INDEX in kept.newest[cut:]:
-        raise ValueError('expected a prompt whose first turn is the newest kept one, got another '
-                         f'one from its token {cut} on')
-    lengths = [*kept.lengths[:-1], kept.lengths[-1] - (len(kept.newest) - cut)]
-    return _NextTurn(before[cut:], rest[start:], lengths)
 
 
 def cast_to_layer(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:

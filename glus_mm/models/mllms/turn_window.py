@@ -9,7 +9,9 @@ frame is then what it was in its own, and a stream keeps it.
 A window is a prefix with turns behind it, whichever these are. So a query has two places: against
 the prefix that in its own window, where the oldest turn stands right behind the prefix, and against
 turns its running place, as if no turn had ever been dropped. One rotary position cannot be both
-once a turn has been dropped: the query is rotated twice, and each key meets the one that is meant.
+once a turn has been dropped: in training, whose sequences hold all turns, the query is rotated
+twice, and each key meets the one that is meant. A stream holds one window at a time; when a turn is
+dropped from it, the keys of the others are rotated back by its length, and all places are one.
 
 In shapes, d is the width of a head.
 """
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.llama.modeling_llama import rotate_half
@@ -90,14 +93,14 @@ class TurnWindow:
     Attributes:
         allowed: bool (N, 1, Q, K), which keys each position attends to.
         positions: (N, Q) running places.
-        shift: (N, Q) from there to the place in the own window, 0 or less.
-        in_prefix: bool (N, K).
+        shift: (N, Q) from there to the place in the own window, 0 or less; None where all are 0.
+        in_prefix: bool (N, K); None without ``shift``.
     """
 
     allowed: Tensor
     positions: Tensor
-    shift: Tensor
-    in_prefix: Tensor
+    shift: Tensor | None = None
+    in_prefix: Tensor | None = None
 
     def mask(self) -> Tensor:
         """Which keys each position attends to: bool (N, 1, Q, K)."""
@@ -112,13 +115,18 @@ class KeptTurns:
         keys: (key heads, L, d) of each layer, rotated at places that go on from the prefix.
         values: likewise.
         lengths: positions of each turn, the oldest first; at most as many turns as the window has.
-        newest: ids of the last turn, as far as they were run: its answer is open.
+        newest: ids of the last turn as they were run, with the answer that was expected.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     lengths: list[int]
     newest: list[int]
+
+    @property
+    def size(self) -> int:
+        """Positions of all turns."""
+        return sum(self.lengths)
 
 
 def window_in_training(layout: SharedPrefix, starts: Sequence[Sequence[int]], window: int
@@ -145,51 +153,65 @@ def window_in_training(layout: SharedPrefix, starts: Sequence[Sequence[int]], wi
     turn, shift = (values.view(layout.part.shape) for values in (turn, shift))
     near = turn[:, :, None] - turn[:, None] < window
     allowed = layout.mask() & ((turn == 0)[:, None] | near)[:, None]
+    if not shift.any():
+        return TurnWindow(allowed, layout.positions)
     return TurnWindow(allowed, layout.positions, shift, turn == 0)
 
 
-def window_in_stream(seen: int, kept: Sequence[int], closing: Sequence[int],
-                     new: Sequence[int], evicted: Sequence[int]) -> TurnWindow:
-    """Lay out the next turn of N conversations behind what is kept of them.
+def window_in_stream(seen: int, kept: Sequence[int], own: Sequence[int], cut: Sequence[int],
+                     ends: Sequence[int]) -> TurnWindow:
+    """Lay out what is run of N conversations behind what they keep.
 
-    The keys are those of the prefix, of the kept turns and of what is run now, the latter two
-    padded on the right.
+    The keys are those of the prefix, of the kept turns and of what is run, the latter two padded
+    on the right. Nothing that is kept is out of the window, so that all places are those in it.
 
     Args:
         seen: length of the prefix.
         kept: (N) positions of the kept turns.
-        closing: (N) how many of the positions that are run still belong to the turn before.
-        new: (N) how many belong to the new one.
-        evicted: (N) positions of the oldest turn where the new one no longer sees it, else 0.
+        own: (N) positions that go on from there, and are kept.
+        cut: (N) how many of them the open end of a prompt goes on from.
+        ends: (N) positions of that end, behind the others.
     """
-    kept, closing, new, evicted = (torch.tensor(x)[:, None] for x in (kept, closing, new, evicted))
-    padded, run = int(kept.max()), int((closing + new).max())
-    place, slot = torch.arange(run)[None], torch.arange(padded + run)[None]
-    is_new = (place >= closing)
-    # The order of the keys behind the prefix; padding comes after everything.
-    order = torch.where(slot < padded, slot, slot - padded + kept)
-    order = order.masked_fill((slot < padded) & (slot >= kept), padded + 2 * run)
-    first = torch.where(is_new, evicted, 0)
-    allowed = ((order[:, None] <= (kept + place)[:, :, None])
-               & (order[:, None] >= first[:, :, None]))
-    prefix = torch.ones(len(kept), run, seen, dtype=torch.bool)
-    in_prefix = torch.arange(seen + padded + run) < seen
-    return TurnWindow(torch.cat([prefix, allowed], 2)[:, None], seen + kept + place,
-                      -first, in_prefix.expand(len(kept), -1))
+    kept, own, cut, ends = (torch.tensor(numbers)[:, None] for numbers in (kept, own, cut, ends))
+    padded, run = int(kept.max()), int((own + ends).max())
+    place = torch.arange(run)[None]
+    is_end = place >= own
+    behind = torch.where(is_end, cut + place - own, place)
+    before = place[:, None] <= place[..., None]
+    visible = ~is_end[:, None] | (is_end[..., None] & (place < own + ends)[:, None])
+    own_of_end = ~is_end[..., None] | is_end[:, None] | (place < cut)[:, None]
+    allowed = torch.cat([
+        torch.ones(len(kept), run, seen, dtype=torch.bool),
+        (torch.arange(padded) < kept)[:, None].expand(-1, run, -1),
+        before & visible & own_of_end], 2)
+    return TurnWindow(allowed[:, None], seen + kept + behind)
 
 
-def batch_kept(prefix: Sequence[Tensor], kept: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Keys, or values, of a prefix and of what N conversations kept behind it.
+class LayerBehindPrefix(DynamicLayer):
+    """Keys and values of N conversations behind a prefix, joined when they are attended to.
 
     Args:
-        prefix: (1, heads, P, d) of each layer.
-        kept: (N) of (heads, L, d) of each layer.
-
-    Returns:
-        (N, heads, P + L, d) of each layer, padded on the right.
+        prefix: of one layer, batch size 1.
+        keys: N of (key heads, L, d).
+        values: likewise.
     """
-    batched = []
-    for start, rows in zip(prefix, zip(*kept)):
-        rows = pad_sequence([row.transpose(0, 1) for row in rows], True).transpose(1, 2)
-        batched.append(torch.cat([start.expand(len(rows), -1, -1, -1), rows], 2))
-    return batched
+
+    def __init__(self, prefix: DynamicLayer, keys: Sequence[Tensor], values: Sequence[Tensor]
+                 ) -> None:
+        super().__init__()
+        self.lazy_initialization(prefix.keys, prefix.values)
+        self.parts = [
+            (start.expand(len(rows), -1, -1, -1),
+             pad_sequence([row.transpose(0, 1) for row in rows], True).transpose(1, 2))
+            for start, rows in ((prefix.keys, keys), (prefix.values, values))]
+
+    def get_seq_length(self) -> int:
+        """Length of the prefix and of the longest row behind it."""
+        return sum(part.shape[2] for part in self.parts[0])
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs
+               ) -> tuple[Tensor, Tensor]:
+        """Keys and values (N, key heads, K, d) of all, with those of what is run behind them."""
+        self.keys, self.values = (torch.cat([*parts, new], 2) for parts, new in zip(
+            self.parts, (key_states, value_states)))
+        return self.keys, self.values

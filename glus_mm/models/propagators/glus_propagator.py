@@ -122,7 +122,7 @@ class GLUSPropagator(BasePropagator):
         for i in range(0, len(tracks), size):
             chunk = tracks[i:i + size]
             seg, kept = features.next_turns(
-                [_prompt(model, session, track, min(track.step, 1) + 1) for track in chunk],
+                [_prompt(model, session, track, 2) for track in chunk],
                 frame_idx, [track.kept for track in chunk])
             for track, state, *token in zip(chunk, kept, seg.tokens, seg.is_seg):
                 track.tokens.append(tuple(token))

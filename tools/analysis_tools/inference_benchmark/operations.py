@@ -51,10 +51,10 @@ def count_operations(size: str, others: int, text: str = 'the red square'
     length, vocabulary, width = positions[2], *mllm.lm_head.weight.shape
     shared = _llm(mllm, layers, positions[0], positions[1]) / others if others > 1 else 0.0
     own = _llm(mllm, layers, positions[1] if others > 1 else positions[0], length)
-    # The keys of a stream: prefix, the turns of the window, the one that is dropped afterwards.
+    # A stream's new turn attends to the prefix and to the turns of its window.
     two = mllm.prompt(text, cfg.num_context, 2)[len(prefix):]
     turn = mllm.split_prefix(two, 1) + per_image - 1
-    keys = positions[0] + (cfg.window + 1) * turn
+    keys = positions[0] + cfg.window * turn
     decode = _decoding(model)
     return dict(
         official={
@@ -65,22 +65,18 @@ def count_operations(size: str, others: int, text: str = 'the red square'
             'LLM': shared + own + 2e-9 * vocabulary * width, **decode},
         turns={
             'vision tower': vision / others, 'SAM-2 encoder': sam / others,
-            # Scores have twice the width, as queries are rotated twice.
-            'LLM': _llm(mllm, layers, keys - turn, keys, 6) + 2e-9 * vocabulary * width,
+            'LLM': _llm(mllm, layers, keys - turn, keys) + 2e-9 * vocabulary * width,
             **decode})
 
 
-def _llm(mllm, layers: int, seen: int, length: int, products: int = 4) -> float:
-    """Positions from ``seen`` to ``length`` of all layers, of which the model has only one.
-
-    A query costs ``products`` x width with each position that it attends to.
-    """
+def _llm(mllm, layers: int, seen: int, length: int) -> float:
+    """Positions from ``seen`` to ``length`` of all layers, of which the model has only one."""
     config = mllm.llm.config
     weights = layers * sum(p.numel() for name, p in mllm.llm.named_parameters()
                   if name.startswith('layers') and p.dim() == 2)
     attended = sum(range(seen + 1, length + 1))
     width = config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
-    return 1e-9 * (2 * weights * (length - seen) + products * attended * width * layers)
+    return 1e-9 * (2 * weights * (length - seen) + 4 * attended * width * layers)
 
 
 def _decoding(model: GLUS) -> dict[str, float]:
