@@ -144,12 +144,12 @@ def main() -> None:
         for name, figure in figures.items():
             score = '' if args.clip else 'J&F {:6.2f} (thirds {:.2f}, {:.2f})  '.format(
                 *100 * np.mean(figure['j_and_f'], 0))
-            print(f'  {name:18}{score}IoU with exact {np.mean(figure["iou"]):.4f}  '
+            print(f'  {name:20}{score}IoU with exact {np.mean(figure["iou"]):.4f}  '
                   f'{figure["cpu_s"]:.1f} CPU s', flush=True)
     for name, figure in figures.items():
         same = min(map(len, figure['distance']))
         by_frame = np.mean([row[:same] for row in figure['distance']], 0)
-        print(f'{name:18}seg embeddings differ by, frame by frame: '
+        print(f'{name:20}seg embeddings differ by, frame by frame: '
               + ' '.join(f'{value:.1e}' for value in by_frame))
     if args.json:
         Path(args.json).write_text(json.dumps(figures))

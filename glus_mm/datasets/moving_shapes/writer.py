@@ -127,7 +127,8 @@ def _map_in_order(make: Callable, num_videos: int, workers: int) -> Iterator[tup
 
 
 def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str, talk: int,
-                 num_frames: int, index: int) -> tuple[str, dict, list[list], list[Pair], list[dict]]:
+                 num_frames: int, index: int
+                 ) -> tuple[str, dict, list[list], list[Pair], list[dict]]:
     """Writes one video's images; returns its id, its meta record, one RLE track an object, talk
     and the objects' truth.
     """
