@@ -26,6 +26,7 @@ import av
 import cv2
 import numpy as np
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 from natsort import natsort_keygen, natsorted
 from PIL import Image
 
@@ -46,6 +47,8 @@ _INDEXED = ('mov', 'matroska')
 _FRAME_PER_PACKET = ('h264', 'hevc', 'vvc', 'av1', 'vp9', 'mpeg4', 'mjpeg', 'prores', 'dnxhd',
                      'ffv1', 'png', 'qtrle')
 _CACHE_BYTES = 64 << 20
+# Kept of a video that is read forward only; more would have the decoder ask for new memory.
+_FEW_FRAMES = 8
 _THREADS = 4
 _DEFAULT_FPS = 25.0
 # FFmpeg's name for cameras, and what it calls the camera of a number.
@@ -53,8 +56,6 @@ _CAMERAS = {'Linux': ('v4l2', '/dev/video{}'), 'Darwin': ('avfoundation', '{}'),
             'Windows': ('dshow', 'video={}')}
 # Decoders of a parent process, which must not be freed.
 _FORKED: list = []
-# FFmpeg would print a line of its own beside ours.
-av.logging.set_level(av.logging.PANIC)
 
 
 def read_image(path: str | PathLike, upright: bool = True) -> np.ndarray:
@@ -318,7 +319,8 @@ class VideoFileReader(FrameReader):
 
     Args:
         path: the file, or the URL of one.
-        cache_size: frames that are kept decoded; by default as many as fit into 64 MiB.
+        cache_size: frames that are kept decoded; by default 8, and once frames are read backward
+            as many as fit into 64 MiB.
         max_frames: bound of the work on a file that may have any number of frames.
 
     Raises:
@@ -340,6 +342,8 @@ class VideoFileReader(FrameReader):
             raise ValueError(f'cache_size must be at least 1, got {cache_size}')
         self.cache_size, self._max_frames = cache_size, max_frames
         self._cache: OrderedDict[int, av.VideoFrame] = OrderedDict()
+        self._goes_back = False
+        self._reformatter = VideoReformatter()
         self._container: av.container.InputContainer | None = None
         self._options = {} if is_url(self.path) else dict(format_whitelist=_CONTAINERS)
         self._scan()
@@ -450,7 +454,7 @@ class VideoFileReader(FrameReader):
 
     def _read(self, frame_idx: int) -> np.ndarray:
         frame = self._cache.get(frame_idx)
-        return _to_rgb(self._decode(frame_idx) if frame is None else frame)
+        return _to_rgb(self._decode(frame_idx) if frame is None else frame, self._reformatter)
 
     def _decode(self, frame_idx: int) -> av.VideoFrame:
         """Decode up to a frame that is not kept."""
@@ -460,6 +464,8 @@ class VideoFileReader(FrameReader):
             _FORKED.append((self._container, self._stream, self._decoded, dict(self._cache)))
             self._container = None
             self._cache.clear()
+        elif self._container is not None and frame_idx < self._next:
+            self._goes_back = True
         key = bisect.bisect_right(self._keys, frame_idx, key=lambda entry: entry[0]) - 1
         if self._container is None or frame_idx < self._next or (
                 key >= 0 and self._keys[key][0] > self._next):
@@ -507,7 +513,8 @@ class VideoFileReader(FrameReader):
 
     def _keep(self, position: int, frame: av.VideoFrame) -> None:
         size = sum(plane.buffer_size for plane in frame.planes)
-        limit = self.cache_size or max(1, _CACHE_BYTES // size)
+        limit = self.cache_size or (
+            max(1, _CACHE_BYTES // size) if self._goes_back else _FEW_FRAMES)
         self._cache[position] = frame
         while len(self._cache) > limit:
             self._cache.popitem(last=False)
@@ -523,10 +530,14 @@ class VideoFileReader(FrameReader):
         self._container = None
 
     def __getstate__(self) -> dict:
-        state = dict(self.__dict__, _container=None, _cache=OrderedDict())
+        state = dict(self.__dict__, _container=None, _cache=OrderedDict(),
+                     _reformatter=None)
         for name in ('_stream', '_decoded'):
             state.pop(name, None)
         return state
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, _reformatter=VideoReformatter())
 
 
 class VideoHeader(NamedTuple):
@@ -593,13 +604,13 @@ class LiveSource:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Wait for frames and decode them."""
-        first = None
+        first, reformatter = None, VideoReformatter()
         for frame in _frames(self._container, self._stream):
             at = len(self.times) / self.fps if frame.pts is None else float(
                 frame.pts * self._stream.time_base)
             first = at if first is None else first
             self.times.append(at - first)
-            yield _to_rgb(frame)
+            yield _to_rgb(frame, reformatter)
 
     @property
     def states_its_length(self) -> bool:
@@ -718,16 +729,18 @@ def _video_stream(container: av.container.InputContainer, name: str) -> av.Video
                          f'{", ".join(kinds) or "an empty container"}')
     stream = streams[0]
     if stream.codec_context is None:
-        # PyAV has no other name for it.
+        # PyAV has no other name for it, and gives this one only while it logs: which it does not
+        # otherwise, as a decoder's threads may then wait for Python's lock for ever.
+        level = av.logging.get_level()
         av.logging.set_level(av.logging.INFO)
         codec = re.search(r'Video: ([^,\n]+)', container.dumps_format())
-        av.logging.set_level(av.logging.PANIC)
+        av.logging.set_level(level)
         raise ValueError(
             f'expected a video that can be decoded, but FFmpeg {av.ffmpeg_version_info} in PyAV '
             f'{av.__version__} has no decoder for {codec[1] if codec else "the codec"} of {name}; '
             'encode it anew where it plays: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4')
     stream.codec_context.thread_type = 'AUTO'
-    stream.codec_context.thread_count = _THREADS
+    stream.codec_context.thread_count = min(_THREADS, os.cpu_count() or 1)
     return stream
 
 
@@ -779,9 +792,12 @@ def _stated_seconds(container: av.container.InputContainer, stream: av.VideoStre
     return container.duration / av.time_base
 
 
-def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """The picture, uint8 (H, W, 3), turned as the file asks for."""
-    image = frame.to_ndarray(format='rgb24')
+def _to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
+    """The picture, uint8 (H, W, 3), turned as the file asks for.
+
+    With one reformatter for all: a frame's own would stay with it, threads and all.
+    """
+    image = reformatter.reformat(frame, format='rgb24', threads=1).to_ndarray()
     matrix = frame.side_data.get('DISPLAYMATRIX')
     if matrix is None:
         return image

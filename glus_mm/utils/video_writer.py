@@ -8,6 +8,7 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from glus_mm.utils.paths import ensure_writable_file
 from glus_mm.video import check_frame
@@ -58,6 +59,7 @@ class OverlayVideoWriter:
         self._shape: tuple[int, ...] | None = None
         self._container: av.container.OutputContainer | None = None
         self._count, self._last = 0, -1
+        self._reformatter = VideoReformatter()
 
     @property
     def _is_gif(self) -> bool:
@@ -103,7 +105,8 @@ class OverlayVideoWriter:
         if self._is_gif:
             self._palette.push(picture)
             return
-        self._container.mux(self._stream.encode(picture.reformat(format=self._stream.pix_fmt)))
+        self._container.mux(self._stream.encode(self._reformatter.reformat(
+            picture, format=self._stream.pix_fmt, threads=1)))
         self._copy_audio(float(self._last * self._time_base))
 
     def _open(self, height: int, width: int) -> None:
