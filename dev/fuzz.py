@@ -53,7 +53,7 @@ from glus_mm.utils.masks import decode_rle, encode_mask
 from glus_mm.video import open_reader
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMIT = 30.0  # seconds
+LIMIT = 60.0  # seconds; a sound case takes milliseconds, on a busy machine seconds
 FAULTS = ('raw', 'silent', 'hang')
 CLASSES = ('refusal', 'harmless', *FAULTS)
 REFUSALS = (ValueError, TypeError, KeyError, OSError)
@@ -625,7 +625,8 @@ def classify(case: Case, baseline: str, limit: float = LIMIT) -> tuple[str, str]
     return kind, text
 
 
-def fuzz(cases: int, seed: int, kinds: list[str]) -> Iterator[tuple[Case, str, str]]:
+def fuzz(cases: int, seed: int, kinds: list[str], limit: float = LIMIT
+         ) -> Iterator[tuple[Case, str, str]]:
     """Make and classify cases, shared out evenly to the kinds.
 
     Yields:
@@ -633,12 +634,12 @@ def fuzz(cases: int, seed: int, kinds: list[str]) -> Iterator[tuple[Case, str, s
     """
     for k, kind in enumerate(kinds):
         make, sound = KINDS[kind]
-        outcome, baseline = attempt(sound, 10 * LIMIT)
+        outcome, baseline = attempt(sound, 10 * limit)
         if outcome != 'result':
             raise RuntimeError(f'{kind}: the sound input fails: {baseline}')
         for i in range(cases // len(kinds) + (k < cases % len(kinds))):
             case = make(random.Random(f'{seed} {kind} {i}'))
-            yield case, *classify(case, baseline)
+            yield case, *classify(case, baseline, limit)
 
 
 def main() -> int:
@@ -647,12 +648,13 @@ def main() -> int:
     parser.add_argument('--cases', type=int, default=1000)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--kind', nargs='+', choices=sorted(KINDS), default=list(KINDS))
+    parser.add_argument('--limit', type=float, default=LIMIT, help='seconds that a case may take')
     parser.add_argument('--show', action='store_true', help='print every case')
     args = parser.parse_args()
     start = time.perf_counter()
     table: dict[str, Counter] = {kind: Counter() for kind in args.kind}
     reasons: Counter = Counter()
-    for case, outcome, text in fuzz(args.cases, args.seed, args.kind):
+    for case, outcome, text in fuzz(args.cases, args.seed, args.kind, args.limit):
         table[case.kind][outcome] += 1
         if outcome == 'harmless':
             reasons[text] += 1
