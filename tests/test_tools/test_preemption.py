@@ -53,7 +53,8 @@ train_dataloader = dict(num_workers={workers})
 ZERO = '''
 runner_type = 'FlexibleRunner'
 strategy = dict(type='glus_mm.PlainDeepSpeedStrategy', zero_optimization=dict(stage=2))
-optim_wrapper = dict(type='ZeroOptimWrapper', accumulative_counts=2)
+optim_wrapper = dict(
+    type='ZeroOptimWrapper', accumulative_counts=2, optimizer=dict(type='AdamW', lr=0.1))
 '''
 pytestmark = pytest.mark.slow
 

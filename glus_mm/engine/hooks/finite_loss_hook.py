@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, barrier, get_dist_info, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    barrier,
+    broadcast_object_list,
+    get_dist_info,
+    is_main_process,
+)
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.model import is_model_wrapper
@@ -207,7 +213,9 @@ class FiniteLossHook(Hook):
         message = '\n'.join(lines)
         if is_main_process():  # first of all, whatever may go wrong below
             print_log(message, 'current', logging.ERROR)
-        saved = self._save(runner)
+        told = [self._save(runner)]
+        broadcast_object_list(told)  # losses in the log are those of the first process
+        saved = told[0]
         if is_main_process():
             print_log(saved, 'current', logging.ERROR)
         # A launcher ends the other processes as soon as one has failed; the file is whole by now.
