@@ -5,6 +5,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -236,4 +237,5 @@ def _decode(rle: Any, size: tuple[int, int] | None, where: str, frame: str) -> n
     check_rle(dict(rle, size=list(rle['size'])) if isinstance(rle, dict) and isinstance(
         rle.get('size'), (list, tuple)) else rle, where, frame)
     check_size(rle, size or tuple(rle['size']), f'{where}, frame {frame!r}')
-    return coco_mask.decode(rle) * np.uint8(255)
+    # Row by row: OpenCV copies what is stored column by column, in every call.
+    return cv2.transpose(coco_mask.decode(rle).T) * np.uint8(255)
