@@ -87,7 +87,8 @@ def parts_of(cfg, folder):
             yield part(f'{phase}_evaluator', METRICS)
     for name in cfg.default_hooks:
         yield part(f'default_hooks.{name}', HOOKS)
-    yield part('visualizer', VISUALIZERS, save_dir=str(folder))
+    # The Runner names it after its run.
+    yield part('visualizer', VISUALIZERS, save_dir=str(folder), name='visualizer')
 
 
 def write_key_frames(cfg, folder):

@@ -55,6 +55,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--clip', metavar='FILE', help='a video file instead of the test set')
     parser.add_argument('--text', action='append', help='of the clip; may be repeated')
     parser.add_argument('--frames', type=int, default=48, help='of the clip, the first ones')
+    parser.add_argument('--data-root', metavar='DIR',
+                        help='where the test set is, if not where the config says')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--json', metavar='FILE')
     args = parser.parse_args()
@@ -79,8 +81,8 @@ def items_of(args: argparse.Namespace) -> Iterator[tuple[FrameReader, RefVOSData
             dataset='clip', video_id='clip', expressions=tuple(args.text),
             exp_ids=tuple(map(str, range(len(args.text))))))
         return
-    dataset = build_child(
-        DATASETS, Config.fromfile(args.config).test_dataloader.dataset.to_dict())
+    cfg = Config.fromfile(args.config).test_dataloader.dataset.to_dict()
+    dataset = build_child(DATASETS, dict(cfg, data_root=args.data_root or cfg['data_root']))
     for i in range(min(args.videos, len(dataset))):
         item = dataset[i]
         sample = item['data_samples']
