@@ -62,6 +62,23 @@ model = dict(
                    'seg_projector.*']),
     mask_head=dict(trainable=['sam2.sam_mask_decoder.[!c]*']))
 '''
+# With talk, which one of the two processes has alone in some iterations, and both in others.
+TALK = '''
+_base_ = ['./{base}.py']
+talk_pipeline = [
+    dict(type='BuildTalk', tokenizer='tiny', template='compact', num_context=2, num_pairs=3),
+    dict(type='LoadRefVOSFrames', same_size=False), *_base_.train_pipeline[3:4],
+    *_base_.train_pipeline[5:]
+]
+train_dataloader = dict(
+    sampler=dict(_delete_=True, type='MixedVideoSampler', ratios=[1, 1]),
+    dataset=dict(_delete_=True, type='MixedRefVOSDataset', datasets=[
+        dict(_base_.train_dataloader.dataset),
+        dict(type='ConversationDataset', data_root='{data}/train', ann_file='talk.json',
+             pipeline=talk_pipeline)]))
+train_cfg = dict(max_iters=8)
+default_hooks = dict(checkpoint=dict(interval=8))
+'''
 # Several trainings in the same processes: most of the time of each goes into imports.
 SCRIPT = '''
 import json
@@ -86,7 +103,7 @@ pytestmark = [
 def folder(tmp_path_factory):
     """Trainings from the same weights, with each engine, and one that changes the engine."""
     folder = tmp_path_factory.mktemp('engines')
-    write_split(folder, 6, seed=5, split='train', mp4=False)
+    write_split(folder, 6, seed=5, split='train', mp4=False, talk=6)
     (folder / 'ddp.py').write_text(CONFIG.format(root=ROOT, data=folder))
     (folder / 'lora.py').write_text(LORA.format(base='ddp'))
     for stage in (2, 3):
@@ -94,6 +111,8 @@ def folder(tmp_path_factory):
     (folder / 'lora_zero2.py').write_text(LORA.format(base='zero2'))
     (folder / 'groups.py').write_text(GROUPS.format(base='ddp'))
     (folder / 'groups_zero2.py').write_text(GROUPS.format(base='zero2'))
+    for name, base in (('talk', 'ddp'), ('talk_zero2', 'zero2'), ('talk_zero3', 'zero3')):
+        (folder / f'{name}.py').write_text(TALK.format(base=base, data=folder))
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('glus_mm'):
         model = MODELS.build(Config.fromfile(folder / 'ddp.py').model)
@@ -101,7 +120,7 @@ def folder(tmp_path_factory):
     (folder / 'script.py').write_text(SCRIPT.format(train=ROOT / 'tools' / 'train.py'))
     options = ['--launcher', 'pytorch', '--cfg-options', 'load_from=start.pth']
     jobs = [[f'{name}.py', '--work-dir', name, *options, f'visualizer.name={name}']
-            for name in ('ddp', 'zero2', 'zero3', 'groups', 'groups_zero2')]
+            for name in ('ddp', 'zero2', 'zero3', 'groups', 'groups_zero2', 'talk', 'talk_zero2')]
     jobs += [[f'{name}.py', '--work-dir', name, *options, f'visualizer.name={name}',
               'train_cfg.max_iters=2', 'default_hooks.checkpoint.leave_out_frozen=True']
              for name in ('lora', 'lora_zero2')]
@@ -166,6 +185,30 @@ def test_equals_ddp(folder, base, name):
             for key, value in state.items():
                 torch.testing.assert_close(own['optimizer']['state'][index][key], value,
                                            rtol=0, atol=1e-5)
+
+
+def test_talk_in_some_processes_equals_ddp(folder):
+    expected, got = losses(folder, 'talk'), losses(folder, 'talk_zero2')
+    assert list(got) == list(expected) == list(range(1, 9))
+    for step in expected:
+        assert got[step] == pytest.approx(expected[step], abs=1e-5, rel=1e-5), step
+    ddp, own = (load(folder / name / 'iter_8.pth')['state_dict'] for name in ('talk', 'talk_zero2'))
+    for key, value in ddp.items():
+        torch.testing.assert_close(own[key], value, rtol=0, atol=5e-5, msg=key)
+
+
+def test_talk_in_some_processes_is_refused_with_zero3(folder):
+    """Instead of processes that wait for one another."""
+    job = ['talk_zero3.py', '--work-dir', 'talk_zero3', '--launcher', 'pytorch', '--cfg-options',
+           'load_from=start.pth', 'visualizer.name=talk_zero3']
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
+         f'--master_port={20000 + (os.getpid() + 1) % 20000}', 'script.py', json.dumps([job])],
+        cwd=folder, env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)),
+        capture_output=True, text=True, timeout=600)
+    assert done.returncode != 0
+    assert 'ZeRO-3 cannot train on a batch that is all talk in one process' in (
+        done.stdout + done.stderr)
 
 
 def test_goes_on_from_a_checkpoint_of_ddp(folder):

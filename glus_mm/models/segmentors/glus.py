@@ -230,8 +230,9 @@ class GLUS(BaseModel):
         they do not say, each image counts as a frame of its own.
 
         Where this process has nothing but talk and another one has masks, a blank track is decoded:
-        engines that shard or exchange gradients need every process to run the same modules. Where
-        no process has masks, the mask logits are (0, 0).
+        engines that exchange gradients need every process to run the same modules. (ZeRO-3 needs
+        them in the same order of the backward pass, too, which a blank track does not give: an
+        error.) Where no process has masks, the mask logits are (0, 0).
         """
         reuse = self.train_cfg.reuse == 'exact'
         video_of = [b for b, ids in enumerate(inputs['input_ids']) for _ in range(len(ids))]
@@ -248,7 +249,7 @@ class GLUS(BaseModel):
             visual, [self.ce_target if b in asked else 'answer' for b in video_of],
             all_logits=not reuse, groups=video_of if reuse else None,
             **self._turn_window())
-        num_query = _most(max(map(len, inputs['sam_imgs'])), ce_logits.device)
+        num_query = self._most_query_frames(max(map(len, inputs['sam_imgs'])), ce_logits.device)
         if not num_query:
             return ce_logits.new_zeros(0, 0), ce_logits, ce_targets, seg.tokens
         seg_tokens = seg.tokens.expand(-1, num_query, -1) if one_token else seg.tokens
@@ -275,6 +276,20 @@ class GLUS(BaseModel):
             for q in range(num_query)
         ]
         return torch.stack(logits, 1), ce_logits, ce_targets, seg_tokens
+
+    def _most_query_frames(self, number: int, device: torch.device) -> int:
+        """Query frames of the process that has the most."""
+        if get_world_size() == 1:
+            return number
+        ends = torch.tensor([number, -number], device=device)
+        all_reduce(ends, 'max')
+        most, least = int(ends[0]), -int(ends[1])
+        if most and not least and any(hasattr(p, 'ds_id') for p in self.parameters()):
+            raise ValueError(
+                'ZeRO-3 cannot train on a batch that is all talk in one process and has masks in '
+                f'another one: expected query frames in every process or in none, got {least} to '
+                f'{most}; ZeRO-2 can, and so can ZeRO-3 with larger batches that hold both')
+        return most
 
     def _turn_window(self) -> dict[str, int]:
         """Arguments of the MLLM; those whose turns see all before them need not know of it."""
@@ -424,15 +439,6 @@ class GLUS(BaseModel):
 def _with_query_frames(inputs: dict) -> list[int]:
     """Which videos of a batch are to be segmented; the others are talk."""
     return [b for b, imgs in enumerate(inputs['sam_imgs']) if len(imgs)]
-
-
-def _most(number: int, device: torch.device) -> int:
-    """The largest number of all processes."""
-    if get_world_size() == 1:
-        return number
-    most = torch.tensor(number, device=device)
-    all_reduce(most, 'max')
-    return int(most)
 
 
 def _encode_masks(item: tuple[int, list[int], MaskPrediction]) -> list[dict]:
