@@ -41,6 +41,7 @@ LEVELS = {
     'llm_bits=4': {'model.test_cfg.llm_bits': 4, **FROZEN},
 }
 """Options of the config."""
+SHOWN = 12  # first frames
 
 
 def parse_args() -> argparse.Namespace:
@@ -152,7 +153,8 @@ def main() -> None:
         same = min(map(len, figure['distance']))
         by_frame = np.mean([row[:same] for row in figure['distance']], 0)
         print(f'{name:20}seg embeddings differ by, frame by frame: '
-              + ' '.join(f'{value:.1e}' for value in by_frame))
+              + ' '.join(f'{value:.1e}' for value in by_frame[:SHOWN])
+              + (f' ... {by_frame[-1]:.1e}' if same > SHOWN else ''))
     if args.json:
         Path(args.json).write_text(json.dumps(figures))
 
