@@ -323,7 +323,9 @@ def frames(draw: random.Random) -> Case:
 
     reason = 'another image of the same size is a frame' if kind in (
         'grey', 'sixteen', 'jpeg') else None
-    return Case('frames', f'{name}: {kind}', run, (name.split('.')[0], ), reason)
+    # The second of two sizes is the one that is told.
+    names = (name.split('.')[0], *['(H, W)'] * (kind == 'size'))
+    return Case('frames', f'{name}: {kind}', run, names, reason)
 
 
 def read_masks(folder: Path) -> Any:
