@@ -113,6 +113,8 @@ class GLUSInferencer:
             - ``scores`` float32 (E, T): the IoU that the mask decoder expects, 0 without [SEG];
             - ``presence`` float32 (E, T): the probability of [SEG], where the model tells;
             - ``is_seg`` bool (E, T): whether a [SEG] was generated; where not, the mask is empty;
+            - ``trained_scores``: which of ``scores`` and ``presence`` the model was trained to
+              give; the other ones mean little;
             - with ``return_logits`` ``low_res_logits``, ``[e][t]`` float32 (h, w), and
               ``seg_tokens``, ``[e][t]`` float32 (C); None where no [SEG] was generated.
 
@@ -142,6 +144,7 @@ class GLUSInferencer:
                 keepers.append(files)
             out = _empty_result(texts, reader, return_logits,
                                 keep=out_dir is None and callback is None)
+            out['trained_scores'] = self.model.trained_scores
             made = np.zeros(out['is_seg'].shape, dtype=bool)
             keepers += [partial(_record, out), partial(_mark, made)]
             try:

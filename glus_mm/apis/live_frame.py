@@ -29,6 +29,7 @@ class LiveFrame:
         masks: bool (E, H, W).
         scores: float32 (E), the IoU that the mask decoder expects, 0 without ``[SEG]``.
         is_seg: bool (E), whether a ``[SEG]`` was generated; where not, the mask is empty.
+        presence: float32 (E), the probability of ``[SEG]``.
     """
 
     frame_idx: int
@@ -37,3 +38,4 @@ class LiveFrame:
     masks: np.ndarray
     scores: np.ndarray
     is_seg: np.ndarray
+    presence: np.ndarray

@@ -122,7 +122,8 @@ class LiveStream:
             self.close()
             raise
         return LiveFrame(position, image, texts, pred.masks.cpu().numpy(),
-                         pred.scores.float().cpu().numpy(), pred.is_seg.cpu().numpy())
+                         pred.scores.float().cpu().numpy(), pred.is_seg.cpu().numpy(),
+                         pred.presence.float().cpu().numpy())
 
     def close(self) -> None:
         """End the stream; its source is not asked any more."""

@@ -3,6 +3,7 @@ from .heads import MemoryBank, SAM2MemoryHead, TokenUpdate
 from .losses import (
     MaskBCELoss,
     MaskDiceLoss,
+    MaskIoULoss,
     ObjectContrastiveLoss,
     TokenBank,
     TokenCELoss,
@@ -31,7 +32,7 @@ __all__ = [
     'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'BaseVideoQA', 'ChatUniViMLLM',
     'FileKeyFrameSelector', 'FirstFrameSelector', 'FoldPropagator', 'GLUSPropagator',
     'KeyFrameSelector', 'KeyFrames', 'KeyMaskPropagator', 'LlavaMLLM', 'MaskBCELoss',
-    'MaskDiceLoss', 'MaskTracker', 'MemoryBank', 'ObjectContrastiveLoss', 'OneTokenPropagator',
-    'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer', 'SAM2Propagator', 'TokenBank',
-    'TokenCELoss', 'TokenUpdate', 'VideoQASelector'
+    'MaskDiceLoss', 'MaskIoULoss', 'MaskTracker', 'MemoryBank', 'ObjectContrastiveLoss',
+    'OneTokenPropagator', 'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer',
+    'SAM2Propagator', 'TokenBank', 'TokenCELoss', 'TokenUpdate', 'VideoQASelector'
 ]

@@ -21,6 +21,7 @@ class RefVOSDataSample(BaseDataElement):
         query_frame_ids (list[int]): (Tq), likewise.
         frame_names (tuple[str]): (T), file stems.
         ori_shape (tuple[int, int]): ``(H, W)``.
+        trained_scores (tuple[str]): see :attr:`GLUS.trained_scores`; of a prediction.
 
     Each data field is present only where it makes sense.
 
@@ -33,6 +34,8 @@ class RefVOSDataSample(BaseDataElement):
         pred_masks (list[list[dict]]): (E)(T) COCO RLEs.
         pred_scores (Tensor): float32 (E, T), the IoU that the mask decoder expects.
         pred_seg (Tensor): bool (E, T), False where no ``[SEG]`` was generated; the mask is empty.
+        pred_presence (Tensor): float32 (E, T), the probability of ``[SEG]``, with which the object
+            is said to be visible; nan where the model does not tell.
         pred_frame_scores (Tensor): float32 (E, T), what a key-frame selector expects of each
             frame; nan where it gave no score.
         key_frame_ids (list[int]): (E), where propagation starts.

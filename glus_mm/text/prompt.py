@@ -56,6 +56,10 @@ class PromptTemplate:
             Defaults to True.
         video_at_once (bool): Whether a video stands at one image place of a conversation, whatever
             the number of its frames. Defaults to False.
+        absent (str): Word in place of ``token`` in the answer about a frame that does not show the
+            object, with ``model.existence='answer'``. It has to be a single token, so that both
+            answers are equally long and first differ where ``token`` is predicted. Defaults to
+            ``''``: this template has none.
     """
 
     name: str
@@ -69,6 +73,7 @@ class PromptTemplate:
     token: str = SEG_TOKEN
     image_marks: bool = True
     video_at_once: bool = False
+    absent: str = ''
 
     def __post_init__(self) -> None:
         for question in (*self.questions, self.test_question):
@@ -127,6 +132,8 @@ TEMPLATES = {
             test_question=_LLAVA_V1_QUESTIONS[0],
             # The trailing space is an extra token that training never shows; kept as official.
             test_answer='Sure, the segmentation result is ',
+            # One piece of the LLaMA vocabulary (id 5642) that fits all five answers.
+            absent='none',
         ),
         # Few tokens for a small model. The answer repeats the expression, so that supervising
         # the whole answer teaches language; the test answer equals it token by token up to [SEG].
@@ -138,6 +145,7 @@ TEMPLATES = {
             answers=('{x} is [SEG].',),
             test_question='<image>\nWhere is {x}?',
             test_answer='{x} is',
+            absent='not',
         ),
         # The official texts of the key-frame selector, on Chat-UniVi, which has no image marks.
         # Their longer variant for expressions that are questions is left out.
@@ -377,11 +385,16 @@ def build_prompt(
     expression: str,
     num_context: int,
     num_turns: int,
+    answers: Sequence[bool] | None = None,
 ) -> list[int]:
     """Builds the inference prompt for a window of query frames.
 
     Earlier frames are answered with ``template.past_answer``; the answer to the last frame is left
     open after ``template.test_answer``. The ids do not depend on which frames the window holds.
+
+    With ``answers`` an earlier frame without the object is answered with ``template.absent``, and
+    white space at the end of ``template.test_answer`` is left out: it is an extra token that
+    training never shows, after which neither answer would go on as it was learned.
 
     Args:
         tokenizer (SegTokenizer): The tokenizer.
@@ -390,12 +403,15 @@ def build_prompt(
             the tokenizer are refused.
         num_context (int): Number of context frames; 0 leaves the context text out too.
         num_turns (int): Number of query frames in the window, the current one included.
+        answers (Sequence[bool] | None): For each earlier frame whether ``template.token`` was its
+            answer; None where the history has it whatever came. Defaults to None.
 
     Returns:
         list[int]: The ids; -200 at each image.
 
     Raises:
-        ValueError: On a bad expression, a negative ``num_context`` or ``num_turns`` below 1.
+        ValueError: On a bad expression, a negative ``num_context``, ``num_turns`` below 1, another
+            number of ``answers`` than of earlier frames, or a template without ``absent``.
     """
     if num_turns < 1:
         raise ValueError(f'num_turns must be >= 1, but got {num_turns}')
@@ -404,7 +420,64 @@ def build_prompt(
     past = _fill(template.past_answer, cleaned)
     text = ''.join(f'{human} {past}{_END}' for human in humans[:-1])
     text += f'{humans[-1]} {_fill(template.test_answer, cleaned)}'
-    return [tokenizer.bos_id, *_encode(tokenizer, text, template.image_marks)]
+    if answers is None:
+        return [tokenizer.bos_id, *_encode(tokenizer, text, template.image_marks)]
+    ids = [tokenizer.bos_id, *_encode(tokenizer, text.rstrip(), template.image_marks)]
+    return replace_answers(ids, answers, tokenizer.seg_id, absent_id(tokenizer, template))
+
+
+def absent_id(tokenizer: SegTokenizer, template: PromptTemplate) -> int:
+    """Finds the token that stands in place of the answer token where there is no object.
+
+    Args:
+        tokenizer (SegTokenizer): The tokenizer.
+        template (PromptTemplate): The texts.
+
+    Returns:
+        int: The id of ``template.absent``.
+
+    Raises:
+        ValueError: If the template has no such word, or it is not a single token.
+    """
+    if not template.absent:
+        raise ValueError(f'the prompt template {template.name!r} has no answer for a frame without '
+                         "the object (absent), which model.existence='answer' needs")
+    ids = tokenizer.encode(template.absent)
+    if len(ids) != 1:
+        raise ValueError(
+            f'expected the word {template.absent!r} (absent of the prompt template '
+            f'{template.name!r}) to be one token, as {template.token} is, but the tokenizer '
+            f'makes {len(ids)} of it'
+        )
+    return ids[0]
+
+
+def replace_answers(
+    ids: Sequence[int], answers: Sequence[bool], token_id: int, absent: int
+) -> list[int]:
+    """Puts the other answer where a frame does not show the object.
+
+    Args:
+        ids (Sequence[int]): Ids of a conversation or a prompt.
+        answers (Sequence[bool]): Whether each answer token in them stays.
+        token_id (int): Id of the answer token.
+        absent (int): What :func:`absent_id` returned.
+
+    Returns:
+        list[int]: Equally many ids.
+
+    Raises:
+        ValueError: If there are more or fewer answer tokens than ``answers``.
+    """
+    places = [i for i, index in enumerate(ids) if index == token_id]
+    if len(places) != len(answers):
+        raise ValueError(f'expected {len(answers)} answers in the conversation, one for each '
+                         f'frame, but got {len(places)}')
+    replaced = list(ids)
+    for place, said in zip(places, answers, strict=True):
+        if not said:
+            replaced[place] = absent
+    return replaced
 
 
 def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) -> int:

@@ -246,7 +246,8 @@ class RefVOSLocalVisualizer(Visualizer):
                        frame_idx: int = 0) -> None:
         """Draw one frame of a data sample, ground truth left and prediction right.
 
-        The legend of the prediction has its ``pred_scores``, where the sample has some.
+        The legend of the prediction has its ``pred_scores``, where the sample has some and does
+        not say that the model was never trained to give them (``trained_scores``).
 
         Args:
             name: name of the image in the backends, title of the window.
@@ -333,8 +334,10 @@ def pred_masks_of(sample: RefVOSDataSample, frame_idx: int) -> np.ndarray | None
 
 
 def _scores(sample: RefVOSDataSample, frame_idx: int) -> list[float] | None:
-    """Confidences (E) of a frame, or None where the sample has none."""
-    return sample.pred_scores[:, frame_idx].tolist() if 'pred_scores' in sample else None
+    """Confidences (E) of a frame, or None where the sample has none that the model learned."""
+    if 'pred_scores' not in sample or 'scores' not in sample.get('trained_scores', ('scores', )):
+        return None
+    return sample.pred_scores[:, frame_idx].tolist()
 
 
 def _decode(sample: RefVOSDataSample, tracks: Sequence[Sequence[dict | None]],

@@ -20,6 +20,7 @@ from glus_mm.apis.web import (
     WebLimits,
     open_limited_video,
 )
+from glus_mm.models import MaskIoULoss
 from glus_mm.models.inference import VideoFileReader
 from glus_mm.models.selectors import BaseKeyFrameSelector, KeyFrames
 from glus_mm.utils.masks import decode_rle
@@ -170,6 +171,22 @@ def test_a_run_gives_previews_and_a_result(model, store, video, frames):
     overlay = VideoFileReader(result.overlay)
     assert len(overlay) == 5 and overlay.shape[1] == 640
     assert cv2.imread(str(result.frame(99))).shape == cv2.imread(str(result.frame(-1))).shape
+
+
+def test_scores_are_shown_where_the_model_learned_them(model, store, video, monkeypatch):
+    untrained = service(model, store)
+    *_, result = untrained.segment(video, 'the red box')
+    item, = json.loads(result.masks_json.read_text())['expressions']
+    assert item['expected_iou'] is None and item['presence'] is None
+    plain = cv2.imread(str(result.frame(0)))
+    expected = GLUSInferencer(model)(video, ['the red box'])
+    monkeypatch.setattr(model, 'loss_iou', MaskIoULoss())
+    *_, result = service(model, store).segment(video, 'the red box')
+    assert result.curve_title == 'expected IoU of the mask'
+    assert result.curves == pytest.approx(expected['scores'], abs=1e-6)
+    item, = json.loads(result.masks_json.read_text())['expressions']
+    assert item['expected_iou'] == pytest.approx(expected['scores'][0], abs=1e-4)
+    assert (cv2.imread(str(result.frame(0))) != plain).any(), 'the legend has the score'
 
 
 class LastFrameSelector(BaseKeyFrameSelector):

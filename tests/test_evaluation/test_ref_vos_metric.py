@@ -21,7 +21,7 @@ from glus_mm.datasets import LoadRefVOSGroundTruth
 from glus_mm.evaluation import RefVOSMetric, boundary_accuracy, region_similarity
 from glus_mm.registry import METRICS
 from glus_mm.structures import RefVOSDataSample
-from glus_mm.utils.masks import encode_mask
+from glus_mm.utils.masks import decode_rle, encode_mask
 
 KINDS = ('appearance', 'motion', 'no-target')
 
@@ -378,6 +378,31 @@ def test_dump_file(tmp_path):
     assert {name: len(values) for name, values in dumped['per_frame']['video1_0'].items()} == {
         'J': 4, 'F': 4, 'J&F': 4}
     assert dumped['per_expression']['video1_2']['has_target'] is False
+
+
+def test_scores_of_frames_are_dumped(tmp_path):
+    first, second = (random_sample(index).to_dict() for index in range(2))
+    number, length = len(first['exp_ids']), len(first['frame_names'])
+    presence = torch.linspace(0, 1, number * length).view(number, length)
+    first.update(pred_presence=presence, pred_scores=presence / 2, pred_seg=presence > 0.4)
+    unknown = torch.full((len(second['exp_ids']), len(second['frame_names'])), float('nan'))
+    second.update(pred_presence=unknown, pred_scores=unknown, pred_seg=unknown > 0)
+    metric = RefVOSMetric(dump_file=str(tmp_path / 'o.json'))
+    metric.process(None, [first, second])
+    # As an interrupted test keeps it.
+    kept = [metric.load_result(json.loads(json.dumps(metric.dump_result(result))))
+            for result in metric.results]
+    metric.compute_metrics(kept)
+    frames = json.loads((tmp_path / 'o.json').read_text())['per_frame']
+    for e, exp_id in enumerate(first['exp_ids']):
+        entry = frames[f'{first["video_id"]}_{exp_id}']
+        assert entry['presence'] == presence[e].tolist()
+        assert entry['expected_iou'] == (presence[e] / 2).tolist()
+        assert entry['seg'] == (presence[e] > 0.4).tolist()
+        for name, rles in (('visible', first['gt_rles'][e]), ('painted', first['pred_masks'][e])):
+            assert entry[name] == [float(decode_rle(rle).any()) for rle in rles]
+    for exp_id in second['exp_ids']:
+        assert 'presence' not in frames[f'{second["video_id"]}_{exp_id}']
 
 
 @pytest.mark.parametrize('option', ['output_dir', 'dump_file'])

@@ -152,7 +152,7 @@ def emit_seg(make_sample) -> Callable[..., GLUS]:
             pass
         handle.remove()
         model.test_cfg = test_cfg
-        states = torch.cat(states)
+        states = torch.cat([state.flatten(0, -2) for state in states])
         mean = states.mean(0)
         row = 100 * mean
         if not always:

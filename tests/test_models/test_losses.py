@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from glus_mm.models import MaskBCELoss, MaskDiceLoss, TokenCELoss
+from glus_mm.models import MaskBCELoss, MaskDiceLoss, MaskIoULoss, TokenCELoss
 from glus_mm.registry import MODELS, build_child
 
 LOGITS = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
@@ -72,7 +72,18 @@ def test_token_ce():
     assert TokenCELoss()(logits.bfloat16(), target).dtype == torch.float32
 
 
-@pytest.mark.parametrize('name', ['MaskBCELoss', 'MaskDiceLoss', 'TokenCELoss'])
+def test_mask_iou():
+    target = torch.tensor([[[1., 1, 0, 0]], [[0, 0, 0, 0]], [[2, 1, 1, 1]]])
+    logits = torch.tensor([[[5., -1, 1, -2]], [[-1, -1, -1, -1]], [[1, 1, 1, 1]]])
+    scores = torch.tensor([0.5, 0.25, 0.75], requires_grad=True)
+    loss = MaskIoULoss(2.0)(scores, logits, target)
+    # IoUs of 1/3, 0 (nothing and nothing, as SAM-2's code has it) and 1.
+    assert loss.tolist() == pytest.approx([1 / 3, 0.5, 0.5])
+    loss.sum().backward()
+    assert scores.grad.tolist() == [2, 2, -2]
+
+
+@pytest.mark.parametrize('name', ['MaskBCELoss', 'MaskDiceLoss', 'MaskIoULoss', 'TokenCELoss'])
 def test_config(name):
     assert build_child(MODELS, dict(type=name, loss_weight=3.0)).loss_weight == 3.0
     with pytest.raises(TypeError, match='loss_wieght'):

@@ -31,9 +31,13 @@ def worker(rank, folder):
     broken = {'loss_a': torch.tensor(1.0 if rank else float('nan')),
               'loss_b': torch.tensor(float('inf') if rank else 2.0)}
     broken = mean_over_processes(broken, dict(loss_a=1, loss_b=3))
+    # Processes without items; in the second case all of them.
+    empty = mean_over_processes(
+        dict(loss_a=weight * rank, loss_b=weight * 0), dict(loss_a=rank, loss_b=0))
     half = mean_over_processes({'loss_a': torch.tensor(2.0 + rank, dtype=torch.bfloat16)}, {})
     torch.save(dict(shared={k: v.detach() for k, v in shared.items()}, grad=weight.grad,
-                    finite={k: bool(v.isfinite()) for k, v in broken.items()}, half=half),
+                    finite={k: bool(v.isfinite()) for k, v in broken.items()}, half=half,
+                    empty={k: v.item() for k, v in empty.items()}),
                folder / f'{rank}.pth')
     distributed.destroy_process_group()
 
@@ -54,5 +58,6 @@ def test_two_processes_equal_one(tmp_path):
     assert not torch.isclose(ranks[0]['grad'], ranks[1]['grad'])
     assert [rank['finite'] for rank in ranks] == [
         dict(loss_a=False, loss_b=True), dict(loss_a=True, loss_b=False)], 'only who is at fault'
+    assert all(rank['empty'] == dict(loss_a=1.5, loss_b=0) for rank in ranks)
     assert all(rank['half']['loss_a'] == 2.5 for rank in ranks)
     assert ranks[0]['half']['loss_a'].dtype == torch.bfloat16

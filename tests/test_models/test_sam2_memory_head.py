@@ -272,3 +272,38 @@ def test_the_number_of_memories_is_configurable():
     for wrong in (dict(num_memories=0), dict(type='MemoryBank', num_memory=3)):
         with pytest.raises((TypeError, ValueError), match='num_memor'):
             make_head(memory_bank=wrong)
+
+
+# Clicks
+
+
+def test_a_track_without_clicks_is_decoded_from_its_seg_token_alone(head):
+    feats, tokens = head.extract_feat(random(3, 3, 64, 64)), random(3, 32, seed=2)
+    memory = [MemoryBank() for _ in range(3)]
+    plain = head(feats, tokens, memory, 0)
+    coords = torch.tensor([[[5., 9.], [0, 0]], [[0, 0], [0, 0]], [[60, 3], [31, 30]]])
+    labels = torch.tensor([[1, -1], [-1, -1], [0, 1]])
+    pred = head(feats, tokens, memory, 0, (coords, labels))
+    assert torch.allclose(pred.low_res_logits[1], plain.low_res_logits[1], atol=1e-12)
+    assert torch.allclose(pred.scores[1], plain.scores[1], atol=1e-12)
+    assert torch.equal(pred.conditioned, plain.conditioned)
+    for i in (0, 2):
+        assert not torch.allclose(pred.low_res_logits[i], plain.low_res_logits[i], atol=1e-3)
+        alone = head(feats.select(torch.tensor([i])), tokens[[i]], memory[:1], 0,
+                     (coords[[i]], labels[[i]]))
+        assert torch.allclose(alone.low_res_logits[0], pred.low_res_logits[i], atol=1e-10)
+    nothing = head(feats, tokens, memory, 0, (coords, torch.full_like(labels, -1)))
+    assert torch.equal(nothing.low_res_logits, plain.low_res_logits)
+    # One frame for all tracks, as at inference.
+    first = head(feats.select(torch.tensor([0])), tokens, memory, 0, (coords, labels))
+    assert torch.allclose(first.low_res_logits[0], pred.low_res_logits[0], atol=1e-10)
+
+
+def test_clicks_are_those_of_sam2(head):
+    coords, labels = random(2, 3, 2).abs() * 20, torch.tensor([[1, 0, -1], [0, 1, 1]])
+    tokens = head.point_tokens(coords, labels)
+    encoder = head.sam2.sam_prompt_encoder.float()
+    expected, _ = encoder((coords.float(), labels), None, None)
+    head.double()
+    assert tokens.shape == (2, 3, 32)
+    assert torch.allclose(tokens.float(), expected[:, :3], atol=1e-6)

@@ -26,6 +26,7 @@ def batch(make_batch, make_sample, video):
         for sample, (names, context, query) in zip(samples, VIDEOS):
             sample.set_metainfo(dict(context_frame_ids=context, query_frame_ids=query,
                                      object_ids=tuple((name,) for name in names)))
+            sample.gt_masks[0, 1] = 0
         for number in range(talk):
             frames = [1, 4 + number]
             images = np.stack([vision_tower_image(
@@ -51,10 +52,14 @@ def supervised(inputs, b):
     return sum(int((labels != -100).sum()) for labels in inputs['labels'][b])
 
 
+ANSWER = {'existence': 'answer', 'loss_iou': dict(type='MaskIoULoss')}
+
+
+@pytest.mark.parametrize('options', [{}, ANSWER], ids=['mask', 'answer'])
 @pytest.mark.parametrize('ce_target', ['seg', 'answer'])
-def test_a_mixed_batch_is_the_mean_of_its_parts(make_glus, batch, ce_target):
+def test_a_mixed_batch_is_the_mean_of_its_parts(make_glus, batch, ce_target, options):
     """Masks of the referring videos alone; answers of talk as a whole, whatever ``ce_target``."""
-    model = make_glus({'ce_target': ce_target})
+    model = make_glus({'ce_target': ce_target, **options})
     with torch.no_grad():
         referring = model.loss(*batch(model, 2, 0))
         talk = model.loss(*batch(model, 0, 2))
@@ -63,7 +68,7 @@ def test_a_mixed_batch_is_the_mean_of_its_parts(make_glus, batch, ce_target):
         turned = {key: values[::-1] for key, values in inputs.items()}
         reverse = model.loss(turned, samples[::-1])
     assert set(talk) == {'loss_ce'} and set(mixed) == set(referring)
-    for name in ('loss_mask_bce', 'loss_mask_dice'):
+    for name in referring.keys() - {'loss_ce'}:
         assert mixed[name].item() == pytest.approx(referring[name].item(), rel=1e-9)
     words = sum(supervised(inputs, b) for b in (2, 3))
     seg = 5 * 3 if ce_target == 'seg' else sum(supervised(inputs, b) for b in (0, 1))
@@ -86,8 +91,9 @@ def test_talk_alone_trains_the_mllm_without_sam2(make_glus, batch):
 
 @pytest.mark.parametrize('options', [
     {}, {'train_cfg.seg_per': 'video'}, {'loss_contrastive': dict(
-        type='ObjectContrastiveLoss', num_negatives=2, positives='video')}],
-    ids=['plain', 'one token', 'contrastive'])
+        type='ObjectContrastiveLoss', num_negatives=2, positives='video')},
+    {**ANSWER, 'train_cfg.click_prob': 0.5}],
+    ids=['plain', 'one token', 'contrastive', 'answers and clicks'])
 def test_reuse_changes_neither_losses_nor_gradients(make_glus, batch, options):
     results = []
     for reuse in ('exact', 'none'):

@@ -213,6 +213,20 @@ def test_contact_sheet_refuses(arguments, match):
         contact_sheet(**arguments)
 
 
+def test_scores_that_a_model_did_not_learn_are_not_shown(visualizer, sample, tmp_path):
+    drawn = {}
+    sample.pred_scores = torch.full((len(sample), 2), 0.5)
+    for trained in (None, ('scores', ), ('presence', )):
+        if trained is not None:
+            sample.set_metainfo(dict(trained_scores=trained))
+        path = tmp_path / 'x.png'
+        visualizer.add_datasample('x', frame(48, 64), sample, out_file=path, frame_idx=1)
+        drawn[trained] = cv2.imread(str(path))
+    assert (drawn[None] == drawn['scores', ]).all()
+    assert drawn['presence', ].shape != drawn[None].shape or (
+        drawn['presence', ] != drawn[None]).any()
+
+
 def test_many_expressions_of_a_sample_stand_in_rows(visualizer, sample, tmp_path):
     sample.set_metainfo(dict(exp_ids=tuple('01234'), expressions=tuple('abcde')))
     sample.gt_rles = sample.gt_rles * 5

@@ -13,6 +13,11 @@ from glus_mm.video import FrameReader
 from glus_mm.visualization import OverlayVideoWriter, RefVOSLocalVisualizer
 
 _JPEG_QUALITY = 90
+# What is plotted: the first of these that there is.
+_CURVES = dict(
+    key_frame_scores='key-frame score',
+    scores='expected IoU of the mask',
+    presence='probability that the object is visible')
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,9 @@ class SegmentationResult:
         texts: (E) expressions.
         num_frames: T, those that were segmented.
         fps: frames per second of the overlay.
-        curves: (E, T) key-frame scores where the selector has some, else the IoU that the mask
-            decoder expects, nan where there is none; None where the model was trained for neither.
+        curves: (E, T) key-frame scores where the selector has some, else the expected IoU or the
+            presence where the model was trained to give it, nan where there is none; None where
+            the model was trained for none of them.
         curve_title: what the curves are.
         key_frames: (E) 0-based positions where propagation started.
         notes: what the user should know, such as frames without ``[SEG]``.
@@ -87,16 +93,16 @@ class SegmentationResult:
         Returns:
             The result.
         """
-        out = run.out
-        kind = 'key_frame_scores' if 'key_frame_scores' in out else (
-            'scores' if run.shows_scores else None)
+        out, trained = run.out, run.out['trained_scores']
+        shown = next((name for name in _CURVES
+                      if name in trained or name == 'key_frame_scores' and name in out), None)
         # A video that breaks off has masks up to there.
         num_frames = 1 + max(t for track in run.rles for t, rle in enumerate(track) if rle)
         result = cls(
             folder=folder, texts=texts, num_frames=num_frames, fps=reader.fps,
-            curves=None if kind is None else np.asarray(
-                out[kind], dtype=np.float32)[:, :num_frames],
-            curve_title=dict(scores='expected IoU of the mask').get(kind, 'key-frame score'),
+            curves=None if shown is None else np.asarray(
+                out[shown], dtype=np.float32)[:, :num_frames],
+            curve_title=_CURVES.get(shown, ''),
             key_frames=tuple(int(k) for k in out['key_frames']),
             notes=tuple(_notes(reader, run, texts, num_frames)), seconds=seconds)
         result._draw(reader, run, visualizer)
@@ -110,10 +116,10 @@ class SegmentationResult:
             for t in range(self.num_frames):
                 image = reader.read(t)
                 masks = decode_track(run.rles, t, image.shape[:2])
+                scores = (run.out['scores'][:, t]
+                          if 'scores' in run.out['trained_scores'] else None)
                 drawn = visualizer.draw_frame(image, masks, self.texts,
-                                              scores=run.out['scores'][:, t]
-                                              if run.shows_scores else None,
-                                              caption=reader.frame_names[t])
+                                              scores=scores, caption=reader.frame_names[t])
                 writer.write(drawn, reader.time(t))
                 _, data = cv2.imencode('.jpg', cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR),
                                        [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
@@ -128,15 +134,20 @@ class SegmentationResult:
                 for e, mask in enumerate(decode_track(run.rles, t, reader.shape)):
                     _, data = cv2.imencode('.png', mask.astype(np.uint8) * 255)
                     archive.writestr(f'{e}/{name}.png', data.tobytes())
-        scores = run.out['scores'][:, :self.num_frames].tolist()
+        trained = run.out['trained_scores']
+        scores = {key: [[None if score != score else round(score, 4)
+                         for score in row[:self.num_frames].tolist()] for row in run.out[name]]
+                  if name in trained else [None] * len(self.texts)
+                  for key, name in (('expected_iou', 'scores'), ('presence', 'presence'))}
         document = dict(
             fps=self.fps, size=list(reader.shape), frames=names,
             timestamps=None if reader.time_base is None else [
                 float(reader.time(t)) for t in range(self.num_frames)],
             expressions=[
                 dict(expression=text, key_frame=key, masks=track[:self.num_frames],
-                     expected_iou=[round(s, 4) for s in row] if run.shows_scores else None)
-                for text, key, row, track in zip(self.texts, self.key_frames, scores, run.rles)])
+                     **{key: rows[e] for key, rows in scores.items()})
+                for e, (text, key, track) in enumerate(
+                    zip(self.texts, self.key_frames, run.rles))])
         self.masks_json.write_text(json.dumps(document), encoding='utf-8')
 
 

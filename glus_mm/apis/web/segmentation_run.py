@@ -10,7 +10,6 @@ import numpy as np
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.incomplete_video_error import IncompleteVideoError
-from glus_mm.apis.result_files import shows_scores
 from glus_mm.apis.web.web_input_error import WebInputError
 from glus_mm.models.inference import MaskPrediction
 from glus_mm.utils.masks import decode_rle, encode_mask
@@ -54,7 +53,6 @@ class SegmentationRun:
         rles (list[list[dict | None]]): (E)(T) COCO RLEs, None where no mask was made.
         out (dict): what the inferencer returned, after the run.
         breaks_off (bool): the video has fewer frames than it states.
-        shows_scores (bool): the model was trained to say how good its masks are.
     """
 
     def __init__(self, inferencer: GLUSInferencer, reader: FrameReader, texts: Sequence[str],
@@ -63,7 +61,6 @@ class SegmentationRun:
         self.rles: list[list[dict | None]] = [[None] * len(reader) for _ in texts]
         self.out: dict = {}
         self.breaks_off = False
-        self.shows_scores = shows_scores(inferencer.model)
         self._inferencer, self._reader, self._texts = inferencer, reader, list(texts)
         self._visualizer = visualizer
         self._max_seconds, self._interval = max_seconds, interval

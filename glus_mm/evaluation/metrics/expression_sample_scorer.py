@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from pycocotools import mask as coco_mask
 
 from glus_mm.evaluation.metrics.sample_masks import count_frames_without_seg, iter_masks
@@ -30,12 +31,29 @@ class ExpressionSampleScorer(SampleScorer):
         kinds = sample.get('kinds') or [None] * num_expressions
         tracks = []
         for exp, without_seg in enumerate(count_frames_without_seg(sample)):
-            values, predicted = self.protocol.score(self._frames(sample, exp))
+            said = self._said(sample, exp)
+            values, predicted = self.protocol.score(self._frames(sample, exp, said))
             tracks.append(Track(
                 sample.get('dataset') or '', sample['video_id'], sample['exp_ids'][exp], values,
                 kinds[exp], bool(sample['object_ids'][exp]), predicted,
-                notes={'frames_without_seg': without_seg}))
+                notes={'frames_without_seg': without_seg}, frames=said))
         return tracks
+
+    @staticmethod
+    def _said(sample: dict, exp: int) -> dict[str, list[float]]:
+        """What the model says of each frame; nothing where it says not all of it.
+
+        ``visible`` and ``painted``, whether there is anything in the true and in the predicted
+        mask, are still empty.
+        """
+        fields = dict(presence='pred_presence', expected_iou='pred_scores', seg='pred_seg')
+        if any(sample.get(field) is None for field in fields.values()):
+            return {}
+        said = {name: torch.as_tensor(sample[field][exp]).float().tolist()
+                for name, field in fields.items()}
+        if not np.isfinite(said['presence']).all():
+            return {}
+        return dict(said, visible=[], painted=[])
 
     def write(self, sample: dict) -> None:
         """Write; see the base class."""
@@ -43,9 +61,14 @@ class ExpressionSampleScorer(SampleScorer):
             for name, pred, _ in iter_masks(sample, exp, with_gt=False):
                 self._write(sample, exp, name, pred)
 
-    def _frames(self, sample: dict, exp: int) -> Iterator[ExpressionFrame]:
+    def _frames(self, sample: dict, exp: int, said: dict[str, list[float]]
+                ) -> Iterator[ExpressionFrame]:
+        """The frames; what is in them is noted in ``said`` where that is wanted."""
         for t, (name, pred, gt) in enumerate(iter_masks(sample, exp, with_gt=True)):
             self._write(sample, exp, name, pred)
+            if said:
+                said['visible'].append(float(gt.any()))
+                said['painted'].append(float(pred.any()))
             area = _foreground_area(sample, t) if self.protocol.needs_foreground else None
             yield ExpressionFrame(gt, pred.view(np.uint8) * np.uint8(255), area)
 

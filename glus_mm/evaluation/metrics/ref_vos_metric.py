@@ -28,6 +28,9 @@ from glus_mm.evaluation.submissions import SUBMISSION_FORMATS, write_submission
 from glus_mm.registry import METRICS
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 
+PACKED = ('values', 'frames')
+"""Fields of a track that hold a figure for each frame."""
+
 
 @METRICS.register_module()
 class RefVOSMetric(BaseMetric):
@@ -179,7 +182,8 @@ class RefVOSMetric(BaseMetric):
             The same of plain lists; :meth:`load_result` turns it back.
         """
         return dict(result, tracks=[
-            dict(track, values={name: list(values) for name, values in track['values'].items()})
+            dict(track, **{field: {name: list(values) for name, values in track[field].items()}
+                           for field in PACKED})
             for track in result['tracks']])
 
     def load_result(self, content: dict) -> dict:
@@ -235,5 +239,6 @@ class RefVOSMetric(BaseMetric):
 
 def _compact(track: dict) -> dict:
     """A track with its figures packed: a list would take four times the memory."""
-    return dict(track, values={name: array('d', values)
-                               for name, values in track['values'].items()})
+    return dict(track, **{field: {name: array('d', values)
+                                  for name, values in track.get(field, {}).items()}
+                          for field in PACKED})

@@ -95,8 +95,10 @@ class BaseProtocol(ABC):
         document[f'per_{self.unit}'] = {
             key: dict(self.track_figures(track), **self.track_notes(track))
             for key, track in zip(keys, tracks)}
-        document['per_frame'] = {key: _frames_with_mean(track.values)
-                                 for key, track in zip(keys, tracks)}
+        document['per_frame'] = {
+            key: dict(_frames_with_mean(track.values),
+                      **{name: list(values) for name, values in track.frames.items()})
+            for key, track in zip(keys, tracks)}
         return document
 
     def table(self, summary: Summary) -> str:

@@ -21,6 +21,7 @@ class Track:
             scores 0.
         part: which of several evaluations it belongs to (``'anno_2'``), where there are several.
         notes: what else is listed with its figures.
+        frames: what else is listed of its frames, and never averaged: lists (T) by name.
     """
 
     dataset: str
@@ -33,6 +34,7 @@ class Track:
     video_unpredicted: bool = False
     part: str | None = None
     notes: dict[str, str | float | int | None] = field(default_factory=dict)
+    frames: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, str, str]:

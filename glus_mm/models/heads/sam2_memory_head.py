@@ -155,7 +155,8 @@ class SAM2MemoryHead(BaseModule):
             out['vision_pos_enc'][-1][:1].to(attention))
 
     def forward(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
-                frame_idx: int | Sequence[int]) -> HeadOutput:
+                frame_idx: int | Sequence[int],
+                points: tuple[Tensor, Tensor] | None = None) -> HeadOutput:
         """Decode one frame of ``N`` tracks; training and testing call this alike.
 
         Args:
@@ -165,11 +166,53 @@ class SAM2MemoryHead(BaseModule):
                 is trained, keys and values of a memory are made once.
             frame_idx: position in the pass, or (N) those of the tracks; the first frame of a pass
                 is 0.
+            points: clicks beside the seg token, as SAM-2 takes them: positions (N, K, 2) as (x, y)
+                in pixels of the input, 0..S, and labels (N, K), 1 on the object, 0 off it, -1 for
+                no click. A track without any click is decoded from its seg token alone.
 
         Returns:
             The masks.
         """
         conditioned = self._condition(feats, memory, frame_idx)
+        sparse = seg_tokens[:, None]
+        clicked = () if points is None else (points[1] >= 0).any(1).nonzero()[:, 0]
+        if not len(clicked):
+            return HeadOutput(*self._decode(feats.high_res, conditioned, sparse), conditioned)
+        coords, labels = (values[clicked] for values in points)
+        tokens = torch.cat([sparse[clicked], self.point_tokens(coords, labels).to(sparse)], 1)
+        parts = [(clicked, tokens)]
+        if len(clicked) < len(sparse):
+            others = (points[1] < 0).all(1).nonzero()[:, 0]
+            parts.append((others, sparse[others]))
+        high_res = [f.expand(len(sparse), -1, -1, -1) for f in feats.high_res]
+        outputs = [self._decode([f[rows] for f in high_res], conditioned[rows], prompt)
+                   for rows, prompt in parts]
+        order = torch.cat([rows for rows, _ in parts]).argsort()
+        return HeadOutput(*(torch.cat(values)[order] for values in zip(*outputs)), conditioned)
+
+    def point_tokens(self, coords: Tensor, labels: Tensor) -> Tensor:
+        """Clicks as the mask decoder reads them.
+
+        Unlike ``SAM2Base`` no "not a point" is appended to them.
+
+        Args:
+            coords: (N, K, 2), see :meth:`forward`.
+            labels: (N, K).
+
+        Returns:
+            (N, K, C).
+        """
+        encoder = self.sam2.sam_prompt_encoder
+        # In float32 for the reason that _dense_pe gives.
+        buffers = {f'pe_layer.{name}': value.float()
+                   for name, value in encoder.pe_layer.named_buffers()}
+        tokens, _ = functional_call(
+            encoder, buffers, (), dict(points=(coords.float(), labels), boxes=None, masks=None))
+        return tokens[:, :-1]
+
+    def _decode(self, high_res: Sequence[Tensor], conditioned: Tensor, sparse: Tensor
+                ) -> tuple[Tensor, Tensor]:
+        """Mask logits (n, h, w) and their scores (n) from sparse prompts (n, K, C)."""
         sam = self.sam2
         num, _, height, width = conditioned.shape
         dense = sam.sam_prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
@@ -177,12 +220,12 @@ class SAM2MemoryHead(BaseModule):
         logits, scores, _, _ = sam.sam_mask_decoder(
             image_embeddings=conditioned.to(dtype),
             image_pe=self._dense_pe().to(dtype),
-            sparse_prompt_embeddings=seg_tokens[:, None].to(dtype),
+            sparse_prompt_embeddings=sparse.to(dtype),
             dense_prompt_embeddings=dense.to(dtype).expand(num, -1, height, width),
             multimask_output=False,
             repeat_image=False,
-            high_res_features=[f.to(dtype) for f in feats.high_res])
-        return HeadOutput(logits[:, 0], scores[:, 0], conditioned)
+            high_res_features=[f.to(dtype) for f in high_res])
+        return logits[:, 0], scores[:, 0]
 
     def encode_memory(self, pred: HeadOutput) -> Tensor:
         """Make the memories of a decoded frame.

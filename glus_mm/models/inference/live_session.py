@@ -112,8 +112,12 @@ class LiveSession:
         self._check(frame)
         self._look_at(frame)
         tracks = list(self.tracks.values())
-        tokens, is_seg = self._seg_tokens(tracks)
-        pred = self._predict(frame, tracks, tokens, is_seg)
+        seg = self._seg_tokens(tracks)
+        is_seg = seg.accepted(self.model.test_cfg.seg_threshold)
+        pred = self._predict(frame, tracks, seg, is_seg)
+        if self.model.existence == 'answer':
+            for track, answer in zip(tracks, is_seg.tolist()):
+                track.answers = [*track.answers, answer][-self.model.test_cfg.window:]
         self.num_frames += 1
         return pred
 
@@ -155,28 +159,27 @@ class LiveSession:
         image = torch.from_numpy(image.copy()).permute(2, 0, 1)
         return model.mllm.encode_images(model.data_preprocessor.normalize_vision(image)[None])[0]
 
-    def _seg_tokens(self, tracks: Sequence[LiveTrack]) -> tuple[Tensor, Tensor]:
-        """Seg tokens (E, C) of the newest frame, and whether each is a ``[SEG]``, (E).
+    def _seg_tokens(self, tracks: Sequence[LiveTrack]) -> SegTokens:
+        """Seg tokens (E, C) of the newest frame.
 
         Tracks that look at equally many frames are batched.
         """
         cfg = self.model.test_cfg
         zero = self.model.data_preprocessor.sam_mean
-        tokens = [zero.new_zeros(0, self.model.mask_head.token_dim)]
-        is_seg = [torch.zeros(0, dtype=torch.bool, device=zero.device)]
+        parts = [SegTokens(zero.new_zeros(0, self.model.mask_head.token_dim),
+                           torch.zeros(0, dtype=torch.bool, device=zero.device))]
         groups = defaultdict(list)
         for e, track in enumerate(tracks):
             groups[min(cfg.window, self.num_frames - track.start + 1)].append(e)
         for turns, group in groups.items():
             for i in range(0, len(group), cfg.max_expressions):
-                seg = self._next_seg_tokens(
-                    [tracks[e] for e in group[i:i + cfg.max_expressions]], turns)
-                tokens.append(seg.tokens)
-                is_seg.append(seg.is_seg)
+                parts.append(self._next_seg_tokens(
+                    [tracks[e] for e in group[i:i + cfg.max_expressions]], turns))
         # Without the empty ones the type is that of the model.
-        tokens, is_seg = (torch.cat(rows[1:] or rows) for rows in (tokens, is_seg))
+        parts = parts[1:] or parts
         order = torch.tensor(sum(groups.values(), []), dtype=torch.long).argsort().to(zero.device)
-        return tokens[order], is_seg[order]
+        return SegTokens(*(torch.cat([getattr(part, name) for part in parts])[order]
+                           for name in ('tokens', 'is_seg', 'presence')))
 
     def _next_seg_tokens(self, tracks: Sequence[LiveTrack], turns: int) -> SegTokens:
         """Seg tokens of the newest frame for tracks that look at ``turns`` frames."""
@@ -184,10 +187,16 @@ class LiveSession:
         keeps = self.model.test_cfg.window_cache == 'turns'
         if keeps:  # the turn before, which is answered by now, and the new one
             turns = 2
-        for track in tracks:
-            if turns not in track.prompts:
-                track.prompts[turns] = mllm.prompt(track.text, number, turns)
-        prompts = [track.prompts[turns] for track in tracks]
+        if self.model.existence == 'answer':  # the first turn of all is expected to have [SEG]
+            answers = [track.answers[len(track.answers) - turns + 1:] if track.answers or not keeps
+                       else [True] for track in tracks]
+            prompts = [mllm.prompt(track.text, number, turns, said)
+                       for track, said in zip(tracks, answers)]
+        else:
+            for track in tracks:
+                if turns not in track.prompts:
+                    track.prompts[turns] = mllm.prompt(track.text, number, turns)
+            prompts = [track.prompts[turns] for track in tracks]
         cut = mllm.split_prefix(prompts[0], number)
         visual = torch.stack(list(self._window)[-turns:])
         if self._prefix is None:
@@ -201,10 +210,11 @@ class LiveSession:
             track.kept = state
         return seg
 
-    def _predict(self, frame: np.ndarray, tracks: Sequence[LiveTrack], tokens: Tensor,
+    def _predict(self, frame: np.ndarray, tracks: Sequence[LiveTrack], seg: SegTokens,
                  is_seg: Tensor) -> MaskPrediction:
         """Decode the tracks that have a ``[SEG]``; the others get an empty mask, no memory."""
         cfg, number, size = self.model.test_cfg, len(tracks), frame.shape[:2]
+        tokens = seg.tokens
         side = self.model.mask_head.image_size // 4
         dtype = torch.promote_types(tokens.dtype, torch.float32)
         logits = tokens.new_full((number, side, side), float('-inf'), dtype=dtype)
@@ -221,7 +231,7 @@ class LiveSession:
             scores[rows] = pred.scores.to(dtype)
             masks[rows] = F.interpolate(
                 logits[rows][:, None], size, mode='bilinear', align_corners=False)[:, 0] > 0
-        return MaskPrediction(masks, logits, tokens, is_seg, scores)
+        return MaskPrediction(masks, logits, tokens, is_seg, scores, seg.presence)
 
     def _sam_features(self, frame: np.ndarray) -> SAM2Features:
         """SAM-2's features of a frame, M = 1."""

@@ -16,6 +16,7 @@ class LiveTrack:
         memory: its memory bank.
         prompts: token ids of its prompt by number of turns, at most as many as the window.
         kept: with ``window_cache='turns'`` what the MLLM keeps of the turns so far.
+        answers: see :class:`Track`; at most as many as the window.
     """
 
     text: str
@@ -23,3 +24,4 @@ class LiveTrack:
     memory: MemoryBank
     prompts: dict[int, list[int]] = field(default_factory=dict)
     kept: Any = None
+    answers: list[bool] = field(default_factory=list)

@@ -15,6 +15,9 @@ class GLUSTestCfg:
     Attributes:
         use_memory: False decodes every frame without the memory bank.
         memory_stride: distance of the older memories.
+        seg_threshold: the least probability of ``[SEG]`` with which a frame gets a mask, 0..1.
+            None, as published: it gets one where ``[SEG]`` is the most likely token.
+            ``tools/analysis_tools/calibration.py`` finds a value.
         num_context: context frames Tc, the centres of equal clips.
         window: query frames in the sliding window.
         window_stride: frames that the window advances at a time, at most ``window``. 1 is the
@@ -44,6 +47,7 @@ class GLUSTestCfg:
 
     use_memory: bool = True
     memory_stride: int = 3
+    seg_threshold: float | None = None
     num_context: int = 4
     window: int = 4
     window_stride: int = 1
@@ -70,6 +74,11 @@ class GLUSTestCfg:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f'model.test_cfg.{name} must be True or False, '
                                  f'got {getattr(self, name)!r}')
+        threshold = self.seg_threshold
+        if threshold is not None and not (
+                isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
+            raise ValueError('model.test_cfg.seg_threshold must be None or a number in 0..1, '
+                             f'got {threshold!r}')
         if self.llm_bits not in LLM_BITS:
             raise ValueError(f'model.test_cfg.llm_bits must be one of {LLM_BITS}, '
                              f'got {self.llm_bits!r}')

@@ -25,6 +25,8 @@ class MaskPrediction:
         seg_tokens: (E, C).
         is_seg: bool (E), whether ``[SEG]`` was generated; where not, the mask is empty.
         scores: (E) the IoU that the mask decoder expects, 0 without ``[SEG]``.
+        presence: float32 (E), the probability of ``[SEG]``, with which the object is said to be
+            visible; nan where the MLLM does not tell.
     """
 
     masks: Tensor
@@ -32,6 +34,7 @@ class MaskPrediction:
     seg_tokens: Tensor
     is_seg: Tensor
     scores: Tensor
+    presence: Tensor
 
 
 class VideoSession:

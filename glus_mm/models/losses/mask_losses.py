@@ -58,3 +58,35 @@ class MaskDiceLoss(BaseModule):
         both = 2 * (prob / self.scale * target).sum(1)
         sums = (prob / self.scale).sum(1) + (target / self.scale).sum(1)
         return self.loss_weight * (1 - (both + self.eps) / (sums + self.eps))
+
+
+@MODELS.register_module()
+class MaskIoULoss(BaseModule):
+    """Absolute difference between the IoU that the mask decoder expects and the one that it has.
+
+    What trains SAM-2's own score, as in its training code (``iou_loss`` with ``use_l1_loss``,
+    the setting of its released configs): the true IoU is a constant, and the gradient goes through
+    the IoU head into the rest of the decoder and its prompt, it is not stopped at the head.
+
+    Args:
+        loss_weight: factor of the result.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, scores: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss per mask.
+
+        Args:
+            scores: (K), what the decoder expects, 0..1.
+            logits: (K, H, W), above 0 on the object.
+            target: (K, H, W), above 0 on the object.
+
+        Returns:
+            (K), weighted.
+        """
+        pred, true = logits.detach().flatten(1) > 0, target.flatten(1) > 0
+        iou = (pred & true).sum(1) / (pred | true).sum(1).clamp(min=1)
+        return self.loss_weight * (scores - iou.to(scores.dtype)).abs()

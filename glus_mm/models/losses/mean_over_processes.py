@@ -23,7 +23,7 @@ def mean_over_processes(losses: Mapping[str, Tensor], counts: Mapping[str, int]
     Args:
         losses: scalars with the same names in every process.
         counts: how many items a loss is the mean of; one without a count is a quantity of which
-            the processes' plain average is meant.
+            the processes' plain average is meant. A process without items has a loss of 0.
 
     Returns:
         The losses under the same names.
@@ -35,7 +35,8 @@ def mean_over_processes(losses: Mapping[str, Tensor], counts: Mapping[str, int]
     items = values.new_tensor([counts.get(name, 1) for name in losses])
     sums = torch.stack([items, items * values])
     all_reduce(sums)
-    weights, means = items * world_size / sums[0], sums[1] / sums[0]
+    total = sums[0].clamp(min=1)
+    weights, means = items * world_size / total, sums[1] / total
     shared = {}
     for (name, loss), weight, mean in zip(losses.items(), weights, means):
         own = loss * weight.to(loss.dtype)

@@ -19,10 +19,27 @@ class SegTokens:
             ``[SEG]``; (N, C) at inference.
         is_seg: bool (N), whether ``[SEG]`` is the most likely next token; None in training,
             where the answer is given.
+        presence: float32 (N), the probability of ``[SEG]`` as the next token; nan where an MLLM
+            does not tell, None in training.
     """
 
     tokens: Tensor
     is_seg: Tensor | None = None
+    presence: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in the presence where it is not told."""
+        if self.is_seg is not None and self.presence is None:
+            unknown = torch.full(self.is_seg.shape, float('nan'), device=self.is_seg.device)
+            object.__setattr__(self, 'presence', unknown)
+
+    def accepted(self, threshold: float | None) -> Tensor:
+        """Which tokens (N) count as ``[SEG]``.
+
+        Args:
+            threshold: the least probability of ``[SEG]``; None asks for the most likely token.
+        """
+        return self.is_seg if threshold is None else self.presence >= threshold
 
 
 class BaseMLLM(BaseModule, metaclass=ABCMeta):
@@ -64,6 +81,7 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
                 visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str],
                 all_logits: bool = False, groups: Sequence[int] | None = None,
+                answers: Sequence[Sequence[bool]] | None = None,
                 window: int | None = None) -> tuple[SegTokens, Tensor, Tensor]:
         """Run whole conversations.
 
@@ -77,6 +95,9 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
             groups: (N) equal for conversations that show the same frames. What they have in
                 common may then be computed once; the result is the same up to rounding. None
                 where every conversation is to run alone.
+            answers: (N, Tq) False where the other answer, that there is no object, stands in the
+                place of ``[SEG]``; None where ``[SEG]`` always does. Such a place has a seg token
+                and a supervised token like the others.
             window: number of turns that a turn attends to, itself included; needs
                 :meth:`use_turn_window`. None where it attends to all before it.
 
@@ -85,14 +106,27 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
             logits (K, vocabulary) at the supervised positions and their targets (K).
         """
 
+    def check_absent(self) -> None:
+        """See that there is an answer for frames without the object.
+
+        Raises:
+            ValueError: there is none, so that ``model.existence='answer'`` cannot be had.
+        """
+        raise ValueError(f'{type(self).__name__} has no answer for a frame without the object, '
+                         "which model.existence='answer' needs")
+
     @abstractmethod
-    def prompt(self, expression: str, num_context: int, num_turns: int) -> list[int]:
+    def prompt(self, expression: str, num_context: int, num_turns: int,
+               answers: Sequence[bool] | None = None) -> list[int]:
         """Token ids of the inference prompt for a window of ``num_turns`` query frames.
 
         Args:
             expression: the text.
             num_context: context frames Tc before the first turn.
             num_turns: query frames of the window; the last answer is open.
+            answers: (num_turns - 1) whether ``[SEG]`` was the answer to each earlier frame; None
+                where the history has it whatever came, the only way that an MLLM without
+                :meth:`check_absent` has to know.
         """
 
     @abstractmethod
@@ -122,9 +156,9 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
                             visual_tokens: Tensor, prefix: Any = None) -> SegTokens:
         """Predict the next token of several turns of ``N`` conversations.
 
-        The conversations do not depend on what is predicted: whatever comes, a turn goes into
-        the history as answered. So the turns of a window may be run at once; here they are run
-        one by one, with the same result.
+        What the prompts say about earlier turns is given, not taken from what is predicted here.
+        So the turns of a window may be run at once; here they are run one by one, with the same
+        result.
 
         Args:
             input_ids: N of s prompts as for :meth:`next_seg_tokens`, each of which shows one
@@ -140,8 +174,8 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
             frames = visual_tokens[:len(visual_tokens) - rest]
             turns.append(self.next_seg_tokens(list(prompts), frames, prefix))
         turns.reverse()
-        return SegTokens(torch.stack([turn.tokens for turn in turns], 1),
-                         torch.stack([turn.is_seg for turn in turns], 1))
+        return SegTokens(*(torch.stack([getattr(turn, name) for turn in turns], 1)
+                           for name in ('tokens', 'is_seg', 'presence')))
 
     def use_turn_window(self) -> None:
         """Get ready for a window of turns that stay, see :mod:`.turn_window`.

@@ -29,8 +29,10 @@ from glus_mm.models.mllms.turns import Turns, lay_out_turns
 from glus_mm.text.prompt import (
     IGNORE_INDEX,
     IMAGE_TOKEN_INDEX,
+    absent_id,
     build_prompt,
     image_starts,
+    replace_answers,
     split_prefix,
 )
 from glus_mm.utils.modules import check_keys
@@ -60,10 +62,14 @@ class CausalMLLM(BaseMLLM):
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
                 visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str] = 'seg',
                 all_logits: bool = False, groups: Sequence[int] | None = None,
+                answers: Sequence[Sequence[bool]] | None = None,
                 window: int | None = None) -> tuple[SegTokens, Tensor, Tensor]:
         """See :meth:`BaseMLLM.forward`."""
         per_image = visual_tokens[0].shape[1]
         ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids], 0)
+        if answers is not None:
+            input_ids, labels = ([self._answer(row, given) for row, given in zip(rows, answers)]
+                                 for rows in (input_ids, labels))
         targets = self._pad([_expand(i, label, per_image, IGNORE_INDEX)
                              for i, label in zip(input_ids, labels)], IGNORE_INDEX)
         next_is_seg = ids[:, 1:] == self.tokenizer.seg_id
@@ -85,9 +91,23 @@ class CausalMLLM(BaseMLLM):
             logits = self._token_logits(hidden[counted])
         return SegTokens(tokens), logits, targets[counted]
 
-    def prompt(self, expression: str, num_context: int, num_turns: int) -> list[int]:
+    def _answer(self, ids: Tensor, answers: Sequence[bool]) -> Tensor:
+        """Ids or labels (L) of a conversation with the answers that are meant."""
+        return ids.new_tensor(replace_answers(
+            ids.tolist(), answers, self.tokenizer.seg_id, self._absent_id()))
+
+    def check_absent(self) -> None:
+        """See :meth:`BaseMLLM.check_absent`."""
+        self._absent_id()
+
+    def _absent_id(self) -> int:
+        return absent_id(self.tokenizer, self.template)
+
+    def prompt(self, expression: str, num_context: int, num_turns: int,
+               answers: Sequence[bool] | None = None) -> list[int]:
         """See :meth:`BaseMLLM.prompt`."""
-        return build_prompt(self.tokenizer, self.template, expression, num_context, num_turns)
+        return build_prompt(
+            self.tokenizer, self.template, expression, num_context, num_turns, answers)
 
     def split_prefix(self, prompt: list[int], num_context: int) -> int:
         """See :meth:`BaseMLLM.split_prefix`."""
@@ -239,8 +259,7 @@ class CausalMLLM(BaseMLLM):
         hidden = self._run(ids, [visual_tokens] * len(ids))
         last = [_expanded_length(i, visual_tokens.shape[1]) - 1 for i in ids]
         rows, last = torch.arange(len(ids)), torch.tensor(last)
-        is_seg = self._token_logits(hidden)[rows, last].argmax(-1) == self.tokenizer.seg_id
-        return SegTokens(self._project_seg(hidden[rows, last]), is_seg)
+        return self._choose(hidden[rows, last], self._token_logits(hidden)[rows, last])
 
     def _run_start_once(self, ids: list[Tensor], visual_tokens: Tensor,
                         prefix: DynamicCache | None
@@ -263,8 +282,13 @@ class CausalMLLM(BaseMLLM):
 
     def _predict(self, hidden: Tensor) -> SegTokens:
         """Seg tokens of states (..., D) that predict a token."""
-        is_seg = self._token_logits(hidden).argmax(-1) == self.tokenizer.seg_id
-        return SegTokens(self._project_seg(hidden), is_seg)
+        return self._choose(hidden, self._token_logits(hidden))
+
+    def _choose(self, hidden: Tensor, logits: Tensor) -> SegTokens:
+        """Seg tokens of states (..., D) with token logits (..., vocabulary)."""
+        seg_id = self.tokenizer.seg_id
+        return SegTokens(self._project_seg(hidden), logits.argmax(-1) == seg_id,
+                         logits.float().softmax(-1)[..., seg_id])
 
     def _token_logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden.to(dtype_of(self.lm_head)))

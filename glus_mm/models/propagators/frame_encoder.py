@@ -94,7 +94,7 @@ class FrameEncoder:
             window: positions of the frames that the last prompts show.
 
         Returns:
-            Seg tokens (N, s, C), and whether each is a ``[SEG]``, (N, s).
+            Seg tokens (N, s, C), whether each is a ``[SEG]``, and its probability, (N, s).
         """
         mllm = self.model.mllm
         visual = torch.stack([self.visual_tokens(t) for t in window])
@@ -103,7 +103,7 @@ class FrameEncoder:
         if len(rests[0]) > 1:
             return mllm.seg_tokens_of_turns(rests, visual, prefix)
         seg = mllm.next_seg_tokens([turns[0] for turns in rests], visual, prefix)
-        return SegTokens(seg.tokens[:, None], seg.is_seg[:, None])
+        return SegTokens(seg.tokens[:, None], seg.is_seg[:, None], seg.presence[:, None])
 
     def next_turns(self, prompts: Sequence[list[int]], frame_idx: int, kept: Sequence[Any]
                    ) -> tuple[SegTokens, list[Any]]:

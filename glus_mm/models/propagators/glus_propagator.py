@@ -94,7 +94,9 @@ class GLUSPropagator(BasePropagator):
                      frames: range, place: int) -> None:
         """Run the MLLM for the tracks without a seg token for this frame.
 
-        Those whose window has the same frames are batched.
+        Those whose window has the same frames are batched. Where answers enter the history, those
+        of a block of frames are not known before it is run: each is taken to be the last one, and
+        the block ends at the first frame that answers otherwise.
         """
         cfg = model.test_cfg
         if cfg.window_cache == 'turns':
@@ -109,11 +111,15 @@ class GLUSPropagator(BasePropagator):
             window = frames[place - old:place + new]
             for i in range(0, len(group), cfg.max_expressions):
                 chunk = group[i:i + cfg.max_expressions]
-                prompts = [[_prompt(model, session, track, turns)
-                            for turns in range(old + 1, old + new + 1)] for track in chunk]
+                prompts = [[_prompt(model, session, track, old, ahead) for ahead in range(new)]
+                           for track in chunk]
                 seg = features.seg_tokens(prompts, window)
-                for track, *rows in zip(chunk, seg.tokens, seg.is_seg):
-                    track.tokens.extend(zip(*rows))
+                is_seg = seg.accepted(cfg.seg_threshold)
+                for track, *rows in zip(chunk, seg.tokens, is_seg, seg.presence):
+                    made = list(zip(*rows))
+                    if model.existence == 'answer':
+                        made = made[:_take_answers(track, rows[1].tolist(), cfg.window)]
+                    track.tokens.extend(made)
 
     def _next_turns(self, model: 'GLUS', session: VideoSession, features: FrameEncoder,
                     tracks: Sequence[Track], frame_idx: int) -> None:
@@ -122,18 +128,21 @@ class GLUSPropagator(BasePropagator):
         for i in range(0, len(tracks), size):
             chunk = tracks[i:i + size]
             seg, kept = features.next_turns(
-                [_prompt(model, session, track, 2) for track in chunk],
+                [_prompt(model, session, track, 0, 1) for track in chunk],
                 frame_idx, [track.kept for track in chunk])
-            for track, state, *token in zip(chunk, kept, seg.tokens, seg.is_seg):
+            is_seg = seg.accepted(model.test_cfg.seg_threshold)
+            for track, state, *token in zip(chunk, kept, seg.tokens, is_seg, seg.presence):
                 track.tokens.append(tuple(token))
                 track.kept = state
+                if model.existence == 'answer':  # the end of this turn when the next one is run
+                    track.answers = [bool(token[1])]
 
     def _predict_frame(self, model: 'GLUS', session: VideoSession,
                        features: 'FrameEncoder | OfficialFrames', tracks: Sequence[Track],
                        frame_idx: int) -> MaskPrediction:
         """Decode the tracks that have a ``[SEG]``; the others get an empty mask, no memory."""
-        tokens, is_seg = (torch.stack(rows) for rows in
-                          zip(*[track.tokens.popleft() for track in tracks]))
+        tokens, is_seg, presence = (torch.stack(rows) for rows in
+                                    zip(*[track.tokens.popleft() for track in tracks]))
         num, (height, width) = len(tracks), session.reader.shape
         side = model.mask_head.image_size // 4
         dtype = torch.promote_types(tokens.dtype, torch.float32)
@@ -154,14 +163,36 @@ class GLUSPropagator(BasePropagator):
             masks[rows] = F.interpolate(
                 logits[rows][:, None], (height, width), mode='bilinear',
                 align_corners=False)[:, 0] > 0
-        return MaskPrediction(masks, logits, tokens, is_seg, scores)
+        return MaskPrediction(masks, logits, tokens, is_seg, scores, presence)
 
 
-def _prompt(model: 'GLUS', session: VideoSession, track: Track, turns: int) -> list[int]:
+def _prompt(model: 'GLUS', session: VideoSession, track: Track, old: int, ahead: int
+            ) -> list[int]:
+    """Prompt for the frame ``ahead`` of the next one, with ``old`` answered frames before that."""
+    expression, turns = session.expressions[track.expression], old + ahead + 1
+    if model.existence == 'answer':
+        answers = track.answers[len(track.answers) - old:] + [_expected(track)] * ahead
+        return model.mllm.prompt(expression, model.test_cfg.num_context, turns, answers)
     if turns not in track.prompts:
-        track.prompts[turns] = model.mllm.prompt(
-            session.expressions[track.expression], model.test_cfg.num_context, turns)
+        track.prompts[turns] = model.mllm.prompt(expression, model.test_cfg.num_context, turns)
     return track.prompts[turns]
+
+
+def _expected(track: Track) -> bool:
+    """The answer that is likely to come next: that of the frame before."""
+    return track.answers[-1] if track.answers else True
+
+
+def _take_answers(track: Track, answers: list[bool], window: int) -> int:
+    """Put the answers of a block into the history, as far as they had the right one themselves.
+
+    Returns:
+        How many these are, at least one.
+    """
+    expected = _expected(track)
+    number = next((i + 1 for i, answer in enumerate(answers) if answer != expected), len(answers))
+    track.answers = (track.answers + answers[:number])[-window:]
+    return number
 
 
 def _rows(pred: MaskPrediction, rows: list[int]) -> MaskPrediction:

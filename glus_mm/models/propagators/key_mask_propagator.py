@@ -35,10 +35,11 @@ class KeyMaskPropagator(BasePropagator):
     one, with all expressions at once: a frame is visited at most twice, whatever the number of
     expressions and key frames, and once where they all have the same key frame.
 
-    The mask of the key frame is GLUS's own. ``seg_tokens`` and ``is_seg`` of all frames are those
-    of the key frame, the scores what the tracker says. **Where the mask of the key frame is empty**
-    (no ``[SEG]``, or an expression whose object that frame does not show) there is nothing to
-    carry: the tracker is not asked, the masks of all frames are empty and all scores 0.
+    The mask of the key frame is GLUS's own. ``seg_tokens``, ``is_seg`` and ``presence`` of all
+    frames are those of the key frame, the scores what the tracker says. **Where the mask of the
+    key frame is empty** (no ``[SEG]``, or an expression whose object that frame does not show)
+    there is nothing to carry: the tracker is not asked, the masks of all frames are empty and all
+    scores 0.
     """
 
     @abstractmethod

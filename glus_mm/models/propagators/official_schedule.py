@@ -50,7 +50,7 @@ class OfficialFrames:
         seg = self.model.mllm.seg_tokens_from_scratch(
             [turns[0] for turns in prompts],
             self.model.data_preprocessor.normalize_vision(images))
-        return SegTokens(seg.tokens[:, None], seg.is_seg[:, None])
+        return SegTokens(seg.tokens[:, None], seg.is_seg[:, None], seg.presence[:, None])
 
     def sam_features(self, frame_idx: int) -> SAM2Features:
         """SAM-2's features of a frame, M = 1."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,7 +30,10 @@ class OneTokenPropagator(BasePropagator):
 
     def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
-        """See :meth:`BasePropagator.segment`; ``seg_tokens`` and ``is_seg`` are the key frame's."""
+        """See :meth:`BasePropagator.segment`.
+
+        ``seg_tokens``, ``is_seg`` and ``presence`` are the key frame's.
+        """
         for key in sorted(set(key_frames)):
             exps = [e for e, k in enumerate(key_frames) if k == key]
             with closing(model.propagate(session, exps, key)) as steps:
@@ -58,4 +62,4 @@ class OneTokenPropagator(BasePropagator):
             masks[rows] = F.interpolate(
                 logits[rows][:, None], masks.shape[1:], mode='bilinear',
                 align_corners=False)[:, 0] > 0
-        return MaskPrediction(masks, logits, first.seg_tokens, first.is_seg, scores)
+        return replace(first, masks=masks, low_res_logits=logits, scores=scores)

@@ -18,8 +18,10 @@ class Track:
         start: the frame where it starts.
         memory: what was stored of the frames so far.
         step: number of frames that are done.
-        tokens: seg token (C) and whether it is a ``[SEG]``, of frames to come.
-        prompts: token ids for each number of turns.
+        tokens: of frames to come: seg token (C), whether it is a ``[SEG]``, and its probability.
+        prompts: token ids for each number of turns, where the history is always the same.
+        answers: whether ``[SEG]`` was the answer on the frames that have a token, the newest last;
+            only with ``model.existence='answer'``, where it is the history.
         kept: with ``window_cache='turns'`` what the MLLM keeps of the turns so far.
     """
 
@@ -27,6 +29,7 @@ class Track:
     start: int
     memory: MemoryBank
     step: int = 0
-    tokens: deque[tuple[Tensor, Tensor]] = field(default_factory=deque)
+    tokens: deque[tuple[Tensor, Tensor, Tensor]] = field(default_factory=deque)
     prompts: dict[int, list[int]] = field(default_factory=dict)
+    answers: list[bool] = field(default_factory=list)
     kept: Any = None

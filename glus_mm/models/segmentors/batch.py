@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from glus_mm.structures import RefVOSDataSample
@@ -41,6 +42,25 @@ def distinct_frames(imgs: Sequence[Tensor], data_samples: Sequence[RefVOSDataSam
                 rows.append(len(places))
             places.append(place_of[b, frame])
     return rows, places
+
+
+def visible_frames(sample: RefVOSDataSample, seg_per: str) -> Tensor:
+    """Which frames are answered with ``[SEG]`` where answers say whether the object is there.
+
+    Args:
+        sample: with ``gt_masks`` (E, Tq, H, W), or talk, which has no query frames, Tq = 0.
+        seg_per: ``'frame'``, or ``'video'`` if one answer stands for all frames, which it does as
+            soon as any of them shows the object.
+
+    Returns:
+        bool (E, Tq) on the CPU, whether anything of the expression's objects is visible.
+    """
+    if 'gt_masks' not in sample:
+        return torch.zeros(len(sample), 0, dtype=torch.bool)
+    visible = (sample.gt_masks > 0).flatten(2).any(2).cpu()
+    if seg_per == 'video':
+        visible = visible.any(1, keepdim=True).expand_as(visible)
+    return visible
 
 
 def token_identities(data_samples: Sequence[RefVOSDataSample]) -> dict[str, list]:

@@ -15,7 +15,8 @@ from glus_mm.models.inference import GLUSTestCfg, MaskPrediction, VideoSession, 
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.propagators import GLUSPropagator
-from glus_mm.models.segmentors.batch import distinct_frames, token_identities
+from glus_mm.models.segmentors.batch import distinct_frames, token_identities, visible_frames
+from glus_mm.models.segmentors.clicks import correcting_clicks
 from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from glus_mm.models.selectors import BaseKeyFrameSelector
 
 CE_TARGETS = ('seg', 'answer')
+EXISTENCE = ('mask', 'answer')
 
 
 @MODELS.register_module()
@@ -46,9 +48,25 @@ class GLUS(BaseModel):
             None trains without it.
         token_update: config of a :class:`TokenUpdate`, which brings the prompt of the frame before
             into the next one; None prompts SAM-2 with the seg tokens as they are.
+        loss_iou: config of the loss on the IoU that the mask decoder expects, such as
+            :class:`MaskIoULoss`; it counts on masks whose object is visible, as in the training
+            of SAM-2. None trains without it, and then nothing shows that IoU to people, see
+            :attr:`trained_scores`. In training the mask is always that of mask token 0, so that
+            with ``mask_head.dynamic_multimask`` the scores of the other ones stay what they are.
         ce_target: ``'seg'`` supervises ``[SEG]`` only, as the official code does; ``'answer'`` the
             whole answer, which is what makes a model learn from scratch. The answers of talk,
             which have no ``[SEG]``, are always supervised as a whole.
+        existence: how the model says that a frame does not show the object, be it hidden, gone or
+            never there. ``'mask'``, as published: ``[SEG]`` with an empty mask; where another
+            token is predicted instead, the mask is empty, and the history still has ``[SEG]``.
+            ``'answer'``: without ``[SEG]``. In training, a query frame whose true mask is empty
+            is answered with the prompt template's word for it (``absent``) in the place of
+            ``[SEG]``; that answer has as many tokens. It is part of the history in both phases,
+            it is supervised with either ``ce_target``, its seg token takes no part in the
+            contrastive loss, the frame has no mask loss, and it stores no memory. (A mask loss
+            would teach the same thing to the decoder, from a state that is to predict another
+            word.) With ``train_cfg.seg_per='video'`` the one answer is ``[SEG]`` if any query
+            frame shows the object. Needs a template with such a word.
         train_cfg: fields of :class:`GLUSTrainCfg`.
         test_cfg: fields of :class:`GLUSTestCfg`.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, the type of frozen parameters.
@@ -68,7 +86,9 @@ class GLUS(BaseModel):
                  loss_mask_dice: dict | None = None,
                  loss_contrastive: dict | None = None,
                  token_update: dict | None = None,
+                 loss_iou: dict | None = None,
                  ce_target: str = 'seg',
+                 existence: str = 'mask',
                  train_cfg: dict | None = None,
                  test_cfg: dict | None = None,
                  dtype: str = 'float32',
@@ -78,7 +98,11 @@ class GLUS(BaseModel):
         super().__init__(preprocessor, init_cfg)
         if ce_target not in CE_TARGETS:
             raise ValueError(f'model.ce_target must be one of {CE_TARGETS}, got {ce_target!r}')
+        if existence not in EXISTENCE:
+            raise ValueError(f'model.existence must be one of {EXISTENCE}, got {existence!r}')
         self._build_networks(mllm, mask_head, parse_dtype(dtype, 'model.dtype'))
+        if existence == 'answer':
+            self.mllm.check_absent()
         self.loss_ce = build_child(MODELS, loss_ce or dict(type='TokenCELoss'))
         self.loss_mask_bce = build_child(MODELS, loss_mask_bce or dict(type='MaskBCELoss'))
         self.loss_mask_dice = build_child(MODELS, loss_mask_dice or dict(type='MaskDiceLoss'))
@@ -89,13 +113,22 @@ class GLUS(BaseModel):
                              "expected None with model.train_cfg.seg_per='video', got an update")
         self.token_update = None if token_update is None else build_child(
             MODELS, token_update, token_dim=self.mask_head.token_dim)
+        self.loss_iou = None if loss_iou is None else build_child(MODELS, loss_iou)
         self.ce_target = ce_target
+        self.existence = existence
         known = GLUSTrainCfg.__dataclass_fields__
         self.train_cfg = GLUSTrainCfg(
             **check_keys(dict(train_cfg or {}), known, 'model.train_cfg'))
         if self.train_cfg.seg_per == 'video' and loss_contrastive is not None:
             raise ValueError("model.loss_contrastive compares the tokens of frames: expected None "
                              "with model.train_cfg.seg_per='video', got a loss")
+        if token_update is not None and (existence == 'answer' or self.train_cfg.click_prob):
+            raise ValueError(
+                'model.token_update is a map of seg tokens alone, of all frames: expected '
+                "model.existence='mask' and model.train_cfg.click_prob=0 with it, got "
+                f'{existence!r} and {self.train_cfg.click_prob!r}')
+        if self.train_cfg.click_prob:
+            self.generator = torch.Generator().manual_seed(self.train_cfg.click_seed)
         known = GLUSTestCfg.__dataclass_fields__
         self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
         if self.train_cfg.attention == 'window' or self.test_cfg.window_cache == 'turns':
@@ -175,6 +208,16 @@ class GLUS(BaseModel):
             selector.to(device).eval()
         return selector
 
+    @property
+    def trained_scores(self) -> tuple[str, ...]:
+        """Which scores the model is trained to give, so that people may be shown them.
+
+        ``'scores'``, the expected IoU of a mask, with ``loss_iou``; ``'presence'``, the
+        probability of ``[SEG]``, with ``existence='answer'``.
+        """
+        trained = dict(scores=self.loss_iou is not None, presence=self.existence == 'answer')
+        return tuple(name for name, is_trained in trained.items() if is_trained)
+
     # Training
 
     def loss(self, inputs: dict, data_samples: list[RefVOSDataSample]) -> dict[str, Tensor]:
@@ -190,49 +233,70 @@ class GLUS(BaseModel):
             ``loss_ce``, ``loss_mask_bce`` and ``loss_mask_dice``, weighted scalars; mask losses
             are means over all masks (expression, frame) of the batch, ``loss_ce`` over its
             supervised tokens; ``train_cfg.normalize`` says whether the batch is that of all
-            processes. With a contrastive loss also ``loss_contrastive``. Where all of the batch,
-            that of all processes, is talk, there is ``loss_ce`` alone.
+            processes. With a contrastive loss also ``loss_contrastive``, with ``loss_iou`` that.
+            Where all of the batch, that of all processes, is talk, there is ``loss_ce`` alone.
         """
-        logits, ce_logits, ce_targets, seg_tokens = self._forward(inputs, data_samples)
+        said = None if self.existence == 'mask' else [
+            visible_frames(sample, self.train_cfg.seg_per) for sample in data_samples]
+        logits, ce_logits, ce_targets, seg_tokens, scores = self._forward(
+            inputs, data_samples, said)
         losses = dict(loss_ce=self.loss_ce(ce_logits, ce_targets))
-        counts = dict(loss_ce=len(ce_targets), loss_mask_bce=0, loss_mask_dice=0)
+        counts = dict(loss_ce=len(ce_targets))
         if logits.shape[1]:
-            losses.update(self._mask_losses(logits, inputs, data_samples, counts))
+            losses.update(self._mask_losses(logits, scores, inputs, data_samples, said, counts))
             if self.loss_contrastive is not None:
                 losses['loss_contrastive'] = self.loss_contrastive(
-                    seg_tokens.flatten(0, 1), **token_identities(data_samples))
+                    seg_tokens.flatten(0, 1), **token_identities(data_samples),
+                    valid=None if said is None else torch.cat(
+                        [frames.flatten() for frames in said]).tolist())
         return losses if self.train_cfg.normalize == 'local' else mean_over_processes(
             losses, counts)
 
-    def _mask_losses(self, logits: Tensor, inputs: dict, data_samples: list[RefVOSDataSample],
+    def _mask_losses(self, logits: Tensor, scores: Tensor, inputs: dict,
+                     data_samples: list[RefVOSDataSample], said: Sequence[Tensor] | None,
                      counts: dict[str, int]) -> dict[str, Tensor]:
         """Means over the masks of a batch; ``counts`` is told how many there are."""
+        names = ['loss_mask_bce', 'loss_mask_dice'] + ['loss_iou'] * (self.loss_iou is not None)
+        per_mask = {name: [] for name in names}
         asked = _with_query_frames(inputs)
-        if not asked:  # the blank track, see _forward
-            return dict.fromkeys(('loss_mask_bce', 'loss_mask_dice'), logits.sum() * 0)
         sizes = [len(inputs['input_ids'][b]) for b in asked]
-        bce, dice = [], []
-        for video_logits, b in zip(logits.split(sizes), asked):
+        # Nobody asks for the blank track, see _forward.
+        for b, video_logits, video_scores in zip(
+                asked, logits.split(sizes or len(logits)), scores.split(sizes or len(logits))):
             target = data_samples[b].gt_masks.flatten(0, 1)
             full = F.interpolate(at_least_float32(video_logits), target.shape[-2:],
-                                 mode='bilinear', align_corners=False)
-            bce.append(self.loss_mask_bce(full.flatten(0, 1), target))
-            dice.append(self.loss_mask_dice(full.flatten(0, 1), target))
-        counts.update(loss_mask_bce=sum(map(len, bce)), loss_mask_dice=sum(map(len, dice)))
-        return dict(loss_mask_bce=torch.cat(bce).mean(), loss_mask_dice=torch.cat(dice).mean())
+                                 mode='bilinear', align_corners=False).flatten(0, 1)
+            expected = at_least_float32(video_scores).flatten()
+            if said is not None:
+                with_mask = said[b].flatten()
+                full, target, expected = full[with_mask], target[with_mask], expected[with_mask]
+            per_mask['loss_mask_bce'].append(self.loss_mask_bce(full, target))
+            per_mask['loss_mask_dice'].append(self.loss_mask_dice(full, target))
+            if self.loss_iou is not None:
+                visible = (target > 0).flatten(1).any(1)
+                per_mask['loss_iou'].append(self.loss_iou(expected, full, target)[visible])
+        losses = {}
+        for name, parts in per_mask.items():
+            counts[name] = sum(map(len, parts))
+            losses[name] = torch.cat(parts).mean() if counts[name] else (
+                logits.sum() + scores.sum()) * 0
+        return losses
 
-    def _forward(self, inputs: dict, data_samples: Sequence[RefVOSDataSample] | None = None
-                 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mask logits (N, Tq, h, w), token logits (K, vocabulary), their targets (K), and the seg
-        tokens (N, Tq, C); masks and seg tokens are those of conversations with query frames only.
+    def _forward(self, inputs: dict, data_samples: Sequence[RefVOSDataSample] | None = None,
+                 said: Sequence[Tensor] | None = None
+                 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Mask logits (N, Tq, h, w), token logits (K, vocabulary), their targets (K), the seg
+        tokens (N, Tq, C), and the IoU that the decoder expects (N, Tq); but for the logits and
+        targets of tokens these are those of conversations with query frames only.
 
         The data samples say which of a video's images show the same frame; without them, or where
-        they do not say, each image counts as a frame of its own.
+        they do not say, each image counts as a frame of its own. ``said`` holds for each video
+        bool (E, Tq), which frames are answered with ``[SEG]``; None where all are.
 
         Where this process has nothing but talk and another one has masks, a blank track is decoded:
         engines that exchange gradients need every process to run the same modules. (ZeRO-3 needs
         them in the same order of the backward pass, too, which a blank track does not give: an
-        error.) Where no process has masks, the mask logits are (0, 0).
+        error.) Where no process has masks, mask logits and scores are (0, 0).
         """
         reuse = self.train_cfg.reuse == 'exact'
         video_of = [b for b, ids in enumerate(inputs['input_ids']) for _ in range(len(ids))]
@@ -248,34 +312,75 @@ class GLUS(BaseModel):
             [torch.as_tensor(labels) for rows in inputs['labels'] for labels in rows],
             visual, [self.ce_target if b in asked else 'answer' for b in video_of],
             all_logits=not reuse, groups=video_of if reuse else None,
+            answers=None if said is None else [
+                row[:1] if one_token else row for frames in said for row in frames.tolist()],
             **self._turn_window())
         num_query = self._most_query_frames(max(map(len, inputs['sam_imgs'])), ce_logits.device)
         if not num_query:
-            return ce_logits.new_zeros(0, 0), ce_logits, ce_targets, seg.tokens
+            nothing = ce_logits.new_zeros(0, 0)
+            return nothing, ce_logits, ce_targets, seg.tokens, nothing
         seg_tokens = seg.tokens.expand(-1, num_query, -1) if one_token else seg.tokens
         prompts = seg_tokens
         tracks = [asked.index(b) for b in video_of if b in asked]
-        samples = [data_samples[b] for b in asked] if reuse and data_samples is not None else None
+        samples = None if data_samples is None else [data_samples[b] for b in asked]
         if not asked:
             side = self.mask_head.image_size
-            sam_imgs, samples, tracks = [inputs['sam_imgs'][0].new_zeros(
-                num_query, 3, side, side)], None, [0]
+            sam_imgs, samples, tracks, said = [inputs['sam_imgs'][0].new_zeros(
+                num_query, 3, side, side)], None, [0], None
             prompts = seg.tokens.sum((0, 1)).expand(1, num_query, -1)
         found = {len(imgs) for imgs in sam_imgs} | {prompts.shape[1]}
         if len(found) > 1 or len(prompts) != len(tracks):
             raise ValueError(
                 'expected as many query frames in every video of a batch as its conversations have '
                 f'[SEG], got {sorted(found)} in {len(prompts)} of {len(tracks)} conversations')
-        rows, place = distinct_frames(sam_imgs, samples, ['query_frame_ids'])
+        rows, place = distinct_frames(
+            sam_imgs, samples if reuse else None, ['query_frame_ids'])
         feats = self.mask_head.extract_feat(torch.cat(sam_imgs)[rows])
         memory = [self.mask_head.new_memory(self.train_cfg.memory_stride) for _ in tracks]
         place = torch.tensor(place, device=prompts.device).view(-1, num_query)[tracks]
-        logits = [
-            self.decode(feats.select(place[:, q]), prompts[:, q], memory, q,
-                         store=self.train_cfg.use_memory and q < num_query - 1).low_res_logits
-            for q in range(num_query)
-        ]
-        return torch.stack(logits, 1), ce_logits, ce_targets, seg_tokens
+        with_mask = torch.ones(place.shape, dtype=torch.bool) if said is None else torch.cat(
+            [said[b] for b in asked])
+        targets = self._click_targets(samples)
+        preds = []
+        for q in range(num_query):
+            frame, tokens = feats.select(place[:, q]), prompts[:, q]
+            store = with_mask[:, q] & (self.train_cfg.use_memory and q < num_query - 1)
+            points = None if targets is None else self._simulate_clicks(
+                frame, tokens, memory, q, targets[:, q], with_mask[:, q])
+            preds.append(self.decode(frame, tokens, memory, q, store.tolist(), points))
+        return (torch.stack([pred.low_res_logits for pred in preds], 1), ce_logits, ce_targets,
+                seg_tokens, torch.stack([pred.scores for pred in preds], 1))
+
+    def _click_targets(self, data_samples: Sequence[RefVOSDataSample] | None) -> Tensor | None:
+        """True masks (N, Tq, S, S) where clicks are simulated."""
+        if not self.train_cfg.click_prob or data_samples is None:
+            return None
+        size = (self.mask_head.image_size, ) * 2
+        return torch.cat([F.interpolate(sample.gt_masks, size) > 0 for sample in data_samples])
+
+    @torch.no_grad()
+    def _simulate_clicks(self, feats: SAM2Features, seg_tokens: Tensor,
+                         memory: Sequence[MemoryBank], frame_idx: int, target: Tensor,
+                         with_mask: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Clicks on some of N tracks, where the mask of the seg token alone is wrong.
+
+        ``target`` is bool (N, S, S), ``with_mask`` bool (N), which tracks have a mask on this
+        frame. Returns ``points`` of :meth:`decode`.
+        """
+        cfg, num = self.train_cfg, len(seg_tokens)
+        rows = (torch.rand(num, generator=self.generator) < cfg.click_prob) & with_mask
+        rows = rows.nonzero()[:, 0]
+        if not len(rows):
+            return None
+        at = rows.to(target.device)
+        pred = self.mask_head(feats.select(at), seg_tokens[at], [memory[i] for i in rows.tolist()],
+                              frame_idx).low_res_logits
+        pred = F.interpolate(at_least_float32(pred[:, None]), target.shape[1:], mode='bilinear',
+                             align_corners=False)[:, 0] > 0
+        clicks = correcting_clicks(pred, target[at], cfg.max_clicks, self.generator)
+        coords, labels = torch.zeros(num, cfg.max_clicks, 2), torch.full((num, cfg.max_clicks), -1)
+        coords[rows], labels[rows] = clicks
+        return coords.to(target.device), labels.to(target.device)
 
     def _most_query_frames(self, number: int, device: torch.device) -> int:
         """Query frames of the process that has the most."""
@@ -310,7 +415,8 @@ class GLUS(BaseModel):
         return [videos[b] for b in video_of]
 
     def decode(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
-                frame_idx: int | Sequence[int], store: bool = True) -> HeadOutput:
+                frame_idx: int | Sequence[int], store: bool | Sequence[bool] = True,
+                points: tuple[Tensor, Tensor] | None = None) -> HeadOutput:
         """Decode one frame of N tracks and store its memory: the one path of both phases.
 
         Args:
@@ -319,18 +425,22 @@ class GLUS(BaseModel):
             memory: the N banks; they are extended.
             frame_idx: position in the pass, or (N) those of the tracks; the first frame of a pass
                 is 0.
-            store: whether a later frame may need the memory.
+            store: whether a later frame may need the memory, or (N) that of each track.
+            points: clicks beside the seg tokens, see :meth:`SAM2MemoryHead.forward`.
 
         Returns:
             The masks.
         """
         if self.token_update is not None:
             seg_tokens = self.token_update(seg_tokens, memory)
-        pred = self.mask_head(feats, seg_tokens, memory, frame_idx)
-        if store:
+        pred = self.mask_head(feats, seg_tokens, memory, frame_idx, points)
+        stores = [store] * len(memory) if isinstance(store, bool) else store
+        if any(stores):
             places = [frame_idx] * len(memory) if isinstance(frame_idx, int) else frame_idx
-            for bank, place, entry in zip(memory, places, self.mask_head.encode_memory(pred)):
-                bank.add(place, entry)
+            for bank, place, entry, kept in zip(
+                    memory, places, self.mask_head.encode_memory(pred), stores):
+                if kept:
+                    bank.add(place, entry)
         return pred
 
     # Inference
@@ -345,8 +455,8 @@ class GLUS(BaseModel):
             data_samples: (B), with the expressions.
 
         Returns:
-            The data samples with ``pred_masks``, ``pred_scores``, ``pred_seg`` and
-            ``key_frame_ids``.
+            The data samples with ``pred_masks``, ``pred_scores``, ``pred_seg``,
+            ``pred_presence`` and ``key_frame_ids``.
 
         Raises:
             torch.OutOfMemoryError: the memory does not suffice; says which option to lower.
@@ -358,6 +468,7 @@ class GLUS(BaseModel):
             masks = [[None] * num_frames for _ in range(num_exp)]
             scores = torch.zeros(num_exp, num_frames)
             is_seg = torch.zeros(num_exp, num_frames, dtype=torch.bool)
+            presence = torch.zeros(num_exp, num_frames)
             predictions = self.segment(session, key_frames)
             with explain_out_of_memory(self.test_cfg, num_exp):
                 for (t, exps, pred), rles in map_in_thread(_encode_masks, predictions, depth=2):
@@ -365,7 +476,10 @@ class GLUS(BaseModel):
                         masks[e][t] = rle
                     scores[exps, t] = pred.scores.float().cpu()
                     is_seg[exps, t] = pred.is_seg.cpu()
+                    presence[exps, t] = pred.presence.float().cpu()
             sample.pred_masks, sample.pred_scores, sample.pred_seg = masks, scores, is_seg
+            sample.pred_presence = presence
+            sample.set_metainfo(dict(trained_scores=self.trained_scores))
             sample.key_frame_ids = key_frames
             sample.set_metainfo(dict(context_frame_ids=session.context_frame_ids))
         return data_samples

@@ -5,6 +5,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
 
+from glus_mm.models.segmentors.clicks import draw_points
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 
@@ -106,17 +107,10 @@ class SAM2Pretrainer(BaseModel):
 
     def _point_tokens(self, masks: Tensor, drop: bool) -> Tensor:
         """A point drawn from each mask (N, S, S) as SAM-2's prompt encoder sees it: (N, C)."""
-        flat = masks.flatten(1).cpu()
-        visible = flat.any(1)
-        pick = torch.multinomial(flat + ~visible[:, None], 1, generator=self.generator)[:, 0]
-        side = self.mask_head.image_size
-        coords = torch.stack([pick % side, pick // side], -1).float()
-        labels = torch.where(visible, 1, -1)
+        coords = draw_points(masks, 1, self.generator)
+        labels = torch.where(masks.flatten(1).any(1).cpu(), 1, -1)
         if drop:
             dropped = torch.rand(len(labels), generator=self.generator) < self.drop_prompt
             labels[dropped] = -1
-        encoder = self.mask_head.sam2.sam_prompt_encoder
-        tokens, _ = encoder(
-            points=(coords[:, None].to(masks.device), labels[:, None].to(masks.device)),
-            boxes=None, masks=None)
-        return tokens[:, 0]
+        return self.mask_head.point_tokens(
+            coords.to(masks.device), labels[:, None].to(masks.device))[:, 0]

@@ -32,6 +32,11 @@ class GLUSTrainCfg:
             ``'window'``: those of its window, ``model.test_cfg.window`` turns with itself; for
             clips with more query frames than that. A model that is trained so computes the same
             in a stream, with ``model.test_cfg.window_cache='turns'``.
+        click_prob: share of the masks that are prompted with simulated clicks beside the seg
+            token, where the seg token alone is wrong, so that the decoder learns both. Which they
+            are is drawn for each expression and frame. 0 as published.
+        max_clicks: the most clicks on such a mask; it gets 1 to so many.
+        click_seed: seed of the clicks. A resumed run goes on with the same ones.
     """
 
     memory_stride: int = 1
@@ -40,12 +45,20 @@ class GLUSTrainCfg:
     normalize: str = 'global'
     seg_per: str = 'frame'
     attention: str = 'full'
+    click_prob: float = 0.0
+    max_clicks: int = 3
+    click_seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not isinstance(self.memory_stride, int) or self.memory_stride < 1:
-            raise ValueError('model.train_cfg.memory_stride must be an integer of at least 1, '
-                             f'got {self.memory_stride!r}')
+        for name, least in (('memory_stride', 1), ('max_clicks', 1), ('click_seed', 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f'model.train_cfg.{name} must be an integer of at least {least}, '
+                                 f'got {value!r}')
+        if not isinstance(self.click_prob, (int, float)) or not 0 <= self.click_prob <= 1:
+            raise ValueError('model.train_cfg.click_prob must be a number in 0..1, '
+                             f'got {self.click_prob!r}')
         if not isinstance(self.use_memory, bool):
             raise ValueError('model.train_cfg.use_memory must be True or False, '
                              f'got {self.use_memory!r}')

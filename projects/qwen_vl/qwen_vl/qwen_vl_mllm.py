@@ -22,7 +22,7 @@ from glus_mm.models.mllms.causal_mllm import (
 )
 from glus_mm.models.mllms.shared_prefix import SharedPrefix
 from glus_mm.registry import MODELS
-from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template
+from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template, replace_answers
 from glus_mm.utils.image import VISION_CROPS
 from glus_mm.utils.modules import check_keys, is_trained, set_trainable
 from glus_mm.utils.precision import dtype_of
@@ -137,9 +137,13 @@ class QwenVLMLLM(CausalMLLM):
         tokens = [out.pooler_output, *getattr(out, 'deepstack_features', ())]
         return torch.cat(tokens, -1).unflatten(0, (len(imgs), -1))
 
-    def prompt(self, expression: str, num_context: int, num_turns: int) -> list[int]:
+    def prompt(self, expression: str, num_context: int, num_turns: int,
+               answers: Sequence[bool] | None = None) -> list[int]:
         """See :meth:`BaseMLLM.prompt`."""
-        return build_prompt(self.tokenizer, self.template, expression, num_context, num_turns)
+        ids = build_prompt(self.tokenizer, self.template, expression, num_context, num_turns)
+        if answers is None:
+            return ids
+        return replace_answers(ids, answers, self.tokenizer.seg_id, self._absent_id())
 
     def split_prefix(self, prompt: list[int], num_context: int) -> int:
         """See :meth:`BaseMLLM.split_prefix`."""
