@@ -45,11 +45,6 @@ def masks_place(video: str, format: str) -> str:
     return {'png': video, 'rle': f'{video}.jsonl'}.get(format, f'{video}/{format}.json')
 
 
-def shows_scores(model: nn.Module) -> bool:
-    """Whether a model was trained to say how good its masks are; else its number says nothing."""
-    return getattr(model, 'loss_iou', None) is not None
-
-
 class ResultFiles:
     """Write the masks of one video as they come, then what they are; a context manager.
 
@@ -125,7 +120,7 @@ class ResultFiles:
     def _document(self, out: dict, model: nn.Module, made: np.ndarray,
                   error: str | None) -> dict:
         """``results.json``; docs/inference.md describes it."""
-        reader, trained = self.reader, shows_scores(model)
+        reader, trained = self.reader, getattr(model, 'trained_scores', ())
         frame_scores, presence = out.get('key_frame_scores'), out.get('presence')
         texts = []
         for e, text in enumerate(self.texts):
@@ -134,8 +129,9 @@ class ResultFiles:
                 text=text, id=e, masks=str(e) if self.format == 'png' else None,
                 key_frame=None if 'key_frames' not in out else int(out['key_frames'][e]),
                 clicks=out.get('clicks', {}).get(e, []), seg=seg,
-                score=_numbers(out['scores'][e], made[e]) if trained else None,
-                presence=None if presence is None else _numbers(presence[e], made[e]),
+                score=_numbers(out['scores'][e], made[e]) if 'scores' in trained else None,
+                presence=_numbers(presence[e], made[e])
+                if presence is not None and 'presence' in trained else None,
                 key_frame_score=None if frame_scores is None else _numbers(frame_scores[e])))
         height, width = reader.shape
         cfg, checkpoint = getattr(model, 'cfg', None), getattr(model, 'checkpoint', None)
