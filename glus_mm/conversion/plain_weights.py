@@ -1,6 +1,6 @@
 """The weights of a training, complete, without adapters, and in a file of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -17,6 +17,39 @@ from glus_mm.utils.precision import is_adapter
 
 # Names on the command line; 'keep' leaves each weight its own type.
 DTYPES = dict(keep=None, fp32=torch.float32, fp16=torch.float16, bf16=torch.bfloat16)
+
+# Parts that nothing but training uses.
+TRAINING_ONLY = ('loss_motion.', 'loss_grounding.', 'reader.')
+
+
+def joined_state(checkpoints: Sequence[str | PathLike], config: Config | None = None,
+                 base: str | PathLike | None = None) -> dict[str, Tensor]:
+    """The weights of one checkpoint, or of several that hold different parts of a model.
+
+    Weights that only training uses, such as those of losses, are left out.
+
+    Args:
+        checkpoints: the files.
+        config: see :func:`plain_state`, likewise the errors.
+        base: likewise.
+
+    Returns:
+        Names and tensors.
+
+    Raises:
+        ValueError: two files hold the same weight.
+    """
+    joined: dict[str, Tensor] = {}
+    for checkpoint in checkpoints:
+        state = plain_state(checkpoint, config, base)
+        twice = sorted(set(state) & set(joined))
+        if twice:
+            raise ValueError('\n'.join([
+                f'expected checkpoints of different parts, but {checkpoint} holds weights that '
+                f'another one has', list_keys('in both', twice)]))
+        joined.update({name: value for name, value in state.items()
+                       if not name.startswith(TRAINING_ONLY)})
+    return joined
 
 
 def plain_state(checkpoint: str | PathLike, config: Config | None = None,

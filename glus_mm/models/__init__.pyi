@@ -1,9 +1,11 @@
 from .data_preprocessor import RefVOSDataPreprocessor
 from .heads import MemoryBank, SAM2MemoryHead, TokenUpdate
 from .losses import (
+    GroundingLoss,
     MaskBCELoss,
     MaskDiceLoss,
     MaskIoULoss,
+    MotionLoss,
     ObjectContrastiveLoss,
     TokenBank,
     TokenCELoss,
@@ -18,7 +20,7 @@ from .propagators import (
     OneTokenPropagator,
     SAM2Propagator,
 )
-from .segmentors import GLUS, SAM2Pretrainer
+from .segmentors import GLUS, SAM2Pretrainer, VisionPretrainer
 from .selectors import (
     BaseKeyFrameSelector,
     FileKeyFrameSelector,
@@ -31,8 +33,9 @@ from .selectors import (
 __all__ = [
     'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'BaseVideoQA', 'ChatUniViMLLM',
     'FileKeyFrameSelector', 'FirstFrameSelector', 'FoldPropagator', 'GLUSPropagator',
-    'KeyFrameSelector', 'KeyFrames', 'KeyMaskPropagator', 'LlavaMLLM', 'MaskBCELoss',
-    'MaskDiceLoss', 'MaskIoULoss', 'MaskTracker', 'MemoryBank', 'ObjectContrastiveLoss',
-    'OneTokenPropagator', 'RefVOSDataPreprocessor', 'SAM2MemoryHead', 'SAM2Pretrainer',
-    'SAM2Propagator', 'TokenBank', 'TokenCELoss', 'TokenUpdate', 'VideoQASelector'
+    'GroundingLoss', 'KeyFrames', 'KeyFrameSelector', 'KeyMaskPropagator', 'LlavaMLLM',
+    'MaskBCELoss', 'MaskDiceLoss', 'MaskIoULoss', 'MaskTracker', 'MemoryBank', 'MotionLoss',
+    'ObjectContrastiveLoss', 'OneTokenPropagator', 'RefVOSDataPreprocessor', 'SAM2MemoryHead',
+    'SAM2Pretrainer', 'SAM2Propagator', 'TokenBank', 'TokenCELoss', 'TokenUpdate',
+    'VideoQASelector', 'VisionPretrainer'
 ]

@@ -31,6 +31,8 @@ class RefVOSDataSample(BaseDataElement):
         gt_rles (list[list[dict]]): (E)(T) COCO RLEs, the objects of an expression united; where
             some of them overlap, with a key ``objects``, their own RLEs.
         gt_scores (Tensor): float32 (E, Tq), the IoU that a key-frame selector is to predict.
+        object_names, object_cells, object_centres, object_sizes, object_words, object_lit: where
+            the objects of the video are on the frames of the prompt, see :class:`LoadObjects`.
         pred_masks (list[list[dict]]): (E)(T) COCO RLEs.
         pred_scores (Tensor): float32 (E, T), the IoU that the mask decoder expects.
         pred_seg (Tensor): bool (E, T), False where no ``[SEG]`` was generated; the mask is empty.

@@ -110,7 +110,7 @@ def test_the_other_answer_is_supervised(make_glus, batch_of, ce_target, number, 
     model = make_glus({**ANSWER, 'ce_target': ce_target, 'train_cfg.reuse': reuse})
     inputs, samples = batch_of(model, {0: [0, 3]})
     said = [torch.tensor([[False, True, True, False], [True] * 4])]
-    _, logits, targets, tokens, _ = model._forward(inputs, samples, said)
+    _, logits, targets, tokens, *_ = model._forward(inputs, samples, said)
     tokenizer = model.mllm.tokenizer
     absent = absent_id(tokenizer, model.mllm.template)
     assert number is None or len(targets) == number
@@ -193,7 +193,7 @@ def test_training_sees_what_inference_sees(wavering, make_batch, make_sample, vi
     context = model.init_session(ArrayReader(video), sample).context_frame_ids
     inputs, _ = make_batch(model, [(video, sample.expressions, context, range(number))])
     with torch.no_grad():
-        logits, _, _, tokens, _ = model._forward(inputs, None, [is_seg])
+        logits, _, _, tokens, *_ = model._forward(inputs, None, [is_seg])
     for e in range(3):
         for t in range(number):
             assert torch.allclose(tokens[e, t], out[e, t]['seg_tokens'], atol=1e-9)
@@ -343,7 +343,7 @@ def test_the_expected_iou_is_trained_on_visible_objects(make_glus, batch_of):
     assert make_glus(ANSWER).trained_scores == ('presence', )
     inputs, samples = batch_of(model, {0: [1, 2], 1: [0]})
     loss = model.loss(inputs, samples)['loss_iou']
-    logits, _, _, _, scores = model._forward(inputs)
+    logits, _, _, _, scores, _ = model._forward(inputs)
     target = samples[0].gt_masks > 0
     full = torch.nn.functional.interpolate(
         logits, target.shape[-2:], mode='bilinear', align_corners=False) > 0

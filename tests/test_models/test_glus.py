@@ -99,7 +99,7 @@ def test_losses_are_means_over_masks_of_the_batch(make_glus, video, make_sample,
     samples[1].gt_masks = samples[1].gt_masks[..., :32]  # another width
     losses = model(inputs, samples, mode='loss')
     assert set(losses) == {'loss_ce', 'loss_mask_bce', 'loss_mask_dice'}
-    logits, ce_logits, targets, _, _ = model._forward(inputs)
+    logits, ce_logits, targets, *_ = model._forward(inputs)
     bce, dice = [], []
     for rows, sample in ((logits[:1], samples[0]), (logits[1:], samples[1])):
         for row, masks in zip(rows, sample.gt_masks):

@@ -44,7 +44,7 @@ def test_training_and_testing_decode_alike(model, video, make_sample, make_batch
     sample = make_sample()
     context = model.init_session(ArrayReader(video), sample).context_frame_ids
     inputs, samples = batch(model, make_batch, video, sample.expressions, context, range(4))
-    logits, ce_logits, _, tokens, _ = model._forward(inputs, samples)
+    logits, ce_logits, _, tokens, *_ = model._forward(inputs, samples)
     assert tokens.shape[:2] == (3, 4) and torch.equal(tokens[:, 0], tokens[:, 3])
     torch.testing.assert_close(logits, run(model, video, sample)[:, :4], rtol=0, atol=1e-8)
     assert len(ce_logits) == sum((labels != -100).sum() for labels in inputs['labels'][0])

@@ -167,7 +167,9 @@ def test_turns_that_were_answered_otherwise(make_glus):
     answers = [place for place, index in enumerate(whole) if index == seg_id]
     for turn in others:
         whole[answers[turn]] = other_id
-    hidden = mllm._conversation_states([torch.tensor(whole)], [visual], None, WINDOW, [turns])
+    hidden, index = mllm._conversation_states(
+        [torch.tensor(whole)], [visual], None, WINDOW, [turns])
+    hidden = hidden.flatten(0, 1)[index]
     expected = mllm._project_seg(hidden[0, [place + 3 * (turn + 2) - 1 for turn, place in enumerate(
         [*answers, len(whole)])]])
 

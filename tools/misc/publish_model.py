@@ -1,20 +1,22 @@
 """Make a checkpoint of training fit to ship: complete, weights only, in half precision.
 
-What a checkpoint leaves to the file that its training started from is put in, and LoRA adapters
-are merged, for which their config is needed.
+What a checkpoint leaves to the file that its training started from is put in, LoRA adapters are
+merged, for which their config is needed, and what only losses use is left out. Several checkpoints
+that hold different parts of a model are put together.
 
 Examples::
 
     python tools/misc/publish_model.py work_dirs/run/iter_2500.pth checkpoints/model.pth
     python tools/misc/publish_model.py work_dirs/run/iter_30000.pth model.pth --dtype bf16 \
         --config work_dirs/run/config.py
+    python tools/misc/publish_model.py sam2/iter_3000.pth vision/iter_2000.pth parts.pth
 """
 
 import argparse
 
 from glus_mm.apis.config_text import fill_tokenizers
 from glus_mm.apis.pretrained import resolve_base
-from glus_mm.conversion.plain_weights import DTYPES, plain_state, write_weights
+from glus_mm.conversion.plain_weights import DTYPES, joined_state, write_weights
 from glus_mm.utils.command_line import read_config, require_file
 from glus_mm.utils.paths import ensure_writable_file
 
@@ -22,7 +24,7 @@ from glus_mm.utils.paths import ensure_writable_file
 def main() -> None:
     """Check what was asked for, then write the file."""
     parser = argparse.ArgumentParser(description='Strip a checkpoint to its weights')
-    parser.add_argument('source', help='checkpoint of training')
+    parser.add_argument('sources', nargs='+', metavar='source', help='checkpoint of training')
     parser.add_argument('target', help='file to write')
     parser.add_argument('--dtype', choices=list(DTYPES), default='fp16',
                         help='type of the weights; keep: those they have (default: %(default)s)')
@@ -32,14 +34,16 @@ def main() -> None:
                         help='what the training started from, if it has moved')
     args = parser.parse_args()
     try:
-        require_file(args.source, 'checkpoint')
+        for source in args.sources:
+            require_file(source, 'checkpoint')
         ensure_writable_file(args.target)
         cfg, base = None, args.base
         if args.config is not None:
             cfg = read_config(args.config)
-            base = base or resolve_base(cfg, args.source, cfg.get('load_from'))
-            fill_tokenizers(cfg, args.source, cfg.get('load_from'))
-        size = write_weights(plain_state(args.source, cfg, base), args.target, DTYPES[args.dtype])
+            base = base or resolve_base(cfg, args.sources[0], cfg.get('load_from'))
+            fill_tokenizers(cfg, args.sources[0], cfg.get('load_from'))
+        size = write_weights(
+            joined_state(args.sources, cfg, base), args.target, DTYPES[args.dtype])
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f'wrote {args.target}: {size / 1e6:.2f} MB')

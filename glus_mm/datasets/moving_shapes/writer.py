@@ -84,7 +84,7 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
         mask_dict.update({str(first + i): track for i, track in enumerate(rles)})
         meta[video_id] = record
         conversations.append(_conversation(video_id, pairs))
-        objects[video_id] = truth
+        objects[video_id] = [dict(item, anno_id=first + i) for i, item in enumerate(truth)]
         if progress is not None:
             progress()
     if talk:
@@ -158,7 +158,7 @@ def object_records(video: MovingShapesVideo) -> list[dict]:
         list[dict]: For each object, in the order of ``obj_id``: 'shape', 'colour', 'diameter' in
         pixels, 'motion' (that of ``motion_of``, or None), 'flash' (first frame that is lit and the
         frame after the last one, or None), 'enters' (first frame that shows it) and 'centres',
-        [x, y] in pixels for each frame.
+        [x, y] in pixels for each frame. The writer of the split adds 'anno_id'.
     """
     size = video.frames.shape[1:3]
     return [{

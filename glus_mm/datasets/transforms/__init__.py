@@ -10,12 +10,13 @@ from glus_mm.datasets.transforms.loading import (
     LoadRefVOSMasks,
     OpenFrameReader,
 )
+from glus_mm.datasets.transforms.objects import LoadObjects
 from glus_mm.datasets.transforms.probe_video import ProbeVideo
 from glus_mm.datasets.transforms.resize import ResizeForEncoders
 from glus_mm.datasets.transforms.talk import BuildTalk
 
 __all__ = [
-    'BuildConversation', 'BuildTalk', 'LoadFrameScores', 'LoadRefVOSFrames',
+    'BuildConversation', 'BuildTalk', 'LoadFrameScores', 'LoadObjects', 'LoadRefVOSFrames',
     'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'OpenFrameReader', 'PackRefVOSInputs',
     'ProbeVideo', 'ResizeForEncoders', 'SampleContextQueryFrames'
 ]

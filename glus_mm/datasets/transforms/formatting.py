@@ -41,8 +41,12 @@ class PackRefVOSInputs(BaseTransform):
             sample.gt_masks = torch.from_numpy(results['gt_masks'])
         if 'gt_rles' in results:
             sample.gt_rles = results['gt_rles']
-        if 'gt_scores' in results:
-            sample.gt_scores = torch.from_numpy(results['gt_scores'])
+        for key in ('gt_scores', 'object_cells', 'object_centres', 'object_sizes', 'object_lit'):
+            if key in results:
+                sample.set_data({key: torch.from_numpy(results[key])})
+        for key in ('object_names', 'object_words'):
+            if key in results:
+                sample.set_data({key: results[key]})
         if 'reader' in results:
             inputs = dict(reader=results['reader'])
         else:

@@ -36,7 +36,7 @@ class SampleContextQueryFrames(BaseTransform):
     Required keys: ``frame_names``, ``expressions`` and, unless testing, ``rng``; with
     ``kind_weights`` also ``known_kinds`` where the data set has a list of its kinds.
     Added keys: ``context_frame_ids`` (Tc) and ``query_frame_ids`` (Tq), lists of 0-based
-    positions. Modified: ``expressions``.
+    positions; in training ``video_expressions``, those of before. Modified: ``expressions``.
 
     Args:
         num_context: number of context frames Tc, at least 0; None is 4 in training.
@@ -96,6 +96,7 @@ class SampleContextQueryFrames(BaseTransform):
         number = min(self.num_expressions, np.count_nonzero(weights))
         chosen = rng.choice(
             len(expressions), number, replace=False, p=weights / weights.sum())
+        results['video_expressions'] = expressions
         results['expressions'] = [expressions[i] for i in chosen]
         results['context_frame_ids'] = self._context(num_frames, rng)
         results['query_frame_ids'] = self._query(num_frames, rng)

@@ -11,6 +11,39 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
+class ConversationTrace:
+    """States inside of the LLM of ``N`` conversations, for losses that only training has.
+
+    Attributes:
+        states: layer -> (P, D), the states after that many layers of the P positions that were
+            run; 0 is the input.
+        index: (N, L) which of them each position of a conversation is; the end of a shorter one is
+            padded.
+        images: (N) lists of where the visual tokens of each image start.
+        answers: (N) lists of the positions whose states predict ``[SEG]``, or the answer in its
+            place.
+        per_image: V visual tokens of an image.
+    """
+
+    states: dict[int, Tensor]
+    index: Tensor
+    images: list[list[int]]
+    answers: list[list[int]]
+    per_image: int
+
+    def visual(self, layer: int, rows: Sequence[int], starts: Sequence[int]) -> Tensor:
+        """States (K, V, D) of K images.
+
+        Args:
+            layer: after how many layers.
+            rows: (K) their conversations.
+            starts: (K) where they start.
+        """
+        places = torch.tensor(starts)[:, None] + torch.arange(self.per_image)
+        return self.states[layer][self.index[torch.tensor(rows)[:, None], places]]
+
+
+@dataclass(frozen=True)
 class SegTokens:
     """Seg tokens of ``N`` conversations.
 
@@ -21,11 +54,13 @@ class SegTokens:
             where the answer is given.
         presence: float32 (N), the probability of ``[SEG]`` as the next token; nan where an MLLM
             does not tell, None in training.
+        trace: states of the layers that training asked for.
     """
 
     tokens: Tensor
     is_seg: Tensor | None = None
     presence: Tensor | None = None
+    trace: ConversationTrace | None = None
 
     def __post_init__(self) -> None:
         """Fill in the presence where it is not told."""
@@ -82,7 +117,8 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
                 visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str],
                 all_logits: bool = False, groups: Sequence[int] | None = None,
                 answers: Sequence[Sequence[bool]] | None = None,
-                window: int | None = None) -> tuple[SegTokens, Tensor, Tensor]:
+                window: int | None = None, layers: Sequence[int] = ()
+                ) -> tuple[SegTokens, Tensor, Tensor]:
         """Run whole conversations.
 
         Args:
@@ -100,11 +136,32 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
                 and a supervised token like the others.
             window: number of turns that a turn attends to, itself included; needs
                 :meth:`use_turn_window`. None where it attends to all before it.
+            layers: of which layers of the LLM the seg tokens are to have a ``trace``.
 
         Returns:
             The seg tokens (N, Tq, C) of those that have ``[SEG]``, which is as often in each; the
             logits (K, vocabulary) at the supervised positions and their targets (K).
         """
+
+    def attention(self, layer: int, trace: ConversationTrace, rows: Sequence[int],
+                  queries: Sequence[int], keys: Sequence[int]) -> Tensor:
+        """Attention that states of conversations pay to images, for losses of training.
+
+        Args:
+            layer: of the LLM, the one whose input is ``trace.states[layer]``.
+            trace: of the conversations.
+            rows: (K) conversations.
+            queries: (K) positions that look.
+            keys: (K) where the visual tokens of the image start that each looks at.
+
+        Returns:
+            (K, heads, V), the logarithms.
+
+        Raises:
+            NotImplementedError: the family does not tell.
+        """
+        raise NotImplementedError(f'{type(self).__name__} does not tell its attention, which '
+                                  'model.loss_grounding needs')
 
     def check_absent(self) -> None:
         """See that there is an answer for frames without the object.

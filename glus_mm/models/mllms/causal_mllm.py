@@ -1,9 +1,10 @@
 """An MLLM whose language model is causal: conversations, prefixes and windows, the same for all."""
 
+import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
+from glus_mm.models.mllms.base_mllm import BaseMLLM, ConversationTrace, SegTokens
 from glus_mm.models.mllms.prefix_cache import branches
 from glus_mm.models.mllms.shared_prefix import SharedPrefix, common_prefix, lay_out
 from glus_mm.models.mllms.turn_window import (
@@ -63,7 +64,8 @@ class CausalMLLM(BaseMLLM):
                 visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str] = 'seg',
                 all_logits: bool = False, groups: Sequence[int] | None = None,
                 answers: Sequence[Sequence[bool]] | None = None,
-                window: int | None = None) -> tuple[SegTokens, Tensor, Tensor]:
+                window: int | None = None, layers: Sequence[int] = ()
+                ) -> tuple[SegTokens, Tensor, Tensor]:
         """See :meth:`BaseMLLM.forward`."""
         per_image = visual_tokens[0].shape[1]
         ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids], 0)
@@ -76,8 +78,11 @@ class CausalMLLM(BaseMLLM):
         counts = next_is_seg.sum(1).tolist()
         if len({*counts} - {0}) > 1:
             raise ValueError(f'expected conversations with equally many [SEG], got {counts}')
-        hidden = self._conversation_states(
-            input_ids, visual_tokens, groups, window, counts)[:, :-1]
+        states: dict[int, Tensor] = {}
+        with self._recorded(layers, states):
+            hidden, index = self._conversation_states(
+                input_ids, visual_tokens, groups, window, counts)
+        hidden = hidden.flatten(0, 1)[index][:, :-1]
         tokens = self._project_seg(hidden[next_is_seg])
         tokens = tokens.view(sum(map(bool, counts)), max(counts), tokens.shape[-1])
         targets = targets[:, 1:]
@@ -89,7 +94,34 @@ class CausalMLLM(BaseMLLM):
             logits = self._token_logits(hidden)[counted]
         else:
             logits = self._token_logits(hidden[counted])
-        return SegTokens(tokens), logits, targets[counted]
+        trace = None if not layers else ConversationTrace(
+            {layer: state.flatten(0, 1) for layer, state in states.items()}, index,
+            [_image_starts(row, per_image) for row in input_ids],
+            [row.nonzero()[:, 0].tolist() for row in next_is_seg], per_image)
+        return SegTokens(tokens, trace=trace), logits, targets[counted]
+
+    @contextlib.contextmanager
+    def _recorded(self, layers: Sequence[int], states: dict[int, Tensor]) -> Iterator[None]:
+        """Put the states after some layers of the LLM into ``states``; 0 is its input."""
+        found = list(self.llm.layers)
+        for layer in layers:
+            if not 0 <= layer <= len(found):
+                raise ValueError(f'expected layers of model.mllm.llm in 0..{len(found)}, '
+                                 f'got {layer}')
+        hooks = []
+        for layer in layers:
+            if layer == 0:
+                hooks.append(found[0].register_forward_pre_hook(
+                    lambda _, args: states.__setitem__(0, args[0])))
+            else:
+                hooks.append(found[layer - 1].register_forward_hook(
+                    lambda _, args, out, layer=layer: states.__setitem__(
+                        layer, out[0] if isinstance(out, tuple) else out)))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _answer(self, ids: Tensor, answers: Sequence[bool]) -> Tensor:
         """Ids or labels (L) of a conversation with the answers that are meant."""
@@ -298,14 +330,15 @@ class CausalMLLM(BaseMLLM):
 
     def _conversation_states(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor],
                              groups: Sequence[int] | None, window: int | None,
-                             num_turns: Sequence[int]) -> Tensor:
-        """Hidden states (N, L, D) of whole conversations, prefixes computed once if it pays."""
+                             num_turns: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Hidden states (G, P, D) of whole conversations, prefixes computed once if it pays, and
+        where the positions (N, L) of the conversations are in them when flattened."""
         per_image = visual_tokens[0].shape[1]
         lengths = [_expanded_length(ids, per_image) for ids in input_ids]
         if groups is None and window is not None:
             groups = range(len(input_ids))
         if groups is None or self.llm.config._attn_implementation not in MASKED_ATTENTION:
-            return self._run(input_ids, visual_tokens)
+            return self._run_apart(input_ids, visual_tokens)
         number = {group: g for g, group in enumerate(dict.fromkeys(groups))}
         members = [[n for n, group in enumerate(groups) if number[group] == g]
                    for g in range(len(number))]
@@ -315,7 +348,7 @@ class CausalMLLM(BaseMLLM):
                     for ids, group in zip(input_ids, groups)]
         layout = lay_out(lengths, prefixes, [number[group] for group in groups])
         if layout.size >= len(lengths) * max(lengths) and window is None:
-            return self._run(input_ids, visual_tokens)
+            return self._run_apart(input_ids, visual_tokens)
         rows, visual = [], []
         for some, cut in zip(members, shared):
             first = input_ids[some[0]][:cut]
@@ -327,8 +360,13 @@ class CausalMLLM(BaseMLLM):
             layout, [self._turn_starts(ids, per_image, turns)
                      for ids, turns in zip(input_ids, num_turns)], window)
         hidden = self._run(rows, visual, layout=windowed)
-        index = layout.index(max(lengths)).to(hidden.device)
-        return hidden.flatten(0, 1)[index]
+        return hidden, layout.index(max(lengths)).to(hidden.device)
+
+    def _run_apart(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor]
+                   ) -> tuple[Tensor, Tensor]:
+        hidden = self._run(input_ids, visual_tokens)
+        count = hidden.shape[0] * hidden.shape[1]
+        return hidden, torch.arange(count, device=hidden.device).view(hidden.shape[:2])
 
     def _turn_starts(self, ids: Tensor, per_image: int, num_turns: int) -> list[int]:
         """Positions where the turns of the query frames, which come last, begin."""
@@ -427,6 +465,12 @@ def _expand(ids: Tensor, values: Tensor, per_image: int, fill: int) -> Tensor:
     is_image = ids == IMAGE_TOKEN_INDEX
     values = values.masked_fill(is_image, fill)
     return values.repeat_interleave(torch.where(is_image, per_image, 1))
+
+
+def _image_starts(ids: Tensor, per_image: int) -> list[int]:
+    """Where the visual tokens of each image start in a conversation ``ids`` (L)."""
+    places = (ids == IMAGE_TOKEN_INDEX).nonzero()[:, 0].tolist()
+    return [place + number * (per_image - 1) for number, place in enumerate(places)]
 
 
 def _expanded_length(ids: Tensor, per_image: int) -> int:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaModel
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from glus_mm.models.mllms.base_mllm import ConversationTrace
 from glus_mm.models.mllms.causal_mllm import (
     CausalMLLM,
     cast_to_layer,
@@ -122,6 +124,35 @@ class LlavaMLLM(CausalMLLM):
         """
         pooled = self._pool(self._patch_tokens(imgs))
         return self.projector(pooled.to(dtype_of(self.projector)))
+
+    def attention(self, layer: int, trace: ConversationTrace, rows: Sequence[int],
+                  queries: Sequence[int], keys: Sequence[int]) -> Tensor:
+        """See :meth:`BaseMLLM.attention`."""
+        module = self.llm.layers[layer]
+        attention, width = module.self_attn, module.self_attn.head_dim
+        states = module.input_layernorm(trace.states[layer])
+        query, key = (part(states).unflatten(-1, (-1, width)).transpose(0, 1)
+                      for part in (attention.q_proj, attention.k_proj))  # (heads, P, width)
+        key = key.repeat_interleave(len(query) // len(key), dim=0)
+        positions = torch.arange(trace.index.shape[1], device=states.device)
+        cos, sin = (table[0] for table in self.llm.rotary_emb(states, positions[None]))
+        rows, at, starts = (torch.as_tensor(some) for some in (rows, queries, keys))
+        found = states.new_empty(len(rows), len(query), trace.per_image)
+        parts = []
+        for row in rows.unique():
+            mine = (rows == row).nonzero()[:, 0]
+            own, place = trace.index[row], at[mine]
+            asked, _ = apply_rotary_pos_emb(
+                query[:, own[place]], query[:, own[place]], cos[place], sin[place], 0)
+            _, given = apply_rotary_pos_emb(key[:, own], key[:, own], cos, sin, 0)
+            logits = asked @ given.transpose(1, 2) * attention.scaling
+            later = positions > place.to(positions.device)[:, None]
+            logits = logits.masked_fill(later, float('-inf')).log_softmax(-1)
+            image = starts[mine][:, None] + torch.arange(trace.per_image)
+            parts.append((mine, logits.gather(
+                2, image.to(logits.device).expand(len(logits), -1, -1)).transpose(0, 1)))
+        return found.index_copy(0, torch.cat([mine for mine, _ in parts]).to(states.device),
+                                torch.cat([part for _, part in parts]))
 
     def _patch_tokens(self, imgs: Tensor) -> Tensor:
         """Features of all patches (M, patches, tower's width) of frames (M, 3, P, P)."""

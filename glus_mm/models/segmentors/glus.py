@@ -1,5 +1,6 @@
 """GLUS: wires MLLM and mask head; training and testing decode a frame with the same function."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
 from glus_mm.models.inference import GLUSTestCfg, MaskPrediction, VideoSession, map_in_thread
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.losses import mean_over_processes
+from glus_mm.models.mllms.base_mllm import ConversationTrace
 from glus_mm.models.propagators import GLUSPropagator
 from glus_mm.models.segmentors.batch import distinct_frames, token_identities, visible_frames
 from glus_mm.models.segmentors.clicks import correcting_clicks
@@ -53,6 +55,9 @@ class GLUS(BaseModel):
             of SAM-2. None trains without it, and then nothing shows that IoU to people, see
             :attr:`trained_scores`. In training the mask is always that of mask token 0, so that
             with ``mask_head.dynamic_multimask`` the scores of the other ones stay what they are.
+        loss_motion: config of a :class:`MotionLoss`, a loss on the LLM's visual tokens that only
+            training has; the pipeline then has :class:`LoadObjects`. None trains without it.
+        loss_grounding: config of a :class:`GroundingLoss`, likewise.
         ce_target: ``'seg'`` supervises ``[SEG]`` only, as the official code does; ``'answer'`` the
             whole answer, which is what makes a model learn from scratch. The answers of talk,
             which have no ``[SEG]``, are always supervised as a whole.
@@ -87,6 +92,8 @@ class GLUS(BaseModel):
                  loss_contrastive: dict | None = None,
                  token_update: dict | None = None,
                  loss_iou: dict | None = None,
+                 loss_motion: dict | None = None,
+                 loss_grounding: dict | None = None,
                  ce_target: str = 'seg',
                  existence: str = 'mask',
                  train_cfg: dict | None = None,
@@ -114,6 +121,10 @@ class GLUS(BaseModel):
         self.token_update = None if token_update is None else build_child(
             MODELS, token_update, token_dim=self.mask_head.token_dim)
         self.loss_iou = None if loss_iou is None else build_child(MODELS, loss_iou)
+        width = self.mllm.llm.config.hidden_size if loss_motion or loss_grounding else None
+        self.loss_motion, self.loss_grounding = (
+            None if loss is None else build_child(MODELS, loss, width=width)
+            for loss in (loss_motion, loss_grounding))
         self.ce_target = ce_target
         self.existence = existence
         known = GLUSTrainCfg.__dataclass_fields__
@@ -238,10 +249,12 @@ class GLUS(BaseModel):
         """
         said = None if self.existence == 'mask' else [
             visible_frames(sample, self.train_cfg.seg_per) for sample in data_samples]
-        logits, ce_logits, ce_targets, seg_tokens, scores = self._forward(
+        logits, ce_logits, ce_targets, seg_tokens, scores, trace = self._forward(
             inputs, data_samples, said)
         losses = dict(loss_ce=self.loss_ce(ce_logits, ce_targets))
         counts = dict(loss_ce=len(ce_targets))
+        if trace is not None:
+            losses.update(self._trace_losses(trace, inputs, data_samples))
         if logits.shape[1]:
             losses.update(self._mask_losses(logits, scores, inputs, data_samples, said, counts))
             if self.loss_contrastive is not None:
@@ -251,6 +264,48 @@ class GLUS(BaseModel):
                         [frames.flatten() for frames in said]).tolist())
         return losses if self.train_cfg.normalize == 'local' else mean_over_processes(
             losses, counts)
+
+    def _trace_losses(self, trace: ConversationTrace, inputs: dict,
+                      data_samples: list[RefVOSDataSample]) -> dict[str, Tensor]:
+        """Losses on states inside of the LLM, over the videos whose samples tell their objects."""
+        sizes = [len(ids) for ids in inputs['input_ids']]
+        first = {b: sum(sizes[:b]) for b, sample in enumerate(data_samples)
+                 if 'object_cells' in sample}
+        samples, losses = [data_samples[b] for b in first], {}
+        if self.loss_motion is not None:
+            states = {layer: [trace.visual(layer, [n] * len(trace.images[n]), trace.images[n])
+                              for n in first.values()] for layer in self.loss_motion.layers}
+            losses['loss_motion'] = self.loss_motion(
+                states, functools.partial(self._attention_before, trace, first), samples)
+        if self.loss_grounding is not None:
+            layer = self.loss_grounding.layer
+            rows, words, images, cells = [], [], [], []
+            for start, sample in zip(first.values(), samples):
+                for e, owners in enumerate(sample.object_ids):
+                    objects = [sample.object_names.index(name) for name in owners]
+                    covered = sample.object_cells[objects].sum(0).flatten(1)
+                    context = len(sample.context_frame_ids)
+                    for q, word in enumerate(trace.answers[start + e]):
+                        rows.append(start + e)
+                        words.append(word)
+                        images.append(trace.images[start + e][context + q])
+                        cells.append(covered[context + q])
+            states = trace.states[layer][trace.index[torch.tensor(rows), torch.tensor(words)]]
+            losses['loss_grounding'] = self.loss_grounding(
+                states, trace.visual(layer, rows, images),
+                self.mllm.attention(layer, trace, rows, words, images), torch.stack(cells))
+        return losses
+
+    def _attention_before(self, trace: ConversationTrace, first: dict[int, int], layer: int,
+                          tokens: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """What visual tokens look at in the frame before; see :class:`MotionLoss`."""
+        rows, queries, keys = [], [], []
+        for n, (frame, place) in zip(first.values(), tokens):
+            starts = torch.tensor(trace.images[n])
+            rows += [n] * len(frame)
+            queries.append(starts[frame.cpu()] + place.cpu())
+            keys.append(starts[frame.cpu() - 1])
+        return self.mllm.attention(layer, trace, rows, torch.cat(queries), torch.cat(keys))
 
     def _mask_losses(self, logits: Tensor, scores: Tensor, inputs: dict,
                      data_samples: list[RefVOSDataSample], said: Sequence[Tensor] | None,
@@ -284,10 +339,11 @@ class GLUS(BaseModel):
 
     def _forward(self, inputs: dict, data_samples: Sequence[RefVOSDataSample] | None = None,
                  said: Sequence[Tensor] | None = None
-                 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+                 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, ConversationTrace | None]:
         """Mask logits (N, Tq, h, w), token logits (K, vocabulary), their targets (K), the seg
-        tokens (N, Tq, C), and the IoU that the decoder expects (N, Tq); but for the logits and
-        targets of tokens these are those of conversations with query frames only.
+        tokens (N, Tq, C), the IoU that the decoder expects (N, Tq), and states inside of the LLM
+        where a loss needs them; masks, seg tokens and expected IoU are those of conversations with
+        query frames only.
 
         The data samples say which of a video's images show the same frame; without them, or where
         they do not say, each image counts as a frame of its own. ``said`` holds for each video
@@ -314,11 +370,11 @@ class GLUS(BaseModel):
             all_logits=not reuse, groups=video_of if reuse else None,
             answers=None if said is None else [
                 row[:1] if one_token else row for frames in said for row in frames.tolist()],
-            **self._turn_window())
+            **self._turn_window(), **self._traced_layers(data_samples))
         num_query = self._most_query_frames(max(map(len, inputs['sam_imgs'])), ce_logits.device)
         if not num_query:
             nothing = ce_logits.new_zeros(0, 0)
-            return nothing, ce_logits, ce_targets, seg.tokens, nothing
+            return nothing, ce_logits, ce_targets, seg.tokens, nothing, seg.trace
         seg_tokens = seg.tokens.expand(-1, num_query, -1) if one_token else seg.tokens
         prompts = seg_tokens
         tracks = [asked.index(b) for b in video_of if b in asked]
@@ -349,7 +405,17 @@ class GLUS(BaseModel):
                 frame, tokens, memory, q, targets[:, q], with_mask[:, q])
             preds.append(self.decode(frame, tokens, memory, q, store.tolist(), points))
         return (torch.stack([pred.low_res_logits for pred in preds], 1), ce_logits, ce_targets,
-                seg_tokens, torch.stack([pred.scores for pred in preds], 1))
+                seg_tokens, torch.stack([pred.scores for pred in preds], 1), seg.trace)
+
+    def _traced_layers(self, data_samples: Sequence[RefVOSDataSample] | None
+                       ) -> dict[str, list[int]]:
+        """The argument ``layers`` of the MLLM, where a loss needs it."""
+        layers = set() if self.loss_motion is None else {
+            *self.loss_motion.layers, *self.loss_motion.track}
+        layers |= set() if self.loss_grounding is None else {self.loss_grounding.layer}
+        if not layers or not any('object_cells' in sample for sample in data_samples or ()):
+            return {}
+        return dict(layers=sorted(layers))
 
     def _click_targets(self, data_samples: Sequence[RefVOSDataSample] | None) -> Tensor | None:
         """True masks (N, Tq, S, S) where clicks are simulated."""
