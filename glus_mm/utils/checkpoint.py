@@ -159,7 +159,7 @@ def check_finite(state: Mapping[str, torch.Tensor], source: str) -> None:
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has neither NaN nor infinity; no copy of it is made."""
+    """Whether a tensor, of any shape (...), has neither NaN nor infinity; no copy is made."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     # NaN is both the least and the greatest.
