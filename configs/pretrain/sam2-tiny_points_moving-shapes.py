@@ -8,11 +8,12 @@ model = dict(
     _delete_=True, type='SAM2Pretrainer', mask_head=_base_.mask_head,
     loss_mask_bce=dict(type='MaskBCELoss', loss_weight=5.0),
     loss_mask_dice=dict(type='MaskDiceLoss', loss_weight=1.0))
-_base_.train_pipeline[0].update(num_context=0, num_query=3, strategy='local')
+# One object an expression, as a point is on one; often one that its twin crosses.
+_base_.train_pipeline[0].update(num_context=0, num_query=5, strategy='local', kind_weights={
+    'appearance': 3, 'position': 2, 'motion': 2, 'event': 2, 'look-alike': 4})
 train_dataloader = dict(dataset=dict(pipeline=_base_.train_pipeline))
-optim_wrapper = dict(optimizer=dict(lr=7e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, end=50, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=50, end=800, eta_min=2e-5, by_epoch=False)
+    dict(type='CosineAnnealingLR', begin=50, end=3000, eta_min=2e-5, by_epoch=False)
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=800)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000)

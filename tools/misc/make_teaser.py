@@ -1,7 +1,7 @@
 """Make the picture at the top of the README: what the shipped checkpoint answers.
 
-Three held-out videos of MovingShapes with expressions of several kinds, chosen among those that
-the model gets right. Prints the mean J of every expression. Example::
+Three held-out videos of MovingShapes and three expressions of each, all drawn at random. Prints the
+mean J of every expression. Example::
 
     python tools/misc/make_teaser.py docs/images/teaser.gif
 """
@@ -21,11 +21,8 @@ CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
 # Those of the README's figures: no video of this seed was trained on.
 SEED, SPLIT = 777, 'valid_u'
-CHOSEN = {
-    46: ('the orange triangle', 'the circle that is yellow', 'both blue shapes'),
-    2: ('the shape that lights up', 'the green diamond', 'the rightmost shape'),
-    54: ('the leftmost shape', 'the shape at the very bottom', 'all red shapes'),
-}
+# Drawn, not chosen: of each of three drawn videos, three expressions with a target.
+VIDEOS, TEXTS = 100, 3
 FPS = 6.0
 PANEL_WIDTH = 300
 GAP = 8
@@ -36,38 +33,48 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Make the picture at the top of the README')
     parser.add_argument('out', metavar='OUT.gif', help='the picture, .gif or .mp4')
+    parser.add_argument('--draw', type=int, default=0,
+                        help='seed of what is drawn (default: %(default)s)')
     return parser.parse_args()
 
 
-def draw_panels(inferencer: GLUSInferencer, index: int, texts: tuple[str, ...]
+def draw_videos(rng: np.random.Generator) -> list[int]:
+    """Numbers of the videos; the first thing that is drawn."""
+    return rng.choice(VIDEOS, 3, replace=False).tolist()
+
+
+def draw_panels(inferencer: GLUSInferencer, index: int, rng: np.random.Generator
                 ) -> list[np.ndarray]:
-    """Segment one video.
+    """Segment one video by expressions that are drawn.
 
     Args:
         inferencer: with the shipped model.
         index: number of the video.
-        texts: (E) expressions of this video.
+        rng: draws the expressions.
 
     Returns:
         (T) frames with masks, uint8 (H, W, 3), the texts below.
     """
     video = generate_video(SEED, SPLIT, index)
+    known = [expression for expression in video.expressions if expression.targets]
+    drawn = [known[i] for i in rng.choice(len(known), TEXTS, replace=False)]
+    texts = [expression.text for expression in drawn]
     masks = inferencer(list(video.frames), texts)['masks']
-    targets = {expression.text: list(expression.targets) for expression in video.expressions}
-    for text, track in zip(texts, masks):
-        truth = video.masks[targets[text]].any(axis=0)
+    for expression, track in zip(drawn, masks):
+        truth = video.masks[list(expression.targets)].any(axis=0)
         score = np.mean([region_similarity(gt, pred) for gt, pred in zip(truth, track)])
-        print(f'{video.video_id}  J {100 * score:5.1f}  {text}')
+        print(f'{video.video_id}  J {100 * score:5.1f}  {expression.text}')
     visualizer = RefVOSLocalVisualizer('teaser', min_width=PANEL_WIDTH, legend_position='below')
     return [visualizer.draw_frame(frame, np.stack([track[t] for track in masks]), texts)
             for t, frame in enumerate(video.frames)]
 
 
 def main() -> None:
-    """Segment the chosen videos and put them beside one another."""
+    """Segment three drawn videos and put them beside one another."""
     args = parse_args()
     inferencer = GLUSInferencer(init_model(CONFIG, CHECKPOINT))
-    columns = [draw_panels(inferencer, index, texts) for index, texts in CHOSEN.items()]
+    rng = np.random.default_rng(args.draw)
+    columns = [draw_panels(inferencer, index, rng) for index in draw_videos(rng)]
     height = max(panels[0].shape[0] for panels in columns)
     with OverlayVideoWriter(args.out, FPS) as writer:
         for row in zip(*columns):

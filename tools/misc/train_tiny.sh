@@ -1,18 +1,30 @@
 #!/usr/bin/env bash
-# Make checkpoints/glus_tiny_moving-shapes.pth from nothing, in the three stages of docs/moving_shapes.md.
+# Make checkpoints/glus_tiny_moving-shapes.pth from nothing, in the stages of docs/moving_shapes.md.
 #   bash tools/misc/train_tiny.sh [NUM_PROCS]
-# Two processes of one thread are faster on two cores than one process of two threads.
+# A stage that was interrupted goes on where it stopped, and one that is done is not run again: call
+# it anew. The shipped file was made with one process; with two, each step has twice the samples.
 set -euo pipefail
-procs=${1:-2}
+procs=${1:-1}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 here=$(dirname "$0")/../..
 
-python "$here/tools/dataset_converters/moving_shapes.py" data/moving_shapes \
-    --videos 2500 --seed 0 --split train --no-mp4 --workers "$procs"
-for config in pretrain/sam2-tiny_points_moving-shapes pretrain/glus_tiny_stills_moving-shapes \
-    glus/glus_tiny_moving-shapes; do
-    bash "$here/tools/dist_train.sh" "$here/configs/$config.py" "$procs"
-done
-python "$here/tools/misc/publish_model.py" \
-    "work_dirs/glus_tiny_moving-shapes/$(basename "$(cat work_dirs/glus_tiny_moving-shapes/last_checkpoint)")" \
+last() { echo "work_dirs/$1/$(basename "$(cat "work_dirs/$1/last_checkpoint")")"; }
+
+train() {  # config without folder and .py
+    bash "$here/tools/dist_train.sh" "$here/configs/$1.py" "$procs" --resume auto
+}
+
+[ -e data/moving_shapes/train/meta_expressions.json ] || \
+    python "$here/tools/dataset_converters/moving_shapes.py" data/moving_shapes \
+        --videos 3000 --seed 0 --split train --no-mp4 --workers 2 --overwrite
+train pretrain/sam2-tiny_points_moving-shapes
+train pretrain/vision-tower-tiny_moving-shapes
+python "$here/tools/misc/publish_model.py" --dtype keep "$(last sam2-tiny_points_moving-shapes)" \
+    "$(last vision-tower-tiny_moving-shapes)" work_dirs/glus_tiny_parts.pth
+train pretrain/glus_tiny_stills_moving-shapes
+train pretrain/glus_tiny_motion_moving-shapes
+python "$here/tools/misc/publish_model.py" --dtype keep "$(last glus_tiny_motion_moving-shapes)" \
+    work_dirs/glus_tiny_motion.pth
+train glus/glus_tiny_moving-shapes
+python "$here/tools/misc/publish_model.py" "$(last glus_tiny_moving-shapes)" \
     checkpoints/glus_tiny_moving-shapes.pth

@@ -10,15 +10,18 @@ mllm = dict(
     type='LlavaMLLM',
     tokenizer='tiny',
     template='compact',
-    pooling='2x2',
+    # 64 visual tokens a frame, as many as at the published size.
+    pooling='none',
     vision_crop='squash',
     vision_select_layer=-1,
     vision_tower=dict(
         hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256,
         image_size=64, patch_size=8),
     llm=dict(
-        hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256,
+        hidden_size=128, num_hidden_layers=5, num_attention_heads=2, intermediate_size=256,
         max_position_embeddings=2048,
+        # Slow rotation, so that attention can compare tokens across the frames of a prompt.
+        rope_parameters=dict(rope_type='default', rope_theta=100000.0),
         # About 1 / sqrt(hidden_size): with LLaMA's own 0.02 a model of this width does not
         # leave the plateau where it segments every object.
         initializer_range=0.09))
