@@ -12,7 +12,6 @@ from pycocotools.coco import COCO
 import glus_mm
 from glus_mm.apis import GLUSInferencer, IncompleteVideoError, SegmentJob
 from glus_mm.apis.result_files import FORMATS, open_masks
-from glus_mm.models import MaskIoULoss
 from glus_mm.utils.masks import decode_rle
 from glus_mm.video import VideoFileReader, open_reader
 
@@ -65,7 +64,7 @@ def test_results_say_what_the_masks_are(png, video):
 
 
 def test_a_model_that_was_trained_to_score_shows_scores(infer, frames, tmp_path, monkeypatch):
-    monkeypatch.setattr(infer.model, 'loss_iou', MaskIoULoss())
+    monkeypatch.setattr(type(infer.model), 'trained_scores', ('scores', ))
     out = infer(frames[:2], TEXTS, out_dir=tmp_path)
     found = results(tmp_path, 'video')
     assert found['texts'][1]['score'] == pytest.approx(out['scores'][1].tolist(), abs=1e-5)
