@@ -47,6 +47,8 @@ def data(tmp_path_factory):
 def options(data):
     """``--cfg-options`` and their values."""
     values = dict(SMALL, **{
+        # Random weights are never that sure.
+        'model.test_cfg.seg_threshold': None,
         'train_dataloader.dataset.data_root': data / 'train',
         'test_dataloader.dataset.data_root': data / 'valid_u',
     })
@@ -82,7 +84,8 @@ def talking(tmp_path_factory, data, options):
     """A checkpoint with random weights that says [SEG] on about half of the frames."""
     torch.manual_seed(0)
     small = dict(option.split('=') for option in options[1:])
-    small = {key: int(value) for key, value in small.items() if key.startswith('model.')}
+    small = {key: None if value == 'None' else int(value)
+             for key, value in small.items() if key.startswith('model.')}
     model = init_model(CONFIG, cfg_options=small)
     states = []
     model.mllm.lm_head.register_forward_pre_hook(lambda _, args: states.append(args[0]))
@@ -118,7 +121,7 @@ def test_train(call, options, tmp_path):
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert [entry['step'] for entry in entries] == [1, 2, 3]
     for entry in entries:
-        parts = [entry[f'loss_{name}'] for name in ('ce', 'mask_bce', 'mask_dice')]
+        parts = [entry[f'loss_{name}'] for name in ('ce', 'mask_bce', 'mask_dice', 'iou')]
         assert entry['loss'] == pytest.approx(sum(parts), rel=1e-4) and min(parts) > 0
     # What was saved is a whole model: it is tested, and all it lacks is training.
     call('test', CONFIG, tmp_path / 'run' / 'iter_3.pth', '--work-dir', 'test', '--dump',

@@ -73,8 +73,16 @@ class SegTokens:
 
         Args:
             threshold: the least probability of ``[SEG]``; None asks for the most likely token.
+
+        Raises:
+            ValueError: there is a threshold, and the MLLM does not tell the probability.
         """
-        return self.is_seg if threshold is None else self.presence >= threshold
+        if threshold is None:
+            return self.is_seg
+        if self.presence.isnan().any():
+            raise ValueError('model.test_cfg.seg_threshold needs an MLLM that tells the probability '
+                             'of [SEG], got one that does not')
+        return self.presence >= threshold
 
 
 class BaseMLLM(BaseModule, metaclass=ABCMeta):

@@ -4,7 +4,8 @@ custom_imports = dict(imports=['qwen_vl'])
 load_from = None
 image_size = 64
 
-model = dict(mllm=dict(
+# The tokenizer of this size has no word of one token for what is not there.
+model = dict(existence='mask', test_cfg=dict(seg_threshold=None), mllm=dict(
     _delete_=True,
     type='QwenVLMLLM',
     image_size=image_size,
