@@ -170,8 +170,10 @@ def strings(value, path=''):
             yield from strings(child, f'{path}.{key}')
 
 
-# What a command of the docs, not a config, makes.
-BY_HAND = ('work_dirs/selector_init.pth', 'work_dirs/key_frames/mevis_valid_u.json')
+# What a command of the docs or a script, not a config, makes.
+BY_HAND = ('work_dirs/selector_init.pth', 'work_dirs/key_frames/mevis_valid_u.json',
+           # tools/misc/train_tiny.sh
+           'work_dirs/glus_tiny_parts.pth', 'work_dirs/glus_tiny_motion.pth')
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -397,3 +398,15 @@ def test_options_that_do_not_fit(evaluators, options, message):
                         pred_dir=evaluators / 'pred'), **options)
     with pytest.raises(ValueError, match=message):
         evaluate_masks(**options)
+
+
+def test_workers_start_where_opencv_has_threads_already(evaluators):
+    """A forked child that ends the threads that OpenCV has in its parent would wait for ever."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (3000, 3000))  # starts them
+        assert run(evaluators, 'revos', workers=2) == run(evaluators, 'revos')
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(before)

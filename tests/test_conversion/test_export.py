@@ -246,7 +246,8 @@ def test_the_shipped_model_is_no_official_one(tmp_path):
                         tmp_path / 'out')
     keys = [line.split(':')[0].strip() for line in str(error.value).splitlines()[1:]]
     assert keys == [f'model.{key}' for key in (
-        'mllm.template', 'mllm.pooling', 'mllm.vision_crop', 'mask_head.sam2',
+        'mllm.template', 'mllm.pooling', 'mllm.vision_crop',
+        'mllm.llm.rope_parameters.rope_theta', 'mask_head.sam2',
         'mask_head.image_size', 'mask_head.dynamic_multimask')]
     assert not (tmp_path / 'out').exists()
 

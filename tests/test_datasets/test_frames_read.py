@@ -34,9 +34,9 @@ def calls(monkeypatch):
     def count(module, function, name):
         original = getattr(module, function)
 
-        def counting(*args):
+        def counting(*args, **options):
             calls[name].append(args[0])
-            return original(*args)
+            return original(*args, **options)
 
         monkeypatch.setattr(module, function, counting)
 

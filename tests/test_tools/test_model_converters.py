@@ -98,7 +98,7 @@ def test_lisa(run, tmp_path, checkpoint):
                            weights['model.text_hidden_fcs.0.0.weight'])
 
 
-# What issue 3 names as bad input
+# Bad input
 
 
 @pytest.mark.parametrize('name', ['glus2mm', 'lisa2mm'])

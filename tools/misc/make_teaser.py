@@ -24,7 +24,7 @@ SEED, SPLIT = 777, 'valid_u'
 # Drawn, not chosen: of each of three drawn videos, three expressions with a target.
 VIDEOS, TEXTS = 100, 3
 FPS = 6.0
-PANEL_WIDTH = 300
+PANEL_WIDTH = 260
 GAP = 8
 GROUND = 32
 

@@ -135,6 +135,10 @@ def _score_all(scorer: MaskScorer, jobs: range, workers: int) -> Iterator[Scored
         return
     # A forked process shares the annotation with its parent; elsewhere it gets a copy.
     method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
+    # Masks are too small for OpenCV's own threads, which would only wait for one another. They are
+    # ended before the fork: a child that ends those of its parent waits for ever.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     with ProcessPoolExecutor(workers, multiprocessing.get_context(method), _start_worker,
                              (scorer, )) as pool:
         try:
@@ -144,6 +148,7 @@ def _score_all(scorer: MaskScorer, jobs: range, workers: int) -> Iterator[Scored
                                f'memory?): {error}') from error
         finally:
             pool.shutdown(cancel_futures=True)
+            cv2.setNumThreads(threads)
 
 
 # The scorer of a worker process; jobs are sent as numbers.
@@ -151,8 +156,8 @@ _WORKER: list[MaskScorer] = []
 
 
 def _start_worker(scorer: MaskScorer) -> None:
-    # Masks are too small for OpenCV's own threads, which would only wait for one another.
-    cv2.setNumThreads(1)
+    if cv2.getNumThreads() != 1:  # spawned, not forked: no thread of a parent is here
+        cv2.setNumThreads(1)
     _WORKER[:] = [scorer]
 
 

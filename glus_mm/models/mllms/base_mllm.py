@@ -80,8 +80,8 @@ class SegTokens:
         if threshold is None:
             return self.is_seg
         if self.presence.isnan().any():
-            raise ValueError('model.test_cfg.seg_threshold needs an MLLM that tells the probability '
-                             'of [SEG], got one that does not')
+            raise ValueError('model.test_cfg.seg_threshold needs an MLLM that tells how probable '
+                             '[SEG] is, got one that does not')
         return self.presence >= threshold
 
 
