@@ -27,5 +27,6 @@ class MovingShapesDataset(MeViSDataset):
         if osp.isfile(path):
             objects = read_json_object(path)
             for video in videos:
-                video['objects'] = objects[video['video_id']]
+                if video['video_id'] in objects:
+                    video['objects'] = objects[video['video_id']]
         return videos

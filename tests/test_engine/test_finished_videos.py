@@ -132,7 +132,7 @@ def test_results_of_the_metric_come_back_from_json():
     metric = RefVOSMetric()
     values = dict(J=[0.1 + 0.2, 1 / 3], F=[1.0, 0.0])
     track = dict(dataset='a', video_id='v', exp_id='0', values=values, kind=None, has_target=True,
-                 predicted=True, part=None, notes=dict(frames_without_seg=1))
+                 predicted=True, part=None, notes=dict(frames_without_seg=1), frames={})
     content = dict(tracks=[track], video_id='v', exp_ids=['0'], frame_names=[])
     kept = metric.load_result(json.loads(json.dumps(content)))
     assert kept['tracks'][0]['values']['J'].itemsize == 8

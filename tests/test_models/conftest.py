@@ -41,7 +41,7 @@ def shrunk_config(options: dict | None = None) -> dict:
         options: dotted keys below ``model`` and their values.
     """
     model = Config.fromfile(TINY).model.to_dict()
-    model['mllm'].update(vision_tower=VISION_TOWER, llm=LLM)
+    model['mllm'].update(vision_tower=VISION_TOWER, llm=LLM, pooling='2x2')
     model['mask_head'].update(sam2=SAM2, image_size=64)
     cfg = Config(dict(model=model))
     cfg.merge_from_dict({f'model.{key}': value for key, value in (options or {}).items()})

@@ -208,9 +208,9 @@ def test_a_visit(visitor, server, tmp_path):
     assert visitor.frame() != frame
     visitor.page.click('button[role=tab]:has-text("Video")')
     visitor.page.wait_for_function("document.querySelector('#overlay video').readyState >= 2")
-    # This model was not trained to score its masks: nothing shows a score.
-    assert visitor.page.query_selector('#plot svg') is None
-    assert document['expressions'][0]['expected_iou'] is None
+    # This model was trained to score its masks, and to say whether the object is there.
+    assert visitor.page.query_selector('#plot svg') is not None
+    assert len(document['expressions'][0]['expected_iou']) == 12
     assert visitor.errors == []
     own = (server.url, 'data:', f'blob:{server.url}')
     assert [url for url in visitor.requests if not url.startswith(own)] == []
