@@ -1,5 +1,6 @@
 """The LLM in 8 or 4 bits, through the real bitsandbytes on a CPU."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,11 @@ def frames():
 
 
 def segment(model, frames):
-    out = GLUSInferencer(model)(frames, ['the red circle', 'the leftmost shape'],
-                                return_logits=True)
+    # Objects that are there: each frame has its [SEG].
+    texts = [item.text for item in generate_video(0, 'valid_u', 0).expressions
+             if item.kind in ('appearance', 'position')][:2]
+    model.test_cfg = replace(model.test_cfg, seg_threshold=None)
+    out = GLUSInferencer(model)(frames, texts, return_logits=True)
     return np.stack([[np.asarray(mask) for mask in rows] for rows in out['masks']]), out
 
 

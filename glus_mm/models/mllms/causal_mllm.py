@@ -454,9 +454,18 @@ def checkpoint_activations(llm: nn.Module) -> None:
     (enable or llm.gradient_checkpointing_enable)()
 
 
+# Those that transformers documents; it takes any other one without a word.
+ROPE_PARAMETERS = (
+    'rope_type', 'rope_theta', 'partial_rotary_factor', 'factor', 'attention_factor',
+    'original_max_position_embeddings', 'beta_fast', 'beta_slow', 'short_factor', 'long_factor',
+    'low_freq_factor', 'high_freq_factor', 'mrope_section', 'mrope_interleaved')
+
+
 def hf_config(config_class: type, values: dict, where: str):
     """Build a transformers config; unlike the class itself, refuse keys that it does not know."""
     known = set(config_class().to_dict()) | {'attn_implementation'}
+    if isinstance(values.get('rope_parameters'), dict):
+        check_keys(dict(values['rope_parameters']), ROPE_PARAMETERS, f'{where}.rope_parameters')
     return config_class(**{str(k): v for k, v in check_keys(values, sorted(known), where).items()})
 
 
