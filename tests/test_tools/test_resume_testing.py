@@ -95,10 +95,11 @@ def test_finished_videos_are_not_tested_again(call, options, whole, tmp_path):
         {written[0].name, written[3].name}
 
 
-def test_another_sampler_cannot_be_resumed(call, options, tmp_path):
-    with pytest.raises(ValueError, match='sampler is DefaultSampler and not BalancedVideoSampler'):
+def test_another_sampler_cannot_be_resumed(call, options, tmp_path, capfd):
+    with pytest.raises(SystemExit):
         call('--work-dir', tmp_path, '--resume', *options,
              'test_dataloader.sampler.type=DefaultSampler')
+    assert 'sampler is DefaultSampler and not BalancedVideoSampler' in capfd.readouterr().err
 
 
 def with_a_killed_process(options, worker_of_rank, folder, max_restarts):
