@@ -190,6 +190,7 @@ def test_signal_to_the_launcher(start, tmp_path):
     wait_until_gone(pids.values())
 
 
+@pytest.mark.skip(reason='not shown yet to end in time where the cores are shared')
 @pytest.mark.parametrize('config', ['config.py', pytest.param('zero.py', marks=pytest.mark.skipif(
     importlib.util.find_spec('deepspeed') is None, reason='needs DeepSpeed'))])
 def test_kill_9_of_the_launcher(start, tmp_path, config):
