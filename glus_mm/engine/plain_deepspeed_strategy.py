@@ -106,7 +106,8 @@ class PlainDeepSpeedStrategy(BaseStrategy):
             The prepared parts.
 
         Raises:
-            ValueError: another ``optim_wrapper``, or ``compile``.
+            ValueError: another ``optim_wrapper``, ``compile``, or settings of the model that make
+                the processes of ZeRO-3 wait for one another.
         """
         if self._prepared:
             return self._prepared_components()
@@ -118,6 +119,12 @@ class PlainDeepSpeedStrategy(BaseStrategy):
         # A run without DeepSpeed builds its model first of all; here data loaders were, which draw.
         self._set_randomness(**dict(self._randomness, seed=self.seed))
         model = self.build_model(model)
+        uneven = getattr(model, 'uneven_settings', ())
+        if uneven and get_world_size() > 1 and self.config['zero_optimization']['stage'] == 3:
+            raise ValueError(
+                f'ZeRO-3 on several processes does not train with {" and ".join(uneven)}: how '
+                'often parts of the model run depends on the batch then, and processes would wait '
+                'for one another; use ZeRO-2, strategy.zero_optimization.stage=2')
         check_custom_keys(optim_wrapper, model)
         model = self._init_model_weights(model)
         self.optim_wrapper = self.build_optim_wrapper(optim_wrapper, model)
@@ -144,7 +151,9 @@ class PlainDeepSpeedStrategy(BaseStrategy):
         wrapper.initialize_count_status(model, 0, self.dispatch_kwargs['max_iters'])
         keep_small_whole(engine.optimizer)
         wrapped = MMDeepSpeedEngineWrapper(model=engine)
-        if engine.zero_optimization_stage() == 3 and get_world_size() > 1:
+        if engine.zero_optimization_stage() < 3:
+            model.register_forward_pre_hook(wrapper.order_gradients)
+        elif get_world_size() > 1:
             wrapped.val_step = _refuse_validation
         return wrapped
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import torch
 from mmengine.optim import OptimWrapper
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from glus_mm.registry import OPTIM_WRAPPERS
@@ -31,6 +32,7 @@ class ZeroOptimWrapper(OptimWrapper):
     def __init__(self, optimizer: Optimizer, accumulative_counts: int = 1,
                  clip_grad: dict | None = None) -> None:
         super().__init__(optimizer, accumulative_counts, clip_grad)
+        self._ordered: Tensor | float = 0.0
         if self.clip_grad_kwargs and set(self.clip_grad_kwargs) != {'max_norm'}:
             raise ValueError('optim_wrapper.clip_grad: DeepSpeed clips by dict(max_norm=...) only, '
                              f'got {dict(self.clip_grad_kwargs)}')
@@ -44,6 +46,22 @@ class ZeroOptimWrapper(OptimWrapper):
     def max_norm(self) -> float:
         """Norm to which gradients are clipped; 0 for none."""
         return float((self.clip_grad_kwargs or {}).get('max_norm', 0))
+
+    def order_gradients(self, module: nn.Module, *_: object) -> None:
+        """Let the gradients of a forward pass be done in one order, the same in all processes.
+
+        ZeRO-1 and 2 add the gradients of processes up one after another as the backward pass is
+        done with them, without a look at what they are gradients of. Where one process has only
+        talk and another one has masks, or clicks on other frames, their passes differ in order
+        and in which parameters they reach, so that different ones would be added up. Autograd runs
+        nodes that were made first last. So zeros from here reach every parameter after all else.
+
+        Args:
+            module: a forward pre-hook gets it.
+        """
+        if torch.is_grad_enabled():
+            self._ordered = torch.cat([
+                p.flatten()[:0] for p in module.parameters() if p.requires_grad]).sum()
 
     def update_params(self, loss: Tensor, step_kwargs: dict | None = None,
                       zero_kwargs: dict | None = None) -> None:
@@ -68,7 +86,7 @@ class ZeroOptimWrapper(OptimWrapper):
 
         The loss is a scalar.
         """
-        self.model.backward(loss)
+        self.model.backward(loss + self._ordered)
         self._inner_count += 1
 
     def step(self, **kwargs: object) -> None:

@@ -47,7 +47,7 @@ def test_two_tasks(tmp_path, toy_config):
         ['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'part', 'job', 'toy.py', '--work-dir',
          'run'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
-    log = done.stdout + done.stderr
+    log, = (file.read_text() for file in (tmp_path / 'run').glob('*/*.log'))
     assert 'Distributed launcher: slurm' in log and 'GPU number: 2' in log
     assert (tmp_path / 'run' / 'iter_2.pth').is_file()
     options = (tmp_path / 'srun_args').read_text().split()

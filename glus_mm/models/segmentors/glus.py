@@ -229,6 +229,20 @@ class GLUS(BaseModel):
         trained = dict(scores=self.loss_iou is not None, presence=self.existence == 'answer')
         return tuple(name for name, is_trained in trained.items() if is_trained)
 
+    @property
+    def uneven_settings(self) -> list[str]:
+        """Settings with which the batch decides how often a part of the model runs.
+
+        Processes with batches of their own then run it a different number of times, which is
+        nothing to engines that exchange gradients. One that spreads weights, ZeRO-3, collects them
+        whenever a part runs, in all processes, which would wait for one another.
+        """
+        used = {"existence='answer'": self.existence == 'answer',
+                'train_cfg.click_prob': self.train_cfg.click_prob > 0,
+                'loss_motion': self.loss_motion is not None,
+                'loss_grounding': self.loss_grounding is not None}
+        return [f'model.{name}' for name, is_used in used.items() if is_used]
+
     # Training
 
     def loss(self, inputs: dict, data_samples: list[RefVOSDataSample]) -> dict[str, Tensor]:
