@@ -47,7 +47,6 @@ REQUIRES = [
     'transformers>=5.6',
     'peft>=0.18',
     'accelerate>=1.0',
-    'sam2>=1.1.0',
     'numpy>=1.26',
     'opencv-python>=4.10',
     'pycocotools>=2.0.8',
@@ -57,8 +56,7 @@ REQUIRES = [
     # All video, read and written; it brings FFmpeg. 16 reports the rotation of a frame and why a
     # stream has no decoder.
     'av>=16.0',
-    # Named because they are imported here; sam2 and MMEngine bring them too.
-    'hydra-core>=1.3',
+    # Named because they are imported here; MMEngine brings some of them too.
     'omegaconf>=2.3',
     'matplotlib>=3.7',
     'tqdm>=4.65',
@@ -78,6 +76,10 @@ REQUIRES = [
 # mmcv is no hard requirement: mmcv and mmcv-lite provide the same module, and only one may be
 # there. ``import glus_mm`` says so when both are missing.
 LITE = ['mmcv-lite>=2.2.0']
+# transformers has SAM-2 too. The package is published as source only, and its build wants torch.
+SAM2 = ['sam2>=1.1.0', 'hydra-core>=1.3']
+# The image encoder of EdgeTAM.
+EDGETAM = ['timm>=1.0']
 TENSORBOARD = ['tensorboard>=2.15']
 # Pure Python in this use: nothing is compiled when it is installed or run.
 DEEPSPEED = ['deepspeed>=0.19']
@@ -103,6 +105,8 @@ setup(
     install_requires=REQUIRES,
     extras_require={
         'lite': LITE,
+        'sam2': SAM2,
+        'edgetam': EDGETAM,
         'deepspeed': DEEPSPEED,
         'quant': QUANT,
         'demo': DEMO,
@@ -110,6 +114,6 @@ setup(
         'tensorboard': TENSORBOARD,
         'docs': DOCS,
         'dev': ['pytest>=8.0', 'pytest-xdist>=3.8', 'ruff>=0.8', 'pre-commit>=3.5', *DOCS,
-                *TENSORBOARD, *DEEPSPEED, *QUANT, *DEMO, *BROWSER],
+                *SAM2, *EDGETAM, *TENSORBOARD, *DEEPSPEED, *QUANT, *DEMO, *BROWSER],
     },
 )

@@ -9,6 +9,7 @@ _EPILOG = """Examples:
   glus-mm convert glus GLUS-S checkpoints/glus-s                # official GLUS
   glus-mm convert lisa LISA-7B-v1 checkpoints/lisa-7b_sam2-l    # the start of a training
   glus-mm convert chat-univi Chat-UniVi checkpoints/chat-univi  # a key-frame selector
+  glus-mm convert sam2 facebook/sam2.1-hiera-tiny sam2.1-tiny  # from transformers, or back
   glus-mm convert official CONFIG.py iter_3000.pth GLUS-mine    # back to the official layout
 
 "glus-mm convert KIND --help" has the options of each.
@@ -157,6 +158,23 @@ def _convert_official(args: argparse.Namespace) -> None:
         force=args.force)
 
 
+def _add_sam2_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('source', metavar='SOURCE', help='a file, a folder, or a repository on the '
+                        'hub such as facebook/sam2.1-hiera-tiny')
+    parser.add_argument('out_dir', metavar='OUT_DIR', help='new folder')
+    parser.add_argument('--to', choices=['sam2', 'transformers'], default='sam2',
+                        help='whose layout is written (default: %(default)s)')
+    parser.add_argument('--sam2', metavar='NAME_OR_YAML',
+                        help='what it is (default: the published one of these sizes)')
+    parser.add_argument('--force', action='store_true',
+                        help='replace the files of an earlier conversion in OUT_DIR')
+
+
+def _convert_sam2(args: argparse.Namespace) -> None:
+    from glus_mm.conversion.sam2_weights import convert_sam2
+    convert_sam2(args.source, args.out_dir, args.to, args.sam2, args.force)
+
+
 _Add, _Convert = Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
 KINDS: dict[str, tuple[str, _Add, _Convert]] = {
     'glus': ('convert an official GLUS checkpoint', _add_source_options, _convert_glus),
@@ -164,6 +182,8 @@ KINDS: dict[str, tuple[str, _Add, _Convert]] = {
              _convert_lisa),
     'chat-univi': ('make a key-frame selector from Chat-UniVi', _add_chat_univi_options,
                    _convert_chat_univi),
+    'sam2': ('write the weights of SAM-2 in the layout of the sam2 package or of transformers',
+             _add_sam2_options, _convert_sam2),
     'official': ('write a model in the layout of the official checkpoints; LoRA is merged',
                  _add_official_options, _convert_official),
 }

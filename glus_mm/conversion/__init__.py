@@ -3,5 +3,6 @@
 from glus_mm.conversion.chat_univi import convert_chat_univi
 from glus_mm.conversion.convert import convert_glus, convert_lisa
 from glus_mm.conversion.export import export_official
+from glus_mm.conversion.sam2_weights import convert_sam2
 
-__all__ = ['convert_chat_univi', 'convert_glus', 'convert_lisa', 'export_official']
+__all__ = ['convert_chat_univi', 'convert_glus', 'convert_lisa', 'convert_sam2', 'export_official']

@@ -3,7 +3,6 @@
 import torch
 from accelerate import init_empty_weights
 from huggingface_hub.errors import StrictDataclassError
-from hydra.errors import HydraException
 from mmengine import Config
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
@@ -11,7 +10,7 @@ from torch import nn
 from glus_mm.registry import MODELS, SCOPE
 
 # What the libraries raise that build a model's parts.
-_ERRORS = (HydraException, KeyError, OmegaConfBaseException, StrictDataclassError, TypeError,
+_ERRORS = (KeyError, OmegaConfBaseException, StrictDataclassError, TypeError,
            ValueError)
 
 

@@ -8,9 +8,11 @@ import torch
 
 # What the package imports everywhere, and what only some of its parts need: the distributions
 # with the extra of pip that brings them and what they are for.
-REQUIRED = ('torch', 'torchvision', 'mmengine', 'transformers', 'peft', 'sam2', 'numpy',
-            'opencv-python', 'pycocotools', 'av')
+REQUIRED = ('torch', 'torchvision', 'mmengine', 'transformers', 'peft', 'numpy', 'opencv-python',
+            'pycocotools', 'av')
 OPTIONAL = {
+    'sam2': ('sam2', "SAM-2 from its own package instead of transformers', and SAM2Propagator"),
+    'timm': ('edgetam', 'EdgeTAM as the mask head'),
     'deepspeed': ('deepspeed', 'training with ZeRO'),
     'bitsandbytes': ('quant', '4-bit and 8-bit weights'),
     'gradio': ('demo', 'the web demo'),

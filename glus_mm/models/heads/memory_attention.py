@@ -3,17 +3,14 @@
 Stock SAM-2 projects and rotates all memories anew on every frame. In GLUS a memory gets neither a
 temporal encoding nor an object pointer, and positions count within a frame: its keys and values
 stay as they are. The first self-attention has only the frame as its input, so that it is the same
-for all tracks of a frame. The modules, and their weights, are those of the stock package.
+for all tracks of a frame. The modules, and their weights, are those of the package that runs SAM-2.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
-from sam2.modeling.position_encoding import apply_rotary_enc
-from sam2.modeling.sam.transformer import RoPEAttention
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -30,14 +27,32 @@ class ProjectedMemory:
     values: tuple[Tensor, ...]
 
 
-def can_project(attention: MemoryAttention) -> bool:
+def can_project(attention: nn.Module) -> bool:
     """Whether the module is built as in all configs of SAM-2, with rotary attention."""
-    return attention.batch_first and all(
-        isinstance(part, RoPEAttention)
+    return getattr(attention, 'batch_first', False) and all(
+        hasattr(part, 'freqs_cis')
         for layer in attention.layers for part in (layer.self_attn, layer.cross_attn_image))
 
 
-def project_memory(attention: MemoryAttention, entry: Tensor, pos: Tensor) -> ProjectedMemory:
+def rotary_table(dim: int, side: int, theta: float = 10000.0) -> Tensor:
+    """SAM-2's rotations of the positions of a square in raster order.
+
+    Args:
+        dim: width of a head.
+        side: of the square.
+        theta: base of the frequencies.
+
+    Returns:
+        complex64 (L, dim/2) for the L positions: by x, then by y.
+    """
+    freqs = 1.0 / theta**(torch.arange(0, dim, 4)[:dim // 4].float() / dim)
+    places = torch.arange(side * side)
+    x, y = (places % side).float(), torch.div(places, side, rounding_mode='floor').float()
+    angles = torch.cat([torch.outer(x, freqs), torch.outer(y, freqs)], -1)
+    return torch.polar(torch.ones_like(angles), angles)
+
+
+def project_memory(attention: nn.Module, entry: Tensor, pos: Tensor) -> ProjectedMemory:
     """Make the keys and values of a memory.
 
     Args:
@@ -54,7 +69,7 @@ def project_memory(attention: MemoryAttention, entry: Tensor, pos: Tensor) -> Pr
     return ProjectedMemory(tuple(keys), tuple(values))
 
 
-def attend(attention: MemoryAttention, top: Tensor, top_pos: Tensor,
+def attend(attention: nn.Module, top: Tensor, top_pos: Tensor,
            memories: Sequence[Sequence[ProjectedMemory]]) -> Tensor:
     """Attend to memories as the module itself does in eval mode.
 
@@ -82,13 +97,17 @@ def attend(attention: MemoryAttention, top: Tensor, top_pos: Tensor,
     return attention.norm(out).transpose(1, 2).unflatten(2, shape[1:])
 
 
-def _attend_to_itself(layer: MemoryAttentionLayer, out: Tensor, pos: Tensor) -> Tensor:
+def _attend_to_itself(layer: nn.Module, out: Tensor, pos: Tensor) -> Tensor:
     normed = layer.norm1(out)
     query = normed + pos if layer.pos_enc_at_attn else normed
-    return layer.self_attn(query, query, v=normed)
+    part = layer.self_attn
+    attended = F.scaled_dot_product_attention(
+        _rotated(part, part.q_proj(query)), _rotated(part, part.k_proj(query)),
+        part.v_proj(normed).unflatten(-1, (part.num_heads, -1)).transpose(1, 2))
+    return part.out_proj(attended.transpose(1, 2).flatten(2))
 
 
-def _attend_to_memories(layer: MemoryAttentionLayer, out: Tensor, pos: Tensor, keys: Tensor,
+def _attend_to_memories(layer: nn.Module, out: Tensor, pos: Tensor, keys: Tensor,
                         values: Tensor) -> Tensor:
     """Cross attention; ``out`` (1 or n, L, C), keys and values (n, heads, tokens, C/heads)."""
     cross = layer.cross_attn_image
@@ -99,11 +118,12 @@ def _attend_to_memories(layer: MemoryAttentionLayer, out: Tensor, pos: Tensor, k
     return cross.out_proj(attended.transpose(1, 2).flatten(2))
 
 
-def _rotated(attention: RoPEAttention, tokens: Tensor) -> Tensor:
+def _rotated(attention: nn.Module, tokens: Tensor) -> Tensor:
     """Split (n, L, C) into heads (n, heads, L, C/heads), rotated by their positions."""
     tokens = tokens.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
     table = attention.freqs_cis
     if len(table) != tokens.shape[2]:
-        side = round(tokens.shape[2]**0.5)
-        table = attention.compute_cis(end_x=side, end_y=side)
-    return apply_rotary_enc(tokens, tokens[:, :, :0], table.to(tokens.device))[0]
+        table = rotary_table(tokens.shape[3], round(tokens.shape[2]**0.5))
+    # In float32, as SAM-2 does it.
+    pairs = torch.view_as_complex(tokens.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * table.to(tokens.device)).flatten(3).type_as(tokens)

@@ -63,7 +63,8 @@ class HeadOutput:
 class SAM2MemoryHead(BaseModule):
     """Decode masks from seg tokens with SAM-2 and its memory.
 
-    The stock ``sam2`` package serves unmodified. As in the official GLUS the seg token is the
+    The code is that of the package ``sam2`` or of transformers, neither of them changed; weights,
+    their names and results are the same. As in the official GLUS the seg token is the
     only sparse prompt, ``no_mask_embed`` the dense one, and the memory encoder gets the
     memory-conditioned features (stock SAM-2: the unconditioned ones). Unlike the official code,
     gradients flow through stored memories and memory attention, as section 4.2 of the paper
@@ -87,6 +88,8 @@ class SAM2MemoryHead(BaseModule):
         memory_bank: config of the memory that a track gets, :class:`MemoryBank` by default; its
             stride is the one of ``train_cfg`` and ``test_cfg``.
         trainable: patterns of the parameters to train, None for all, an empty list for none.
+        backend: the package whose code runs SAM-2, ``'sam2'``, ``'transformers'`` or ``'auto'``:
+            ``sam2`` where it is installed. The log says which.
         init_cfg: as in MMEngine.
     """
 
@@ -99,9 +102,10 @@ class SAM2MemoryHead(BaseModule):
                  official_gamma: bool = False,
                  memory_bank: dict | None = None,
                  trainable: Sequence[str] | None = None,
+                 backend: str = 'auto',
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        self.sam2 = build_sam2(sam2, image_size, dynamic_multimask)
+        self.sam2 = build_sam2(sam2, image_size, dynamic_multimask, backend)
         self.image_size = image_size
         self.detach_memory = detach_memory
         self.checkpoint_memory = checkpoint_memory

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from glus_mm.models.heads import SAM2Features, SAM2MemoryHead
-from glus_mm.models.heads.sam2_arch import load_sam2_yaml, sam2_sizes
+from glus_mm.models.heads.sam2_arch import INSTALL_SAM2, load_sam2_yaml, sam2_sizes
 from glus_mm.models.inference import BoundedCache, VideoSession
 from glus_mm.models.propagators.frame_features import frame_features
 from glus_mm.models.propagators.key_mask_propagator import KeyMaskPropagator
@@ -48,8 +48,9 @@ class SAM2Propagator(KeyMaskPropagator):
 
     Raises:
         FileNotFoundError: there is no such ``sam2`` or no such file.
+        ModuleNotFoundError: when the first video comes: the package ``sam2`` is not installed.
         ValueError: only one of ``sam2`` and ``checkpoint`` is given; when the first video comes,
-            also: the weights do not fit.
+            also: the weights do not fit, or the mask head runs on transformers.
     """
 
     def __init__(self,
@@ -82,6 +83,11 @@ class SAM2Propagator(KeyMaskPropagator):
     def tracker(self, model: 'GLUS', session: VideoSession) -> SAM2Tracker:
         """See :meth:`KeyMaskPropagator.tracker`."""
         own = None if self.sam2 is None else self._own_head().to(model.mask_head.sam2.device)
+        if own is None and not hasattr(model.mask_head.sam2, 'track_step'):
+            raise ValueError(
+                'SAM2Propagator tracks with the code of the package sam2: expected '
+                f"model.mask_head.backend='sam2' ({INSTALL_SAM2}), or sam2 and checkpoint in "
+                'model.test_cfg.propagator, got a mask head of transformers')
         kept: BoundedCache[SAM2Features] = BoundedCache(1)
 
         def features(frame_idx: int) -> SAM2Features:
@@ -97,7 +103,7 @@ class SAM2Propagator(KeyMaskPropagator):
             path = self._weights()
             with torch.random.fork_rng(devices=[]):
                 head = SAM2MemoryHead(self.sam2, self.image_size, self.dynamic_multimask,
-                                      trainable=[])
+                                      trainable=[], backend='sam2')
             state = read_checkpoint(path)
             if isinstance(state, dict) and 'model' in state:
                 state = state['model']

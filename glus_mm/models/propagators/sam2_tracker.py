@@ -3,15 +3,17 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glus_mm.models.heads import SAM2Features
 from glus_mm.models.propagators.mask_tracker import MaskTracker
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
 
 
 class SAM2Tracker(MaskTracker):
@@ -37,7 +39,7 @@ class SAM2Tracker(MaskTracker):
         use_object_scores: see :class:`SAM2Propagator`.
     """
 
-    def __init__(self, sam: SAM2Base, features: Callable[[int], SAM2Features], num_frames: int,
+    def __init__(self, sam: 'SAM2Base', features: Callable[[int], SAM2Features], num_frames: int,
                  multimask: bool = True, use_pointers: bool = True,
                  use_object_scores: bool = True) -> None:
         # Shares all weights; only these switches are its own.
