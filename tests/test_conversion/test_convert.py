@@ -405,7 +405,7 @@ def test_sam2_weights_that_cannot_be_used(lisa, fails, local_hub):
     assert message.startswith('expected --sam2-checkpoint, as there are published weights for')
     message = fails(convert_lisa, lisa.hf, lisa.out, kind=FileNotFoundError, **call,
                     sam2_checkpoint='no.pt')
-    assert 'expected a file or folder with the weights of SAM-2, got nothing there: no.pt' in message
+    assert 'a file or folder with the weights of SAM-2, got nothing there: no.pt' in message
     torch.save({'state': {}}, lisa.root / 'sam2.pt')
     message = fails(convert_lisa, lisa.hf, lisa.out, **call,
                     sam2_checkpoint=str(lisa.root / 'sam2.pt'))

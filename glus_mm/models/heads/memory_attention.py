@@ -43,7 +43,7 @@ def rotary_table(dim: int, side: int, theta: float = 10000.0) -> Tensor:
         theta: base of the frequencies.
 
     Returns:
-        complex64 (L, dim/2) for the L positions: by x, then by y.
+        complex64 (L, D) for L positions, D = dim / 2: by x, then by y.
     """
     freqs = 1.0 / theta**(torch.arange(0, dim, 4)[:dim // 4].float() / dim)
     places = torch.arange(side * side)
