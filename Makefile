@@ -62,7 +62,7 @@ docs: env
 	DS_ACCELERATOR=cpu $(BIN)/python -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
 
 wheel: env
-	$(BIN)/python tools/misc/check_wheel.py
+	$(BIN)/python dev/check_wheel.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache docs/_build \

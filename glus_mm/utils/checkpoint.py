@@ -84,7 +84,7 @@ def adapt_lora(model: nn.Module, state: Mapping[str, torch.Tensor],
             f'the checkpoint has LoRA adapters that the model {type(model).__name__} lacks: '
             f'{source}', list_keys('unknown to the model', unknown),
             'Use the config that it was trained with (model.mllm.lora), or merge the adapters '
-            'into the weights with tools/misc/merge_lora.py']))
+            'into the weights with tools/misc/publish_model.py']))
     missing = [key for key in wanted if key not in state]
     if stored and missing:
         raise ValueError('\n'.join([

@@ -241,7 +241,7 @@ def test_lora_checkpoints(tiny_config, model, tmp_path):
     again = init_model(config, path, cfg_options={**options, **LORA})
     assert all(torch.equal(value, lora.state_dict()[key])
                for key, value in again.state_dict().items())
-    with pytest.raises(ValueError, match=r'model GLUS lacks: .*lora\.pth(.|\n)*merge_lora'):
+    with pytest.raises(ValueError, match=r'model GLUS lacks: .*lora\.pth(.|\n)*publish_model'):
         init_model(config, path, cfg_options=options)
     state = lora.state_dict()
     del state[next(key for key in state if 'lora_B' in key)]

@@ -14,7 +14,7 @@ from glus_mm.models.inference import ArrayReader
 REPO = Path(__file__).resolve().parents[2]
 FIXTURE = REPO / 'tests' / 'data' / 'official_glus_tiny'
 EXACT = dict(rtol=0, atol=1e-8)
-sys.path.insert(0, str(REPO / 'tools' / 'analysis_tools'))
+sys.path.insert(0, str(REPO / 'dev'))
 
 from official_checks import OfficialFixture  # noqa: E402
 from official_checks.inference import prepare, raw_texts, unpack  # noqa: E402

@@ -1,7 +1,7 @@
 """The two halves of the model give the official numbers, each from the recorded input of its own.
 
 The whole way from a checkpoint to masks and gradients is compared by
-``tools/analysis_tools/check_official.py``; where that fails, these tests say which half it is.
+``dev/check_official.py``; where that fails, these tests say which half it is.
 """
 
 import json

@@ -318,8 +318,8 @@ def test_settings_that_give_other_ids(folder, name, content, message):
 
 
 def load_recipe():
-    """Imports tools/misc/train_tiny_tokenizer.py."""
-    path = REPO / 'tools/misc/train_tiny_tokenizer.py'
+    """Imports dev/train_tiny_tokenizer.py."""
+    path = REPO / 'dev/train_tiny_tokenizer.py'
     spec = importlib.util.spec_from_file_location('train_tiny_tokenizer', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -8,7 +8,7 @@ import pytest
 
 from glus_mm.datasets import BalancedVideoSampler, LoadRefVOSGroundTruth, MovingShapesDataset
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools/analysis_tools/benchmark_scale_out.py'
+TOOL = Path(__file__).resolve().parents[2] / 'dev/benchmark_scale_out.py'
 
 
 @pytest.fixture(scope='module')

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-FOLDER = REPO / 'tools' / 'analysis_tools'
+FOLDER = REPO / 'dev'
 TOOL = FOLDER / 'check_official.py'
 FIXTURE = REPO / 'tests' / 'data' / 'official_glus_tiny'
 sys.path.insert(0, str(FOLDER))

@@ -1,4 +1,4 @@
-"""tools/misc/check_resume.py, with few kills; the full check has 20 (docs/training.md)."""
+"""dev/check_resume.py, with few kills; the full check has 20 (docs/training.md)."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / 'tools' / 'misc' / 'check_resume.py'
+TOOL = ROOT / 'dev' / 'check_resume.py'
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 REPO = Path(__file__).resolve().parents[2]
-TOOL = REPO / 'tools' / 'misc' / 'compact_fixture.py'
+TOOL = REPO / 'dev' / 'compact_fixture.py'
 COMMITTED = REPO / 'tests' / 'data' / 'official_glus_tiny'
 
 

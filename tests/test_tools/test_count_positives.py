@@ -1,4 +1,4 @@
-"""tools/analysis_tools/count_positives.py: counted by hand, and what it refuses."""
+"""dev/count_positives.py: counted by hand, and what it refuses."""
 
 import importlib.util
 import json
@@ -9,7 +9,7 @@ import pytest
 from mmengine import Config
 from mmengine.registry import DefaultScope
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'count_positives.py'
+TOOL = Path(__file__).resolve().parents[2] / 'dev' / 'count_positives.py'
 # Objects of the expressions of each video: in the first and last one two mean the same.
 VIDEOS = {'a': [['1'], ['1']], 'b': [['1'], ['2']], 'c': [[], []], 'd': [['2', '1'], ['1', '2']]}
 CONFIG = '''

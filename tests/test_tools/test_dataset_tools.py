@@ -251,7 +251,7 @@ def test_check_dataset(davis, ref_davis, check_dataset, capsys):
 
 
 def test_benchmark_of_parsing(tmp_path):
-    load('analysis_tools/benchmark_parsing.py')
+    load('../dev/benchmark_parsing.py')
     tool = sys.modules['benchmark_parsing']
     assert tool.write_annotation(tmp_path, videos=3) == 3 * tool.EXPRESSIONS
     first = (tmp_path / 'mask_dict.json').read_bytes()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / 'tools' / 'analysis_tools'
 CALLS = {
     'mevis': ('mevis/valid_u', 'pred', 'J&F', 0.622423),
     'revos': ('revos', 'pred', 'A', 0.863344),
@@ -19,8 +20,8 @@ CALLS = {
 }
 
 
-def load_tool(name):
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f'{name}.py')
+def load_tool(name, folder=TOOLS):
+    spec = importlib.util.spec_from_file_location(name, folder / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -152,7 +153,7 @@ def test_as_a_program_with_two_workers(evaluators, tmp_path):
 
 def test_benchmark(monkeypatch, capsys):
     """It compares before it measures; the figures themselves depend on the machine."""
-    tool = load_tool('benchmark_j_and_f')
+    tool = load_tool('benchmark_j_and_f', ROOT / 'dev')
     monkeypatch.setattr(tool, 'SIZES', {(90, 160): 1.0})
     monkeypatch.setattr(tool, 'GOALS', {(90, 160): 8})
     monkeypatch.setattr('sys.argv', 'benchmark --rounds 1 --pairs 2 --random 50'.split())
@@ -163,7 +164,7 @@ def test_benchmark(monkeypatch, capsys):
 
 
 def test_benchmark_sees_a_difference(monkeypatch):
-    tool = load_tool('benchmark_j_and_f')
+    tool = load_tool('benchmark_j_and_f', ROOT / 'dev')
     monkeypatch.setattr(tool, 'boundary_accuracy', lambda gt, pred: 0.5)
     with pytest.raises(SystemExit, match='expected .* got .*0.5'):
         tool.check_equal(20)
@@ -171,7 +172,8 @@ def test_benchmark_sees_a_difference(monkeypatch):
 
 @pytest.mark.slow
 def test_benchmark_of_eval_masks(tmp_path, capsys):
-    load_tool('benchmark_j_and_f').measure_eval_masks(str(tmp_path), [1, 2], 1, (2, 3, 2))
+    tool = load_tool('benchmark_j_and_f', ROOT / 'dev')
+    tool.measure_eval_masks(str(tmp_path), [1, 2], 1, (2, 3, 2))
     out = capsys.readouterr().out
     assert '1 worker :' in out and '2 workers: ' in out and 'x as fast as 1' in out
     assert not list(tmp_path.iterdir()), 'the synthetic set is deleted'

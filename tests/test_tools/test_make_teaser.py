@@ -1,4 +1,4 @@
-"""The picture of the README is what tools/misc/make_teaser.py makes."""
+"""The picture of the README is what dev/make_teaser.py makes."""
 
 import importlib.util
 from pathlib import Path
@@ -13,7 +13,7 @@ TEASER = ROOT / 'docs' / 'images' / 'teaser.gif'
 
 
 def load_tool():
-    path = ROOT / 'tools' / 'misc' / 'make_teaser.py'
+    path = ROOT / 'dev' / 'make_teaser.py'
     spec = importlib.util.spec_from_file_location('make_teaser', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,6 +1,6 @@
 """merge_lora.py and publish_model.py: checkpoints of a training become complete, plain weights."""
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 import pytest
@@ -52,13 +52,9 @@ def call(monkeypatch, capsys):
     """Run a tool; return what it says if it refuses, else None."""
 
     def run(name, *args):
-        spec = importlib.util.spec_from_file_location(
-            name, ROOT / 'tools' / 'misc' / f'{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
         monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, args)])
         try:
-            module.main()
+            runpy.run_path(str(ROOT / 'tools' / 'misc' / f'{name}.py'), run_name='__main__')
         except SystemExit as stop:
             assert stop.code == 2
             return capsys.readouterr().err

@@ -15,7 +15,7 @@ from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.visualization import RefVOSLocalVisualizer
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ROOT / 'tools' / 'analysis_tools'
+TOOLS = ROOT / 'dev'
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
 

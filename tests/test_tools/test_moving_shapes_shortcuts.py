@@ -12,7 +12,7 @@ import pytest
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
 from glus_mm.utils.masks import encode_mask, write_mask_png
 
-FILE = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'moving_shapes_shortcuts.py'
+FILE = Path(__file__).parents[2] / 'dev' / 'moving_shapes_shortcuts.py'
 SIZE = (40, 60)
 BOXES = {'big': np.s_[4:16, 4:20], 'small': np.s_[24:30, 40:46], 'silent': np.s_[30:38, 4:12]}
 

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/random_7b.py at the size tiny: the whole way on a CPU."""
+"""dev/random_7b.py at the size tiny: the whole way on a CPU."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope='module')
 def tool():
-    path = ROOT / 'tools' / 'analysis_tools' / 'random_7b.py'
+    path = ROOT / 'dev' / 'random_7b.py'
     spec = importlib.util.spec_from_file_location('random_7b', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -73,7 +73,7 @@ def test_adapters_without_a_place_are_an_error_that_helps(plain, lora):
     text = str(error.value)
     for part in ('LoRA adapters that the model Sequential lacks: lora.pth',
                  'unknown to the model (4):\n  0.q_proj.lora_A.default.weight',
-                 'model.mllm.lora', 'tools/misc/merge_lora.py'):
+                 'model.mllm.lora', 'tools/misc/publish_model.py'):
         assert part in text
 
 

@@ -1,8 +1,10 @@
-"""Make a checkpoint of training fit to ship: complete, weights only, in half precision.
+"""Make a checkpoint of training fit to ship: complete, weights alone, in half precision.
 
 What a checkpoint leaves to the file that its training started from is put in, LoRA adapters are
 merged, for which their config is needed, and what only losses use is left out. Several checkpoints
-that hold different parts of a model are put together.
+that hold different parts of a model are put together. A merged weight is W + alpha / r * B @ A,
+computed in float32; the result is loaded with the config of the training, which then puts fresh
+adapters on top (they change nothing), or with ``--cfg-options model.mllm.lora=None``.
 
 Examples::
 
@@ -13,6 +15,8 @@ Examples::
 """
 
 import argparse
+
+from mmengine import DictAction
 
 from glus_mm.apis.config_text import fill_tokenizers
 from glus_mm.apis.pretrained import resolve_base
@@ -32,6 +36,8 @@ def main() -> None:
                         help='config of the training, needed to merge LoRA adapters')
     parser.add_argument('--base', metavar='FILE',
                         help='what the training started from, if it has moved')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+                        help='override config values')
     args = parser.parse_args()
     try:
         for source in args.sources:
@@ -39,13 +45,13 @@ def main() -> None:
         ensure_writable_file(args.target)
         cfg, base = None, args.base
         if args.config is not None:
-            cfg = read_config(args.config)
+            cfg = read_config(args.config, args.cfg_options)
             base = base or resolve_base(cfg, args.sources[0], cfg.get('load_from'))
             fill_tokenizers(cfg, args.sources[0], cfg.get('load_from'))
         size = write_weights(
             joined_state(args.sources, cfg, base), args.target, DTYPES[args.dtype])
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    except (OSError, KeyError, ValueError) as error:
+        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     print(f'wrote {args.target}: {size / 1e6:.2f} MB')
 
 

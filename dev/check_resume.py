@@ -8,7 +8,7 @@ both have to be equal, bit for bit. All on the CPU.
 
 Example::
 
-    python tools/misc/check_resume.py --kills 20 --steps 60 --processes 2
+    python dev/check_resume.py --kills 20 --steps 60 --processes 2
 """
 
 import argparse
@@ -34,7 +34,7 @@ from glus_mm.engine.plain_state import from_plain
 from glus_mm.utils.base_weights import complete_state
 from glus_mm.utils.checkpoint_files import newest_whole
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = Path(__file__).with_name('check_resume_config.py')
 KINDS = dict(write=8, train=7, cut=2, start=3)
 HELP = dict(write='while a checkpoint is written', train='while it trains',

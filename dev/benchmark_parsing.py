@@ -5,7 +5,7 @@ the end. It is parsed in a process of its own; then data-loading workers take sa
 Linux only, as the figures come from /proc.
 
 Example:
-    python tools/analysis_tools/benchmark_parsing.py --videos 2000 --workers 4
+    python dev/benchmark_parsing.py --videos 2000 --workers 4
 """
 
 import argparse

@@ -4,7 +4,7 @@ Nothing is downloaded: what the package depends on is taken from the environment
 The wheel goes into a folder of its own, and ``glus-mm`` runs from an empty one, so that nothing of
 the repository is found by chance. Example::
 
-    python tools/misc/check_wheel.py --out dist
+    python dev/check_wheel.py --out dist
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 BUILD_SDIST = 'import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])'
 # A video of twelve frames, made by the package that was installed.
 MAKE_VIDEO = ('from glus_mm.datasets.moving_shapes import write_split; '

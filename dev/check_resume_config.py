@@ -1,9 +1,9 @@
-# What tools/misc/check_resume.py trains: a model as small as can be, in which all that is random in
+# What dev/check_resume.py trains: a model as small as can be, in which all that is random in
 # a training is random: dropout in the adapters and in the memory, the mix of data sets, frames and
 # expressions, and the draws of the contrastive loss. The tool names base.pth and the data.
 _base_ = [
-    '../../configs/_base_/models/glus_tiny.py', '../../configs/_base_/datasets/moving_shapes.py',
-    '../../configs/_base_/schedules/adamw.py', '../../configs/_base_/default_runtime.py'
+    '../configs/_base_/models/glus_tiny.py', '../configs/_base_/datasets/moving_shapes.py',
+    '../configs/_base_/schedules/adamw.py', '../configs/_base_/default_runtime.py'
 ]
 model = dict(
     mllm=dict(

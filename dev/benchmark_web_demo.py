@@ -5,7 +5,7 @@ Gradio's client and prints a table; the upload counts. ``CPU`` is what the serve
 meanwhile: on a machine that does other work, too, the time on the clock is longer than alone.
 Example::
 
-    python tools/analysis_tools/benchmark_web_demo.py
+    python dev/benchmark_web_demo.py
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 from glus_mm.datasets.moving_shapes import generate_video
 from glus_mm.visualization import OverlayVideoWriter
 
-DEMO = Path(__file__).resolve().parents[2] / 'demo' / 'web_demo.py'
+DEMO = Path(__file__).resolve().parents[1] / 'demo' / 'web_demo.py'
 SECONDS = 3
 TEXTS = ('the orange triangle', 'the circle that is yellow', 'both blue shapes')
 START_SECONDS = 300

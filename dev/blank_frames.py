@@ -2,7 +2,7 @@
 
 Example::
 
-    python tools/misc/blank_frames.py data/moving_shapes/valid_u data/moving_shapes_blank/valid_u
+    python dev/blank_frames.py data/moving_shapes/valid_u data/moving_shapes_blank/valid_u
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Make the copy of the official fixture that the tests bring along, small and in two shards.
 
-The layout stays, so that ``tools/analysis_tools/check_official.py`` runs on either. Changed are:
+The layout stays, so that ``dev/check_official.py`` runs on either. Changed are:
 
 - the checkpoint: two ``.bin`` files with an index instead of one file, the same tensors;
 - logits stored in half precision: every 4th pixel of the masks, and the key says so (``_s4``).
@@ -9,7 +9,7 @@ The layout stays, so that ``tools/analysis_tools/check_official.py`` runs on eit
 
 Example::
 
-    python tools/misc/compact_fixture.py fixtures/official_glus_tiny tests/data/official_glus_tiny
+    python dev/compact_fixture.py fixtures/official_glus_tiny tests/data/official_glus_tiny
 """
 
 import argparse

@@ -9,7 +9,7 @@ So does the CPU time of the busiest process from the first video to the last fig
 that of a machine with nothing else to do, up to shared caches and memory. The figures of all runs
 must be the same, digit for digit. Example::
 
-    python tools/analysis_tools/benchmark_scale_out.py --repeats 3 --json outputs/scale_out.json
+    python dev/benchmark_scale_out.py --repeats 3 --json outputs/scale_out.json
 """
 
 import argparse
@@ -30,7 +30,7 @@ import numpy as np
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.utils.balance import balance
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
 PORT = '29517'

@@ -1,6 +1,6 @@
 """Makes the SentencePiece model of the shipped 'tiny' tokenizer.
 
-    python tools/misc/train_tiny_tokenizer.py [OUT_DIR]
+    python dev/train_tiny_tokenizer.py [OUT_DIR]
 
 The corpus is made here from word lists and sentence templates, so that nothing is downloaded and
 the same SentencePiece build, which recipe.json records, gives the same bytes. Every word of
@@ -20,7 +20,7 @@ import sentencepiece
 
 ADDED_TOKENS = ('[SEG]', '<im_start>', '<im_end>')
 NUM_PIECES = 512 - len(ADDED_TOKENS)
-DEFAULT_OUT = Path(__file__).resolve().parents[2] / 'glus_mm/text/assets/tiny'
+DEFAULT_OUT = Path(__file__).resolve().parents[1] / 'glus_mm/text/assets/tiny'
 
 SHAPES_WORDS = tuple(
     """the a an red green blue yellow purple orange white black cyan pink gray brown circle square

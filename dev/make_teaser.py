@@ -3,7 +3,7 @@
 Three held-out videos of MovingShapes and three expressions of each, all drawn at random. Prints the
 mean J of every expression. Example::
 
-    python tools/misc/make_teaser.py docs/images/teaser.gif
+    python dev/make_teaser.py docs/images/teaser.gif
 """
 
 import argparse
@@ -16,7 +16,7 @@ from glus_mm.datasets.moving_shapes import generate_video
 from glus_mm.evaluation.functional import region_similarity
 from glus_mm.visualization import OverlayVideoWriter, RefVOSLocalVisualizer
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
 # Those of the README's figures: no video of this seed was trained on.

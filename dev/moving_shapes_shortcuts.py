@@ -12,7 +12,7 @@ Prints a Markdown table of J&F in %, one row per kind of expression. Columns:
 
 Example::
 
-    python tools/analysis_tools/moving_shapes_shortcuts.py data/moving_shapes/valid_u \\
+    python dev/moving_shapes_shortcuts.py data/moving_shapes/valid_u \\
         --pred outputs/masks --blank-pred outputs/masks_blank --out outputs/shortcuts.json
 """
 

@@ -1,0 +1,163 @@
+"""Measures what the speed levels of inference cost in accuracy.
+
+Each level segments the same videos. With a data set: J&F of each, and the difference to the exact
+level, over all frames and over the first and the last third of each video, where errors add up;
+with a video file: the mean IoU with the masks of the exact level. In both cases how far the seg
+embeddings are from those of the exact level, by the position of the frame. Examples::
+
+    python dev/speed_levels.py configs/glus/glus_tiny_moving-shapes.py \\
+        checkpoints/glus_tiny_moving-shapes.pth --videos 25 --expressions 4
+    python dev/speed_levels.py CONFIG CHECKPOINT --clip clip.mp4 \\
+        --text "the red car" --text "a dog" --frames 48
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine import Config
+
+from glus_mm.apis import init_model
+from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
+from glus_mm.models import GLUS
+from glus_mm.registry import DATASETS, build_child
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.masks import decode_rle
+from glus_mm.video import ArrayReader, FrameReader, VideoFileReader
+
+FROZEN = {'model.mllm.trainable': [], 'model.mask_head.trainable': []}
+LEVELS = {
+    'exact': {},
+    'window_stride=2': {'model.test_cfg.window_stride': 2},
+    'window_stride=4': {'model.test_cfg.window_stride': 4},
+    'window_cache=turns': {'model.test_cfg.window_cache': 'turns'},
+    'bfloat16': {'model.dtype': 'bfloat16', **FROZEN},
+    'compile': {'model.test_cfg.compile': True},
+    'llm_bits=8': {'model.test_cfg.llm_bits': 8, **FROZEN},
+    'llm_bits=4': {'model.test_cfg.llm_bits': 4, **FROZEN},
+}
+"""Options of the config."""
+SHOWN = 12  # first frames
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Accuracy of the speed levels')
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--levels', nargs='+', choices=list(LEVELS), default=list(LEVELS),
+                        help="the first one is 'exact', with which the others are compared")
+    parser.add_argument('--videos', type=int, default=25, help='of the test set, the first ones')
+    parser.add_argument('--expressions', type=int, default=4, help='of each video, the first ones')
+    parser.add_argument('--clip', metavar='FILE', help='a video file instead of the test set')
+    parser.add_argument('--text', action='append', help='of the clip; may be repeated')
+    parser.add_argument('--frames', type=int, default=48, help='of the clip, the first ones')
+    parser.add_argument('--data-root', metavar='DIR',
+                        help='where the test set is, if not where the config says')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--json', metavar='FILE')
+    args = parser.parse_args()
+    args.levels = list(dict.fromkeys(['exact', *args.levels]))
+    if bool(args.clip) != bool(args.text):
+        parser.error('expected --clip together with --text')
+    return args
+
+
+def build_level(args: argparse.Namespace, name: str) -> GLUS:
+    """The model of a level."""
+    return init_model(args.config, args.checkpoint, device=args.device, cfg_options=LEVELS[name])
+
+
+def items_of(args: argparse.Namespace) -> Iterator[tuple[FrameReader, RefVOSDataSample]]:
+    """The videos, with a few expressions of each."""
+    if args.clip:
+        reader = VideoFileReader(args.clip)
+        frames = [reader.read(t) for t in range(min(args.frames, len(reader)))]
+        reader.close()
+        yield ArrayReader(frames), RefVOSDataSample(metainfo=dict(
+            dataset='clip', video_id='clip', expressions=tuple(args.text),
+            exp_ids=tuple(map(str, range(len(args.text))))))
+        return
+    cfg = Config.fromfile(args.config).test_dataloader.dataset.to_dict()
+    dataset = build_child(DATASETS, dict(cfg, data_root=args.data_root or cfg['data_root']))
+    for i in range(min(args.videos, len(dataset))):
+        item = dataset[i]
+        sample = item['data_samples']
+        few = RefVOSDataSample(metainfo={
+            key: sample.get(key)[:args.expressions] for key in ('expressions', 'exp_ids')} | {
+            key: sample.get(key) for key in ('dataset', 'video_id')})
+        few.gt_rles = sample.gt_rles[:args.expressions]
+        yield item['inputs']['reader'], few
+
+
+@torch.inference_mode()
+def segment(model: GLUS, reader: FrameReader, sample: RefVOSDataSample
+            ) -> tuple[np.ndarray, np.ndarray]:
+    """Masks, bool (E, T, H, W), and seg embeddings (E, T, C)."""
+    session = model.init_session(reader, sample)
+    keys = model.selector.select(reader, sample).frame_ids
+    masks = np.empty((len(keys), len(reader), *reader.shape), dtype=bool)
+    tokens = np.empty((len(keys), len(reader), model.mask_head.token_dim), dtype=np.float32)
+    for t, exps, pred in model.segment(session, keys):
+        masks[exps, t] = pred.masks.cpu().numpy()
+        tokens[exps, t] = pred.seg_tokens.float().cpu().numpy()
+    return masks, tokens
+
+
+def j_and_f(gt_rles: list, masks: np.ndarray) -> list[list[float]]:
+    """J&F of each expression: of all frames, of the first and of the last third."""
+    scores = []
+    for rles, predicted in zip(gt_rles, masks):
+        pairs = [(decode_rle(rle), mask) for rle, mask in zip(rles, predicted)]
+        frames = [(region_similarity(*pair) + boundary_accuracy(*pair)) / 2 for pair in pairs]
+        third = max(len(frames) // 3, 1)
+        scores.append([float(np.mean(part)) for part in (
+            frames, frames[:third], frames[-third:])])
+    return scores
+
+
+def distances(exact: np.ndarray, tokens: np.ndarray) -> list[float]:
+    """Of seg embeddings (E, T, C) by frame: the mean over E, relative to their length."""
+    return (np.linalg.norm(tokens - exact, axis=-1)
+            / np.linalg.norm(exact, axis=-1)).mean(0).tolist()
+
+
+def main() -> None:
+    """Measure."""
+    args = parse_args()
+    models = {name: build_level(args, name) for name in args.levels}
+    figures = {name: dict(iou=[], j_and_f=[], distance=[], cpu_s=0.0) for name in models}
+    for number, (reader, sample) in enumerate(items_of(args), 1):
+        exact = None
+        for name, model in models.items():
+            cpu = time.process_time()
+            masks, tokens = segment(model, reader, sample)
+            figures[name]['cpu_s'] += time.process_time() - cpu
+            exact = (masks, tokens) if exact is None else exact
+            figures[name]['distance'].append(distances(exact[1], tokens))
+            figures[name]['iou'].append(float(np.mean([
+                region_similarity(a, b) for pair in zip(exact[0], masks) for a, b in zip(*pair)])))
+            if not args.clip:
+                figures[name]['j_and_f'] += j_and_f(sample.gt_rles, masks)
+        print(f'after {number} videos', flush=True)
+        for name, figure in figures.items():
+            score = '' if args.clip else 'J&F {:6.2f} (thirds {:.2f}, {:.2f})  '.format(
+                *100 * np.mean(figure['j_and_f'], 0))
+            print(f'  {name:20}{score}IoU with exact {np.mean(figure["iou"]):.4f}  '
+                  f'{figure["cpu_s"]:.1f} CPU s', flush=True)
+    for name, figure in figures.items():
+        same = min(map(len, figure['distance']))
+        by_frame = np.mean([row[:same] for row in figure['distance']], 0)
+        print(f'{name:20}seg embeddings differ by, frame by frame: '
+              + ' '.join(f'{value:.1e}' for value in by_frame[:SHOWN])
+              + (f' ... {by_frame[-1]:.1e}' if same > SHOWN else ''))
+    if args.json:
+        Path(args.json).write_text(json.dumps(figures))
+
+
+if __name__ == '__main__':
+    main()
