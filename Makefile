@@ -51,7 +51,7 @@ test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder
 
 ablation: env
-	OMP_NUM_THREADS=1 $(BIN)/python tools/analysis_tools/ablation.py $(ABLATION)
+	OMP_NUM_THREADS=1 $(BIN)/python projects/ablation_study/ablation.py $(ABLATION)
 
 lint: env
 	$(BIN)/python -m ruff check .

@@ -1,6 +1,7 @@
 """What tests of more than one part need."""
 
 import os
+import runpy
 import shutil
 import zipfile
 from fractions import Fraction
@@ -174,3 +175,21 @@ def _write_video(path, frames, fps=10, codec='libx264', pix_fmt='yuv420p', times
 def write_video():
     """``write_video(path, frames, fps, codec, ...)``: a small video file, see there."""
     return _write_video
+
+
+@pytest.fixture
+def refusal(monkeypatch, capsys):
+    """``refusal(tool, *args)``: what a tool that has to refuse its arguments says.
+
+    In this process, which has imported all that takes a program seconds.
+    """
+
+    def call(tool, *args):
+        monkeypatch.setattr('sys.argv', [str(tool), *map(str, args)])
+        monkeypatch.syspath_prepend(str(Path(tool).parent))
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(tool), run_name='__main__')
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    return call

@@ -23,13 +23,14 @@ from glus_mm.registry import (
 from glus_mm.visualization import RefVOSLocalVisualizer
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
-BASES = sorted((ROOT / 'configs' / '_base_').rglob('*.py'))
+FOLDERS = (ROOT / 'configs', ROOT / 'projects' / 'ablation_study' / 'configs')
+LEAVES, BASES = (sorted(path for folder in FOLDERS for path in folder.rglob('*.py')
+                       if ('_base_' in path.parts) == base) for base in (False, True))
 DEFAULT = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 
 
 def name_of(path):
-    return str(path.relative_to(ROOT / 'configs'))
+    return str(path.relative_to(ROOT))
 
 
 @pytest.fixture(autouse=True)

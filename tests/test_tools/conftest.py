@@ -1,6 +1,5 @@
 """What tests of several processes need, and a training that takes no time."""
 
-import runpy
 from pathlib import Path
 
 import pytest
@@ -88,21 +87,3 @@ def toy_config(tmp_path):
         return 'toy.py'
 
     return write
-
-
-@pytest.fixture
-def refusal(monkeypatch, capsys):
-    """``refusal(tool, *args)``: what a tool that has to refuse its arguments says.
-
-    In this process, which has imported all that takes a program seconds.
-    """
-
-    def call(tool, *args):
-        monkeypatch.setattr('sys.argv', [str(tool), *map(str, args)])
-        monkeypatch.syspath_prepend(str(Path(tool).parent))
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(tool), run_name='__main__')
-        assert stop.value.code == 2
-        return capsys.readouterr().err
-
-    return call

@@ -1,5 +1,5 @@
 # 80 short steps from the start that all rows of the ablation study share. Another number:
-# tools/analysis_tools/ablation.py --steps N, which sets max_iters and the end of the decay.
+# ablation.py --steps N, which sets max_iters and the end of the decay.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.95), weight_decay=0.0),

@@ -1,5 +1,5 @@
 # All variants of MovingShapes side by side, half of the training videos from the default one;
-# tools/analysis_tools/ablation.py writes them. The image sizes are those of ../models/glus_tiny.py.
+# ablation.py writes them. The image sizes are those of configs/_base_/models/glus_tiny.py.
 data_root = 'data/moving_shapes_variants'
 variants = ['default', 'elsewhere', 'crossing', 'crowd', 'late']
 

@@ -14,7 +14,7 @@ from mmengine import Config
 from PIL import Image
 
 REPO = Path(__file__).resolve().parents[2]
-TOOL = REPO / 'tools' / 'analysis_tools' / 'ablation.py'
+TOOL = REPO / 'projects' / 'ablation_study' / 'ablation.py'
 sys.path.insert(0, str(TOOL.parent))
 
 import ablation  # noqa: E402

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 SHIPPED = 'shipped'
-FOLDER = 'configs/ablations/moving-shapes'
+FOLDER = 'projects/ablation_study/configs'
 KINDS = ('trained', 'tested', 'selector', 'shipped', 'not run')
 
 

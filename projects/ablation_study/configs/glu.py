@@ -1,8 +1,8 @@
 # Table 4, GLU: context and consecutive query frames, each frame decoded without memory. The base
 # of all rows of the study.
 _base_ = [
-    '../../_base_/models/glus_tiny.py', '../../_base_/datasets/moving_shapes_variants.py',
-    '../../_base_/schedules/ablation.py', '../../_base_/default_runtime.py'
+    '../../../configs/_base_/models/glus_tiny.py', './_base_/moving_shapes_variants.py',
+    './_base_/schedule.py', '../../../configs/_base_/default_runtime.py'
 ]
 load_from = 'checkpoints/glus_tiny_stills_moving-shapes.pth'
 model = dict(

@@ -1,5 +1,5 @@
 # Table 5: the key-frame selector of section B.4, trained on the pseudo-labels of selector_ious.py.
-_base_ = ['../../selectors/key-frame-selector_tiny_moving-shapes.py']
+_base_ = ['../../../configs/selectors/key-frame-selector_tiny_moving-shapes.py']
 # After a short training the text is not always learned; the score is taken in any case.
 model = dict(test_cfg=dict(need_token=False))
 data_root = 'data/moving_shapes_variants'
