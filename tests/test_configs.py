@@ -64,8 +64,8 @@ def build_dataset(cfg):
 
 
 def datasets_of(dataset, where):
-    """(path, config) of the data sets that a data set is made of, or of itself."""
-    if 'datasets' not in dataset:
+    """(path, config) of a data set, or of the mix and the members that have a pipeline."""
+    if 'datasets' not in dataset or 'pipeline' in dataset:
         yield where, dataset
     for i, child in enumerate(dataset.get('datasets', [])):
         yield from datasets_of(child, f'{where}.datasets.{i}')
@@ -78,12 +78,11 @@ def parts_of(cfg, folder):
         loader = f'{phase}_dataloader'
         if cfg.get(loader) is not None:
             yield f'{loader}.dataset', build_dataset
-            sets = list(datasets_of(cfg[loader].dataset, f'{loader}.dataset'))
-            for where, dataset in sets:
-                for i in range(len(dataset.pipeline)):
+            for where, dataset in datasets_of(cfg[loader].dataset, f'{loader}.dataset'):
+                for i in range(len(dataset.get('pipeline', ()))):
                     yield part(f'{where}.pipeline.{i}', TRANSFORMS)
-            yield part(f'{loader}.sampler', DATA_SAMPLERS,
-                       dataset=Videos([['a', 'b']] * len(sets)))
+            number = len(cfg[loader].dataset.get('datasets', ['itself']))
+            yield part(f'{loader}.sampler', DATA_SAMPLERS, dataset=Videos([['a', 'b']] * number))
         if cfg.get(f'{phase}_evaluator') is not None:
             yield part(f'{phase}_evaluator', METRICS)
     for name in cfg.default_hooks:
@@ -126,7 +125,7 @@ def test_every_primitive_can_be_read_alone(path):
 
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)
 def test_leaves_hold_only_the_difference(path):
-    """And inherit over at most three levels."""
+    """And inherit over at most four levels."""
     assert len(path.read_text().splitlines()) <= 40
 
     def depth(file):
@@ -134,7 +133,7 @@ def test_leaves_hold_only_the_difference(path):
         bases = [bases] if isinstance(bases, str) else bases
         return 1 + max((depth(file.parent / base) for base in bases), default=0)
 
-    assert depth(path) <= 3
+    assert depth(path) <= 4
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)
@@ -143,7 +142,8 @@ def test_pipeline_and_model_agree(path):
     cfg = Config.fromfile(path)
     if cfg.get('train_dataloader') is not None:
         for where, dataset in datasets_of(cfg.train_dataloader.dataset, 'train_dataloader.dataset'):
-            check_agreement(cfg.model, {item.type: item for item in dataset.pipeline}, where)
+            if 'pipeline' in dataset:
+                check_agreement(cfg.model, {item.type: item for item in dataset.pipeline}, where)
     check_shared_settings(cfg)
 
 

@@ -2,17 +2,10 @@
 # training the LLM sees 4 uniform context frames and the first of the 4 query frames, which are
 # uniform too, each from a quarter of the video; the token of that turn has to do for all 4. In
 # testing it sees the context and the key frame (the first one by default).
-_base_ = [
-    '../_base_/models/glus_lisa-7b_sam2-l_lora.py', '../_base_/datasets/standard-sft.py',
-    '../_base_/schedules/sft_3k.py', '../_base_/sft_runtime.py'
-]
-load_from = 'xinlai/LISA-7B-v1'
+_base_ = ['./glus_lisa-7b_sam2-l_4xb2-3k_mevis-ref-youtube-vos_ratio-1-1.py']
 _base_.train_pipeline[0].update(strategy='global')
 _base_.train_pipeline[4].update(seg_per='video')
-train_dataloader = dict(dataset=dict(datasets=[
-    dict(dataset, pipeline=_base_.train_pipeline)
-    for dataset in _base_.train_dataloader.dataset.datasets
-]))
+train_dataloader = dict(dataset=dict(pipeline=_base_.train_pipeline))
 model = dict(
     train_cfg=dict(use_memory=False, seg_per='video'),
     test_cfg=dict(use_memory=False, propagator=dict(type='OneTokenPropagator')))

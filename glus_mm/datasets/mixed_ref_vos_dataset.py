@@ -24,6 +24,7 @@ class MixedRefVOSDataset(ConcatDataset):
 
     Args:
         datasets: data sets or their configs.
+        pipeline: of the configs that have none of their own.
         lazy_init: read the annotations on first use.
 
     Raises:
@@ -33,10 +34,13 @@ class MixedRefVOSDataset(ConcatDataset):
     """
 
     def __init__(self, datasets: Sequence[dict | BaseRefVOSDataset],
-                 lazy_init: bool = False) -> None:
+                 pipeline: Sequence[dict] | None = None, lazy_init: bool = False) -> None:
         if not isinstance(datasets, (list, tuple)) or not datasets:
             raise ValueError(f'MixedRefVOSDataset: expected a list of at least one data set, got '
                              f'{datasets!r}')
+        if pipeline is not None:
+            datasets = [dict(dict(pipeline=pipeline), **dataset) if isinstance(dataset, dict)
+                        else dataset for dataset in datasets]
         children = [_build(i, dataset) for i, dataset in enumerate(datasets)]
         super().__init__(children, lazy_init=lazy_init, ignore_keys=['dataset'])
 

@@ -21,7 +21,7 @@ SETS = dict(
     ref_davis=('ref-davis', 'data/DAVIS17'),
     revos=('revos', 'data/ReVOS'),
     lv_vis=('lv-vis', 'data/LVVIS'))
-LEAF = 'glus/glus_lisa-7b_sam2-l_4xb2-3k_mevis-ref-youtube-vos_ratio'
+LEAF = 'ablations/glus_lisa-7b_sam2-l_4xb2-3k_mevis-ref-youtube-vos_ratio'
 MIXES = {
     '_base_/datasets/standard-sft.py': [1, 1],
     '_base_/datasets/additional-sft.py': [40, 150, 4, 30, 30],
@@ -44,9 +44,9 @@ def trees(tmp_path, monkeypatch):
 
 def read(name):
     cfg = Config.fromfile(ROOT / 'configs' / name)
-    for dataset in cfg.train_dataloader.dataset.datasets:
-        dataset.pipeline[3].update(vision_size=28, sam_size=32)
-        dataset.pipeline[4].update(tokenizer='tiny')
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    pipeline[3].update(vision_size=28, sam_size=32)
+    pipeline[4].update(tokenizer='tiny')
     return cfg
 
 
@@ -85,7 +85,8 @@ def test_testing_is_on_mevis(trees, name):
 def test_data_sets_are_those_of_their_own_files(name):
     """MMEngine cannot inherit them all, so that their places are written twice."""
     loader = Config.fromfile(ROOT / 'configs' / name).train_dataloader.to_dict()
-    children = loader.pop('dataset')['datasets']
+    mix = loader.pop('dataset')
+    children = [dict(child, pipeline=mix['pipeline']) for child in mix['datasets']]
     loader.pop('sampler')
     assert len(children) == len(MIXES[name])
     for child, (primitive, place) in zip(children, SETS.values()):

@@ -1,7 +1,4 @@
-# Talk about MovingShapes (moving_shapes.py --talk), mixed with its masks. A leaf that changes the
-# pipeline of the masks builds the list again:
-#   train_dataloader = dict(dataset=dict(datasets=[
-#       dict(_base_.refer_train, pipeline=_base_.train_pipeline), _base_.talk_train]))
+# Talk about MovingShapes (moving_shapes.py --talk), mixed with its masks.
 # Talk alone: dataset=dict(_delete_=True, **_base_.talk_train), with InfiniteVideoSampler.
 _base_ = ['./moving_shapes.py']
 
@@ -11,12 +8,12 @@ talk_pipeline = [
     dict(type='ResizeForEncoders', vision_size=64, sam_size=128, vision_crop='squash'),
     dict(type='PackRefVOSInputs')
 ]
-refer_train = dict(
-    type='MovingShapesDataset', data_root='data/moving_shapes/train',
-    pipeline=_base_.train_pipeline)
+refer_train = dict(type='MovingShapesDataset', data_root='data/moving_shapes/train')
 talk_train = dict(
     type='ConversationDataset', data_root='data/moving_shapes/train', ann_file='talk.json',
     pipeline=talk_pipeline)
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='MixedVideoSampler', ratios=[3, 1]),
-    dataset=dict(_delete_=True, type='MixedRefVOSDataset', datasets=[refer_train, talk_train]))
+    dataset=dict(
+        _delete_=True, type='MixedRefVOSDataset', pipeline=_base_.train_pipeline,
+        datasets=[refer_train, talk_train]))

@@ -4,8 +4,7 @@ _base_ = ['./ref_vos_pipeline.py', './sft_sets.py']
 
 train_dataloader = dict(
     sampler=dict(type='MixedVideoSampler', ratios=[1, 1]),
-    dataset=dict(type='MixedRefVOSDataset', datasets=[
-        dict(dataset, pipeline=_base_.train_pipeline)
-        for dataset in (_base_.mevis_train, _base_.ref_youtube_vos_train)
-    ]))
+    dataset=dict(
+        type='MixedRefVOSDataset', pipeline=_base_.train_pipeline,
+        datasets=[_base_.mevis_train, _base_.ref_youtube_vos_train]))
 test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))

@@ -36,13 +36,13 @@ talk = [
         type='ConversationDataset', data_root='data/video_chat',
         metainfo=dict(dataset='video_chat')))
 ]
-videos = [(6, _base_.mevis_train), (6, _base_.ref_youtube_vos_train)]
 parts = [
-    *((ratio, dict(dataset, pipeline=_base_.train_pipeline)) for ratio, dataset in images),
-    *((ratio, dict(dataset, pipeline=talk_pipeline)) for ratio, dataset in talk),
-    *((ratio, dict(dataset, pipeline=_base_.train_pipeline)) for ratio, dataset in videos)
+    *images, *((ratio, dict(dataset, pipeline=talk_pipeline)) for ratio, dataset in talk),
+    (6, _base_.mevis_train), (6, _base_.ref_youtube_vos_train)
 ]
 train_dataloader = dict(
     sampler=dict(type='MixedVideoSampler', ratios=[ratio for ratio, _ in parts]),
-    dataset=dict(type='MixedRefVOSDataset', datasets=[dataset for _, dataset in parts]))
+    dataset=dict(
+        type='MixedRefVOSDataset', pipeline=_base_.train_pipeline,
+        datasets=[dataset for _, dataset in parts]))
 test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))

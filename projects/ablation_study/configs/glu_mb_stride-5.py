@@ -1,3 +1,3 @@
 # Table C: the memory bank with stride 5 in testing (3 in glu_mb.py). Test only.
-_base_ = ['./glu.py']
-model = dict(train_cfg=dict(use_memory=True), test_cfg=dict(use_memory=True, memory_stride=5))
+_base_ = ['./glu_mb.py']
+model = dict(test_cfg=dict(memory_stride=5))

@@ -2,7 +2,4 @@
 # not from key frames with an external tracker, so that only the training differs.
 _base_ = ['./glu.py']
 _base_.train_pipeline[0].update(strategy='random')
-train_dataloader = dict(dataset=dict(datasets=[
-    dict(dataset, pipeline=_base_.train_pipeline)
-    for dataset in _base_.train_dataloader.dataset.datasets
-]))
+train_dataloader = dict(dataset=dict(pipeline=_base_.train_pipeline))

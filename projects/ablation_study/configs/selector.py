@@ -8,14 +8,15 @@ _base_.test_pipeline[1].update(file='work_dirs/ablation/ious_valid.json')
 train_dataloader = dict(
     num_workers=0, persistent_workers=False,
     sampler=dict(_delete_=True, type='MixedVideoSampler', ratios=[1, 1]),
-    dataset=dict(_delete_=True, type='MixedRefVOSDataset', datasets=[
-        dict(
-            type='MovingShapesDataset', data_root=f'{data_root}/{name}/train', indices=60,
-            pipeline=_base_.train_pipeline) for name in ('default', 'late')
-    ]))
+    dataset=dict(
+        _delete_=True, type='MixedRefVOSDataset', pipeline=_base_.train_pipeline, datasets=[
+            dict(type='MovingShapesDataset', data_root=f'{data_root}/{name}/train', indices=60)
+            for name in ('default', 'late')
+        ]))
 test_dataloader = dict(
-    dataset=dict(_delete_=True, type='MixedRefVOSDataset', datasets=[
-        dict(
-            type='MovingShapesDataset', data_root=f'{data_root}/{name}/valid_u', test_mode=True,
-            pipeline=_base_.test_pipeline) for name in ('default', 'late')
-    ]))
+    dataset=dict(
+        _delete_=True, type='MixedRefVOSDataset', pipeline=_base_.test_pipeline, datasets=[
+            dict(
+                type='MovingShapesDataset', data_root=f'{data_root}/{name}/valid_u',
+                test_mode=True) for name in ('default', 'late')
+        ]))

@@ -4,7 +4,7 @@ _base_ = ['./glu.py']
 test_dataloader = dict(dataset=dict(datasets=[
     dict(
         type='MovingShapesDataset', data_root=f'{_base_.data_root}/{name}/train', indices=60,
-        test_mode=True, pipeline=_base_.test_pipeline) for name in ('default', 'late')
+        test_mode=True) for name in ('default', 'late')
 ]))
 test_evaluator = dict(
     _delete_=True, type='FrameIoUMetric', out_file='work_dirs/ablation/ious_train.json')

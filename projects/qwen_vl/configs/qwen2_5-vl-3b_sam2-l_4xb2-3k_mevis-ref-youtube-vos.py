@@ -25,7 +25,4 @@ model = dict(
 _base_.train_pipeline[3].update(vision_crop='squash')
 _base_.train_pipeline[4] = dict(
     type='BuildQwenConversation', tokenizer=network, template='llava_v1')
-train_dataloader = dict(dataset=dict(datasets=[
-    dict(dataset, pipeline=_base_.train_pipeline)
-    for dataset in (_base_.mevis_train, _base_.ref_youtube_vos_train)
-]))
+train_dataloader = dict(dataset=dict(pipeline=_base_.train_pipeline))

@@ -28,10 +28,10 @@ train_dataloader = dict(
     sampler=dict(type='MixedVideoSampler', ratios=[4, 1, 1, 1, 1]),
     dataset=dict(
         type='MixedRefVOSDataset',
+        pipeline=train_pipeline,
         datasets=[
-            dict(
-                type='MovingShapesDataset', data_root=f'{data_root}/{name}/train',
-                pipeline=train_pipeline) for name in variants
+            dict(type='MovingShapesDataset', data_root=f'{data_root}/{name}/train')
+            for name in variants
         ]))
 test_dataloader = dict(
     batch_size=1,
@@ -39,10 +39,11 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='MixedRefVOSDataset',
+        pipeline=test_pipeline,
         datasets=[
             dict(
                 type='MovingShapesDataset', data_root=f'{data_root}/{name}/valid_u',
-                test_mode=True, pipeline=test_pipeline) for name in variants
+                test_mode=True) for name in variants
         ]))
 
 test_evaluator = dict(type='RefVOSMetric')
