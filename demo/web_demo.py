@@ -25,7 +25,11 @@ from typing import TYPE_CHECKING, Any
 from mmengine import DictAction
 
 from glus_mm.apis import GLUSInferencer, init_model
-from glus_mm.apis.web import (
+from glus_mm.datasets.moving_shapes import generate_video
+from glus_mm.utils.resources import find_resource
+from glus_mm.visualization import OverlayVideoWriter
+from glus_mm.visualization.local_visualizer import PALETTE
+from web_parts import (
     Preview,
     SegmentationResult,
     SegmentationService,
@@ -34,10 +38,6 @@ from glus_mm.apis.web import (
     WebInputError,
     WebLimits,
 )
-from glus_mm.datasets.moving_shapes import generate_video
-from glus_mm.utils.resources import find_resource
-from glus_mm.visualization import OverlayVideoWriter
-from glus_mm.visualization.local_visualizer import PALETTE
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -2,8 +2,10 @@
 
 import json
 import os
+import sys
 import time
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +13,14 @@ import pytest
 import torch
 
 from glus_mm.apis import GLUSInferencer
-from glus_mm.apis.web import (
+from glus_mm.models.inference import VideoFileReader
+from glus_mm.models.selectors import BaseKeyFrameSelector, KeyFrames
+from glus_mm.utils.masks import decode_rle
+from glus_mm.visualization import OverlayVideoWriter
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'demo'))
+
+from web_parts import (
     Preview,
     SegmentationResult,
     SegmentationService,
@@ -20,10 +29,6 @@ from glus_mm.apis.web import (
     WebLimits,
     open_limited_video,
 )
-from glus_mm.models.inference import VideoFileReader
-from glus_mm.models.selectors import BaseKeyFrameSelector, KeyFrames
-from glus_mm.utils.masks import decode_rle
-from glus_mm.visualization import OverlayVideoWriter
 
 
 def write_video(path, frames, fps=10.0):
@@ -104,7 +109,7 @@ def test_nothing_is_left(store):
 def test_frames_are_left_out_evenly(tmp_path, max_fps, expected):
     frames = [np.full((32, 48, 3), 20 * t, dtype=np.uint8) for t in range(12)]
     reader = open_limited_video(write_video(tmp_path / 'v.mp4', frames), WebLimits(), max_fps)
-    assert list(reader.frame_ids) == expected
+    assert list(reader.order) == expected
     assert reader.fps == (max_fps if max_fps in (4, 5) else 10)
     assert reader.frame_names == tuple(f'{t:05d}' for t in expected)
     values = [int(reader.read(t).mean().round()) for t in range(len(reader))]

@@ -20,17 +20,20 @@ import numpy as np
 import pytest
 
 from glus_mm.apis import GLUSInferencer, init_model
-from glus_mm.apis.web import (
-    SegmentationResult,
-    SegmentationService,
-    TemporaryStore,
-    WebLimits,
-)
 from glus_mm.models.inference import VideoFileReader
 from glus_mm.utils.masks import decode_rle
 from glus_mm.visualization import OverlayVideoWriter
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'demo'))
+
+from web_parts import (  # noqa: E402
+    SegmentationResult,
+    SegmentationService,
+    TemporaryStore,
+    WebLimits,
+)
+
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 WAIT = 60_000  # ms

@@ -10,11 +10,11 @@ import numpy as np
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.incomplete_video_error import IncompleteVideoError
-from glus_mm.apis.web.web_input_error import WebInputError
 from glus_mm.models.inference import MaskPrediction
 from glus_mm.utils.masks import decode_rle, encode_mask
 from glus_mm.video import FrameReader
 from glus_mm.visualization import RefVOSLocalVisualizer
+from web_parts.limits import WebInputError
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer
-from glus_mm.apis.web.segmentation_result import SegmentationResult
-from glus_mm.apis.web.segmentation_run import Preview, SegmentationRun
-from glus_mm.apis.web.temporary_store import TemporaryStore
-from glus_mm.apis.web.thinned_reader import open_limited_video
-from glus_mm.apis.web.web_input_error import WebInputError
-from glus_mm.apis.web.web_limits import WebLimits
 from glus_mm.text.prompt import MAX_EXPRESSION_LENGTH, clean_expression
 from glus_mm.visualization import RefVOSLocalVisualizer
+from web_parts.limits import WebInputError, WebLimits
+from web_parts.result import SegmentationResult
+from web_parts.run import Preview, SegmentationRun
+from web_parts.store import TemporaryStore
+from web_parts.video import open_limited_video
 
 
 class SegmentationService:

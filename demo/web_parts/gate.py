@@ -10,8 +10,8 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect
 
-from glus_mm.apis.web.temporary_store import TemporaryStore
-from glus_mm.apis.web.web_limits import WebLimits
+from web_parts.limits import WebLimits
+from web_parts.store import TemporaryStore
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

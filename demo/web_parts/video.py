@@ -9,15 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glus_mm.apis.web.web_input_error import WebInputError
-from glus_mm.apis.web.web_limits import WebLimits
-from glus_mm.video import FrameReader, VideoFileReader, read_header
+from glus_mm.video import FrameReader, ReorderedReader, VideoFileReader, read_header
+from web_parts.limits import WebInputError, WebLimits
 
 # What a decoder is fed with at all: an 8K frame.
 _MAX_DECODED_MEGAPIXELS = 36
 
 
-class ThinnedReader(FrameReader):
+class ThinnedReader(ReorderedReader):
     """Some of the frames of another reader, as a video of their own.
 
     Args:
@@ -32,10 +31,8 @@ class ThinnedReader(FrameReader):
 
     def __init__(self, reader: FrameReader, frame_ids: Sequence[int], fps: float,
                  max_pixels: float | None = None) -> None:
-        self._reader = reader
-        self.frame_ids = tuple(frame_ids)
+        super().__init__(reader, frame_ids)
         self.fps, self.time_base = fps, reader.time_base
-        super().__init__([reader.frame_names[t] for t in self.frame_ids], reader.source)
         self.breaks_off = reader.breaks_off
         height, width = reader.shape
         self.scaled, self._size = None, None
@@ -48,16 +45,16 @@ class ThinnedReader(FrameReader):
         """See :meth:`FrameReader.time`."""
         if self.time_base is None:
             return None
-        return self._reader.time(self.frame_ids[frame_idx]) - self._reader.time(self.frame_ids[0])
+        return self.reader.time(self.order[frame_idx]) - self.reader.time(self.order[0])
 
     def _read(self, frame_idx: int) -> np.ndarray:
-        image = self._reader.read(self.frame_ids[frame_idx])
+        image = super()._read(frame_idx)
         return image if self._size is None else cv2.resize(image, self._size,
                                                            interpolation=cv2.INTER_AREA)
 
     def close(self) -> None:
         """Close the reader of all frames."""
-        self._reader.close()
+        self.reader.close()
 
 
 def open_limited_video(path: str | Path, limits: WebLimits, max_fps: float | None = None

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glus_mm.apis.web.segmentation_run import SegmentationRun, decode_track
 from glus_mm.video import FrameReader
 from glus_mm.visualization import OverlayVideoWriter, RefVOSLocalVisualizer
+from web_parts.run import SegmentationRun, decode_track
 
 _JPEG_QUALITY = 90
 # What is plotted: the first of these that there is.

@@ -3,6 +3,10 @@
 from dataclasses import dataclass, fields
 
 
+class WebInputError(ValueError):
+    """What a user did that cannot be done; the message is for their eyes and has no path."""
+
+
 @dataclass(frozen=True)
 class WebLimits:
     """Bounds of a web demo; all are positive.
