@@ -5,10 +5,11 @@ from .live_frame import LiveFrame, LiveText
 from .live_job import LiveJob
 from .live_stream import LiveStream
 from .pretrained import resolve_checkpoint
+from .refinement_session import RefinementSession
 from .rle_mask_sequence import RLEMaskSequence
 from .segment_job import SegmentJob
 
 __all__ = [
     'GLUSInferencer', 'IncompleteVideoError', 'init_model', 'LiveFrame', 'LiveJob', 'LiveStream',
-    'LiveText', 'resolve_checkpoint', 'RLEMaskSequence', 'SegmentJob'
+    'LiveText', 'RefinementSession', 'resolve_checkpoint', 'RLEMaskSequence', 'SegmentJob'
 ]

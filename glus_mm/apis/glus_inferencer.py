@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from glus_mm.apis.incomplete_video_error import IncompleteVideoError
 from glus_mm.apis.live_stream import LiveStream
+from glus_mm.apis.refinement_session import RefinementSession, check_takes_clicks
 from glus_mm.apis.result_files import FORMATS, ResultFiles
 from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
-from glus_mm.models.inference import MaskPrediction
+from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.segmentors import GLUS
 from glus_mm.models.selectors import BaseKeyFrameSelector
@@ -172,6 +173,12 @@ class GLUSInferencer:
     def _segment(self, reader: FrameReader, name: str, key_frames: list[int] | None,
                  out: dict) -> Iterator[tuple[int, list[int], MaskPrediction]]:
         """Segment an open video; ``out`` gets the key frames."""
+        session = self._open(reader, name, key_frames, out)
+        return self.model.segment(session, out['key_frames'])
+
+    def _open(self, reader: FrameReader, name: str, key_frames: list[int] | None, out: dict
+              ) -> VideoSession:
+        """Begin with a video; ``out`` gets the key frames."""
         sample = _data_sample(name, out['expressions'], reader)
         session = self.model.init_session(reader, sample)
         if key_frames is None:
@@ -180,7 +187,48 @@ class GLUSInferencer:
             if chosen.scores is not None:
                 out['key_frame_scores'] = torch.as_tensor(chosen.scores).float().cpu().numpy()
         out['key_frames'] = key_frames
-        return self.model.segment(session, key_frames)
+        return session
+
+    @torch.inference_mode()
+    def session(self, video: Video, texts: str | Sequence[str],
+                key_frames: Sequence[int] | None = None, name: str | None = None
+                ) -> RefinementSession:
+        """Segment a video and keep it open, so that its masks can be refined by clicks.
+
+        Args:
+            video: as for the call.
+            texts: likewise.
+            key_frames: likewise.
+            name: likewise.
+
+        Returns:
+            The session, with the masks of all frames; close it when they are good.
+
+        Raises:
+            OSError: there is no such video, or a frame cannot be decoded.
+            ValueError: a text, a key frame or the video cannot be used, or
+                ``model.test_cfg.propagator`` takes no clicks.
+
+        Examples:
+            >>> with GLUSInferencer(model).session('video.mp4', ['the red circle']) as session:
+            ...     session.refine('the red circle', 12, points=[(40, 31)])
+            ...     session.save('out')
+        """
+        texts = self._check_texts(texts)
+        key_frames = _check_key_frames(key_frames, texts)
+        check_takes_clicks(self.model)
+        reader = open_reader(video)
+        name = name or video_name(video)
+        out = _empty_result(texts, reader, return_logits=False, keep=True)
+        out['trained_scores'] = self.model.trained_scores
+        try:
+            return RefinementSession(
+                self.model, self._open(reader, name, key_frames, out), out, name,
+                partial(_record, out), owns_reader=reader is not video)
+        except BaseException:
+            if reader is not video:
+                reader.close()
+            raise
 
     def stream(self,
                source: Iterable[np.ndarray],

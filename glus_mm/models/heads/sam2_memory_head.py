@@ -171,8 +171,9 @@ class SAM2MemoryHead(BaseModule):
             frame_idx: position in the pass, or (N) those of the tracks; the first frame of a pass
                 is 0.
             points: clicks beside the seg token, as SAM-2 takes them: positions (N, K, 2) as (x, y)
-                in pixels of the input, 0..S, and labels (N, K), 1 on the object, 0 off it, -1 for
-                no click. A track without any click is decoded from its seg token alone.
+                in pixels of the input, 0..S, and labels (N, K), 1 on the object, 0 off it, 2 and 3
+                the upper left and lower right corner of a box, -1 for no click. A track without
+                any click is decoded from its seg token alone.
 
         Returns:
             The masks.

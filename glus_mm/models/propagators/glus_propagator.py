@@ -1,11 +1,12 @@
 """GLUS itself: the MLLM prompts SAM-2 on every frame, forward and backward from the key frame."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from glus_mm.models.inference import MaskPrediction, VideoSession
@@ -61,7 +62,9 @@ class GLUSPropagator(BasePropagator):
             yield t, pred
 
     @torch.no_grad()
-    def sweep(self, model: 'GLUS', session: VideoSession, starts: dict[int, int], frames: range
+    def sweep(self, model: 'GLUS', session: VideoSession, starts: dict[int, int], frames: range,
+              given: Mapping[int, Sequence[tuple[Tensor, Tensor, Tensor]]] | None = None,
+              clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]] | None = None
               ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
         """Go through the frames once, in one direction.
 
@@ -70,6 +73,11 @@ class GLUSPropagator(BasePropagator):
             session: state of the video.
             starts: expression to the frame where it joins in.
             frames: positions; the first is the first of ``starts``.
+            given: what the MLLM said in an earlier sweep, which then does not run: expression to
+                (T) seg token (C), whether it is a ``[SEG]``, and its probability.
+            clicks: expression and frame to clicks of a user, positions (K, 2) as (x, y) in pixels
+                of SAM-2's input and labels (K), see :meth:`SAM2MemoryHead.forward`. A clicked
+                frame gets a mask whatever the MLLM says, and stays in the memory of the sweep.
 
         Yields:
             ``(frame_idx, exp_indices, prediction)`` for the expressions that have joined in.
@@ -82,8 +90,12 @@ class GLUSPropagator(BasePropagator):
         with closing(source(model, session, frames)) as features:
             for place, t in enumerate(frames):
                 active = [track for track in tracks if track.step or track.start == t]
-                self._fill_tokens(model, session, features, active, frames, place)
-                pred = self._predict_frame(model, session, features, active, t)
+                if given is None:
+                    self._fill_tokens(model, session, features, active, frames, place)
+                else:
+                    for track in active:
+                        track.tokens.append(given[track.expression][t])
+                pred = self._predict_frame(model, session, features, active, t, clicks or {})
                 for track in active:
                     track.step += 1
                 features.release(t)
@@ -139,10 +151,15 @@ class GLUSPropagator(BasePropagator):
 
     def _predict_frame(self, model: 'GLUS', session: VideoSession,
                        features: 'FrameEncoder | OfficialFrames', tracks: Sequence[Track],
-                       frame_idx: int) -> MaskPrediction:
-        """Decode the tracks that have a ``[SEG]``; the others get an empty mask, no memory."""
+                       frame_idx: int, clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]]
+                       ) -> MaskPrediction:
+        """Decode the tracks that have a ``[SEG]`` or clicks; the others get an empty mask, no
+        memory."""
         tokens, is_seg, presence = (torch.stack(rows) for rows in
                                     zip(*[track.tokens.popleft() for track in tracks]))
+        points = _points(clicks, tracks, frame_idx, tokens.device)
+        if points is not None:
+            is_seg = is_seg | (points[1] >= 0).any(1)
         num, (height, width) = len(tracks), session.reader.shape
         side = model.mask_head.image_size // 4
         dtype = torch.promote_types(tokens.dtype, torch.float32)
@@ -157,7 +174,11 @@ class GLUSPropagator(BasePropagator):
             with features.attention_kernel(logits.device):
                 pred = model.decode(
                     feats, tokens[rows], [track.memory for track in chosen],
-                    [track.step for track in chosen], store=model.test_cfg.use_memory)
+                    [track.step for track in chosen], model.test_cfg.use_memory,
+                    None if points is None else tuple(values[rows] for values in points))
+            for track in chosen:
+                if (track.expression, frame_idx) in clicks:
+                    track.memory.pin(track.step)
             logits[rows] = pred.low_res_logits.to(dtype)
             scores[rows] = pred.scores.to(dtype)
             masks[rows] = F.interpolate(
@@ -176,6 +197,20 @@ def _prompt(model: 'GLUS', session: VideoSession, track: Track, old: int, ahead:
     if turns not in track.prompts:
         track.prompts[turns] = model.mllm.prompt(expression, model.test_cfg.num_context, turns)
     return track.prompts[turns]
+
+
+def _points(clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]], tracks: Sequence[Track],
+            frame_idx: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """The clicks on a frame, of all tracks; None where there are none."""
+    found = {i: clicks[key] for i, track in enumerate(tracks)
+             if (key := (track.expression, frame_idx)) in clicks}
+    if not found:
+        return None
+    most = max(len(labels) for _, labels in found.values())
+    coords, labels = torch.zeros(len(tracks), most, 2), torch.full((len(tracks), most), -1)
+    for i, (places, kinds) in found.items():
+        coords[i, :len(kinds)], labels[i, :len(kinds)] = places, kinds
+    return coords.to(device), labels.to(device)
 
 
 def _expected(track: Track) -> bool:
