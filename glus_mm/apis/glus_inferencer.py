@@ -1,41 +1,24 @@
-"""Segment a video by texts."""
+"""Segment videos by texts."""
 
-import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
-from numbers import Integral
 from os import PathLike
-from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 from torch import nn
 from tqdm import tqdm
 
-from glus_mm.apis.incomplete_video_error import IncompleteVideoError
 from glus_mm.apis.live_stream import LiveStream
 from glus_mm.apis.refinement_session import RefinementSession, check_takes_clicks
-from glus_mm.apis.result_files import FORMATS, ResultFiles
-from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
-from glus_mm.models.inference import MaskPrediction, VideoSession
+from glus_mm.apis.video_run import Callback, Video, VideoRun, check_texts
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.segmentors import GLUS
 from glus_mm.models.selectors import BaseKeyFrameSelector
 from glus_mm.registry import INFERENCERS
-from glus_mm.structures import RefVOSDataSample
-from glus_mm.utils.masks import encode_mask
-from glus_mm.utils.paths import ensure_writable_dir
-from glus_mm.video import FrameError, FrameReader, is_url, open_reader
-
-Video = str | PathLike | Sequence[np.ndarray] | Iterable[np.ndarray] | FrameReader
-Callback = Callable[[int, list[int], MaskPrediction], None]
-# Frames whose masks wait to be written or encoded.
-MAX_WAITING = 2
+from glus_mm.video import FrameError
 
 
 @INFERENCERS.register_module()
@@ -128,66 +111,18 @@ class GLUSInferencer:
             TypeError: an argument is of another kind.
             ValueError: a text, a key frame or the video cannot be used.
         """
-        texts = self._check_texts(texts)
-        key_frames = _check_key_frames(key_frames, texts)
-        if format not in FORMATS:
-            raise ValueError(f'format must be one of {FORMATS}, got {format!r}')
-        if out_dir is not None:
-            out_dir = ensure_writable_dir(out_dir)
-        reader = open_reader(video)
-        name = name or video_name(video)
-        keepers, files = [], None
-        with ExitStack() as stack:
-            if reader is not video:
-                stack.callback(reader.close)
-            if out_dir is not None:
-                files = stack.enter_context(ResultFiles(out_dir, name, reader, texts, format))
-                keepers.append(files)
-            out = _empty_result(texts, reader, return_logits,
-                                keep=out_dir is None and callback is None)
-            out['trained_scores'] = self.model.trained_scores
-            made = np.zeros(out['is_seg'].shape, dtype=bool)
-            keepers += [partial(_record, out), partial(_mark, made)]
+        with VideoRun(self.model, self.selector, video, texts, key_frames, out_dir, return_logits,
+                      callback, name, format) as run:
             try:
-                with explain_out_of_memory(self.model.test_cfg, len(texts)):
-                    kept = stack.enter_context(closing(_keep_in_thread(
-                        self._segment(reader, name, key_frames, out), keepers)))
-                    total = len(texts) * len(reader)
-                    with tqdm(total=total, unit='mask', disable=not progress) as bar:
-                        for t, exps, pred in kept:
-                            if callback is not None:
-                                callback(t, list(exps), pred)
-                            bar.update(len(exps))
+                with explain_out_of_memory(self.model.test_cfg, len(run.texts)), tqdm(
+                        total=len(run.texts) * len(run.reader), unit='mask',
+                        disable=not progress) as bar:
+                    for t, exps, pred in self.model.segment(*run.open()):
+                        run.take(t, exps, pred)
+                        bar.update(len(exps))
             except FrameError as error:
-                if files is not None:
-                    files.finish(out, self.model, made, str(error))
-                raise _incomplete(str(error), error.frame_idx, out, made, out_dir) from error
-            if files is not None:
-                files.finish(out, self.model, made, reader.breaks_off)
-        if reader.breaks_off:
-            raise _incomplete(reader.breaks_off, len(reader), out, made, out_dir)
-        _finish(out)
-        _log_missing_seg(out)
-        return out
-
-    def _segment(self, reader: FrameReader, name: str, key_frames: list[int] | None,
-                 out: dict) -> Iterator[tuple[int, list[int], MaskPrediction]]:
-        """Segment an open video; ``out`` gets the key frames."""
-        session = self._open(reader, name, key_frames, out)
-        return self.model.segment(session, out['key_frames'])
-
-    def _open(self, reader: FrameReader, name: str, key_frames: list[int] | None, out: dict
-              ) -> VideoSession:
-        """Begin with a video; ``out`` gets the key frames."""
-        sample = _data_sample(name, out['expressions'], reader)
-        session = self.model.init_session(reader, sample)
-        if key_frames is None:
-            chosen = self.selector.select(reader, sample)
-            key_frames = list(chosen.frame_ids)
-            if chosen.scores is not None:
-                out['key_frame_scores'] = torch.as_tensor(chosen.scores).float().cpu().numpy()
-        out['key_frames'] = key_frames
-        return session
+                raise run.incomplete(error) from error
+            return run.finish()
 
     @torch.inference_mode()
     def session(self, video: Video, texts: str | Sequence[str],
@@ -214,21 +149,73 @@ class GLUSInferencer:
             ...     session.refine('the red circle', 12, points=[(40, 31)])
             ...     session.save('out')
         """
-        texts = self._check_texts(texts)
-        key_frames = _check_key_frames(key_frames, texts)
         check_takes_clicks(self.model)
-        reader = open_reader(video)
-        name = name or video_name(video)
-        out = _empty_result(texts, reader, return_logits=False, keep=True)
-        out['trained_scores'] = self.model.trained_scores
+        run = VideoRun(self.model, self.selector, video, texts, key_frames, name=name)
         try:
-            return RefinementSession(
-                self.model, self._open(reader, name, key_frames, out), out, name,
-                partial(_record, out), owns_reader=reader is not video)
+            return RefinementSession(self.model, run.open()[0], run.out, run.name, run.record,
+                                     owns_reader=run.reader is not video)
         except BaseException:
-            if reader is not video:
-                reader.close()
+            run.close()
             raise
+
+    @torch.inference_mode()
+    def many(self, requests: Iterable[Mapping[str, Any]]
+             ) -> Iterator[tuple[int, dict | Exception]]:
+        """Segment several videos, as many at once as ``model.test_cfg.max_tracks`` has room for.
+
+        Each has the masks that a call for it alone would give.
+
+        Args:
+            requests: of each video the arguments of a call, all but ``progress``. They are taken,
+                and videos are opened, as there is room.
+
+        Yields:
+            ``(number, result)`` in the order in which videos end: what a call returns, or the
+            error that it would raise; the other videos go on.
+        """
+        runs: dict[int, VideoRun] = {}
+        failed: dict[int, Exception] = {}
+
+        def begin(number: int, request: Mapping[str, Any]) -> tuple[Any, list[int]]:
+            runs[number] = VideoRun(self.model, self.selector, **request)
+            return runs[number].open()
+
+        sizes = {}
+
+        def videos() -> Iterator[tuple[int, int, Callable]]:
+            for number, request in enumerate(requests):
+                texts = request['texts']
+                sizes[number] = len(texts) if isinstance(texts, (list, tuple)) else 1
+                yield number, sizes[number], partial(begin, number, request)
+
+        def result(number: int, error: Exception | None) -> dict | Exception:
+            error = failed.pop(number, error)
+            with ExitStack() as stack:
+                run = runs.pop(number, None)
+                if run is not None:
+                    stack.enter_context(run)
+                try:
+                    with explain_out_of_memory(self.model.test_cfg, sizes.pop(number)):
+                        if isinstance(error, FrameError) and run is not None:
+                            raise run.incomplete(error) from error
+                        if error is not None:
+                            raise error
+                        return run.finish()
+                except Exception as told:  # noqa: BLE001 - the others go on
+                    return told
+
+        try:
+            for number, item in self.model.segment_together(videos()):
+                if not isinstance(item, tuple):
+                    yield number, result(number, item)
+                elif number not in failed:
+                    try:
+                        runs[number].take(*item)
+                    except Exception as error:  # noqa: BLE001 - what cannot be written
+                        failed[number] = error
+        finally:
+            for run in runs.values():
+                run.close()
 
     def stream(self,
                source: Iterable[np.ndarray],
@@ -280,146 +267,6 @@ class GLUSInferencer:
                 source, Iterable):
             raise TypeError('expected an iterator of RGB arrays as a live source, got '
                             f'{type(source).__name__}')
-        texts = self._check_texts(texts) if texts else ()
+        texts = check_texts(self.model, texts) if texts else ()
         return LiveStream(self.model, source, texts, timeout, on_stall, skip_late, context_frames,
                           context_growth)
-
-    def _check_texts(self, texts: str | Sequence[str]) -> tuple[str, ...]:
-        """The texts as a tuple, each one checked before the video is touched."""
-        if isinstance(texts, str):
-            texts = [texts]
-        if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-            raise TypeError(f'expected texts as a list of strings, got {texts!r:.200}')
-        if not texts:
-            raise ValueError('expected at least one text, got an empty list')
-        for i, text in enumerate(texts):
-            try:
-                self.model.mllm.prompt(text, self.model.test_cfg.num_context, 1)
-            except ValueError as error:
-                raise ValueError(f'texts[{i}]: {error}') from error
-        return tuple(texts)
-
-
-def video_name(video: Video) -> str:
-    """Name of a video for the files that are made from it; ``'video'`` for frames in memory."""
-    source = video.source if isinstance(video, FrameReader) else video
-    if isinstance(source, (str, PathLike)) and Path(source).exists():
-        path = Path(source).resolve()
-        return (path.name if path.is_dir() else path.stem) or 'video'
-    if isinstance(source, str) and is_url(source):
-        return Path(urlsplit(source).path).stem or 'video'
-    return 'video'
-
-
-def _check_key_frames(key_frames: Sequence[int] | None, texts: tuple[str, ...]
-                      ) -> list[int] | None:
-    """Key frames as ints; their upper bound is checked once the video's length is known."""
-    if key_frames is None:
-        return None
-    if isinstance(key_frames, (str, bytes)) or not hasattr(key_frames, '__len__') or not all(
-            isinstance(k, Integral) and not isinstance(k, bool) for k in key_frames):
-        raise TypeError(f'expected key_frames as a list of integers, got {key_frames!r}')
-    if len(key_frames) != len(texts):
-        raise ValueError(f'expected a key frame for each of {len(texts)} texts, got '
-                         f'{len(key_frames)}: {list(key_frames)}')
-    if any(k < 0 for k in key_frames):
-        raise ValueError(f'expected 0-based positions as key_frames, got {list(key_frames)}')
-    return [int(k) for k in key_frames]
-
-
-def _data_sample(name: str, texts: tuple[str, ...], reader: FrameReader) -> RefVOSDataSample:
-    ids = tuple(str(e) for e in range(len(texts)))
-    return RefVOSDataSample(metainfo=dict(
-        dataset='user', video_id=name, exp_ids=ids, expressions=texts,
-        object_ids=tuple(() for _ in texts), kinds=tuple(None for _ in texts),
-        frame_names=reader.frame_names, ori_shape=reader.shape))
-
-
-def _keep_in_thread(predictions: Iterable[tuple[int, list[int], MaskPrediction]],
-                    keepers: Sequence[Callback]
-                    ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
-    """Hand predictions on; a thread writes and encodes them while the model works.
-
-    What was made is kept, whatever ends the iteration.
-    """
-
-    def keep(item: tuple[int, list[int], MaskPrediction]) -> None:
-        for keeper in keepers:
-            keeper(*item)
-
-    # Its end waits for what it was given.
-    with ThreadPoolExecutor(1, thread_name_prefix='glus_mm') as pool:
-        waiting = deque()
-        for item in predictions:
-            waiting.append(pool.submit(keep, item))
-            yield item
-            if len(waiting) > MAX_WAITING:
-                waiting.popleft().result()
-        for future in waiting:
-            future.result()
-
-
-def _empty_result(texts: tuple[str, ...], reader: FrameReader, return_logits: bool,
-                  keep: bool) -> dict:
-    num_exp, num_frames = len(texts), len(reader)
-
-    def table() -> list[list]:
-        return [[None] * num_frames for _ in range(num_exp)]
-
-    out = dict(
-        expressions=texts, frame_names=reader.frame_names, masks=table() if keep else None,
-        scores=np.zeros((num_exp, num_frames), dtype=np.float32),
-        is_seg=np.zeros((num_exp, num_frames), dtype=bool))
-    if return_logits:
-        out.update(low_res_logits=table(), seg_tokens=table())
-    return out
-
-
-def _record(out: dict, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
-    """Keep of the predictions of one frame what the result holds."""
-    out['scores'][exps, frame_idx] = pred.scores.float().cpu().numpy()
-    out['is_seg'][exps, frame_idx] = pred.is_seg.cpu().numpy()
-    presence = getattr(pred, 'presence', None)
-    if presence is not None and not presence.isnan().all():
-        out.setdefault('presence', np.full_like(out['scores'], np.nan))[exps, frame_idx] = (
-            presence.float().cpu().numpy())
-    if out['masks'] is not None:
-        for e, mask in zip(exps, pred.masks.cpu().numpy()):
-            out['masks'][e][frame_idx] = encode_mask(mask)
-    if 'seg_tokens' not in out:
-        return
-    for i, e in enumerate(exps):
-        if out['is_seg'][e, frame_idx]:
-            # Copies, as a view would keep the arrays of all expressions.
-            for key, values in [('low_res_logits', pred.low_res_logits),
-                                ('seg_tokens', pred.seg_tokens)]:
-                out[key][e][frame_idx] = values[i].float().cpu().numpy().copy()
-
-
-def _finish(out: dict) -> None:
-    """Give the masks of a result their final form."""
-    if out['masks'] is not None:
-        out['masks'] = [RLEMaskSequence(rles) for rles in out['masks']]
-
-
-def _mark(made: np.ndarray, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
-    made[exps, frame_idx] = True
-
-
-def _incomplete(reason: str, frame_idx: int, out: dict, made: np.ndarray,
-                out_dir: Path | None) -> IncompleteVideoError:
-    """The error for a video that breaks off; the result so far is put into its final form."""
-    _finish(out)
-    kept = '' if out['masks'] is None else ' and are in .result of this error'
-    kept = kept if out_dir is None else f' and are in {out_dir}'
-    return IncompleteVideoError(
-        f'{reason}. {made.sum()} of {made.size} masks were made{kept}', frame_idx, out)
-
-
-def _log_missing_seg(out: dict) -> None:
-    missing = (~out['is_seg']).sum(1).tolist()
-    if any(missing):
-        parts = ', '.join(f'{text!r:.60}: {n}' for text, n in zip(out['expressions'], missing)
-                          if n)
-        print_log(f'no [SEG] on {sum(missing)} of {out["is_seg"].size} masks, which are empty '
-                  f'({parts})', 'current', logging.WARNING)

@@ -13,6 +13,7 @@ from torch import Tensor
 from glus_mm.apis.result_files import ResultFiles
 from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
 from glus_mm.models.inference import MaskPrediction, VideoSession
+from glus_mm.models.inference.together import alone
 from glus_mm.models.propagators import GLUSPropagator
 from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.masks import encode_mask
@@ -230,8 +231,8 @@ class RefinementSession:
         made: dict[int, tuple] = {}
         for frames in ways:
             self._session.keep_features(range(min(frames), max(frames) + 1))
-            with closing(self.model.propagator.sweep(
-                    self.model, self._session, {e: key}, frames, given, prompts)) as steps:
+            with closing(alone(self.model.propagator.sweep(
+                    self.model, self._session, {e: key}, frames, given, prompts))) as steps:
                 for t, _, pred in steps:
                     if t not in made and (t - frame) * frames.step >= 0:
                         made[t] = (encode_mask(pred.masks[0].cpu().numpy()),

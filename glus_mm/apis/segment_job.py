@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from glus_mm.apis.glus_inferencer import GLUSInferencer, video_name
+from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.result_files import FORMATS, RESULTS, masks_place, open_masks
 from glus_mm.apis.video_results import (
     CUTOUTS,
@@ -13,6 +13,7 @@ from glus_mm.apis.video_results import (
     write_cutouts,
     write_overlay,
 )
+from glus_mm.apis.video_run import video_name
 from glus_mm.text.prompt import clean_expression
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 from glus_mm.video import IMAGE_SUFFIXES, FrameReader, VideoFileReader, open_reader

@@ -9,6 +9,7 @@ one, in which everything is computed anew for each expression and frame
     python tools/analysis_tools/benchmark_inference.py --size tiny --dtype float64
     python tools/analysis_tools/benchmark_inference.py --size tiny --table
     python tools/analysis_tools/benchmark_inference.py --size tiny --memory-frames 300 10000
+    python tools/analysis_tools/benchmark_inference.py --size tiny --videos 16 --expressions 1
     python tools/analysis_tools/benchmark_inference.py --size 7b --device cuda --dtype bfloat16 \\
         --expressions 8 --official-expressions 1 --json outputs/benchmark_inference_7b.json
     python tools/analysis_tools/benchmark_inference.py --size 7b --device cuda --alone \\
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,6 +80,9 @@ def parse_args() -> argparse.Namespace:
                              'at most 100 x --frames masks in the rows of long videos')
     parser.add_argument('--operations', action='store_true',
                         help='only count the operations of a mask in the steady state, by part')
+    parser.add_argument('--videos', type=int, metavar='N',
+                        help='our schedule on N videos of --expressions each, one by one and all '
+                             'at once')
     parser.add_argument('--memory-frames', type=int, nargs='+', metavar='T',
                         help='peak memory of processes that segment video files of so many frames')
     parser.add_argument('--json', metavar='FILE', help='write the figures there, too')
@@ -305,6 +310,41 @@ def table(args: argparse.Namespace) -> dict:
     return dict(table=rows, failures=[])
 
 
+@torch.inference_mode()
+def several_videos(args: argparse.Namespace) -> dict:
+    """Videos one by one and all at once; the CPU time hardly depends on other work."""
+    model = prepared_model(args, args.expressions)
+    videos = [make_frames(args.frames, args.shape, seed) for seed in range(args.videos)]
+    figures, masks = {}, {}
+    for name, tracks in (('one by one', 1), ('at once', args.videos * args.expressions)):
+        model.test_cfg = replace(model.test_cfg, **{
+            'max_tracks': tracks, 'max_expressions': max(tracks, 16), **args.options})
+
+        def opened(frames: list):
+            return model.init_session(ArrayReader(frames), make_sample(args.expressions)), None
+
+        wall, cpu, found = time.perf_counter(), time.process_time(), {}
+        for video, item in model.segment_together(
+                (i, args.expressions, partial(opened, frames)) for i, frames in enumerate(videos)):
+            if isinstance(item, Exception):
+                raise item
+            if item is not None:
+                found.update(((video, e, item[0]), mask.cpu())
+                             for e, mask in zip(item[1], item[2].masks))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        figures[name] = dict(masks=len(found), wall_s=wall, cpu_s=cpu)
+        masks[name] = found
+        print(f'{args.videos} videos {name}: {len(found) / cpu:.1f} masks per CPU second, '
+              f'{len(found) / wall:.1f} per second', flush=True)
+    other = sum(int((mask != masks['at once'][key]).sum())
+                for key, mask in masks['one by one'].items())
+    ratio = figures['one by one']['cpu_s'] / figures['at once']['cpu_s']
+    print(f'ratio: {ratio:.2f} by CPU time; {other} pixels differ')
+    found = [f'expected masks that are identical, got {other} other pixels'] * (
+        bool(other) and args.dtype == 'float64')
+    return dict(videos=figures, ratio=ratio, pixels=other, failures=found)
+
+
 def operations(args: argparse.Namespace) -> dict:
     """Operations of a mask by part; nothing is measured."""
     counts = count_operations(args.size, args.expressions)
@@ -348,8 +388,9 @@ def main() -> int:
         model = prepared_model(args, args.expressions)
         print(json.dumps(measure_memory(model, args.measure_memory, args.expressions)))
         return 0
-    measure = (memory if args.memory_frames else table if args.table
-               else operations if args.operations else alone if args.alone else compare)
+    measure = (several_videos if args.videos else memory if args.memory_frames
+               else table if args.table else operations if args.operations
+               else alone if args.alone else compare)
     figures = measure(args)
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)

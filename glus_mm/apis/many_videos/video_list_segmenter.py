@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from typing import Any
 
@@ -25,6 +25,7 @@ from glus_mm.utils.paths import ensure_writable_dir
 class VideoListSegmenter:
     """Segment a list of videos into a folder, and write a result line for each.
 
+    Videos go through the model as many at once as ``model.test_cfg.max_tracks`` has room for.
     Masks are ``masks/<id>/<text number>/<frame>.png`` (mode L, 0 and 255) or in a file of another
     format, beside ``masks/<id>/results.json``. A result line has ``id``, ``video``,
     ``texts``, ``status`` (``'done'`` or ``'error'``), ``seconds``, and
@@ -81,8 +82,7 @@ class VideoListSegmenter:
         broadcast_object_list(plan)
         if resume:
             print_log(f'{plan[0]} of {len(requests)} videos were finished before', 'current')
-        for i in plan[1][rank]:
-            record = self._segment(requests[i])
+        for record in self._segment([requests[i] for i in plan[1][rank]]):
             self.lines.append(rank, record)
             if progress is not None:
                 progress(record)
@@ -108,35 +108,36 @@ class VideoListSegmenter:
         content = json.dumps([self.fingerprint, self.format, request.state()])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
-    def _segment(self, request: VideoRequest) -> dict[str, Any]:
-        """Segment one video; whatever goes wrong with it becomes its result."""
-        start = time.time()
-        record = dict(id=request.id, video=request.video, texts=list(request.texts))
-        digest = self._digest(request)
-        try:
-            record.update(self._masks(request), status='done')
-        except IncompleteVideoError as error:
-            record.update(status='error', error=str(error), frame=error.frame_idx,
-                          masks=self._place(request))
-        # One video must not end the others, and there is no telling what a file can do to a
-        # decoder; the whole traceback goes to the log.
-        except Exception as error:  # noqa: BLE001
-            record.update(status='error', error=f'{type(error).__name__}: {error}')
-            print_log(f'{request.id}: {traceback.format_exc()}', 'current', logging.ERROR)
-        return dict(record, seconds=round(time.time() - start, 3), time=time.time(),
-                    request=digest)
+    def _segment(self, requests: Sequence[VideoRequest]) -> Iterator[dict[str, Any]]:
+        """Result lines as videos end; whatever goes wrong with a video becomes its result."""
+        folder, starts, digests = self.out_dir / 'masks', {}, {}
 
-    def _masks(self, request: VideoRequest) -> dict[str, Any]:
-        """Make and write the masks of a video."""
-        folder = self.out_dir / 'masks'
-        # Masks of an earlier run would lie among the new ones.
-        shutil.rmtree(folder / request.id, ignore_errors=True)
-        (folder / f'{request.id}.jsonl').unlink(missing_ok=True)
-        out = self.inferencer(request.video, request.texts, request.key_frames, out_dir=folder,
-                              name=request.id, format=self.format)
-        return dict(frames=len(out['frame_names']), key_frames=out['key_frames'],
-                    masks=self._place(request),
-                    frames_without_seg=(~out['is_seg']).sum(1).tolist())
+        def calls() -> Iterator[dict[str, Any]]:
+            for i, request in enumerate(requests):
+                starts[i], digests[i] = time.time(), self._digest(request)
+                # Masks of an earlier run would lie among the new ones.
+                shutil.rmtree(folder / request.id, ignore_errors=True)
+                (folder / f'{request.id}.jsonl').unlink(missing_ok=True)
+                yield dict(video=request.video, texts=request.texts, out_dir=folder,
+                           key_frames=request.key_frames, name=request.id, format=self.format)
+
+        for i, out in self.inferencer.many(calls()):
+            request = requests[i]
+            record = dict(id=request.id, video=request.video, texts=list(request.texts))
+            if isinstance(out, IncompleteVideoError):
+                record.update(status='error', error=str(out), frame=out.frame_idx,
+                              masks=self._place(request))
+            elif isinstance(out, Exception):
+                # There is no telling what a file can do to a decoder; all of it goes to the log.
+                record.update(status='error', error=f'{type(out).__name__}: {out}')
+                told = ''.join(traceback.format_exception(out))
+                print_log(f'{request.id}: {told}', 'current', logging.ERROR)
+            else:
+                record.update(frames=len(out['frame_names']), key_frames=out['key_frames'],
+                              masks=self._place(request), status='done',
+                              frames_without_seg=(~out['is_seg']).sum(1).tolist())
+            yield dict(record, seconds=round(time.time() - starts[i], 3), time=time.time(),
+                       request=digests[i])
 
     def _place(self, request: VideoRequest) -> str:
         """Where in the folder the masks of a video are."""

@@ -43,6 +43,12 @@ class SAM2Features:
         """Features of the frames at ``index`` (N), repeats allowed."""
         return SAM2Features(tuple(f[index] for f in self.high_res), self.top[index], self.top_pos)
 
+    @classmethod
+    def join(cls, parts: Sequence['SAM2Features']) -> 'SAM2Features':
+        """Features of the frames of several, of the same model."""
+        return cls(tuple(map(torch.cat, zip(*(part.high_res for part in parts)))),
+                   torch.cat([part.top for part in parts]), parts[0].top_pos)
+
 
 @dataclass(frozen=True)
 class HeadOutput:

@@ -2,16 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
 
 
-def map_in_thread(function: Callable[[Item], Result], items: Iterable[Item], depth: int
-                  ) -> Iterator[tuple[Item, Result]]:
-    """Apply a function to items in one thread while the caller works.
+def map_in_thread(function: Callable[[Item], Result], items: Iterable[Item], depth: int,
+                  *then: Callable[[Result], Result]) -> Iterator[tuple[Item, Result]]:
+    """Apply a function to items in a thread while the caller works.
 
     Before a result is handed over, the thread has been given up to ``depth`` further items. So
     it prepares what the caller needs next; or, where getting an item is the expensive part, it
@@ -21,6 +21,7 @@ def map_in_thread(function: Callable[[Item], Result], items: Iterable[Item], dep
         function: what to do.
         items: what to do it with; they are taken in the calling thread.
         depth: bound of the items and results that wait; 0 does without a thread.
+        then: what to do with the results, each in a thread of its own.
 
     Yields:
         ``(item, result)`` in the order of the items. An error comes up at its item.
@@ -32,13 +33,19 @@ def map_in_thread(function: Callable[[Item], Result], items: Iterable[Item], dep
         raise ValueError(f'depth must be at least 0, got {depth}')
     if depth == 0:
         for item in items:
-            yield item, function(item)
+            result = function(item)
+            for further in then:
+                result = further(result)
+            yield item, result
         return
-    pool = ThreadPoolExecutor(1, thread_name_prefix='glus_mm')
+    pools = [ThreadPoolExecutor(1, thread_name_prefix='glus_mm') for _ in (function, *then)]
     waiting: deque = deque()
     try:
         for item in items:
-            waiting.append((item, pool.submit(function, item)))
+            future = pools[0].submit(function, item)
+            for pool, further in zip(pools[1:], then):
+                future = pool.submit(_after, future, further)
+            waiting.append((item, future))
             if len(waiting) > depth:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -46,4 +53,9 @@ def map_in_thread(function: Callable[[Item], Result], items: Iterable[Item], dep
             first, future = waiting.popleft()
             yield first, future.result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _after(future: Future, function: Callable[[Result], Result]) -> Result:
+    return function(future.result())

@@ -38,6 +38,12 @@ class BoundedCache(Generic[Value]):
         """Whether the value of ``key`` is kept now."""
         return key in self._values or key in self._pinned
 
+    def __getitem__(self, key: Hashable) -> Value:
+        """The value of a key that is kept now; a ``KeyError`` where it is not."""
+        if key in self._values:
+            self._values.move_to_end(key)
+        return self._pinned[key] if key in self._pinned else self._values[key]
+
     def pin(self, keys: Container[Hashable]) -> None:
         """Keep the values of these keys from now on, and of no others.
 

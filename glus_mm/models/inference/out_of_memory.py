@@ -38,6 +38,8 @@ def _advice(cfg: GLUSTestCfg, num_expressions: int, error: RuntimeError) -> str:
     if batch > 1:
         steps.append(f'model.test_cfg.max_expressions below {batch} (now {cfg.max_expressions}; '
                      'more expressions are worked off in chunks, with the same masks)')
+    if cfg.max_tracks > 1:
+        steps.append(f'model.test_cfg.max_tracks (now {cfg.max_tracks}; fewer videos at once)')
     steps += [f'model.test_cfg.{name} (now {getattr(cfg, name)}; other masks)'
               for name in ('window', 'num_context') if getattr(cfg, name) > 1]
     first = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -30,10 +30,16 @@ class GLUSTestCfg:
             trained with ``model.train_cfg.attention='window'``, an approximation for others, see
             docs/speed.md.
         max_expressions: expressions that are batched; more are worked off in chunks.
+        max_tracks: expressions of several videos that are worked on together, each video with its
+            own state: lists of videos and batches of a test go through the model as many at once
+            as there is room for, in batches of at most ``max_expressions``. A video that has more
+            goes alone, so that 1 takes them one by one. It needs a propagator that
+            says what it waits for, as :class:`GLUSPropagator` does.
         feature_cache: frames whose features are kept from the forward for the backward sweep,
             where expressions have key frames. As many as lie between the first and the last key
             frame, both included, make every frame be encoded once.
-        prefetch: frames that a thread reads and resizes ahead; 0 does without a thread.
+        prefetch: frames that are read, in one thread, and resized and normalised, in another one,
+            ahead; 0 does without threads.
         compile: run the image encoders and the mask decoder through ``torch.compile``.
         llm_bits: 8 or 4 hold the linear layers of the LLM in so many bits, from the first video
             on, through bitsandbytes; 16 leaves them as they are. The model must have nothing to
@@ -53,6 +59,7 @@ class GLUSTestCfg:
     window_stride: int = 1
     window_cache: str = 'none'
     max_expressions: int = 16
+    max_tracks: int = 1
     feature_cache: int = 32
     prefetch: int = 2
     compile: bool = False
@@ -64,7 +71,7 @@ class GLUSTestCfg:
     def __post_init__(self) -> None:
         """Check the values."""
         least = dict(memory_stride=1, num_context=0, window=1, window_stride=1, max_expressions=1,
-                     feature_cache=1, prefetch=0)
+                     max_tracks=1, feature_cache=1, prefetch=0)
         for name, minimum in least.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < minimum:

@@ -96,10 +96,16 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
         image_size (int): side P of the vision tower's input.
         vision_crop (str): how a frame is brought to it, see
             :func:`glus_mm.utils.image.vision_tower_image`.
+        joins_videos (bool): whether prompts of several videos can be run as one batch. Then
+            ``visual_tokens`` and ``prefix`` of :meth:`next_seg_tokens`,
+            :meth:`seg_tokens_of_turns` and :meth:`next_turns` may be lists with those of each
+            prompt; prompts of one video have the same tensor and the same prefix. All of them
+            show equally many frames.
     """
 
     image_size: int
     vision_crop: str
+    joins_videos: bool = False
 
     @property
     def precision_parts(self) -> list[nn.Module]:

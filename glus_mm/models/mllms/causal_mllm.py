@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from glus_mm.models.mllms.base_mllm import BaseMLLM, ConversationTrace, SegTokens
-from glus_mm.models.mllms.prefix_cache import branches
+from glus_mm.models.mllms.prefix_cache import branches, pick
 from glus_mm.models.mllms.shared_prefix import SharedPrefix, common_prefix, lay_out
 from glus_mm.models.mllms.turn_window import (
     ATTENTION,
@@ -151,33 +151,44 @@ class CausalMLLM(BaseMLLM):
         self._run([torch.tensor(prefix_ids)], [visual_tokens], cache)
         return cache
 
-    def next_seg_tokens(self, input_ids: Sequence[list[int]], visual_tokens: Tensor,
-                        prefix: DynamicCache | None = None) -> SegTokens:
+    @property
+    def joins_videos(self) -> bool:
+        """See :attr:`BaseMLLM.joins_videos`."""
+        return self._counts_positions
+
+    def next_seg_tokens(self, input_ids: Sequence[list[int]],
+                        visual_tokens: Tensor | Sequence[Tensor],
+                        prefix: DynamicCache | None | Sequence[DynamicCache] = None) -> SegTokens:
         """See :meth:`BaseMLLM.next_seg_tokens`; logits are made for one position only.
 
-        What the prompts have in common is run once: behind the prefix, the first query frame.
+        What the prompts of a video have in common is run once: behind the prefix, the first query
+        frame.
         """
         ids = [torch.tensor(i) for i in input_ids]
-        ids, visual_tokens, prefix = self._run_start_once(ids, visual_tokens, prefix)
-        hidden = self._run(ids, [visual_tokens] * len(ids), branches(prefix, len(ids)))
-        last = [_expanded_length(i, visual_tokens.shape[1]) - 1 for i in ids]
+        ids, visual, prefixes = self._run_start_once(
+            ids, _for_each(visual_tokens, len(ids)), _for_each(prefix, len(ids)))
+        hidden = self._run(ids, visual, branches(prefixes))
+        last = [_expanded_length(i, visual[0].shape[1]) - 1 for i in ids]
         return self._predict(hidden[torch.arange(len(ids)), torch.tensor(last)])
 
     def seg_tokens_of_turns(self, input_ids: Sequence[Sequence[list[int]]],
-                            visual_tokens: Tensor, prefix: DynamicCache | None = None
+                            visual_tokens: Tensor | Sequence[Tensor],
+                            prefix: DynamicCache | None | Sequence[DynamicCache] = None
                             ) -> SegTokens:
         """See :meth:`BaseMLLM.seg_tokens_of_turns`; all turns are run as one sequence."""
         if (self.llm.config._attn_implementation not in MASKED_ATTENTION
                 or len(input_ids[0]) < 2 or not self._counts_positions):
             return super().seg_tokens_of_turns(input_ids, visual_tokens, prefix)
-        per_image, seen = visual_tokens.shape[1], 0 if prefix is None else prefix.get_seq_length()
+        visual = _for_each(visual_tokens, len(input_ids))
+        prefix = branches(_for_each(prefix, len(input_ids)))
+        per_image, seen = visual[0].shape[1], 0 if prefix is None else prefix.get_seq_length()
         rows = [[torch.tensor(prompt) for prompt in prompts] for prompts in input_ids]
         layout = lay_out_turns([
             ([common_prefix([prompt, prompts[-1]]) for prompt in prompts], prompts)
             for prompts in rows], lambda ids: _expanded_length(ids, per_image), seen)
         ids = [torch.cat([prompts[-1], *(prompt[common_prefix([prompt, prompts[-1]]):]
                                          for prompt in prompts[:-1])]) for prompts in rows]
-        hidden = self._run(ids, [visual_tokens] * len(ids), branches(prefix, len(ids)), layout)
+        hidden = self._run(ids, visual, prefix, layout)
         return self._predict(hidden[torch.arange(len(ids))[:, None], layout.last])
 
     def use_turn_window(self) -> None:
@@ -191,14 +202,18 @@ class CausalMLLM(BaseMLLM):
                 f'its attention is {implementation!r} and would have to be sdpa'))
         self.llm.set_attn_implementation(ATTENTION)
 
-    def next_turns(self, prompts: Sequence[list[int]], num_context: int, visual_tokens: Tensor,
-                   prefix: DynamicCache, kept: Sequence[KeptTurns | None], window: int
+    def next_turns(self, prompts: Sequence[list[int]], num_context: int,
+                   visual_tokens: Tensor | Sequence[Tensor],
+                   prefix: DynamicCache | Sequence[DynamicCache],
+                   kept: Sequence[KeptTurns | None], window: int
                    ) -> tuple[SegTokens, list[KeptTurns]]:
         """See :meth:`BaseMLLM.next_turns`.
 
         A turn is run as a whole, with the answer that the one before it got: it is the likely one.
         Where another one came, the turn's end is run anew before the next turn.
         """
+        visual = _for_each(visual_tokens, len(prompts))
+        prefix = branches(_for_each(prefix, len(prompts)))
         start = self.split_prefix(prompts[0], num_context)
         rests = [prompt[start:] for prompt in prompts]
         begins = [self.split_prefix(prompt, num_context + 1) - start for prompt in prompts]
@@ -207,13 +222,13 @@ class CausalMLLM(BaseMLLM):
                               for name in ('keys', 'values')), [], [])
         states = [nothing if state is None else self._without_oldest(
             state, len(state.lengths) >= window) for state in self._answered(
-                closed, prefix, kept, visual_tokens[:0])]
+                closed, prefix, kept, visual[0][:0])]
         cuts = [common_prefix([torch.tensor(turn), torch.tensor(rest[begin:])])
                 for turn, rest, begin in zip(closed, rests, begins)]
         ends = [rest[begin + cut:] for rest, begin, cut in zip(rests, begins, cuts)]
-        more = visual_tokens.shape[1] - 1  # positions of a frame beside its place in the ids
+        more = visual[0].shape[1] - 1  # positions of a frame beside its place in the ids
         hidden, keep = self._run_behind(
-            prefix, states, closed, ends, [cut + more for cut in cuts], visual_tokens)
+            prefix, states, closed, ends, [cut + more for cut in cuts], visual)
         last = [cut + more - 1 if not end else len(turn) + more + len(end) - 1
                 for turn, cut, end in zip(closed, cuts, ends)]
         keep = [replace(state, lengths=[*old.lengths, len(turn) + more], newest=turn)
@@ -238,8 +253,8 @@ class CausalMLLM(BaseMLLM):
                                  values=[values[:, :size] for values in kept[n].values],
                                  lengths=[size]))
         if wrong:
-            _, run = self._run_behind(prefix, short, tails, [[]] * len(tails),
-                                      list(map(len, tails)), no_frame)
+            _, run = self._run_behind(pick(prefix, wrong), short, tails, [[]] * len(tails),
+                                      list(map(len, tails)), [no_frame] * len(tails))
             for n, state in zip(wrong, run):
                 lengths = kept[n].lengths
                 states[n] = replace(state, newest=closed[n], lengths=[
@@ -248,14 +263,16 @@ class CausalMLLM(BaseMLLM):
 
     def _run_behind(self, prefix: DynamicCache, states: Sequence[KeptTurns],
                     ids: Sequence[list[int]], ends: Sequence[list[int]], cuts: Sequence[int],
-                    visual_tokens: Tensor) -> tuple[Tensor, list[KeptTurns]]:
+                    visual: Sequence[Tensor]) -> tuple[Tensor, list[KeptTurns]]:
         """Run ids behind what is kept, and open ends that go on from ``cuts`` positions of them.
+
+        Everything has N entries, the prefix too.
 
         Returns:
             Hidden states (N, L, D) of ids and ends, and what is kept with the ids, whose lengths
             and newest turn are still those of before.
         """
-        per_image, seen = visual_tokens.shape[1], prefix.get_seq_length()
+        per_image, seen = visual[0].shape[1], prefix.get_seq_length()
         sizes = [_expanded_length(torch.tensor(row), per_image) for row in ids]
         layout = window_in_stream(seen, [state.size for state in states], sizes, cuts,
                                   list(map(len, ends)))
@@ -266,7 +283,7 @@ class CausalMLLM(BaseMLLM):
             for i, layer in enumerate(prefix.layers)]
         first = cache.get_seq_length()
         hidden = self._run([torch.tensor(row + end) for row, end in zip(ids, ends)],
-                           [visual_tokens] * len(ids), cache, layout)
+                           visual, cache, layout)
         keep = [replace(state, **{name: [
             torch.cat([old, getattr(layer, name)[n, :, first:first + size]], 1)
             for old, layer in zip(getattr(state, name), cache.layers)]
@@ -293,19 +310,28 @@ class CausalMLLM(BaseMLLM):
         rows, last = torch.arange(len(ids)), torch.tensor(last)
         return self._choose(hidden[rows, last], self._token_logits(hidden)[rows, last])
 
-    def _run_start_once(self, ids: list[Tensor], visual_tokens: Tensor,
-                        prefix: DynamicCache | None
-                        ) -> tuple[list[Tensor], Tensor, DynamicCache | None]:
-        """Run what several prompts start with, on top of the prefix; gives what is left."""
-        if len(ids) < 2 or not self._counts_positions:
-            return ids, visual_tokens, prefix
+    def _run_start_once(self, ids: list[Tensor], visual: list[Tensor],
+                        prefixes: list[DynamicCache | None]
+                        ) -> tuple[list[Tensor], list[Tensor], list[DynamicCache | None]]:
+        """Run what several prompts of a video start with, on top of its prefix; gives the rest.
+
+        Prompts of one video have the same tensor of visual tokens.
+        """
+        videos = list(dict.fromkeys(map(id, visual)))
+        if len(videos) == len(ids) or not self._counts_positions:
+            return ids, visual, prefixes
         cut = min(common_prefix(ids), min(map(len, ids)) - 1)
         frames = int((ids[0][:cut] == IMAGE_TOKEN_INDEX).sum())
         if not frames:
-            return ids, visual_tokens, prefix
-        start = branches(prefix, 1) or DynamicCache()
-        self._run([ids[0][:cut]], [visual_tokens[:frames]], start)
-        return [i[cut:] for i in ids], visual_tokens[frames:], start
+            return ids, visual, prefixes
+        owner = [videos.index(id(frames)) for frames in visual]
+        firsts = [owner.index(b) for b in range(len(videos))]
+        start = branches([prefixes[n] for n in firsts]) or DynamicCache()
+        self._run([ids[0][:cut]] * len(firsts), [visual[n][:frames] for n in firsts], start)
+        starts = [start] if len(firsts) == 1 else [
+            pick(start, slice(b, b + 1)) for b in range(len(firsts))]
+        rests = [visual[n][frames:] for n in firsts]
+        return [i[cut:] for i in ids], [rests[b] for b in owner], [starts[b] for b in owner]
 
     @property
     def _counts_positions(self) -> bool:
@@ -467,6 +493,11 @@ def hf_config(config_class: type, values: dict, where: str):
     if isinstance(values.get('rope_parameters'), dict):
         check_keys(dict(values['rope_parameters']), ROPE_PARAMETERS, f'{where}.rope_parameters')
     return config_class(**{str(k): v for k, v in check_keys(values, sorted(known), where).items()})
+
+
+def _for_each(value: Any, number: int) -> list:
+    """What is given for each of so many prompts, or once for all of them."""
+    return list(value) if isinstance(value, (list, tuple)) else [value] * number
 
 
 def _expand(ids: Tensor, values: Tensor, per_image: int, fill: int) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from glus_mm.models.inference import MaskPrediction, VideoSession
+from glus_mm.models.inference.together import Steps
 
 if TYPE_CHECKING:
     from glus_mm.models.segmentors.glus import GLUS
@@ -29,3 +30,10 @@ class BasePropagator(metaclass=ABCMeta):
         Yields:
             ``(frame_idx, exp_indices, prediction)``, each frame once for each expression.
         """
+
+    def steps(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]) -> Steps:
+        """As :meth:`segment`, with the work that several videos may have done at once.
+
+        A propagator that does not override this does all its work itself, video by video.
+        """
+        yield from self.segment(model, session, key_frames)

@@ -1,15 +1,16 @@
 """GLUS itself: the MLLM prompts SAM-2 on every frame, forward and backward from the key frame."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from glus_mm.models.inference import MaskPrediction, VideoSession
+from glus_mm.models.inference.together import Steps, Work, alone
 from glus_mm.models.propagators.base_propagator import BasePropagator
 from glus_mm.models.propagators.frame_encoder import FrameEncoder
 from glus_mm.models.propagators.official_schedule import OfficialFrames
@@ -34,6 +35,11 @@ class GLUSPropagator(BasePropagator):
     def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
         """See :meth:`BasePropagator.segment`."""
+        return alone(self.steps(model, session, key_frames))
+
+    @torch.no_grad()
+    def steps(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]) -> Steps:
+        """See :meth:`BasePropagator.steps`."""
         num_frames, num_exp = len(session.reader), len(key_frames)
         groups = [[e] for e in range(num_exp)]
         if model.test_cfg.reuse == 'exact':
@@ -44,28 +50,25 @@ class GLUSPropagator(BasePropagator):
             first = min(keys.values())
             session.keep_features(range(first, max(keys.values()) + 1) if backward else range(0))
             yield from self.sweep(model, session, keys, range(first, num_frames))
-            if not backward:
-                continue
-            for t, rows, pred in self.sweep(
-                    model, session, backward, range(max(backward.values()), -1, -1)):
-                # The key frame was masked on the way forward.
-                new = [i for i, e in enumerate(rows) if t != keys[e]]
-                if new:
-                    yield t, [rows[i] for i in new], _rows(pred, new)
+            if backward:
+                yield from self.sweep(model, session, backward,
+                                      range(max(backward.values()), -1, -1), skip_starts=True)
 
     def propagate(self, model: 'GLUS', session: VideoSession, exp_indices: Sequence[int],
                   start: int = 0, reverse: bool = False
                   ) -> Iterator[tuple[int, MaskPrediction]]:
         """See :meth:`GLUS.propagate`."""
         frames = range(start, -1, -1) if reverse else range(start, len(session.reader))
-        for t, _, pred in self.sweep(model, session, dict.fromkeys(exp_indices, start), frames):
-            yield t, pred
+        steps = self.sweep(model, session, dict.fromkeys(exp_indices, start), frames)
+        with closing(alone(steps)) as predictions:
+            for t, _, pred in predictions:
+                yield t, pred
 
     @torch.no_grad()
     def sweep(self, model: 'GLUS', session: VideoSession, starts: dict[int, int], frames: range,
               given: Mapping[int, Sequence[tuple[Tensor, Tensor, Tensor]]] | None = None,
-              clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]] | None = None
-              ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
+              clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]] | None = None,
+              skip_starts: bool = False) -> Steps:
         """Go through the frames once, in one direction.
 
         Args:
@@ -78,9 +81,11 @@ class GLUSPropagator(BasePropagator):
             clicks: expression and frame to clicks of a user, positions (K, 2) as (x, y) in pixels
                 of SAM-2's input and labels (K), see :meth:`SAM2MemoryHead.forward`. A clicked
                 frame gets a mask whatever the MLLM says, and stays in the memory of the sweep.
+            skip_starts: the masks of ``starts`` are there, from the other direction.
 
         Yields:
-            ``(frame_idx, exp_indices, prediction)`` for the expressions that have joined in.
+            ``(frame_idx, exp_indices, prediction)`` for the expressions that have joined in, and
+            the work that it takes.
         """
         exact = model.test_cfg.reuse == 'exact'
         stride = model.test_cfg.memory_stride
@@ -88,22 +93,26 @@ class GLUSPropagator(BasePropagator):
                   for e, start in starts.items()]
         source = FrameEncoder if exact else OfficialFrames
         with closing(source(model, session, frames)) as features:
+            yield from features.open()
             for place, t in enumerate(frames):
                 active = [track for track in tracks if track.step or track.start == t]
                 if given is None:
-                    self._fill_tokens(model, session, features, active, frames, place)
+                    yield from self._fill_tokens(model, session, features, active, frames, place)
                 else:
                     for track in active:
                         track.tokens.append(given[track.expression][t])
-                pred = self._predict_frame(model, session, features, active, t, clicks or {})
+                pred = yield from self._predict_frame(
+                    model, session, features, active, t, clicks or {})
                 for track in active:
                     track.step += 1
                 features.release(t)
-                yield t, [track.expression for track in active], pred
+                new = [i for i, track in enumerate(active) if not skip_starts or track.start != t]
+                if new:
+                    yield t, [active[i].expression for i in new], _rows(pred, new)
 
     def _fill_tokens(self, model: 'GLUS', session: VideoSession,
                      features: 'FrameEncoder | OfficialFrames', tracks: Sequence[Track],
-                     frames: range, place: int) -> None:
+                     frames: range, place: int) -> Generator[Work, Any, None]:
         """Run the MLLM for the tracks without a seg token for this frame.
 
         Those whose window has the same frames are batched. Where answers enter the history, those
@@ -112,7 +121,7 @@ class GLUSPropagator(BasePropagator):
         """
         cfg = model.test_cfg
         if cfg.window_cache == 'turns':
-            self._next_turns(model, session, features, tracks, frames[place])
+            yield from self._next_turns(model, session, features, tracks, frames[place])
             return
         groups = defaultdict(list)
         for track in tracks:
@@ -125,7 +134,7 @@ class GLUSPropagator(BasePropagator):
                 chunk = group[i:i + cfg.max_expressions]
                 prompts = [[_prompt(model, session, track, old, ahead) for ahead in range(new)]
                            for track in chunk]
-                seg = features.seg_tokens(prompts, window)
+                seg = yield from features.seg_tokens(prompts, window)
                 is_seg = seg.accepted(cfg.seg_threshold)
                 for track, *rows in zip(chunk, seg.tokens, is_seg, seg.presence):
                     made = list(zip(*rows))
@@ -134,12 +143,12 @@ class GLUSPropagator(BasePropagator):
                     track.tokens.extend(made)
 
     def _next_turns(self, model: 'GLUS', session: VideoSession, features: FrameEncoder,
-                    tracks: Sequence[Track], frame_idx: int) -> None:
+                    tracks: Sequence[Track], frame_idx: int) -> Generator[Work, Any, None]:
         """Run the new turn of each track on top of the turns that it keeps."""
         size = model.test_cfg.max_expressions
         for i in range(0, len(tracks), size):
             chunk = tracks[i:i + size]
-            seg, kept = features.next_turns(
+            seg, kept = yield from features.next_turns(
                 [_prompt(model, session, track, 0, 1) for track in chunk],
                 frame_idx, [track.kept for track in chunk])
             is_seg = seg.accepted(model.test_cfg.seg_threshold)
@@ -152,7 +161,7 @@ class GLUSPropagator(BasePropagator):
     def _predict_frame(self, model: 'GLUS', session: VideoSession,
                        features: 'FrameEncoder | OfficialFrames', tracks: Sequence[Track],
                        frame_idx: int, clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]]
-                       ) -> MaskPrediction:
+                       ) -> Generator[Work, Any, MaskPrediction]:
         """Decode the tracks that have a ``[SEG]`` or clicks; the others get an empty mask, no
         memory."""
         tokens, is_seg, presence = (torch.stack(rows) for rows in
@@ -170,12 +179,10 @@ class GLUSPropagator(BasePropagator):
             if not len(rows):
                 continue
             chosen = [tracks[i] for i in rows.tolist()]
-            feats = features.sam_features(frame_idx)
-            with features.attention_kernel(logits.device):
-                pred = model.decode(
-                    feats, tokens[rows], [track.memory for track in chosen],
-                    [track.step for track in chosen], model.test_cfg.use_memory,
-                    None if points is None else tuple(values[rows] for values in points))
+            pred = yield from features.decode(
+                frame_idx, tokens[rows], [track.memory for track in chosen],
+                [track.step for track in chosen],
+                None if points is None else tuple(values[rows] for values in points))
             for track in chosen:
                 if (track.expression, frame_idx) in clicks:
                     track.memory.pin(track.step)

@@ -1,14 +1,16 @@
 """The official order of work: everything computed anew for each expression and frame."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from glus_mm.models.heads import SAM2Features
+from glus_mm.models.heads import HeadOutput, MemoryBank
 from glus_mm.models.inference import BoundedCache, VideoSession
+from glus_mm.models.inference.together import Work
 from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.models.propagators.frame_encoder import PreparedFrame, prepare_frame
 
@@ -37,30 +39,36 @@ class OfficialFrames:
         self._prepared: BoundedCache[PreparedFrame] = BoundedCache(
             len(session.context_frame_ids) + model.test_cfg.window)
 
+    def open(self) -> Generator[Work, Any, None]:
+        """Nothing is done ahead; nothing here is batched with other videos."""
+        yield from ()
+
     def close(self) -> None:
         """Nothing is held."""
 
     def release(self, frame_idx: int) -> None:
         """Nothing is held of a frame that is past."""
 
-    def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range) -> SegTokens:
+    def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range
+                   ) -> Generator[Work, Any, SegTokens]:
         """As :meth:`FrameEncoder.seg_tokens`, with one turn for each track."""
+        yield from ()
         images = torch.stack([self._prepare(t).vision
                               for t in [*self.session.context_frame_ids, *window]])
-        seg = self.model.mllm.seg_tokens_from_scratch(
-            [turns[0] for turns in prompts],
-            self.model.data_preprocessor.normalize_vision(images))
+        seg = self.model.mllm.seg_tokens_from_scratch([turns[0] for turns in prompts], images)
         return SegTokens(seg.tokens[:, None], seg.is_seg[:, None], seg.presence[:, None])
 
-    def sam_features(self, frame_idx: int) -> SAM2Features:
-        """SAM-2's features of a frame, M = 1."""
-        image = self.model.data_preprocessor.normalize_sam(self._prepare(frame_idx).sam)
-        return self.model.mask_head.extract_feat(image[None])
-
-    def attention_kernel(self, device: torch.device) -> AbstractContextManager:
-        """The kernel of SAM-2's attention while a frame is decoded."""
-        return sdpa_kernel(SDPBackend.MATH) if device.type == 'cpu' else nullcontext()
+    def decode(self, frame_idx: int, seg_tokens: Tensor, memory: Sequence[MemoryBank],
+               places: Sequence[int], points: tuple[Tensor, Tensor] | None = None
+               ) -> Generator[Work, Any, HeadOutput]:
+        """As :meth:`FrameEncoder.decode`."""
+        yield from ()
+        feats = self.model.mask_head.extract_feat(self._prepare(frame_idx).sam[None])
+        kernel = sdpa_kernel(SDPBackend.MATH) if feats.top.device.type == 'cpu' else nullcontext()
+        with kernel:
+            return self.model.decode(
+                feats, seg_tokens, memory, places, self.model.test_cfg.use_memory, points)
 
     def _prepare(self, frame_idx: int) -> PreparedFrame:
         return self._prepared.get(
-            frame_idx, lambda: prepare_frame(self.model, self.session, frame_idx))
+            frame_idx, lambda: prepare_frame(self.model, self.session.frame(frame_idx)))

@@ -1,9 +1,9 @@
 """GLUS: wires MLLM and mask head; training and testing decode a frame with the same function."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
 from glus_mm.models.inference import GLUSTestCfg, MaskPrediction, VideoSession, map_in_thread
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
+from glus_mm.models.inference.together import Prediction, Steps, Video, together
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.mllms.base_mllm import ConversationTrace
 from glus_mm.models.propagators import GLUSPropagator
@@ -541,27 +542,34 @@ class GLUS(BaseModel):
         Raises:
             torch.OutOfMemoryError: the memory does not suffice; says which option to lower.
         """
-        for reader, sample in zip(inputs['reader'], data_samples):
+        def open_video(i: int) -> tuple[VideoSession, Sequence[int]]:
+            reader, sample = inputs['reader'][i], data_samples[i]
             session = self.init_session(reader, sample)
-            key_frames = self.selector.select(reader, sample).frame_ids
-            num_exp, num_frames = len(session.expressions), len(reader)
-            masks = [[None] * num_frames for _ in range(num_exp)]
-            scores = torch.zeros(num_exp, num_frames)
-            is_seg = torch.zeros(num_exp, num_frames, dtype=torch.bool)
-            presence = torch.zeros(num_exp, num_frames)
-            predictions = self.segment(session, key_frames)
-            with explain_out_of_memory(self.test_cfg, num_exp):
-                for (t, exps, pred), rles in map_in_thread(_encode_masks, predictions, depth=2):
-                    for e, rle in zip(exps, rles):
-                        masks[e][t] = rle
-                    scores[exps, t] = pred.scores.float().cpu()
-                    is_seg[exps, t] = pred.is_seg.cpu()
-                    presence[exps, t] = pred.presence.float().cpu()
-            sample.pred_masks, sample.pred_scores, sample.pred_seg = masks, scores, is_seg
-            sample.pred_presence = presence
-            sample.set_metainfo(dict(trained_scores=self.trained_scores))
-            sample.key_frame_ids = key_frames
-            sample.set_metainfo(dict(context_frame_ids=session.context_frame_ids))
+            sample.key_frame_ids = self.selector.select(reader, sample).frame_ids
+            shape = len(session.expressions), len(reader)
+            sample.pred_masks = [[None] * shape[1] for _ in range(shape[0])]
+            sample.pred_scores, sample.pred_presence = torch.zeros(shape), torch.zeros(shape)
+            sample.pred_seg = torch.zeros(shape, dtype=torch.bool)
+            sample.set_metainfo(dict(trained_scores=self.trained_scores,
+                                     context_frame_ids=session.context_frame_ids))
+            return session, sample.key_frame_ids
+
+        sizes = [len(sample.expressions) for sample in data_samples]
+        results = self.segment_together(
+            (i, size, functools.partial(open_video, i)) for i, size in enumerate(sizes))
+        most = max(*sizes, min(sum(sizes), self.test_cfg.max_tracks))
+        with explain_out_of_memory(self.test_cfg, most):
+            for (i, item), rles in map_in_thread(_encode_masks, results, depth=2):
+                if isinstance(item, Exception):
+                    raise item
+                if item is None:
+                    continue
+                sample, (t, exps, pred) = data_samples[i], item
+                for e, rle in zip(exps, rles):
+                    sample.pred_masks[e][t] = rle
+                sample.pred_scores[exps, t] = pred.scores.float().cpu()
+                sample.pred_seg[exps, t] = pred.is_seg.cpu()
+                sample.pred_presence[exps, t] = pred.presence.float().cpu()
         return data_samples
 
     def init_session(self, reader: FrameReader, data_sample: RefVOSDataSample) -> VideoSession:
@@ -607,12 +615,35 @@ class GLUS(BaseModel):
         Raises:
             ValueError: a key frame is not a position in the video.
         """
-        num_exp, num_frames = len(session.expressions), len(session.reader)
-        key_frames = [0] * num_exp if key_frames is None else list(key_frames)
-        if len(key_frames) != num_exp or not all(0 <= k < num_frames for k in key_frames):
-            raise ValueError(f'expected a key frame in 0..{num_frames - 1} for each of {num_exp} '
-                             f'expressions, got {key_frames}')
-        return self.propagator.segment(self, session, key_frames) if num_exp else iter(())
+        key_frames = _checked_key_frames(session, key_frames)
+        return self.propagator.segment(self, session, key_frames) if key_frames else iter(())
+
+    def segment_together(self, videos: Iterable[
+            tuple[Any, int, Callable[[], tuple[VideoSession, Sequence[int] | None]]]]
+            ) -> Iterator[tuple[Any, Prediction | Exception | None]]:
+        """Segment several videos, as many at once as ``test_cfg.max_tracks`` has room for.
+
+        Each has its own session, memory and clock; what they need of the networks at the same
+        time is done in one batch. The masks are those of :meth:`segment`, video by video.
+
+        Args:
+            videos: a name, the number of expressions, and what opens the session, and gives the
+                key frames, when it is the video's turn.
+
+        Yields:
+            ``(name, prediction)`` as :meth:`segment` does, and at the end of a video
+            ``(name, None)``, or ``(name, error)`` with what ended it; the others go on.
+        """
+
+        def steps(open_video: Callable) -> Steps:
+            session, key_frames = open_video()
+            key_frames = _checked_key_frames(session, key_frames)
+            if key_frames:
+                yield from self.propagator.steps(self, session, key_frames)
+
+        return together((Video(name, tracks, steps(open_video))
+                         for name, tracks, open_video in videos),
+                        self.test_cfg.max_tracks, self.test_cfg.max_expressions)
 
     def propagate(self, session: VideoSession, exp_indices: Sequence[int], start: int = 0,
                   reverse: bool = False) -> Iterator[tuple[int, MaskPrediction]]:
@@ -635,6 +666,18 @@ def _with_query_frames(inputs: dict) -> list[int]:
     return [b for b, imgs in enumerate(inputs['sam_imgs']) if len(imgs)]
 
 
-def _encode_masks(item: tuple[int, list[int], MaskPrediction]) -> list[dict]:
+def _checked_key_frames(session: VideoSession, key_frames: Sequence[int] | None) -> list[int]:
+    """Key frames of all expressions, the first frame by default."""
+    num_exp, num_frames = len(session.expressions), len(session.reader)
+    key_frames = [0] * num_exp if key_frames is None else list(key_frames)
+    if len(key_frames) != num_exp or not all(0 <= k < num_frames for k in key_frames):
+        raise ValueError(f'expected a key frame in 0..{num_frames - 1} for each of {num_exp} '
+                         f'expressions, got {key_frames}')
+    return key_frames
+
+
+def _encode_masks(item: tuple[int, Prediction | Exception | None]) -> list[dict]:
     """RLEs of the masks of a frame."""
-    return [encode_mask(mask) for mask in item[2].masks.cpu().numpy()]
+    if not isinstance(item[1], tuple):
+        return []
+    return [encode_mask(mask) for mask in item[1][2].masks.cpu().numpy()]

@@ -1,0 +1,242 @@
+"""One video on its way through a model: what is made of it is kept, written, handed over."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from numbers import Integral
+from os import PathLike
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+
+from glus_mm.apis.incomplete_video_error import IncompleteVideoError
+from glus_mm.apis.result_files import FORMATS, ResultFiles
+from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
+from glus_mm.models.inference import MaskPrediction, VideoSession
+from glus_mm.models.segmentors import GLUS
+from glus_mm.models.selectors import BaseKeyFrameSelector
+from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.masks import encode_mask
+from glus_mm.utils.paths import ensure_writable_dir
+from glus_mm.video import FrameError, FrameReader, is_url, open_reader
+
+Video = str | PathLike | Sequence[np.ndarray] | Iterable[np.ndarray] | FrameReader
+Callback = Callable[[int, list[int], MaskPrediction], None]
+# Frames whose masks wait to be written or encoded.
+MAX_WAITING = 2
+
+
+class VideoRun:
+    """What becomes of a video; arguments, results and errors are those of :class:`GLUSInferencer`.
+
+    Everything is checked here, before any work. A context manager: its end waits for what is still
+    being written, whatever ended the work, and closes what it has opened.
+    """
+
+    def __init__(self, model: GLUS, selector: BaseKeyFrameSelector, video: Video,
+                 texts: str | Sequence[str], key_frames: Sequence[int] | None = None,
+                 out_dir: str | PathLike | None = None, return_logits: bool = False,
+                 callback: Callback | None = None, name: str | None = None, format: str = 'png'
+                 ) -> None:
+        self.model, self.selector, self.callback = model, selector, callback
+        self.texts = check_texts(model, texts)
+        self.key_frames = _check_key_frames(key_frames, self.texts)
+        if format not in FORMATS:
+            raise ValueError(f'format must be one of {FORMATS}, got {format!r}')
+        self.out_dir = None if out_dir is None else ensure_writable_dir(out_dir)
+        self.reader = open_reader(video)
+        self.name = name or video_name(video)
+        self._files: ResultFiles | None = None
+        self._waiting: deque = deque()
+        with ExitStack() as stack:
+            if self.reader is not video:
+                stack.callback(self.reader.close)
+            keepers: list[Callback] = []
+            if self.out_dir is not None:
+                self._files = stack.enter_context(ResultFiles(
+                    self.out_dir, self.name, self.reader, self.texts, format))
+                keepers.append(self._files)
+            self.out = _empty_result(self.texts, self.reader, return_logits,
+                                     keep=out_dir is None and callback is None)
+            self.out['trained_scores'] = model.trained_scores
+            self._made = np.zeros(self.out['is_seg'].shape, dtype=bool)
+            self.record: Callback = partial(_record, self.out)
+            self._keepers = [*keepers, self.record, partial(_mark, self._made)]
+            # Closed first: it waits for what it was given.
+            self._pool = stack.enter_context(
+                ThreadPoolExecutor(1, thread_name_prefix='glus_mm'))
+            self._stack = stack.pop_all()
+
+    def open(self) -> tuple[VideoSession, list[int]]:
+        """The state of the video, and the key frames, which may have to be chosen."""
+        sample = _data_sample(self.name, self.texts, self.reader)
+        session, key_frames = self.model.init_session(self.reader, sample), self.key_frames
+        if key_frames is None:
+            chosen = self.selector.select(self.reader, sample)
+            key_frames = list(chosen.frame_ids)
+            if chosen.scores is not None:
+                self.out['key_frame_scores'] = torch.as_tensor(chosen.scores).float().cpu().numpy()
+        self.out['key_frames'] = key_frames
+        return session, key_frames
+
+    def take(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
+        """Keep the predictions of a frame; a thread does it, so that an error may come later."""
+        self._waiting.append(self._pool.submit(self._keep, frame_idx, exps, pred))
+        if self.callback is not None:
+            self.callback(frame_idx, list(exps), pred)
+        if len(self._waiting) > MAX_WAITING:
+            self._waiting.popleft().result()
+
+    def finish(self) -> dict:
+        """The result, once all frames were taken."""
+        while self._waiting:
+            self._waiting.popleft().result()
+        if self._files is not None:
+            self._files.finish(self.out, self.model, self._made, self.reader.breaks_off)
+        if self.reader.breaks_off:
+            raise self._incomplete(self.reader.breaks_off, len(self.reader))
+        _finish(self.out)
+        _log_missing_seg(self.out)
+        return self.out
+
+    def incomplete(self, error: FrameError) -> IncompleteVideoError:
+        """The error to raise for a frame that cannot be used; what was made before is kept."""
+        self._pool.shutdown()
+        if self._files is not None:
+            self._files.finish(self.out, self.model, self._made, str(error))
+        return self._incomplete(str(error), error.frame_idx)
+
+    def _incomplete(self, reason: str, frame_idx: int) -> IncompleteVideoError:
+        _finish(self.out)
+        kept = '' if self.out['masks'] is None else ' and are in .result of this error'
+        kept = kept if self.out_dir is None else f' and are in {self.out_dir}'
+        return IncompleteVideoError(
+            f'{reason}. {self._made.sum()} of {self._made.size} masks were made{kept}', frame_idx,
+            self.out)
+
+    def _keep(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
+        for keeper in self._keepers:
+            keeper(frame_idx, exps, pred)
+
+    def close(self) -> None:
+        """Wait for what is being written, and close what was opened."""
+        self._stack.close()
+
+    def __enter__(self) -> 'VideoRun':
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def check_texts(model: GLUS, texts: str | Sequence[str]) -> tuple[str, ...]:
+    """The texts as a tuple, each one checked before the video is touched."""
+    if isinstance(texts, str):
+        texts = [texts]
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f'expected texts as a list of strings, got {texts!r:.200}')
+    if not texts:
+        raise ValueError('expected at least one text, got an empty list')
+    for i, text in enumerate(texts):
+        try:
+            model.mllm.prompt(text, model.test_cfg.num_context, 1)
+        except ValueError as error:
+            raise ValueError(f'texts[{i}]: {error}') from error
+    return tuple(texts)
+
+
+def video_name(video: Video) -> str:
+    """Name of a video for the files that are made from it; ``'video'`` for frames in memory."""
+    source = video.source if isinstance(video, FrameReader) else video
+    if isinstance(source, (str, PathLike)) and Path(source).exists():
+        path = Path(source).resolve()
+        return (path.name if path.is_dir() else path.stem) or 'video'
+    if isinstance(source, str) and is_url(source):
+        return Path(urlsplit(source).path).stem or 'video'
+    return 'video'
+
+
+def _check_key_frames(key_frames: Sequence[int] | None, texts: tuple[str, ...]
+                      ) -> list[int] | None:
+    """Key frames as ints; their upper bound is checked once the video's length is known."""
+    if key_frames is None:
+        return None
+    if isinstance(key_frames, (str, bytes)) or not hasattr(key_frames, '__len__') or not all(
+            isinstance(k, Integral) and not isinstance(k, bool) for k in key_frames):
+        raise TypeError(f'expected key_frames as a list of integers, got {key_frames!r}')
+    if len(key_frames) != len(texts):
+        raise ValueError(f'expected a key frame for each of {len(texts)} texts, got '
+                         f'{len(key_frames)}: {list(key_frames)}')
+    if any(k < 0 for k in key_frames):
+        raise ValueError(f'expected 0-based positions as key_frames, got {list(key_frames)}')
+    return [int(k) for k in key_frames]
+
+
+def _data_sample(name: str, texts: tuple[str, ...], reader: FrameReader) -> RefVOSDataSample:
+    ids = tuple(str(e) for e in range(len(texts)))
+    return RefVOSDataSample(metainfo=dict(
+        dataset='user', video_id=name, exp_ids=ids, expressions=texts,
+        object_ids=tuple(() for _ in texts), kinds=tuple(None for _ in texts),
+        frame_names=reader.frame_names, ori_shape=reader.shape))
+
+
+def _empty_result(texts: tuple[str, ...], reader: FrameReader, return_logits: bool,
+                  keep: bool) -> dict:
+    num_exp, num_frames = len(texts), len(reader)
+
+    def table() -> list[list]:
+        return [[None] * num_frames for _ in range(num_exp)]
+
+    out = dict(
+        expressions=texts, frame_names=reader.frame_names, masks=table() if keep else None,
+        scores=np.zeros((num_exp, num_frames), dtype=np.float32),
+        is_seg=np.zeros((num_exp, num_frames), dtype=bool))
+    if return_logits:
+        out.update(low_res_logits=table(), seg_tokens=table())
+    return out
+
+
+def _record(out: dict, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
+    """Keep of the predictions of one frame what the result holds."""
+    out['scores'][exps, frame_idx] = pred.scores.float().cpu().numpy()
+    out['is_seg'][exps, frame_idx] = pred.is_seg.cpu().numpy()
+    presence = getattr(pred, 'presence', None)
+    if presence is not None and not presence.isnan().all():
+        out.setdefault('presence', np.full_like(out['scores'], np.nan))[exps, frame_idx] = (
+            presence.float().cpu().numpy())
+    if out['masks'] is not None:
+        for e, mask in zip(exps, pred.masks.cpu().numpy()):
+            out['masks'][e][frame_idx] = encode_mask(mask)
+    if 'seg_tokens' not in out:
+        return
+    for i, e in enumerate(exps):
+        if out['is_seg'][e, frame_idx]:
+            # Copies, as a view would keep the arrays of all expressions.
+            for key, values in [('low_res_logits', pred.low_res_logits),
+                                ('seg_tokens', pred.seg_tokens)]:
+                out[key][e][frame_idx] = values[i].float().cpu().numpy().copy()
+
+
+def _finish(out: dict) -> None:
+    """Give the masks of a result their final form."""
+    if out['masks'] is not None:
+        out['masks'] = [RLEMaskSequence(rles) for rles in out['masks']]
+
+
+def _mark(made: np.ndarray, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
+    made[exps, frame_idx] = True
+
+
+def _log_missing_seg(out: dict) -> None:
+    missing = (~out['is_seg']).sum(1).tolist()
+    if any(missing):
+        parts = ', '.join(f'{text!r:.60}: {n}' for text, n in zip(out['expressions'], missing)
+                          if n)
+        print_log(f'no [SEG] on {sum(missing)} of {out["is_seg"].size} masks, which are empty '
+                  f'({parts})', 'current', logging.WARNING)
