@@ -65,7 +65,9 @@ def problems(path):
             continue
         unnamed = [arg.arg for arg in parameters(function)
                    if not re.search(rf'\b{re.escape(arg.arg)}\b', doc)]
-        if unnamed and ('Args:' in doc or len(parameters(function)) > 2):
+        # What a hook is given, MMEngine says.
+        is_hook = [arg.arg for arg in parameters(function)[:1]] == ['runner']
+        if unnamed and ('Args:' in doc or len(parameters(function)) > 2 and not is_hook):
             yield f'{name} does not describe {", ".join(unnamed)}'
         annotations = [ast.unparse(arg.annotation) for arg in parameters(function)
                        if arg.annotation]

@@ -29,7 +29,12 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from glus_mm.apis import GLUSInferencer, init_model
-from glus_mm.apis.many_videos import ResultLines, VideoListSegmenter, VideoRequest, read_requests
+from glus_mm.apis.many_videos import (
+    VideoListSegmenter,
+    VideoRequest,
+    earlier_results,
+    read_requests,
+)
 from glus_mm.apis.pretrained import resolve_for
 from glus_mm.apis.result_files import FORMATS
 from glus_mm.engine.run_fingerprint import checkpoint_digest, named_files
@@ -82,8 +87,7 @@ def prepare(args: argparse.Namespace) -> tuple[VideoListSegmenter, list[VideoReq
     """Check what was asked for, the quick things first, then build the model."""
     requests = read_requests(args.list)
     out_dir = ensure_writable_dir(args.out_dir)
-    earlier = not (args.resume or args.overwrite or restarted()) and ResultLines(out_dir).exist()
-    if earlier:
+    if not (args.resume or args.overwrite or restarted()) and earlier_results(out_dir):
         raise ValueError(f'expected a folder without results, got one of an earlier run: '
                          f'{args.out_dir}; --resume goes on with it, --overwrite begins anew')
     cfg = read_config(str(find_resource(args.config)), args.cfg_options)
@@ -132,7 +136,7 @@ def main() -> None:
         return
     failed = [record for record in results.values() if record['status'] != 'done']
     print(f'{len(results) - len(failed)} of {len(requests)} videos are done, {len(failed)} with '
-          f'errors: {segmenter.lines.path}')
+          f'errors: {segmenter.path}')
     parser.exit(1 if failed and args.launcher == 'none' else 0)
 
 

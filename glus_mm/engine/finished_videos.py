@@ -1,4 +1,4 @@
-"""What is known of the videos that a test has finished, one file each."""
+"""What is known of the videos that a test or a list has finished, one file each."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ class FinishedVideos:
     def __init__(self, folder: str | PathLike) -> None:
         self.folder = Path(folder)
 
-    def add(self, dataset: str, video_id: str, results: list) -> Path:
+    def add(self, dataset: str, video_id: str, results: list | dict) -> Path:
         """Record a finished video.
 
         Args:
@@ -48,7 +48,7 @@ class FinishedVideos:
             part.write_text(text + '\n', encoding='utf-8')
         return path
 
-    def read(self) -> dict[tuple[str, str], list]:
+    def read(self) -> dict[tuple[str, str], list | dict]:
         """Read all records.
 
         Returns:

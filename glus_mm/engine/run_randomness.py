@@ -80,10 +80,6 @@ class RunRandomness:
 
         Where nobody gathered them a single process does so now; several cannot, as only one of
         them saves.
-
-        Args:
-            runner: the runner.
-            checkpoint: what is about to be saved.
         """
         states, self._gathered = self._gathered, None
         if KEY in checkpoint:

@@ -67,11 +67,6 @@ class ZeroOptimWrapper(OptimWrapper):
                       zero_kwargs: dict | None = None) -> None:
         """Hand a micro-batch to DeepSpeed, which scales, accumulates, averages, clips and steps.
 
-        Args:
-            loss: the loss.
-            step_kwargs: not used.
-            zero_kwargs: not used.
-
         The loss is a scalar.
         """
         self.backward(loss)
@@ -90,11 +85,7 @@ class ZeroOptimWrapper(OptimWrapper):
         self._inner_count += 1
 
     def step(self, **kwargs: object) -> None:
-        """Let DeepSpeed take the step, if this micro-batch completes one.
-
-        Args:
-            **kwargs: not used.
-        """
+        """Let DeepSpeed take the step, if this micro-batch completes one."""
         before = self.model.global_steps
         self.model.step()
         norm = self.model.get_global_grad_norm()

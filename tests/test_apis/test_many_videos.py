@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from glus_mm.apis import GLUSInferencer
-from glus_mm.apis.many_videos import ResultLines, VideoListSegmenter, VideoRequest, read_requests
+from glus_mm.apis.many_videos import (
+    VideoListSegmenter,
+    VideoRequest,
+    earlier_results,
+    read_requests,
+)
+from glus_mm.engine.finished_videos import FinishedVideos
 
 
 @pytest.fixture
@@ -87,25 +93,20 @@ def test_lists_that_cannot_be_used(tmp_path):
         read_requests(write_list(tmp_path / 'bad', *['{'] * 10))
 
 
-def test_result_lines_survive_what_a_kill_leaves(tmp_path):
-    lines = ResultLines(tmp_path)
-    assert not lines.exist() and lines.read() == {}
-    lines.append(0, dict(id='a', status='done', time=1.0))
-    lines.append(1, dict(id='b', status='error', time=2.0))
-    with open(tmp_path / '.results' / 'rank_1.jsonl', 'ab') as file:
-        file.write(b'{"id": "c", "status": "do')
-    assert sorted(lines.read()) == ['a', 'b'] and lines.exist()
-    lines.append(1, dict(id='c', status='done', time=3.0))
-    lines.append(0, dict(id='b', status='done', time=1.5))
-    lines.append(1, dict(id='a', status='error', time=9.0))
-    found = lines.read()
-    assert {name: (record['status'], record['time']) for name, record in found.items()} == \
-        dict(a=('done', 1.0), b=('done', 1.5), c=('done', 3.0)), 'what went well counts'
-    lines.merge(['c', 'a', 'unknown'])
-    content = [json.loads(line)['id'] for line in lines.path.read_text().splitlines()]
-    assert content == ['c', 'a'] and not (tmp_path / '.results').exists()
-    lines.clear()
-    assert not lines.exist()
+def test_results_survive_what_a_kill_leaves(tmp_path):
+    """Whole files count, and newer ones more than the lines of an earlier run."""
+    assert earlier_results(tmp_path) == {}
+    (tmp_path / 'results.jsonl').write_text(
+        '{"id": "a", "status": "done"}\n{"id": "b", "status": "error"}\n')
+    with open(tmp_path / 'results.jsonl', 'a') as file:
+        file.write('{"id": "c", "sta')
+    parts = FinishedVideos(tmp_path / '.results')
+    parts.add('', 'b', dict(id='b', status='done'))
+    path = parts.add('', 'c', dict(id='c', status='done'))
+    assert list(earlier_results(tmp_path)) == ['a', 'b', 'c']
+    assert earlier_results(tmp_path)['b']['status'] == 'done'
+    path.write_bytes(path.read_bytes()[:20])
+    assert list(earlier_results(tmp_path)) == ['a', 'b']
 
 
 def test_errors_are_recorded_and_the_others_go_on(model, folders, tmp_path):
@@ -140,7 +141,7 @@ def test_resume_keeps_what_is_done_and_asks_for_the_same(model, folders, tmp_pat
         seen = []
         segmenter = VideoListSegmenter(GLUSInferencer(model), tmp_path / 'out', 'rle', fingerprint)
         results = segmenter.run(requests, resume=True, progress=lambda r: seen.append(r['id']))
-        assert json.loads(segmenter.lines.path.read_text().splitlines()[0]) == results['whole']
+        assert json.loads(segmenter.path.read_text().splitlines()[0]) == results['whole']
         return seen, results
 
     seen, first = run()

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
@@ -15,11 +16,28 @@ from mmengine.logging import print_log
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.incomplete_video_error import IncompleteVideoError
-from glus_mm.apis.many_videos.result_lines import ResultLines
 from glus_mm.apis.many_videos.video_request import VideoRequest
 from glus_mm.apis.result_files import FORMATS, masks_place
+from glus_mm.engine.finished_videos import FinishedVideos
 from glus_mm.utils.balance import balance
+from glus_mm.utils.checkpoint_files import atomic_file
 from glus_mm.utils.paths import ensure_writable_dir
+
+LINES, PARTS = 'results.jsonl', '.results'
+
+
+def earlier_results(out_dir: str | PathLike) -> dict[str, dict]:
+    """Result lines of an earlier run in a folder, by id, also of one that was interrupted."""
+    path, found = Path(out_dir) / LINES, {}
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+            found[record['id']] = record
+        except (ValueError, KeyError, TypeError):
+            print_log(f'left out a broken line of {path}: {line[:60]!r}', 'current',
+                      logging.WARNING)
+    newer = FinishedVideos(Path(out_dir) / PARTS).read()
+    return found | {name: record for (_, name), record in newer.items()}
 
 
 class VideoListSegmenter:
@@ -34,6 +52,9 @@ class VideoListSegmenter:
       ``frames_without_seg``, a number for each text;
     - else ``error``, and for a video that breaks off also ``frame``, the first frame that cannot
       be used, and ``masks``, where those before it are.
+
+    While the work goes on, each result is a file in ``.results/``; at the end the main process puts
+    them together in ``results.jsonl``.
 
     Args:
         inferencer: segments a video.
@@ -55,7 +76,8 @@ class VideoListSegmenter:
         self.out_dir = ensure_writable_dir(out_dir)
         self.format = format
         self.fingerprint = fingerprint
-        self.lines = ResultLines(self.out_dir)
+        self.path = self.out_dir / LINES
+        self._parts = FinishedVideos(self.out_dir / PARTS)
 
     def run(self, requests: Sequence[VideoRequest], resume: bool = False,
             progress: Callable[[dict], None] | None = None) -> dict[str, dict]:
@@ -74,7 +96,8 @@ class VideoListSegmenter:
         plan = [None, None]
         if is_main_process():
             if not resume:
-                self.lines.clear()
+                self.path.unlink(missing_ok=True)
+                self._parts.clear()
             finished = self._finished(requests)
             left = [i for i, request in enumerate(requests) if request.id not in finished]
             costs = [requests[i].estimate() for i in left]
@@ -83,17 +106,27 @@ class VideoListSegmenter:
         if resume:
             print_log(f'{plan[0]} of {len(requests)} videos were finished before', 'current')
         for record in self._segment([requests[i] for i in plan[1][rank]]):
-            self.lines.append(rank, record)
+            self._parts.add('', record['id'], record)
             if progress is not None:
                 progress(record)
         barrier()
         if not is_main_process():
             return {}
-        return self.lines.merge([request.id for request in requests])
+        return self._merge([request.id for request in requests])
+
+    def _merge(self, ids: Sequence[str]) -> dict[str, dict]:
+        """Write ``results.jsonl`` in the order of the list, once all processes have ended."""
+        found = earlier_results(self.out_dir)
+        records = {name: found[name] for name in ids if name in found}
+        with atomic_file(self.path) as part:
+            part.write_text(''.join(json.dumps(record, ensure_ascii=False) + '\n'
+                                    for record in records.values()), encoding='utf-8')
+        self._parts.clear()
+        return records
 
     def _finished(self, requests: Sequence[VideoRequest]) -> set[str]:
         """Ids whose result is there and still holds."""
-        found = self.lines.read()
+        found = earlier_results(self.out_dir)
         finished = {request.id for request in requests
                     if found.get(request.id, {}).get('status') == 'done'
                     and found[request.id].get('request') == self._digest(request)}

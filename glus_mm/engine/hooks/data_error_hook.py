@@ -41,11 +41,7 @@ class DataErrorHook(Hook):
     priority = 'LOWEST'  # after all others have changed the loop's iterator
 
     def before_train(self, runner: Runner) -> None:
-        """Watch over the training data.
-
-        Args:
-            runner: the runner.
-        """
+        """Watch over the training data."""
         loop = runner.train_loop
         if isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = _Watched(runner, loop.dataloader_iterator)

@@ -54,9 +54,6 @@ class FinishedVideosHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Take over what was finished; the rest is shared out anew.
 
-        Args:
-            runner: the runner.
-
         Raises:
             ValueError: the run is to be resumed, but its sampler or a metric cannot be.
             OSError: the checkpoint or a record cannot be read.
@@ -121,12 +118,7 @@ class FinishedVideosHook(Hook):
                             [metric.dump_result(metric.results[place]) for metric in metrics])
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Log how long it took from the first video to the last figure, on all processes.
-
-        Args:
-            runner: the runner.
-            metrics: not used.
-        """
+        """Log how long it took from the first video to the last figure, on all processes."""
         number = len(runner.test_loop.dataloader.dataset) - self._num_before
         seconds = time.perf_counter() - self._start
         busy = all_gather_object(time.process_time() - self._busy)

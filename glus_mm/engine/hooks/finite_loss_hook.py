@@ -73,11 +73,7 @@ class FiniteLossHook(Hook):
         self._saved_random: list[dict] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Begin to watch the model and the optimizer.
-
-        Args:
-            runner: the runner.
-        """
+        """Begin to watch the model and the optimizer."""
         self._release()
 
         def after_forward(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
@@ -118,35 +114,20 @@ class FiniteLossHook(Hook):
                          outputs: dict | None = None) -> None:
         """Check the loss where the optimizer took no step.
 
-        Args:
-            runner: the runner.
-            batch_idx: not used.
-            data_batch: not used.
-            outputs: not used.
-
         Raises:
             FloatingPointError: it is not finite.
         """
         self._check_loss(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Let a checkpoint that is saved here be one before the iteration.
-
-        Args:
-            runner: the runner.
-            checkpoint: what is about to be saved.
-        """
+        """Let a checkpoint that is saved here be one before the iteration."""
         if self._saved_random is not None:
             checkpoint[RANDOM] = dict(ranks=self._saved_random)
             if 'meta' in checkpoint:  # MMEngine's FlexibleRunner counts the running iteration
                 checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)
 
     def after_train(self, runner: Runner) -> None:
-        """Stop watching.
-
-        Args:
-            runner: the runner.
-        """
+        """Stop watching."""
         self._release()
 
     def _release(self) -> None:

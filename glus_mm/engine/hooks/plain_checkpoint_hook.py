@@ -234,14 +234,7 @@ class PlainCheckpointHook(CheckpointHook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None,
                          outputs: dict | None = None) -> None:
-        """Save where it is time to, or as soon as the optimizer has made its step.
-
-        Args:
-            runner: the runner.
-            batch_idx: position of the batch.
-            data_batch: not used.
-            outputs: not used.
-        """
+        """Save where it is time to, or as soon as the optimizer has made its step."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         if self._postponed and _is_whole_step(runner):
             self._save_checkpoint(runner)
@@ -278,9 +271,6 @@ class PlainCheckpointHook(CheckpointHook):
         """Save at the end of an iteration, outside the interval.
 
         All processes have to call it, in ``after_train_iter`` and after this hook's own.
-
-        Args:
-            runner: the runner.
 
         Returns:
             The file, which may have been saved by now; None in the middle of a gradient

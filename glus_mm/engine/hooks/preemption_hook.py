@@ -40,13 +40,7 @@ class PreemptionHook(Hook):
         self._work: distributed.Work | None = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Begin to ask all processes whether one of them has to go.
-
-        Args:
-            runner: not used.
-            batch_idx: not used.
-            data_batch: not used.
-        """
+        """Begin to ask all processes whether one of them has to go."""
         here = preemption.current()
         if here is None or get_world_size() == 1:
             return
@@ -57,12 +51,6 @@ class PreemptionHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: dict | None = None) -> None:
         """Save and end, if it is time to.
-
-        Args:
-            runner: the runner.
-            batch_idx: not used.
-            data_batch: not used.
-            outputs: not used.
 
         Raises:
             Preempted: the run ends here, with status 75.

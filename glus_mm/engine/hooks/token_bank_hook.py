@@ -55,12 +55,7 @@ class TokenBankHook(Hook):
         self._states: list[dict[str, torch.Tensor]] | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take the banks out of a checkpoint; whether they are used is seen in ``before_train``.
-
-        Args:
-            runner: the runner.
-            checkpoint: what was loaded.
-        """
+        """Take the banks out of a checkpoint; whether they are used is seen in ``before_train``."""
         self._loaded = checkpoint.pop(KEY, None)
 
     def before_train(self, runner: Runner) -> None:
@@ -100,12 +95,6 @@ class TokenBankHook(Hook):
                          outputs: dict | None = None) -> None:
         """Log the bank's size, exchange the banks and check that the loss works.
 
-        Args:
-            runner: the runner.
-            batch_idx: position of the batch.
-            data_batch: not used.
-            outputs: not used.
-
         Raises:
             ValueError: with ``strict``, the loss does not work.
         """
@@ -118,12 +107,7 @@ class TokenBankHook(Hook):
             self._check(loss)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the banks of all processes to a checkpoint.
-
-        Args:
-            runner: the runner.
-            checkpoint: what is about to be saved.
-        """
+        """Add the banks of all processes to a checkpoint."""
         if self._states is not None:
             checkpoint[KEY] = dict(ranks=[
                 {name: value.cpu() for name, value in state.items()} for state in self._states])

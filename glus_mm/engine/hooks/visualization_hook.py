@@ -54,9 +54,6 @@ class RefVOSVisualizationHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Find out early whether the folder can be written.
 
-        Args:
-            runner: the runner.
-
         Raises:
             TypeError: the run's visualizer cannot draw data samples.
             ValueError: there is neither a folder nor a backend.

@@ -1,17 +1,17 @@
 """Stage 0 of training from scratch: what a pretrained SAM-2 brings to GLUS."""
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
 
+from glus_mm.models.segmentors.base_pretrainer import BasePretrainer
 from glus_mm.models.segmentors.clicks import draw_points
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 
 
 @MODELS.register_module()
-class SAM2Pretrainer(BaseModel):
+class SAM2Pretrainer(BasePretrainer):
     """Teach the SAM-2 part to segment and to track from point prompts, without a language model.
 
     The first query frame is prompted with a point on the object. Later frames are too, or, with
@@ -36,8 +36,7 @@ class SAM2Pretrainer(BaseModel):
                  seed: int = 0,
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
-        preprocessor = build_child(MODELS, data_preprocessor or dict(type='RefVOSDataPreprocessor'))
-        super().__init__(preprocessor, init_cfg)
+        super().__init__(data_preprocessor, init_cfg)
         if not 0 <= drop_prompt <= 1:
             raise ValueError(f'model.drop_prompt must be in 0..1, got {drop_prompt!r}')
         self.mask_head = build_child(MODELS, mask_head)
@@ -45,19 +44,6 @@ class SAM2Pretrainer(BaseModel):
         self.loss_mask_dice = build_child(MODELS, loss_mask_dice or dict(type='MaskDiceLoss'))
         self.drop_prompt = drop_prompt
         self.generator = torch.Generator().manual_seed(seed)
-
-    def forward(self, inputs: dict, data_samples: list[RefVOSDataSample],
-                mode: str = 'loss') -> dict[str, Tensor]:
-        """Only ``'loss'``: the model that is tested is GLUS.
-
-        Arguments as in ``mmengine.model.BaseModel``.
-
-        Raises:
-            ValueError: ``mode`` is another word.
-        """
-        if mode != 'loss':
-            raise ValueError(f'SAM2Pretrainer only trains, got mode {mode!r}')
-        return self.loss(inputs, data_samples)
 
     def loss(self, inputs: dict, data_samples: list[RefVOSDataSample]) -> dict[str, Tensor]:
         """Losses of a batch of B videos.

@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glus_mm.models.segmentors.base_pretrainer import BasePretrainer
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 
 
 @MODELS.register_module()
-class VisionPretrainer(BaseModel):
+class VisionPretrainer(BasePretrainer):
     """Teach vision tower and projector to say what is where, token by token, without the LLM.
 
     Of each projected visual token a linear map reads whether an object is there, and if so, its
@@ -44,8 +44,7 @@ class VisionPretrainer(BaseModel):
                  tie_keys: bool = True,
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
-        preprocessor = build_child(MODELS, data_preprocessor or dict(type='RefVOSDataPreprocessor'))
-        super().__init__(preprocessor, init_cfg)
+        super().__init__(data_preprocessor, init_cfg)
         self.mllm = build_child(MODELS, mllm)
         self.words = {name: list(some) for name, some in words.items()}
         self.word_ids = {name: [self._token_id(word) for word in some]
@@ -65,19 +64,6 @@ class VisionPretrainer(BaseModel):
             raise ValueError(f'model.words: expected words of one token of model.mllm.tokenizer, '
                              f'got {word!r}, which has {1 + len(rest)}')
         return first
-
-    def forward(self, inputs: dict, data_samples: list[RefVOSDataSample],
-                mode: str = 'loss') -> dict[str, Tensor]:
-        """Only ``'loss'``: the model that is tested is GLUS.
-
-        Arguments as in ``mmengine.model.BaseModel``.
-
-        Raises:
-            ValueError: ``mode`` is another word.
-        """
-        if mode != 'loss':
-            raise ValueError(f'VisionPretrainer only trains, got mode {mode!r}')
-        return self.loss(inputs, data_samples)
 
     def loss(self, inputs: dict, data_samples: list[RefVOSDataSample]) -> dict[str, Tensor]:
         """Losses of a batch of B videos.
