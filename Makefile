@@ -1,6 +1,7 @@
 # make env   create .venv and install the package with its development extras (once)
 # make demo  train, test and segment a video on the embedded data set; results in outputs/demo
-# make test  run the tests
+# make test  run the quick tests, which a change has to pass
+# make test-all  run these, then the slow ones: programs in processes of their own, trainings
 # make lint  check the style
 # make docs  build the documentation into docs/_build/html; a warning is an error
 # make wheel build the wheel, install it elsewhere, and use it from an empty folder
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: env demo test ablation lint docs wheel clean
+.PHONY: env demo test test-all ablation lint docs wheel clean
 .DELETE_ON_ERROR:
 
 env: $(STAMP)
@@ -47,8 +48,13 @@ demo: env
 # Two workers with one thread each: more threads only wait for one another on two cores. A file goes
 # to one of them, so that what its tests share (trainings, a server) is made once; in the order of
 # tests/conftest.py, not by the number of tests.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder
+
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-all: test
+	$(PYTEST) -m slow
 
 ablation: env
 	OMP_NUM_THREADS=1 $(BIN)/python projects/ablation_study/ablation.py $(ABLATION)

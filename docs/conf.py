@@ -43,12 +43,10 @@ DOCS = Path(__file__).parent
 
 
 def complete_index(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Put the list of README.md into the index, and drop entries whose page does not exist."""
+    """Put the list of README.md into the index."""
     if docname == 'index':
         listed = (DOCS / 'README.md').read_text(encoding='utf-8').partition('\n')[2]
-        lines = source[0].replace('README', listed).splitlines()
-        source[0] = '\n'.join(line for line in lines if not line.startswith('page:')
-                              or (DOCS / f'{line[5:]}.md').is_file()).replace('page:', '')
+        source[0] = source[0].replace('README', listed)
 
 
 def name_outside_files(app: Sphinx, docname: str, source: list[str]) -> None:

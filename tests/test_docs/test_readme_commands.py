@@ -78,4 +78,4 @@ def test_every_page_is_listed():
     for page in sorted((ROOT / 'docs').glob('*.md')):
         if page.stem not in ('README', 'index'):
             assert f'({page.name})' in listed, f'docs/README.md does not list {page.name}'
-            assert f'page:{page.stem}\n' in index, f'docs/index.md does not list {page.name}'
+            assert f'\n{page.stem}\n' in index, f'docs/index.md does not list {page.name}'
