@@ -67,7 +67,7 @@ class ZeroOptimWrapper(OptimWrapper):
                       zero_kwargs: dict | None = None) -> None:
         """Hand a micro-batch to DeepSpeed, which scales, accumulates, averages, clips and steps.
 
-        The loss is a scalar; ``step_kwargs`` and ``zero_kwargs`` are MMEngine's, and have no effect.
+        The loss is a scalar; ``step_kwargs`` and ``zero_kwargs`` have no effect.
         """
         self.backward(loss)
         self.step()
@@ -79,7 +79,7 @@ class ZeroOptimWrapper(OptimWrapper):
             loss: the loss, which DeepSpeed divides by the number of micro-batches.
             **kwargs: not used.
 
-        The loss is a scalar; ``step_kwargs`` and ``zero_kwargs`` are MMEngine's, and have no effect.
+        The loss is a scalar.
         """
         self.model.backward(loss + self._ordered)
         self._inner_count += 1
