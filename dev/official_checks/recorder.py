@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from glus_mm.models import GLUS
 from glus_mm.models.inference import MaskPrediction, VideoSession
+from glus_mm.models.inference.together import Work
 
 
 @dataclass
@@ -169,13 +170,29 @@ def _wrap(model: GLUS, recording: Recording, pending: _Pending) -> None:
         recording.keep(recording.attended, out)
         return out
 
-    def wrapped_sweep(model: GLUS, session: VideoSession, starts: dict[int, int], frames: range):
-        for t, exps, pred in sweep(model, session, starts, frames):
+    def wrapped_sweep(model: GLUS, session: VideoSession, starts: dict[int, int], frames: range,
+                      skip_starts: bool = False):
+        # The official code decodes the first frame in both directions.
+        steps, answer = sweep(model, session, starts, frames), None
+        while True:
+            try:
+                item = steps.send(answer)
+            except StopIteration:
+                return
+            if isinstance(item, Work):
+                answer = yield item
+                continue
+            t, exps, pred = item
             for e, step in zip(exps, _steps(t, pred, pending)):
                 key = (e, starts[e], frames.step < 0)
                 recording.passes.setdefault(key, []).append(step)
             pending.clear()
-            yield t, exps, pred
+            rows = [i for i, e in enumerate(exps) if not skip_starts or starts[e] != t]
+            if rows:
+                yield t, [exps[i] for i in rows], MaskPrediction(**{
+                    name: getattr(pred, name)[rows]
+                    for name in MaskPrediction.__dataclass_fields__})
+            answer = None
 
     model.init_session, model.propagator.sweep = wrapped_init, wrapped_sweep
     model.mask_head.attend_projected = wrapped_attend
