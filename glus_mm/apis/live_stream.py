@@ -12,6 +12,7 @@ from glus_mm.apis.live_frame import LiveFrame, LiveText
 from glus_mm.models.inference.live_session import LiveSession
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.segmentors import GLUS
+from glus_mm.utils.checked import checked
 
 ON_STALL = ('raise', 'end')
 
@@ -28,8 +29,7 @@ class LiveStream:
     def __init__(self, model: GLUS, source: Iterable[np.ndarray], texts: Sequence[str],
                  timeout: float | None, on_stall: str, skip_late: bool,
                  context_frames: Sequence[np.ndarray] | None, context_growth: float) -> None:
-        if on_stall not in ON_STALL:
-            raise ValueError(f'on_stall must be one of {ON_STALL}, got {on_stall!r}')
+        checked(ON_STALL, on_stall=on_stall)
         self.on_stall = on_stall
         self._lock = Lock()
         with torch.inference_mode():

@@ -18,6 +18,7 @@ from glus_mm.datasets.annotation_fields import (
     parse_text,
 )
 from glus_mm.datasets.mask_source import MaskSource
+from glus_mm.utils.checked import checked
 from glus_mm.utils.json_file import read_json_object
 
 
@@ -86,10 +87,8 @@ class BaseRefVOSDataset(BaseDataset):
         if max_refetch != 0:
             raise ValueError(f'max_refetch must be 0, got {max_refetch}: a broken item is an '
                              f'error and is not replaced by another one')
-        if type(min_frames) is not int or min_frames < 1:
-            raise ValueError(f'min_frames must be an integer of at least 1, got {min_frames!r}')
-        if type(seed) is not int or seed < 0:
-            raise ValueError(f'seed must be an integer of at least 0, got {seed!r}')
+        checked(1, min_frames=min_frames)
+        checked(0, seed=seed)
         self.min_frames = min_frames
         self.seed = seed
         self.exclude_ann_file = exclude_ann_file and osp.join(data_root, exclude_ann_file)

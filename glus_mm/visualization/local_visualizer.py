@@ -11,6 +11,7 @@ from mmengine.visualization.vis_backend import BaseVisBackend
 
 from glus_mm.registry import VISUALIZERS
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.checked import checked
 from glus_mm.utils.image import check_frame
 from glus_mm.utils.masks import decode_rle
 from glus_mm.visualization.legend import LegendEntry, draw_legend, legend_strip
@@ -70,16 +71,10 @@ class RefVOSLocalVisualizer(Visualizer):
             fig_show_cfg=fig_show_cfg or dict(frameon=False))
         if not 0 <= alpha <= 1:
             raise ValueError(f'visualizer.alpha must be in 0..1, got {alpha!r}')
-        if min_width < 1:
-            raise ValueError(f'visualizer.min_width must be at least 1, got {min_width!r}')
+        checked(1, 'visualizer.', min_width=min_width, expressions_per_row=expressions_per_row)
+        checked(LEGEND_POSITIONS, 'visualizer.', legend_position=legend_position)
         if not palette or any(len(color) != 3 for color in palette):
             raise ValueError(f'visualizer.palette must hold RGB colours, got {palette!r}')
-        if legend_position not in LEGEND_POSITIONS:
-            raise ValueError(f'visualizer.legend_position must be one of {LEGEND_POSITIONS}, got '
-                             f'{legend_position!r}')
-        if expressions_per_row < 1:
-            raise ValueError('visualizer.expressions_per_row must be at least 1, got '
-                             f'{expressions_per_row!r}')
         self.expressions_per_row = expressions_per_row
         self.legend_position = legend_position
         self.alpha = alpha

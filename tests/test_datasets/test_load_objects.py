@@ -87,7 +87,7 @@ def test_without_objects_json_there_are_masks_only(root, tmp_path):
 
 
 def test_wrong_use(root):
-    with pytest.raises(ValueError, match='grid must be a positive integer, got 0'):
+    with pytest.raises(ValueError, match='grid must be an integer of at least 1, got 0'):
         LoadObjects(grid=0)
     with pytest.raises(ValueError, match="vision_crop must be one of .*, got 'top'"):
         LoadObjects(grid=8, vision_crop='top')

@@ -20,6 +20,7 @@ from glus_mm.apis.many_videos.video_request import VideoRequest
 from glus_mm.apis.result_files import FORMATS, masks_place
 from glus_mm.engine.finished_videos import FinishedVideos
 from glus_mm.utils.balance import balance
+from glus_mm.utils.checked import checked
 from glus_mm.utils.checkpoint_files import atomic_file
 from glus_mm.utils.paths import ensure_writable_dir
 
@@ -70,8 +71,7 @@ class VideoListSegmenter:
 
     def __init__(self, inferencer: GLUSInferencer, out_dir: str | PathLike, format: str = 'png',
                  fingerprint: str = '') -> None:
-        if format not in FORMATS:
-            raise ValueError(f'format must be one of {FORMATS}, got {format!r}')
+        checked(FORMATS, format=format)
         self.inferencer = inferencer
         self.out_dir = ensure_writable_dir(out_dir)
         self.format = format

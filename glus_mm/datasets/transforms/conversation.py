@@ -5,6 +5,7 @@ from mmcv.transforms import BaseTransform
 
 from glus_mm.registry import TRANSFORMS
 from glus_mm.text.prompt import build_conversation, get_template, load_tokenizer
+from glus_mm.utils.checked import checked
 
 SEG_PER = ('frame', 'video')
 
@@ -31,8 +32,7 @@ class BuildConversation(BaseTransform):
     """
 
     def __init__(self, tokenizer: str, template: str, seg_per: str = 'frame') -> None:
-        if seg_per not in SEG_PER:
-            raise ValueError(f'seg_per must be one of {SEG_PER}, got {seg_per!r}')
+        checked(SEG_PER, seg_per=seg_per)
         self.seg_per = seg_per
         self.template = get_template(template)
         self.tokenizer = load_tokenizer(tokenizer, self.template)

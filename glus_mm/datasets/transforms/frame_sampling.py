@@ -7,6 +7,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from glus_mm.registry import TRANSFORMS
+from glus_mm.utils.checked import checked
 from glus_mm.utils.frames import clip_bounds, clip_centres
 
 STRATEGIES = ('global_local', 'global', 'local', 'random')
@@ -63,12 +64,9 @@ class SampleContextQueryFrames(BaseTransform):
                  test_mode: bool = False) -> None:
         if num_context is None:
             num_context = 0 if test_mode else 4
-        for name, value, least in (('num_context', num_context, 0), ('num_query', num_query, 1),
-                                   ('num_expressions', num_expressions, 1)):
-            if type(value) is not int or value < least:
-                raise ValueError(f'{name} must be an integer of at least {least}, got {value!r}')
-        if strategy not in STRATEGIES:
-            raise ValueError(f'strategy must be one of {STRATEGIES}, got {strategy!r}')
+        checked(0, num_context=num_context)
+        checked(1, num_query=num_query, num_expressions=num_expressions)
+        checked(STRATEGIES, strategy=strategy)
         if test_mode and strategy in ('global', 'random'):
             raise ValueError('a test passes through all frames as model.test_cfg.propagator says: '
                              f'expected no strategy with test_mode=True, got {strategy!r}')

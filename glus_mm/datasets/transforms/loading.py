@@ -5,6 +5,7 @@ from mmcv.transforms import BaseTransform
 from pycocotools import mask as coco_mask
 
 from glus_mm.registry import TRANSFORMS
+from glus_mm.utils.checked import checked
 from glus_mm.utils.image import read_image
 from glus_mm.utils.masks import decode_rle, merge_rles
 from glus_mm.video import ImageFolderReader
@@ -75,8 +76,7 @@ class LoadRefVOSMasks(BaseTransform):
     """
 
     def __init__(self, overlap: str = 'or') -> None:
-        if overlap not in OVERLAPS:
-            raise ValueError(f'overlap must be one of {OVERLAPS}, got {overlap!r}')
+        checked(OVERLAPS, overlap=overlap)
         self.overlap = overlap
 
     def transform(self, results: dict) -> dict:

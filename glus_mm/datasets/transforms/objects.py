@@ -5,6 +5,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from glus_mm.registry import TRANSFORMS
+from glus_mm.utils.checked import checked
 from glus_mm.utils.image import VISION_CROPS
 from glus_mm.utils.masks import decode_rle
 
@@ -38,10 +39,8 @@ class LoadObjects(BaseTransform):
     """
 
     def __init__(self, grid: int, vision_crop: str = 'center') -> None:
-        if type(grid) is not int or grid < 1:
-            raise ValueError(f'grid must be a positive integer, got {grid!r}')
-        if vision_crop not in VISION_CROPS:
-            raise ValueError(f'vision_crop must be one of {VISION_CROPS}, got {vision_crop!r}')
+        checked(1, grid=grid)
+        checked(VISION_CROPS, vision_crop=vision_crop)
         self.grid = grid
         self.vision_crop = vision_crop
 

@@ -3,6 +3,7 @@
 from mmcv.transforms import BaseTransform
 
 from glus_mm.registry import TRANSFORMS
+from glus_mm.utils.checked import checked
 from glus_mm.utils.frames import PROBES
 from glus_mm.video import ReorderedReader
 
@@ -36,8 +37,7 @@ class ProbeVideo(BaseTransform):
     """
 
     def __init__(self, probe: str) -> None:
-        if probe not in PROBES:
-            raise ValueError(f'probe must be one of {PROBES}, got {probe!r}')
+        checked(PROBES, probe=probe)
         self.probe = probe
 
     def transform(self, results: dict) -> dict:

@@ -5,6 +5,7 @@ import torch
 from mmcv.transforms import BaseTransform
 
 from glus_mm.registry import TRANSFORMS
+from glus_mm.utils.checked import checked
 from glus_mm.utils.image import VISION_CROPS, sam2_image, vision_tower_image
 
 
@@ -27,13 +28,10 @@ class ResizeForEncoders(BaseTransform):
 
     def __init__(self, vision_size: int, sam_size: int | None,
                  vision_crop: str = 'center') -> None:
-        for name, value in (('vision_size', vision_size), ('sam_size', sam_size)):
-            if name == 'sam_size' and value is None:
-                continue
-            if type(value) is not int or value < 1:
-                raise ValueError(f'{name} must be a positive integer, got {value!r}')
-        if vision_crop not in VISION_CROPS:
-            raise ValueError(f'vision_crop must be one of {VISION_CROPS}, got {vision_crop!r}')
+        checked(1, vision_size=vision_size)
+        if sam_size is not None:
+            checked(1, sam_size=sam_size)
+        checked(VISION_CROPS, vision_crop=vision_crop)
         self.vision_size = vision_size
         self.sam_size = sam_size
         self.vision_crop = vision_crop

@@ -7,6 +7,7 @@ from mmcv.transforms import BaseTransform
 from glus_mm.datasets.transforms.frame_sampling import one_per_clip
 from glus_mm.registry import TRANSFORMS
 from glus_mm.text.prompt import IMAGE_TOKEN, build_talk, get_template, load_tokenizer
+from glus_mm.utils.checked import checked
 
 
 @TRANSFORMS.register_module()
@@ -41,12 +42,9 @@ class BuildTalk(BaseTransform):
 
     def __init__(self, tokenizer: str, template: str, num_context: int = 4,
                  num_pairs: int | None = None, max_images: int = 8) -> None:
-        for name, value in (('num_context', num_context), ('num_pairs', num_pairs),
-                            ('max_images', max_images)):
-            if name == 'num_pairs' and value is None:
-                continue
-            if type(value) is not int or value < 1:
-                raise ValueError(f'{name} must be an integer of at least 1, got {value!r}')
+        checked(1, num_context=num_context, max_images=max_images)
+        if num_pairs is not None:
+            checked(1, num_pairs=num_pairs)
         self.template = get_template(template)
         self.tokenizer = load_tokenizer(tokenizer, self.template)
         self.num_context = num_context

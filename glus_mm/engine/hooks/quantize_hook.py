@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from glus_mm.registry import HOOKS
+from glus_mm.utils.checked import checked
 from glus_mm.utils.quantize import (
     QUANT_TYPES,
     check_bitsandbytes,
@@ -42,8 +43,7 @@ class QuantizeHook(Hook):
     """
 
     def __init__(self, quant_type: str = 'nf4', double_quant: bool = True) -> None:
-        if quant_type not in QUANT_TYPES:
-            raise ValueError(f'quant_type must be one of {QUANT_TYPES}, got {quant_type!r}')
+        checked(QUANT_TYPES, quant_type=quant_type)
         check_bitsandbytes('QuantizeHook')
         self.quant_type = quant_type
         self.double_quant = double_quant

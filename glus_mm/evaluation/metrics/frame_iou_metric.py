@@ -17,6 +17,7 @@ from glus_mm.evaluation.frame_score_output import (
 from glus_mm.evaluation.functional import region_similarity
 from glus_mm.evaluation.metrics.sample_masks import check_path_names, check_sample, iter_masks
 from glus_mm.registry import METRICS
+from glus_mm.utils.checked import checked
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 
 ABSENT = ('zero', 'one')
@@ -52,8 +53,7 @@ class FrameIoUMetric(BaseMetric):
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if absent not in ABSENT:
-            raise ValueError(f'absent must be one of {ABSENT}, got {absent!r}')
+        checked(ABSENT, absent=absent)
         self.absent = absent
         self.out_file = ensure_writable_file(out_file)
         self.official_dir = None if official_dir is None else ensure_writable_dir(official_dir)

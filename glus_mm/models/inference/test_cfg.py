@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from glus_mm.utils.checked import checked
 from glus_mm.utils.quantize import LLM_BITS
 
 REUSE = ('exact', 'none')
@@ -70,38 +71,28 @@ class GLUSTestCfg:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        least = dict(memory_stride=1, num_context=0, window=1, window_stride=1, max_expressions=1,
-                     max_tracks=1, feature_cache=1, prefetch=0)
-        for name, minimum in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < minimum:
-                raise ValueError(f'model.test_cfg.{name} must be an integer of at least '
-                                 f'{minimum}, got {value!r}')
-        for name in ('use_memory', 'compile'):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f'model.test_cfg.{name} must be True or False, '
-                                 f'got {getattr(self, name)!r}')
+        where = 'model.test_cfg.'
+        checked(0, where, num_context=self.num_context, prefetch=self.prefetch)
+        checked(1, where, memory_stride=self.memory_stride, window=self.window,
+                window_stride=self.window_stride, max_expressions=self.max_expressions,
+                max_tracks=self.max_tracks, feature_cache=self.feature_cache)
+        checked(bool, where, use_memory=self.use_memory, compile=self.compile)
+        checked(LLM_BITS, where, llm_bits=self.llm_bits)
+        checked(WINDOW_CACHE, where, window_cache=self.window_cache)
+        checked(REUSE, where, reuse=self.reuse)
         threshold = self.seg_threshold
         if threshold is not None and not (
                 isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
             raise ValueError('model.test_cfg.seg_threshold must be None or a number in 0..1, '
                              f'got {threshold!r}')
-        if self.llm_bits not in LLM_BITS:
-            raise ValueError(f'model.test_cfg.llm_bits must be one of {LLM_BITS}, '
-                             f'got {self.llm_bits!r}')
         if self.window_stride > self.window:
             raise ValueError(f'model.test_cfg.window_stride must be at most window, which is '
                              f'{self.window}, got {self.window_stride!r}')
-        if self.window_cache not in WINDOW_CACHE:
-            raise ValueError(f'model.test_cfg.window_cache must be one of {WINDOW_CACHE}, '
-                             f'got {self.window_cache!r}')
         if self.window_cache == 'turns' and (self.window_stride > 1 or self.reuse == 'none'):
             raise ValueError(
                 "model.test_cfg.window_cache='turns' runs the turn of each frame once: expected "
                 f"window_stride=1 and reuse='exact', got {self.window_stride!r} and "
                 f'{self.reuse!r}')
-        if self.reuse not in REUSE:
-            raise ValueError(f'model.test_cfg.reuse must be one of {REUSE}, got {self.reuse!r}')
         if self.reuse == 'none' and self.window_stride > 1:
             raise ValueError("model.test_cfg.reuse='none' is the official schedule, whose "
                              f'window_stride is 1, got {self.window_stride!r}')

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from glus_mm.models.losses.token_bank import EMPTY, token_identity
 from glus_mm.registry import MODELS, build_child
+from glus_mm.utils.checked import checked
 
 POSITIVES = ('frame', 'video')
 
@@ -86,12 +87,9 @@ class ObjectContrastiveLoss(BaseModule):
         super().__init__()
         if not temperature > 0:
             raise ValueError(f'temperature must be positive, got {temperature}')
-        for name, value, least in (('num_negatives', num_negatives, 1),
-                                   ('min_tokens', min_tokens, 1), ('seed', seed, 0)):
-            if type(value) is not int or value < least:
-                raise ValueError(f'{name} must be an integer of at least {least}, got {value!r}')
-        if positives not in POSITIVES:
-            raise ValueError(f'positives must be one of {POSITIVES}, got {positives!r}')
+        checked(0, seed=seed)
+        checked(1, num_negatives=num_negatives, min_tokens=min_tokens)
+        checked(POSITIVES, positives=positives)
         if isinstance(datasets, str):
             raise ValueError(f'datasets must be a list of names, got {datasets!r}')
         self.bank = build_child(MODELS, dict(dict(type='TokenBank'), **(bank or {})))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glus_mm.utils.checked import checked
+
 
 @dataclass(frozen=True)
 class AnswerCfg:
@@ -24,10 +26,7 @@ class AnswerCfg:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ('num_answers', 'max_new_tokens'):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f'{name} must be an integer of at least 1, got {value!r}')
+        checked(1, num_answers=self.num_answers, max_new_tokens=self.max_new_tokens)
         if not 0 <= self.temperature < float('inf'):
             raise ValueError(f'temperature must be 0 or a positive number, got {self.temperature}')
         if self.num_answers > 1 and self.temperature == 0:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from glus_mm.utils.checked import checked
+
 REUSE = ('exact', 'none')
 NORMALIZE = ('global', 'local')
 SEG_PER = ('frame', 'video')
@@ -51,22 +53,17 @@ class GLUSTrainCfg:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name, least in (('memory_stride', 1), ('max_clicks', 1), ('click_seed', 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f'model.train_cfg.{name} must be an integer of at least {least}, '
-                                 f'got {value!r}')
+        where = 'model.train_cfg.'
+        checked(0, where, click_seed=self.click_seed)
+        checked(1, where, memory_stride=self.memory_stride, max_clicks=self.max_clicks)
+        checked(bool, where, use_memory=self.use_memory)
+        checked(REUSE, where, reuse=self.reuse)
+        checked(NORMALIZE, where, normalize=self.normalize)
+        checked(SEG_PER, where, seg_per=self.seg_per)
+        checked(ATTENTION, where, attention=self.attention)
         if not isinstance(self.click_prob, (int, float)) or not 0 <= self.click_prob <= 1:
             raise ValueError('model.train_cfg.click_prob must be a number in 0..1, '
                              f'got {self.click_prob!r}')
-        if not isinstance(self.use_memory, bool):
-            raise ValueError('model.train_cfg.use_memory must be True or False, '
-                             f'got {self.use_memory!r}')
-        for name, known in (('reuse', REUSE), ('normalize', NORMALIZE), ('seg_per', SEG_PER),
-                            ('attention', ATTENTION)):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(f'model.train_cfg.{name} must be one of {known}, got {value!r}')
         if self.attention == 'window' and self.seg_per == 'video':
             raise ValueError("model.train_cfg.attention='window' is one of turns: expected "
                              f"model.train_cfg.seg_per='frame', got {self.seg_per!r}")

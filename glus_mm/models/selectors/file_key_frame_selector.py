@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
 from glus_mm.registry import MODELS
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.checked import checked
 from glus_mm.utils.key_frames import KeyFrameFile, MissingEntryError
 from glus_mm.video import FrameReader
 
@@ -31,8 +32,7 @@ class FileKeyFrameSelector(BaseKeyFrameSelector):
     """
 
     def __init__(self, file: str, missing: str = 'error') -> None:
-        if missing not in MISSING:
-            raise ValueError(f'missing must be one of {MISSING}, got {missing!r}')
+        checked(MISSING, missing=missing)
         self.missing = missing
         self.file = KeyFrameFile(file)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from glus_mm.utils.checked import checked
+
 
 @dataclass(frozen=True)
 class KeyFrameSelectorCfg:
@@ -21,11 +23,6 @@ class KeyFrameSelectorCfg:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name, minimum in dict(num_reference=2, max_expressions=1).items():
-            value = getattr(self, name)
-            if type(value) is not int or value < minimum:
-                raise ValueError(f'model.test_cfg.{name} must be an integer of at least {minimum}, '
-                                 f'got {value!r}')
-        if not isinstance(self.need_token, bool):
-            raise ValueError('model.test_cfg.need_token must be True or False, '
-                             f'got {self.need_token!r}')
+        checked(2, 'model.test_cfg.', num_reference=self.num_reference)
+        checked(1, 'model.test_cfg.', max_expressions=self.max_expressions)
+        checked(bool, 'model.test_cfg.', need_token=self.need_token)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 
 from glus_mm.models.mllms.base_video_qa import AnswerCfg
 from glus_mm.models.selectors.moment_answer import UNITS
+from glus_mm.utils.checked import checked
 
 FALLBACKS = ('middle', 'first', 'error')
 
@@ -39,13 +40,9 @@ class VideoQACfg:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if type(self.num_frames) is not int or self.num_frames < 1:
-            raise ValueError('model.test_cfg.num_frames must be an integer of at least 1, '
-                             f'got {self.num_frames!r}')
-        for name, known in dict(unit=UNITS, fallback=FALLBACKS).items():
-            if getattr(self, name) not in known:
-                raise ValueError(f'model.test_cfg.{name} must be one of {known}, '
-                                 f'got {getattr(self, name)!r}')
+        checked(1, 'model.test_cfg.', num_frames=self.num_frames)
+        checked(UNITS, 'model.test_cfg.', unit=self.unit)
+        checked(FALLBACKS, 'model.test_cfg.', fallback=self.fallback)
         if self.question is not None and '{x}' not in self.question:
             raise ValueError('model.test_cfg.question must have {x} in it, where the expression '
                              f'stands, got {self.question!r}')

@@ -1,0 +1,28 @@
+"""The one check of a setting's range."""
+
+from collections.abc import Collection
+from typing import Any
+
+
+def checked(kind: int | type[bool] | Collection, prefix: str = '', **values: Any) -> None:
+    """Check settings that have the same range.
+
+    Args:
+        kind: a number for integers of at least that; ``bool`` for switches; else all values that
+            there are.
+        prefix: what the names are called by, such as ``'model.test_cfg.'``.
+        **values: the settings by name.
+
+    Raises:
+        ValueError: a value is out of its range; the message has its name.
+    """
+    for name, value in values.items():
+        if kind is bool:
+            is_right, expected = isinstance(value, bool), 'True or False'
+        elif isinstance(kind, int):
+            is_right = isinstance(value, int) and not isinstance(value, bool) and value >= kind
+            expected = f'an integer of at least {kind}'
+        else:
+            is_right, expected = value in kind, f'one of {tuple(kind)}'
+        if not is_right:
+            raise ValueError(f'{prefix}{name} must be {expected}, got {value!r}')
