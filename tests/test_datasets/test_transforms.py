@@ -283,7 +283,8 @@ def test_squash_keeps_what_the_crop_cuts():
 
 @pytest.mark.parametrize('kwargs, message', [
     ({'vision_size': 0, 'sam_size': 8}, 'vision_size must be an integer of at least 1, got 0'),
-    ({'vision_size': 8, 'sam_size': (8, 8)}, r'sam_size must be an integer of at least 1, got \(8, 8\)'),
+    ({'vision_size': 8, 'sam_size': (8, 8)},
+     r'sam_size must be an integer of at least 1, got \(8, 8\)'),
     ({'vision_size': 8, 'sam_size': 8, 'vision_crop': 'centre'}, "vision_crop .*got 'centre'"),
 ])
 def test_bad_resize_arguments(kwargs, message):
