@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from mmengine import DictAction
 
 from glus_mm.apis import GLUSInferencer, init_model
-from glus_mm.datasets.moving_shapes import generate_video
+from glus_mm.datasets.moving_shapes import generate_video, unknown_words
 from glus_mm.utils.resources import find_resource
 from glus_mm.visualization import OverlayVideoWriter
 from glus_mm.visualization.local_visualizer import PALETTE
@@ -386,7 +386,8 @@ def main() -> None:
             sys.exit('web_demo.py: error: expected Gradio, which is not installed: '
                      'pip install "glus_mm[demo]"')
         store.sweep()
-        service = SegmentationService(GLUSInferencer(model), store, limits)
+        service = SegmentationService(GLUSInferencer(model), store, limits,
+                                      unknown_words if args.config == CONFIG else None)
         try:
             page = launch(service, write_samples(samples.root), args.host, args.port,
                           what_it_knows(args))

@@ -644,10 +644,11 @@ def find_videos(sources: Sequence[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: there is nothing of that name, or the folder has no video.
+        ValueError: a name is empty.
     """
     found = []
     for source in sources:
-        path = Path(source).expanduser()
+        path = _path(source).expanduser()
         if is_url(source) or path.is_file() or (is_camera(source) and not path.exists()):
             found.append(str(source) if not path.is_file() else str(path))
         elif path.is_dir():
@@ -666,6 +667,13 @@ def find_videos(sources: Sequence[str]) -> list[str]:
             for name in files:
                 found += _videos_in(Path(name)) if Path(name).is_dir() else [name]
     return found
+
+
+def _path(source: str | PathLike) -> Path:
+    """A path; an empty one, as of a variable that is not set, is not the current folder."""
+    if not os.fspath(source).strip():
+        raise ValueError('expected the path of a video, got an empty one')
+    return Path(source)
 
 
 def _videos_in(folder: Path) -> list[str]:
@@ -879,7 +887,7 @@ def open_reader(source: str | PathLike | Sequence[np.ndarray] | Iterable[np.ndar
                              'GLUSInferencer.stream(LiveSource(URL), texts)')
         return reader
     if isinstance(source, (str, PathLike)):
-        path = Path(source)
+        path = _path(source)
         if path.is_dir():
             return ImageFolderReader.from_folder(path)
         if not path.exists():

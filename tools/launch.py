@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
-from glus_mm.engine.preemption import NOTE, STATUS
+from glus_mm.engine.preemption import LAUNCHER, NOTE, STATUS
 
 # Seconds that processes have to save after a signal before torchrun (2.10 and newer) kills them.
 SHUTDOWN_TIMEOUT = 600
@@ -24,6 +24,7 @@ SHUTDOWN_TIMEOUT = 600
 def main() -> int:
     """Run torchrun; returns the exit status."""
     os.environ.setdefault('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', str(SHUTDOWN_TIMEOUT))
+    os.environ[LAUNCHER] = str(os.getpid())
     # torchrun hands on SIGTERM only.
     signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with tempfile.TemporaryDirectory() as folder:

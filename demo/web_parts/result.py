@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +79,8 @@ class SegmentationResult:
 
     @classmethod
     def write(cls, folder: Path, reader: FrameReader, run: SegmentationRun,
-              texts: tuple[str, ...], visualizer: RefVOSLocalVisualizer, seconds: float
-              ) -> 'SegmentationResult':
+              texts: tuple[str, ...], visualizer: RefVOSLocalVisualizer, seconds: float,
+              notes: Sequence[str] = ()) -> 'SegmentationResult':
         """Draw and pack what a run has made.
 
         Args:
@@ -89,6 +90,7 @@ class SegmentationResult:
             texts: (E) expressions.
             visualizer: draws the frames.
             seconds: time that the model worked.
+            notes: what else the user should know.
 
         Returns:
             The result.
@@ -104,7 +106,7 @@ class SegmentationResult:
                 out[shown], dtype=np.float32)[:, :num_frames],
             curve_title=_CURVES.get(shown, ''),
             key_frames=tuple(int(k) for k in out['key_frames']),
-            notes=tuple(_notes(reader, run, texts, num_frames)), seconds=seconds)
+            notes=(*notes, *_notes(reader, run, texts, num_frames)), seconds=seconds)
         result._draw(reader, run, visualizer)
         result._pack(reader, run)
         return result

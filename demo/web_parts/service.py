@@ -1,7 +1,7 @@
 """Segment the videos of users, who may send anything."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer
@@ -21,12 +21,16 @@ class SegmentationService:
         inferencer: holds the model.
         store: gets the results.
         limits: of every run.
+        unknown_words: gives the words of some texts that the model was never taught, which a note
+            then says; None where that is not known.
     """
 
     def __init__(self, inferencer: GLUSInferencer, store: TemporaryStore,
-                 limits: WebLimits | None = None) -> None:
+                 limits: WebLimits | None = None,
+                 unknown_words: Callable[[Sequence[str]], list[str]] | None = None) -> None:
         self.inferencer = inferencer
         self.store = store
+        self.unknown_words = unknown_words
         self.limits = limits or WebLimits()
         self._visualizer = RefVOSLocalVisualizer('web', min_width=640, legend_position='below')
 
@@ -93,7 +97,9 @@ class SegmentationService:
                                   self.limits.max_work_seconds)
             yield from run.previews()
             seconds = time.monotonic() - start
+            unknown = self.unknown_words(texts) if self.unknown_words else ()
+            notes = [f'The model was never taught: {", ".join(unknown)}.'] if unknown else []
             yield SegmentationResult.write(self.store.new_folder(), reader, run, texts,
-                                           self._visualizer, seconds)
+                                           self._visualizer, seconds, notes)
         finally:
             reader.close()

@@ -20,11 +20,12 @@ from glus_mm.conversion.official_names import CLIP_PREFIX, INV_FREQ, VISION_TOWE
 from glus_mm.conversion.official_settings import check_official_settings
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
 from glus_mm.conversion.rope import inv_freq
-from glus_mm.conversion.weight_files import BIN, SAFETENSORS, own_storages, read_torch_file
+from glus_mm.conversion.weight_files import BIN, SAFETENSORS, own_storages
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.text.tokenizer import TOKENIZER_FILES
 from glus_mm.utils.base_weights import complete_state
 from glus_mm.utils.checkpoint import list_keys
+from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.modules import is_trained
 from glus_mm.utils.precision import parse_dtype
 
@@ -82,7 +83,7 @@ def export_official(config: str | Path | Config,
     name = str(cfg.filename or 'the config')
     model = empty_model(cfg, name)
     check_official_settings(model, cfg, name)
-    content = read_torch_file(checkpoint)
+    content = read_checkpoint(checkpoint)
     state = merge_adapters(model, complete_state(content, checkpoint), str(checkpoint))
     for name, value in state.items():
         check_values(official_label(name), value, str(checkpoint))

@@ -1,7 +1,5 @@
 """Read the weight files of a Hugging Face folder: named tensors, and nothing that is run."""
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glus_mm.utils.checkpoint import list_keys
-from glus_mm.utils.checkpoint_files import check_whole
+from glus_mm.utils.checkpoint_files import check_start, read_checkpoint
 from glus_mm.utils.json_file import read_json_object
 
 # In the order in which they are preferred; an index lists the shards of one format.
@@ -21,8 +19,6 @@ FORMATS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.b
 # Patterns of the files of each format.
 SAFETENSORS = ('model*.safetensors', 'model*.safetensors.index.json')
 BIN = ('pytorch_model*.bin', 'pytorch_model*.bin.index.json')
-_LFS = b'version https://git-lfs'
-_ZIP = b'PK\x03\x04'
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -97,9 +93,9 @@ def read_weight_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
         ValueError: the file cannot be read, or holds anything but named tensors.
     """
     if path.suffix == '.safetensors':
-        _check_start(path)
+        check_start(path)
         return _read_safetensors(path)
-    content = read_torch_file(path)
+    content = read_checkpoint(path)
     if key is not None:
         if not isinstance(content, Mapping) or key not in content:
             got = sorted(map(str, content))[:8] if isinstance(content, Mapping) else type(
@@ -163,47 +159,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(f'expected a safetensors file, but {path} cannot be read as one (is it '
                          f'complete?): {error}') from error
-
-
-def read_torch_file(path: Path) -> object:
-    """Read a file of ``torch.save`` that holds tensors and plain containers only.
-
-    Args:
-        path: the file. A zip archive, torch's format since 1.6, is mapped.
-
-    Returns:
-        What is in it.
-
-    Raises:
-        ValueError: it is damaged or cannot be read, or holds objects, which are never made.
-    """
-    mapped = zipfile.is_zipfile(path)
-    _check_start(path)
-    check_whole(path)
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        # torch's own message recommends to load the file by running its code.
-        raise ValueError(
-            f'expected named tensors only in {path}, got other objects, or a file that torch.save '
-            'did not write or that is not complete; objects are never loaded, as that can run '
-            'code') from error
-    except (RuntimeError, EOFError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else 'it ends too early'
-        raise ValueError(f'expected a file of torch.save, but {path} cannot be read as one (is it '
-                         f'complete?): {reason}') from error
-
-
-def _check_start(path: Path) -> None:
-    """Refuse what can be told by its first bytes, with a plainer message than its reader's."""
-    with path.open('rb') as file:
-        start = file.read(len(_LFS))
-    if start == _LFS:
-        raise ValueError(f'expected weights, got a pointer of git lfs, without the content that '
-                         f'"git lfs pull" downloads: {path}')
-    if start.startswith(_ZIP) and not zipfile.is_zipfile(path):
-        raise ValueError(f'expected a complete file of torch.save, got one whose end is missing '
-                         f'(an interrupted download?): {path}')
 
 
 def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:

@@ -13,6 +13,9 @@ STATUS = 75
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1) if hasattr(signal, 'SIGUSR1') else (signal.SIGTERM, )
 # Variable with the path of a file that a process makes when it ends for that reason.
 NOTE = 'GLUS_MM_PREEMPTED'
+# Variable with the process id of tools/launch.py, which may be gone before a process looks for its
+# parent.
+LAUNCHER = 'GLUS_MM_LAUNCHER'
 _WATCH = 1.0  # seconds between two looks at the parent
 # How long a run whose launcher is gone may take to save, as the other processes may be gone too.
 _GRACE = 120.0
@@ -41,7 +44,7 @@ class Preemption:
 
     def __init__(self, parent: bool = False) -> None:
         self.reason: str | None = None
-        self._parent = os.getppid() if parent else None
+        self._parent = int(os.environ.get(LAUNCHER, os.getppid())) if parent else None
         self._before: dict[int, Callable | int | None] = {}
         self._stop = threading.Event()
 

@@ -24,6 +24,8 @@ NOTE = 'last_checkpoint'
 _PART = '.part'
 _THREADS = 8
 _CHUNK = 1 << 22  # bytes
+_LFS = b'version https://git-lfs'
+_ZIP = b'PK\x03\x04'
 # 'iter_500.pth' or 'epoch_3.pth'; the best ones lack what a run needs to go on.
 _NUMBERED = re.compile(r'(?!best_).*_(\d+)\.pth')
 
@@ -221,8 +223,10 @@ def read_checkpoint(path: str | PathLike, mapped: bool | None = None) -> Any:
         What is in it.
 
     Raises:
+        OSError: the disk or its system says so; the message names the file.
         ValueError: it is damaged or cannot be read, or holds objects, which are never made.
     """
+    check_start(path)
     check_whole(path)
     if mapped is None:
         mapped = zipfile.is_zipfile(path)
@@ -234,15 +238,34 @@ def read_checkpoint(path: str | PathLike, mapped: bool | None = None) -> Any:
             f'expected a checkpoint with tensors and plain containers only, got one with other '
             f'objects, or no checkpoint: {path}; objects are never loaded, as that can run '
             f'code') from error
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     # A file that is no checkpoint leads torch's reader, and pickle's, to any error there is.
     except Exception as error:
+        # EINVAL: a place in the file that cannot be, such as before its start.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         reason = str(error).splitlines()[0] if str(error) else 'it ends too early'
         if not isinstance(error, (RuntimeError, ValueError)):
             reason = f'{type(error).__name__}: {reason}'
-        raise ValueError(f'expected a checkpoint, but {path} cannot be read as one: '
-                         f'{reason}') from error
+        raise ValueError(f'expected a checkpoint, but {path} cannot be read as one (is it '
+                         f'complete?): {reason}') from error
+
+
+def check_start(path: str | PathLike) -> None:
+    """Refuse what the first bytes of a file of weights tell, with a plainer message.
+
+    Raises:
+        ValueError: it is a pointer of git lfs, or a zip archive without its end.
+    """
+    with open(path, 'rb') as file:
+        start = file.read(len(_LFS))
+    if start == _LFS:
+        raise ValueError(f'expected weights, got a pointer of git lfs, without the content that '
+                         f'"git lfs pull" downloads: {path}')
+    if start.startswith(_ZIP) and not zipfile.is_zipfile(path):
+        raise ValueError(f'expected a complete file of torch.save, got one whose end is missing '
+                         f'(an interrupted download?): {path}')
 
 
 def _to_disk(path: Path) -> None:

@@ -22,7 +22,10 @@ def ensure_writable_dir(path: str | os.PathLike) -> Path:
         NotADirectoryError: the path or one of its parents is a file.
         PermissionError: it cannot be created or written to.
         OSError: any other reason of the system, such as a full disk.
+        ValueError: the path is empty, as a variable that is not set, and no current folder.
     """
+    if not os.fspath(path).strip():
+        raise ValueError('expected the path of an output folder, got an empty one')
     folder = Path(path).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)

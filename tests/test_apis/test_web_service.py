@@ -177,6 +177,13 @@ def test_a_run_gives_previews_and_a_result(model, store, video, frames):
     assert cv2.imread(str(result.frame(99))).shape == cv2.imread(str(result.frame(-1))).shape
 
 
+def test_words_that_the_model_was_never_taught_are_told(model, store, video):
+    asked = SegmentationService(GLUSInferencer(model), store, unknown_words=lambda texts: [
+        word for text in texts for word in text.split() if word == 'sky'])
+    notes = [list(asked.segment(video, text))[-1].notes for text in ('the box', 'the sky')]
+    assert notes == [(), ('The model was never taught: sky.',)]
+
+
 def test_scores_are_shown_where_the_model_learned_them(model, store, video, monkeypatch):
     untrained = service(model, store)
     *_, result = untrained.segment(video, 'the red box')

@@ -79,10 +79,11 @@ def test_info(call):
 
 def test_segment_with_the_shipped_model(call, video, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, out, error = call('segment', video, '--text', 'the red circle', '--out-dir', 'out',
+    status, out, error = call('segment', video, '--text', 'the red elephant', '--out-dir', 'out',
                               '--no-video')
     assert status == 0, error
-    assert '1 text on 12 frames' in out and 'coloured shapes only' in error
+    assert '1 text on 12 frames' in out
+    assert "coloured shapes only, and was never taught: 'elephant'; for real videos" in error
     assert len(list((tmp_path / 'out' / video.stem / '0').glob('*.png'))) == 12
     assert (tmp_path / 'out' / 'contact_sheet.png').is_file()
     assert not (tmp_path / 'out' / 'overlay.mp4').exists()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from glus_mm.datasets.moving_shapes import KINDS, generate_video, write_split
+from glus_mm.datasets.moving_shapes import KINDS, generate_video, unknown_words, write_split
 
 SEED, NUM_VIDEOS, NUM_FRAMES = 7, 40, 12
 COLOUR_WORDS = ('red', 'orange', 'yellow', 'green', 'blue', 'purple')
@@ -237,6 +237,15 @@ def test_groups_and_no_targets(split):
         assert ids == [] and _named(text, objects) == [], text
         words = set(text.split())
         assert any({item.shape, item.colour} & words for item in objects), text
+
+
+def test_words_that_no_expression_has(split):
+    texts = [expression['exp'] for record, *_ in split
+             for expression in record['expressions'].values()]
+    assert unknown_words(texts) == []
+    assert unknown_words(['The PURPLE elephant, standing still', 'an elephant’s 2 circles!']) == [
+        'elephant', 'an', 'elephant’s', '2']
+    assert unknown_words(['', '?!']) == []
 
 
 def test_kinds_directions_and_sizes_are_balanced(split):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from glus_mm.engine.preemption import LAUNCHER, Preemption
 from glus_mm.utils.folder_lock import FolderInUseError, FolderLock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,7 +191,6 @@ def test_signal_to_the_launcher(start, tmp_path):
     wait_until_gone(pids.values())
 
 
-@pytest.mark.skip(reason='not shown yet to end in time where the cores are shared')
 @pytest.mark.parametrize('config', ['config.py', pytest.param('zero.py', marks=pytest.mark.skipif(
     importlib.util.find_spec('deepspeed') is None, reason='needs DeepSpeed'))])
 def test_kill_9_of_the_launcher(start, tmp_path, config):
@@ -206,9 +206,23 @@ def test_kill_9_of_the_launcher(start, tmp_path, config):
             FolderLock(tmp_path / 'run'):
         pass
     run.go()
-    wait_until_gone(pids.values())
+    # They look for their parent once in a second, and end after two minutes at the latest.
+    wait_until_gone(pids.values(), 240)
     assert list((tmp_path / 'run').glob('iter_*.pth')), 'they saved'
     assert not (tmp_path / 'run' / '.run.lock').exists()
+
+
+def test_a_launcher_that_was_gone_before(monkeypatch):
+    """A process that it has started has another parent already when it looks for it."""
+    gone = subprocess.Popen([sys.executable, '-c', ''])
+    gone.wait()
+    monkeypatch.setenv(LAUNCHER, str(gone.pid))
+    end = time.monotonic() + 60
+    with Preemption(parent=True) as preemption:
+        while preemption.reason is None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    assert preemption.reason == 'the process that started it is gone'
 
 
 def test_kill_9_of_one_process_under_deepspeed(start, tmp_path):

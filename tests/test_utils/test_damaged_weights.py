@@ -56,6 +56,18 @@ def test_any_part_of_the_file(tmp_path, at):
     assert why_torn(flip_bytes(file, at)) is not None
 
 
+def test_cut_anywhere(tmp_path):
+    """Also where torch's reader for old files looks for a place before the start."""
+    file = tmp_path / 'model.pth'
+    torch.save({'state_dict': {'w': torch.rand(50)}}, file)
+    whole = file.read_bytes()
+    for length in [*range(8), *range(8, len(whole), 97), len(whole) - 1]:
+        for content in (whole[:length], b'\x80' * length):
+            file.write_bytes(content)
+            with pytest.raises(ValueError, match=r'model\.pth'):
+                read_checkpoint(file)
+
+
 @pytest.mark.parametrize('value', [float('nan'), float('-inf')])
 def test_values_that_are_not_finite(tmp_path, value):
     content = torch.load(TINY, weights_only=True)

@@ -17,6 +17,7 @@ from glus_mm.video import (
     ImageFolderReader,
     SpooledReader,
     VideoFileReader,
+    find_videos,
     open_reader,
     read_image,
 )
@@ -125,6 +126,9 @@ def test_sources_of_another_kind(tmp_path):
         open_reader([])
     with pytest.raises(FileNotFoundError, match='no.mp4'):
         open_reader(tmp_path / 'no.mp4')
+    for read in (open_reader, lambda source: find_videos([source])):
+        with pytest.raises(ValueError, match='the path of a video, got an empty one'):
+            read('')
     for source in (3, None, make_frame(0), {'a': 1}):
         with pytest.raises(TypeError, match=f'got {type(source).__name__}'):
             open_reader(source)

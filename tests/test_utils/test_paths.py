@@ -17,6 +17,13 @@ def test_dir_is_created_and_left_empty(tmp_path):
     assert list(folder.iterdir()) == []
 
 
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ('', ' '):
+        with pytest.raises(ValueError, match='got an empty one'):
+            ensure_writable_dir(path)
+
+
 def test_existing_content_is_kept(tmp_path):
     (tmp_path / 'kept.txt').write_text('text')
     ensure_writable_dir(tmp_path)

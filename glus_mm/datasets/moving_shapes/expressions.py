@@ -1,14 +1,15 @@
 """Referring expressions of a MovingShapes scene, verified on the simulated truth."""
 import dataclasses
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .moving_object import COLOURS, SHAPES
 from .scene import Scene
-from .trajectories import motion_of
+from .trajectories import DIRECTIONS, motion_of
 from .variants import VARIANTS, Variant
 
 KINDS = ('appearance', 'position', 'motion', 'event', 'look-alike', 'group', 'no-target')
@@ -39,6 +40,12 @@ _START_TEXTS = {
 _EVENT_TEXTS = ('the {} that flashes', 'the {} that lights up', 'the flashing {}')
 _STILL_TEXTS = ('the {} that stays still', 'the {} standing still')
 _MOTION_TEXTS = ('the {} moving {}', 'the {} that moves {}')
+# Every word of an expression.
+_WORDS = frozenset(' '.join([
+    'the big small shape that is all both shapes', *COLOURS, *SHAPES, *(f'{s}s' for s in SHAPES),
+    *DIRECTIONS, *_EVENT_TEXTS, *_STILL_TEXTS, *_MOTION_TEXTS,
+    *(text for texts in (*_POSITION_TEXTS.values(), *_START_TEXTS.values()) for text in texts),
+]).split()) - {'{}'}
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,19 @@ class Expression:
     kind: str
     targets: tuple[int, ...]
     weight: float = 1.0
+
+
+def unknown_words(texts: Iterable[str]) -> list[str]:
+    """Words that no expression has, which a model of MovingShapes was therefore never taught.
+
+    Args:
+        texts (Iterable[str]): Texts in any case.
+
+    Returns:
+        list[str]: In lower case, in their order, each once.
+    """
+    words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", ' '.join(texts).lower())
+    return [word for word in dict.fromkeys(words) if word not in _WORDS]
 
 
 def sample_expressions(scene: Scene, rng: np.random.Generator,
