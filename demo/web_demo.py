@@ -22,10 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmengine import DictAction
-
 from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.datasets.moving_shapes import generate_video, unknown_words
+from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.resources import find_resource
 from glus_mm.visualization import OverlayVideoWriter
 from glus_mm.visualization.local_visualizer import PALETTE
@@ -100,7 +99,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='larger frames are scaled down to this (default: %(default)s)')
     parser.add_argument('--max-run-seconds', type=float, default=limits.max_work_seconds,
                         help='time that the model may work on a run (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values: a.b=1 c="[1,2]"')
     return parser.parse_args(argv)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from point_ceiling import inner_point
 
@@ -30,6 +30,7 @@ from glus_mm.evaluation.bootstrap import cluster_mean
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
 from glus_mm.registry import DATASETS, SCOPE
 from glus_mm.utils.command_line import read_config
+from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.masks import decode_rle
 
 
@@ -141,7 +142,7 @@ def main() -> None:
     parser.add_argument('--clicks', type=int, default=3, metavar='N',
                         help='of each expression (default: %(default)s)')
     parser.add_argument('--out', metavar='F.json', help='J&F of each expression')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values')
     args = parser.parse_args()
     try:

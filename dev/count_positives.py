@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import torch
-from mmengine import Config, DictAction
+from mmengine import Config
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
@@ -26,6 +26,7 @@ from glus_mm.models.segmentors.batch import token_identities
 from glus_mm.registry import DATA_SAMPLERS, DATASETS, MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.command_line import require_file
+from glus_mm.utils.config_input import ConfigOptions
 
 # The first of a pipeline that opens a file; what a sample refers to has been chosen before it.
 READERS = ('LoadRefVOSFrames', 'LoadRefVOSMasks', 'OpenFrameReader', 'LoadRefVOSGroundTruth')
@@ -57,7 +58,7 @@ def parse_args(argv: Sequence[str] | None = None
     parser.add_argument('--processes', type=int, default=1, metavar='N',
                         help='processes that share the samples, each with a bank of its own unless '
                              'the loss has gather=True (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values')
     return parser, parser.parse_args(argv)
 

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from layer_probes.truth import object_tracks, video_of
 from mmengine import Config
-from mmengine.config import DictAction
 from mmengine.registry import DefaultScope
 from torch.nn import functional as F
 
@@ -32,6 +31,7 @@ from glus_mm.models import GLUS
 from glus_mm.models.heads import MemoryBank
 from glus_mm.registry import DATASETS, METRICS, SCOPE
 from glus_mm.utils.command_line import read_config
+from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.image import sam2_image
 from glus_mm.utils.masks import encode_mask, merge_rles
 from glus_mm.video import FrameReader
@@ -140,7 +140,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='as for tools/test.py')
     parser.add_argument('--device', default='cpu', help='default: %(default)s')
     parser.add_argument('--videos', type=int, metavar='N', help='only the first N videos')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values')
     return parser, parser.parse_args()
 

@@ -29,13 +29,13 @@ from layer_probes.linear import ProbeResult, probe_classes, probe_places
 from layer_probes.truth import object_tracks, read_records, video_of
 from matplotlib.figure import Figure
 from mmengine import Config
-from mmengine.config import DictAction
 from mmengine.registry import DefaultScope
 
 from glus_mm.apis import init_model
 from glus_mm.models import GLUS, LlavaMLLM
 from glus_mm.registry import DATASETS, SCOPE
 from glus_mm.utils.command_line import read_config
+from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.paths import ensure_writable_file
 
 Results = dict[tuple[str, str], ProbeResult]
@@ -157,7 +157,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('--videos', type=int, metavar='N', help='only the first N videos')
     parser.add_argument('--out', metavar='F.json', help='write every number into this file')
     parser.add_argument('--plot', metavar='F.png', help='draw the figure into this file')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values')
     return parser, parser.parse_args()
 

@@ -23,7 +23,6 @@ import json
 import os
 from collections.abc import Callable
 
-from mmengine import DictAction
 from mmengine.dist import get_dist_info
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
@@ -40,6 +39,7 @@ from glus_mm.apis.result_files import FORMATS
 from glus_mm.engine.run_fingerprint import checkpoint_digest, named_files
 from glus_mm.registry import SCOPE
 from glus_mm.utils.command_line import LAUNCHERS, read_config
+from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.utils.resources import find_resource
 from glus_mm.utils.setup_env import join_processes, leave_dist
@@ -71,7 +71,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
                             'those with errors tried again')
     group.add_argument('--overwrite', action='store_true',
                        help='begin anew in a folder with results')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values: a.b=1 c="[1,2]"')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
                         help='how the processes were started (default: %(default)s)')

@@ -11,6 +11,7 @@ from torch import nn
 from glus_mm.apis.config_text import fill_tokenizers
 from glus_mm.apis.pretrained import resolve_base, resolve_for
 from glus_mm.registry import MODELS, SCOPE
+from glus_mm.utils.config_input import config_from_file
 from glus_mm.utils.config_keys import check_model_keys
 from glus_mm.utils.empty_weights import build_empty, load_weights
 from glus_mm.utils.model_zoo import find_model
@@ -111,7 +112,7 @@ def _load_config(config: str | PathLike | Config, options: dict) -> Config:
         cfg, source = copy.deepcopy(config), config.filename or 'the config'
     elif isinstance(config, (str, PathLike)):
         source = _require_file(config, 'config')
-        cfg = Config.fromfile(source)
+        cfg = config_from_file(source)
     else:
         raise TypeError(f'expected the path of a config or a mmengine Config, got '
                         f'{type(config).__name__}')

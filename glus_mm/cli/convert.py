@@ -144,13 +144,12 @@ def _convert_chat_univi(args: argparse.Namespace) -> None:
 
 
 def _convert_official(args: argparse.Namespace) -> None:
-    from mmengine import Config
-
     from glus_mm.apis.config_text import fill_tokenizers
     from glus_mm.conversion import export_official
     from glus_mm.utils.command_line import require_file
+    from glus_mm.utils.config_input import config_from_file
     require_file(args.config, 'config')
-    cfg = Config.fromfile(args.config)
+    cfg = config_from_file(args.config)
     fill_tokenizers(cfg, args.checkpoint, cfg.get('load_from'))
     export_official(
         cfg, args.checkpoint, args.out_dir, max_shard_size=args.max_shard_size,

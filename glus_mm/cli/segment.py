@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glus_mm.cli.user_error import FAILED, USAGE, UserError, user_errors
+from glus_mm.utils.config_input import ConfigOptions
 
 DEFAULT_MODEL = 'glus_tiny_moving-shapes'
 _EPILOG = """Results in the output folder (for several videos, in a folder of each):
@@ -23,16 +24,6 @@ Examples:
   glus-mm segment 0 --text "the person" --seconds 20 --out-dir out        # a camera
   glus-mm segment video.mp4 --model config.py --checkpoint iter_3000.pth --text "a dog" --out-dir o
 """
-
-
-class _Options(argparse.Action):
-    """MMEngine's ``DictAction``, which is imported, with torch, once it is needed."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
-                 values: Sequence[str], option_string: str | None = None) -> None:
-        from mmengine import DictAction
-        DictAction(self.option_strings, self.dest, nargs='+')(parser, namespace, values,
-                                                              option_string)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +76,7 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--legend', choices=['below', 'none'], default='below',
                         help='where the overlay has its texts; with none it keeps the size of the '
                              'video (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=_Options, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values: a.b=1 c="[1,2]"')
 
 

@@ -26,6 +26,7 @@ from glus_mm.text.tokenizer import TOKENIZER_FILES
 from glus_mm.utils.base_weights import complete_state
 from glus_mm.utils.checkpoint import list_keys
 from glus_mm.utils.checkpoint_files import read_checkpoint
+from glus_mm.utils.config_input import config_from_file
 from glus_mm.utils.modules import is_trained
 from glus_mm.utils.precision import parse_dtype
 
@@ -104,7 +105,7 @@ def export_official(config: str | Path | Config,
 def _read_config(path: Path) -> Config:
     if not path.is_file():
         raise FileNotFoundError(f'expected a config file, got nothing there: {path}')
-    return Config.fromfile(path)
+    return config_from_file(path)
 
 
 def _split(state: Mapping[str, Tensor], cast: torch.dtype | None

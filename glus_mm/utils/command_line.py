@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine import Config, DictAction
+from mmengine import Config
 
 from glus_mm.utils.checkpoint_files import choose_resume, why_torn
+from glus_mm.utils.config_input import ConfigOptions, config_from_file
 from glus_mm.utils.config_keys import check_config_keys, top_keys
 from glus_mm.utils.error_text import user_error_text
 from glus_mm.utils.paths import ensure_writable_dir
@@ -25,7 +26,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument('--work-dir', metavar='D',
                         help='folder for logs and checkpoints (default: work_dirs/<config name>)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values: a.b=1 c="[1,2]"')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
                         help='how the processes were started (default: %(default)s)')
@@ -80,11 +81,7 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
 def read_config(path: str, options: dict | None = None) -> Config:
     """Read a config and override values; see :func:`load_config`."""
     require_file(path, 'config')
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:  # a config is a program, in which anything can go wrong
-        raise ValueError(f'the config {path} cannot be read: {type(error).__name__}: '
-                         f'{error}') from error
+    cfg = config_from_file(path)
     known = set(cfg) | top_keys()
     for key in options or {}:
         first = key.split('.')[0]

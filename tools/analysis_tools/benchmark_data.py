@@ -20,13 +20,14 @@ from typing import Any
 
 import cv2
 import torch
-from mmengine import Config, DictAction
+from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from glus_mm.apis.config_text import fill_tokenizers
 from glus_mm.utils.command_line import require_file
+from glus_mm.utils.config_input import ConfigOptions, config_from_file
 
 WORK = {
     'SampleContextQueryFrames': 'choose frames and expressions',
@@ -110,7 +111,7 @@ def parse_args(argv: Sequence[str] | None = None
                         help='processes that load data (default: those of the config)')
     parser.add_argument('--samples', type=int, default=200, metavar='N',
                         help='samples to measure each way (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values')
     return parser, parser.parse_args(argv)
 
@@ -191,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f'expected --samples of at least 1 and --workers of at least 0, got '
                              f'{args.samples} and {args.workers}')
         require_file(args.config, 'config')
-        cfg = Config.fromfile(args.config)
+        cfg = config_from_file(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
         init_default_scope(cfg.get('default_scope') or 'glus_mm')
         fill_tokenizers(cfg, None, cfg.get('load_from'))

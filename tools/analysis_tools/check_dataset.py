@@ -12,12 +12,12 @@ Example:
 import argparse
 import sys
 
-from mmengine import Config, DictAction
 from tqdm import tqdm
 
 from glus_mm.datasets import BaseRefVOSDataset, MixedRefVOSDataset
 from glus_mm.registry import DATASETS, build_child
 from glus_mm.utils.command_line import require_file
+from glus_mm.utils.config_input import ConfigOptions, config_from_file
 from glus_mm.utils.image import read_image
 
 
@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='whose data loader (default: %(default)s)')
     parser.add_argument('--max-errors', type=int, default=20, metavar='N',
                         help='stop after so many (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values')
     return parser.parse_args(argv)
 
@@ -48,7 +48,7 @@ def build_datasets(args: argparse.Namespace) -> list[BaseRefVOSDataset]:
         ValueError: the config has no such data loader, or an annotation is not as it should be.
     """
     require_file(args.config, 'config')
-    cfg = Config.fromfile(args.config)
+    cfg = config_from_file(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     loader = cfg.get(f'{args.phase}_dataloader')
     if not loader:

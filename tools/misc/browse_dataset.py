@@ -18,11 +18,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine import Config, DictAction
+from mmengine import Config
 from mmengine.registry import init_default_scope
 
 from glus_mm.registry import DATA_SAMPLERS, DATASETS, build_child
 from glus_mm.utils.command_line import load_config
+from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.masks import decode_rle
 from glus_mm.visualization import SheetFrame, sample_sheet
@@ -47,7 +48,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
                         help='folder for the PNGs (default: work_dirs/<config>/browse_<split>)')
     parser.add_argument('--num', type=int, default=8, metavar='N',
                         help='draw the first N samples of the sampler (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values, such as '
                              'train_dataloader.dataset.data_root=/data/mevis/train')
     return parser, parser.parse_args()

@@ -16,12 +16,11 @@ Examples::
 
 import argparse
 
-from mmengine import DictAction
-
 from glus_mm.apis.config_text import fill_tokenizers
 from glus_mm.apis.pretrained import resolve_base
 from glus_mm.conversion.plain_weights import DTYPES, joined_state, write_weights
 from glus_mm.utils.command_line import read_config, require_file
+from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.paths import ensure_writable_file
 
 
@@ -36,7 +35,7 @@ def main() -> None:
                         help='config of the training, needed to merge LoRA adapters')
     parser.add_argument('--base', metavar='FILE',
                         help='what the training started from, if it has moved')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values')
     args = parser.parse_args()
     try:

@@ -13,12 +13,12 @@ Example::
 import argparse
 
 import torch
-from mmengine import DictAction
 
 from glus_mm.apis import init_model
 from glus_mm.conversion.plain_weights import DTYPES, plain_state, write_weights
 from glus_mm.conversion.selector_weights import selector_state
 from glus_mm.utils.command_line import read_config, require_file
+from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.paths import ensure_writable_file
 
 
@@ -32,7 +32,7 @@ def main() -> None:
                         help='of the new MLP (default: %(default)s)')
     parser.add_argument('--source-config', metavar='CONFIG',
                         help='config of the checkpoint, needed where it has LoRA adapters')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='K=V',
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override values of the config')
     args = parser.parse_args()
     try:
