@@ -14,6 +14,7 @@ from glus_mm.datasets.mask_store import MaskStore
 from glus_mm.datasets.mevis import MeViSDataset
 from glus_mm.datasets.mevis_v2 import MeViSv2Dataset
 from glus_mm.datasets.mixed_ref_vos_dataset import MixedRefVOSDataset
+from glus_mm.datasets.mose import MOSEDataset
 from glus_mm.datasets.moving_shapes_dataset import MovingShapesDataset
 from glus_mm.datasets.palette_mask_store import PaletteMaskStore
 from glus_mm.datasets.reason_seg import ReasonSegDataset
@@ -31,6 +32,7 @@ from glus_mm.datasets.samplers import (
 from glus_mm.datasets.transforms import (
     BuildConversation,
     BuildTalk,
+    LoadKeyMasks,
     LoadRefVOSFrames,
     LoadRefVOSGroundTruth,
     LoadRefVOSMasks,
@@ -45,11 +47,11 @@ from glus_mm.datasets.windowed_mask_store import WindowedMaskStore
 __all__ = [
     'BalancedVideoSampler', 'BaseImageDataset', 'BaseRefVOSDataset', 'BinaryMaskStore',
     'BuildConversation', 'BuildTalk', 'COCOClassDataset', 'COCOMasks', 'ConversationDataset',
-    'GroundMoReDataset', 'InfiniteVideoSampler', 'LoadRefVOSFrames', 'LoadRefVOSGroundTruth',
-    'LoadRefVOSMasks', 'LongRVOSDataset', 'LVVISDataset', 'MaskSource', 'MaskStore', 'MeViSDataset',
-    'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler', 'MovingShapesDataset',
-    'OpenFrameReader', 'PackRefVOSInputs', 'PaletteMaskStore', 'ProbeVideo', 'ReasonSegDataset',
-    'ReasonVOSDataset', 'RefCOCODataset', 'RefDAVISDataset', 'RefSAVDataset',
-    'RefYouTubeVOSDataset', 'ResizeForEncoders', 'ReVOSDataset', 'SampleContextQueryFrames',
-    'WindowedMaskStore'
+    'GroundMoReDataset', 'InfiniteVideoSampler', 'LoadKeyMasks', 'LoadRefVOSFrames',
+    'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'LongRVOSDataset', 'LVVISDataset', 'MaskSource',
+    'MaskStore', 'MeViSDataset', 'MeViSv2Dataset', 'MixedRefVOSDataset', 'MixedVideoSampler',
+    'MOSEDataset', 'MovingShapesDataset', 'OpenFrameReader', 'PackRefVOSInputs',
+    'PaletteMaskStore', 'ProbeVideo', 'ReasonSegDataset', 'ReasonVOSDataset', 'RefCOCODataset',
+    'RefDAVISDataset', 'RefSAVDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders',
+    'ReVOSDataset', 'SampleContextQueryFrames', 'WindowedMaskStore'
 ]

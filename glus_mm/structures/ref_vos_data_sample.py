@@ -41,6 +41,7 @@ class RefVOSDataSample(BaseDataElement):
         pred_frame_scores (Tensor): float32 (E, T), what a key-frame selector expects of each
             frame; nan where it gave no score.
         key_frame_ids (list[int]): (E), where propagation starts.
+        key_masks (list[dict]): (E) COCO RLEs of the masks there, where they are given.
     """
 
     def __len__(self) -> int:

@@ -186,8 +186,8 @@ def test_mevis_v2_final():
     assert 'inferred' not in protocol.document(tracks[:1], only_targets)
 
 
-def test_mose_v2_has_no_expressions():
-    with pytest.raises(ValueError, match="protocol: expected one with expressions, got 'mose-v2'"):
+def test_mose_v2_needs_its_label_maps():
+    with pytest.raises(ValueError, match="expected ann_root.*protocol='mose-v2'"):
         RefVOSMetric(protocol='mose-v2')
 
 

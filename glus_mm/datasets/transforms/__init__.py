@@ -5,6 +5,7 @@ from glus_mm.datasets.transforms.formatting import PackRefVOSInputs
 from glus_mm.datasets.transforms.frame_sampling import SampleContextQueryFrames
 from glus_mm.datasets.transforms.frame_scores import LoadFrameScores
 from glus_mm.datasets.transforms.loading import (
+    LoadKeyMasks,
     LoadRefVOSFrames,
     LoadRefVOSGroundTruth,
     LoadRefVOSMasks,
@@ -16,7 +17,7 @@ from glus_mm.datasets.transforms.resize import ResizeForEncoders
 from glus_mm.datasets.transforms.talk import BuildTalk
 
 __all__ = [
-    'BuildConversation', 'BuildTalk', 'LoadFrameScores', 'LoadObjects', 'LoadRefVOSFrames',
-    'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'OpenFrameReader', 'PackRefVOSInputs',
-    'ProbeVideo', 'ResizeForEncoders', 'SampleContextQueryFrames'
+    'BuildConversation', 'BuildTalk', 'LoadFrameScores', 'LoadKeyMasks', 'LoadObjects',
+    'LoadRefVOSFrames', 'LoadRefVOSGroundTruth', 'LoadRefVOSMasks', 'OpenFrameReader',
+    'PackRefVOSInputs', 'ProbeVideo', 'ResizeForEncoders', 'SampleContextQueryFrames'
 ]

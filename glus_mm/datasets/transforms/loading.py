@@ -143,6 +143,41 @@ class LoadRefVOSGroundTruth(BaseTransform):
         return results
 
 
+@TRANSFORMS.register_module()
+class LoadKeyMasks(BaseTransform):
+    """Give each expression its true mask on the first frame that shows its target.
+
+    That is how semi-supervised segmentation starts. Propagators that start from a mask take it in
+    place of GLUS's own; before that frame masks are empty.
+
+    Required keys: ``mask_store``, ``expressions``, ``frame_names``, ``ori_shape``.
+    Added keys: ``key_frame_ids``, a list (E) of 0-based positions, and ``key_masks``, a list (E)
+    of COCO RLEs.
+
+    Raises:
+        ValueError: the data set has no masks, or no frame shows a target.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Look for them; see the class."""
+        store, shape = results['mask_store'], results['ori_shape']
+        where = f'video {results["video_id"]!r}'
+        if store is None:
+            raise ValueError(f'{where}: expected a data set with masks, got none to start from')
+        results['key_frame_ids'], results['key_masks'] = [], []
+        for expression in results['expressions']:
+            for frame_idx in range(len(results['frame_names'])):
+                rles = store.rles(expression, frame_idx, shape)
+                if rles:
+                    results['key_frame_ids'].append(frame_idx)
+                    results['key_masks'].append(merge_rles(rles, shape))
+                    break
+            else:
+                raise ValueError(f'{where}, expression {expression["exp_id"]!r}: expected a frame '
+                                 'that shows the target, got none')
+        return results
+
+
 def _unite(rles: list[dict], shape: tuple[int, int]) -> dict:
     """Unite the masks of some objects; where they overlap, note what they were."""
     union = merge_rles(rles, shape)

@@ -16,6 +16,7 @@ from glus_mm.evaluation.metrics.expression_sample_scorer import ExpressionSample
 from glus_mm.evaluation.metrics.sample_masks import check_path_names, check_sample
 from glus_mm.evaluation.metrics.sample_scorer import SampleScorer
 from glus_mm.evaluation.metrics.sequence_sample_scorer import SequenceSampleScorer
+from glus_mm.evaluation.mose_annotations import MOSEAnnotations
 from glus_mm.evaluation.protocols import (
     PROTOCOLS,
     MOSEv2Protocol,
@@ -45,8 +46,9 @@ class RefVOSMetric(BaseMetric):
     the number of processes does not change a digit.
 
     The protocols for objects (``'ref-davis'``, ``'davis-unsup'``, ``'davis-semi'``) need videos and
-    expressions of Ref-DAVIS17. The true label maps, with their void pixels, are read from
-    ``ann_root``; the latter two score the expressions of one annotation, ``annotator``. ReVOS's A
+    expressions of Ref-DAVIS17, ``'mose-v2'`` those of :class:`MOSEDataset`. The true label maps,
+    with their void pixels, are read from ``ann_root``; ``'davis-unsup'`` and ``'davis-semi'`` score
+    the expressions of one annotation, ``annotator``. ReVOS's A
     and R come in both conventions, for PNGs of 255 (``A_255``) and of 1 (``A_1``); R relates to all
     objects that the expressions of the video have.
 
@@ -62,9 +64,8 @@ class RefVOSMetric(BaseMetric):
         dump_file: JSON file for all figures, down to the frames, as fractions of 1; the same
             document as that of ``eval_masks.py``.
         format_only: only write masks, without any ground truth; needs ``output_dir``.
-        protocol: one of :data:`glus_mm.evaluation.protocols.PROTOCOLS` but ``'mose-v2'``, which has
-            no expressions.
-        ann_root: folder with DAVIS 2017, for the protocols for objects.
+        protocol: one of :data:`glus_mm.evaluation.protocols.PROTOCOLS`.
+        ann_root: folder with DAVIS 2017, or MOSE, for the protocols for objects.
         annotator: 0..3, for ``'davis-unsup'`` and ``'davis-semi'``.
         zip: ``'mevis'``, ``'mevis-v2'`` or ``'ref-youtube-vos'``: pack the masks for that server,
             too, as ``<output_dir>/<zip>.zip``.
@@ -97,9 +98,6 @@ class RefVOSMetric(BaseMetric):
                              f'figures, got {dump_file!r}')
         if protocol not in PROTOCOLS:
             raise ValueError(f'protocol: expected one of {", ".join(PROTOCOLS)}, got {protocol!r}')
-        if protocol == MOSEv2Protocol.name:
-            raise ValueError(f'protocol: expected one with expressions, got {protocol!r}, which '
-                             'scores objects in files only (eval_masks.py)')
         self._check_zip(zip, output_dir, protocol)
         self.format_only = format_only
         self.zip = zip
@@ -135,9 +133,10 @@ class RefVOSMetric(BaseMetric):
         annotation = None
         if not self.format_only:
             if ann_root is None:
-                raise ValueError(f'expected ann_root, the folder with DAVIS 2017, with protocol='
-                                 f'{self.protocol.name!r}, got None')
-            annotation = DAVISAnnotations(ann_root, self.protocol.annotation_folder)
+                raise ValueError(f'expected ann_root, the folder with DAVIS 2017 or MOSE, with '
+                                 f'protocol={self.protocol.name!r}, got None')
+            annotation = (MOSEAnnotations(ann_root) if isinstance(self.protocol, MOSEv2Protocol)
+                          else DAVISAnnotations(ann_root, self.protocol.annotation_folder))
         return SequenceSampleScorer(self.protocol, annotation, annotator, self.output_dir)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict | BaseDataElement]) -> None:

@@ -1,4 +1,4 @@
-"""Scores data samples as label maps, one per frame of a DAVIS sequence."""
+"""Scores data samples as label maps, one per frame of a sequence."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +8,24 @@ import numpy as np
 from glus_mm.evaluation.davis_annotations import DAVISAnnotations
 from glus_mm.evaluation.metrics.sample_masks import iter_masks
 from glus_mm.evaluation.metrics.sample_scorer import SampleScorer
+from glus_mm.evaluation.mose_annotations import MOSEAnnotations
 from glus_mm.evaluation.predictions import write_label_png
-from glus_mm.evaluation.protocols import LabelFrame, ObjectProtocol, RefDAVISProtocol, Track
+from glus_mm.evaluation.protocols import (
+    LabelFrame,
+    MOSEv2Protocol,
+    ObjectProtocol,
+    RefDAVISProtocol,
+    Track,
+)
 from glus_mm.evaluation.protocols.ref_davis import ANNOTATORS, merge_masks, place_of
 
 
 class SequenceSampleScorer(SampleScorer):
-    """Scores the objects of a DAVIS sequence, whose expressions are those of Ref-DAVIS17.
+    """Scores the objects of a sequence.
 
-    Writes palette PNGs, ``<sequence>/<frame>.png``, below ``anno_<a>/`` for all four annotations.
+    In DAVIS the expressions are those of Ref-DAVIS17; in MOSE an expression is an object, and its
+    id the number. Writes palette PNGs, ``<sequence>/<frame>.png``, below ``anno_<a>/`` for all four
+    annotations.
 
     Args:
         protocol: what is measured.
@@ -28,14 +37,16 @@ class SequenceSampleScorer(SampleScorer):
         ValueError: there is no such annotation.
     """
 
-    def __init__(self, protocol: ObjectProtocol, annotation: DAVISAnnotations | None,
-                 annotator: int, output_dir: Path | None) -> None:
+    def __init__(self, protocol: ObjectProtocol,
+                 annotation: DAVISAnnotations | MOSEAnnotations | None, annotator: int,
+                 output_dir: Path | None) -> None:
         super().__init__(output_dir)
         if annotator not in range(len(ANNOTATORS)):
             raise ValueError(f'annotator: expected 0 to {len(ANNOTATORS) - 1}, got {annotator!r}')
         self.protocol = protocol
         self.annotation = annotation
         self.several = isinstance(protocol, RefDAVISProtocol)
+        self.numbered = isinstance(protocol, MOSEv2Protocol)
         self.annotators = range(len(ANNOTATORS)) if self.several else (annotator, )
 
     def score(self, sample: dict) -> list[Track]:
@@ -49,14 +60,15 @@ class SequenceSampleScorer(SampleScorer):
             raise ValueError(f'expected the {len(known)} frames of {self.annotation.folder} in '
                              f'video {sequence!r}, got {len(sample["frame_names"])} frames, '
                              f'{sample["frame_names"][0]!r} to {sample["frame_names"][-1]!r}')
-        num_objects = self.annotation.num_objects(sequence)
+        objects = self.annotation.objects(sequence)
         tracks = []
         for annotator in self.annotators:
-            frames = self._frames(sample, annotator, num_objects)
+            frames = self._frames(sample, annotator, max(objects))
             part = ANNOTATORS[annotator] if self.several else None
             tracks += [Track(sample.get('dataset') or '', sequence, str(score.number),
                              score.values, part=part, notes=score.notes)
-                       for score in self.protocol.score(frames, num_objects)]
+                       for score in self.protocol.score(frames, max(objects))
+                       if score.number in objects]
         return tracks
 
     def write(self, sample: dict) -> None:
@@ -80,7 +92,8 @@ class SequenceSampleScorer(SampleScorer):
     def _labels(self, sample: dict, annotator: int) -> Iterator[tuple[str, np.ndarray]]:
         """Name and label map of each frame, from the expressions of one annotation."""
         where = f'video {sample["video_id"]!r}'
-        places = [place_of(exp_id, where) for exp_id in sample['exp_ids']]
+        places = [(int(exp_id), 0) if self.numbered else place_of(exp_id, where)
+                  for exp_id in sample['exp_ids']]
         chosen = [(number, exp) for exp, (number, a) in enumerate(places) if a == annotator]
         if not chosen:
             raise ValueError(f'{where}: expected expressions of {ANNOTATORS[annotator]}, got only '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,16 +49,18 @@ class VideoSession:
         feature_cache: frames whose features are kept besides, between the two directions.
         prefetch: frames that are read and resized ahead in a thread; 0 for readers whose frames
             come as they are asked for.
+        key_masks: (E) COCO RLEs of the masks on the key frames, where they are given.
     """
 
     def __init__(self, reader: FrameReader, expressions: tuple[str, ...],
                  context_frame_ids: list[int], window: int, feature_cache: int = 0,
-                 prefetch: int = 0) -> None:
+                 prefetch: int = 0, key_masks: Sequence[dict] | None = None) -> None:
         self.reader = reader
         self.expressions = expressions
         self.context_frame_ids = context_frame_ids
         self.feature_cache = feature_cache if window else 0
         self.prefetch = prefetch
+        self.key_masks = key_masks
         self.visual_tokens: BoundedCache[Tensor] = BoundedCache(window, self.feature_cache)
         self.sam_features: BoundedCache[SAM2Features] = BoundedCache(
             min(window, 1), self.feature_cache)

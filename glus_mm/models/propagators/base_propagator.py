@@ -15,7 +15,10 @@ class BasePropagator(metaclass=ABCMeta):
     """Interface of propagators; ``model.test_cfg.propagator`` chooses one.
 
     A propagator holds no state of a video: that is the session's, or lives in the call.
+    ``takes_masks`` says whether it starts from ``session.key_masks`` where they are given.
     """
+
+    takes_masks = False
 
     @abstractmethod
     def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]

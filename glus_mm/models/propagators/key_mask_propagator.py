@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.propagators.base_propagator import BasePropagator
 from glus_mm.models.propagators.mask_tracker import MaskTracker
+from glus_mm.utils.masks import decode_rle
 from glus_mm.utils.precision import at_least_float32
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ class KeyMaskPropagator(BasePropagator):
     key frame is empty** (no ``[SEG]``, or an expression whose object that frame does not show)
     there is nothing to carry: the tracker is not asked, the masks of all frames are empty and all
     scores 0.
+
+    With ``session.key_masks`` the mask of the key frame is the one that is given, and the frames
+    before it, which do not show the object, have empty masks.
     """
+
+    takes_masks = True
 
     @abstractmethod
     def tracker(self, model: 'GLUS', session: VideoSession) -> MaskTracker:
@@ -63,6 +69,9 @@ class KeyMaskPropagator(BasePropagator):
             if exps:
                 groups[t] = self._start(model, session, tracker, exps, t)
                 yield t, exps, groups[t].first
+        if session.key_masks is not None:
+            for group in groups.values():
+                group.tracks.clear()
         for t in range(max(key_frames) - 1, -1, -1):
             for key, group in groups.items():
                 if t < key:
@@ -71,8 +80,11 @@ class KeyMaskPropagator(BasePropagator):
     def _start(self, model: 'GLUS', session: VideoSession, tracker: MaskTracker,
                exps: list[int], key: int) -> _Group:
         """Find the objects on the key frame."""
-        with closing(model.propagate(session, exps, key)) as steps:
-            _, first = next(steps)
+        if session.key_masks is None:
+            with closing(model.propagate(session, exps, key)) as steps:
+                _, first = next(steps)
+        else:
+            first = _given(session, exps, model.mask_head)
         found = first.masks.flatten(1).any(1)
         first = replace(first, scores=first.scores * found)
         rows = found.nonzero()[:, 0]
@@ -94,6 +106,15 @@ class KeyMaskPropagator(BasePropagator):
             logits[rows] = _resized(out, logits.shape[1:]).to(logits.dtype)
             scores[rows] = expected.to(scores.dtype)
         return replace(first, masks=masks, low_res_logits=logits, scores=scores)
+
+
+def _given(session: VideoSession, exps: Sequence[int], mask_head: nn.Module) -> MaskPrediction:
+    """The masks that are given, as GLUS would have found them."""
+    device = next(mask_head.parameters()).device
+    masks = torch.stack([torch.from_numpy(decode_rle(session.key_masks[e])) for e in exps])
+    masks = masks.to(device, torch.bool)
+    ones = torch.ones(len(exps), device=device)
+    return MaskPrediction(masks, masks * 20.0 - 10.0, ones[:, None], ones.bool(), ones, ones)
 
 
 def _resized(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -545,7 +545,8 @@ class GLUS(BaseModel):
         def open_video(i: int) -> tuple[VideoSession, Sequence[int]]:
             reader, sample = inputs['reader'][i], data_samples[i]
             session = self.init_session(reader, sample)
-            sample.key_frame_ids = self.selector.select(reader, sample).frame_ids
+            if session.key_masks is None:
+                sample.key_frame_ids = self.selector.select(reader, sample).frame_ids
             shape = len(session.expressions), len(reader)
             sample.pred_masks = [[None] * shape[1] for _ in range(shape[0])]
             sample.pred_scores, sample.pred_presence = torch.zeros(shape), torch.zeros(shape)
@@ -593,11 +594,17 @@ class GLUS(BaseModel):
         quantize_llm(self, cfg.llm_bits)
         for expression in data_sample.expressions:
             self.mllm.prompt(expression, cfg.num_context, 1)
+        key_masks = data_sample.get('key_masks')
+        if key_masks is not None and not self.propagator.takes_masks:
+            raise ValueError('expected a model.test_cfg.propagator that starts from masks, such as '
+                             "'SAM2Propagator', where the data give them (LoadKeyMasks), got "
+                             f'{type(self.propagator).__name__!r}, which goes by the words')
         return VideoSession(reader, tuple(data_sample.expressions),
                             reader.context_frames(cfg.num_context),
                             window=cfg.window + cfg.window_stride - 1
                             if cfg.reuse == 'exact' else 0,
-                            feature_cache=cfg.feature_cache, prefetch=cfg.prefetch)
+                            feature_cache=cfg.feature_cache, prefetch=cfg.prefetch,
+                            key_masks=key_masks)
 
     def segment(self, session: VideoSession, key_frames: Sequence[int] | None = None
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
