@@ -33,7 +33,7 @@ MAX_WAITING = 2
 
 
 class VideoRun:
-    """What becomes of a video; arguments, results and errors are those of :class:`GLUSInferencer`.
+    """What becomes of a video; see :class:`GLUSInferencer` for arguments, results and errors.
 
     Everything is checked here, before any work. A context manager: its end waits for what is still
     being written, whatever ended the work, and closes what it has opened.
@@ -86,7 +86,8 @@ class VideoRun:
         return session, key_frames
 
     def take(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
-        """Keep the predictions of a frame; a thread does it, so that an error may come later."""
+        """Keep the predictions of a frame, see :meth:`GLUS.segment`; a thread does it, so that an
+        error may come later."""
         self._waiting.append(self._pool.submit(self._keep, frame_idx, exps, pred))
         if self.callback is not None:
             self.callback(frame_idx, list(exps), pred)
@@ -136,7 +137,12 @@ class VideoRun:
 
 
 def check_texts(model: GLUS, texts: str | Sequence[str]) -> tuple[str, ...]:
-    """The texts as a tuple, each one checked before the video is touched."""
+    """The texts as a tuple, each one checked before the video is touched.
+
+    Raises:
+        TypeError: they are no list of strings.
+        ValueError: there is none, or one cannot be used; the message has its number.
+    """
     if isinstance(texts, str):
         texts = [texts]
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
