@@ -1,7 +1,9 @@
 """Every shipped config builds, agrees with itself, and a typo in any part of one is an error."""
 
 import copy
+import re
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,24 @@ def test_every_part_builds(path, tmp_path, shrink):
     for where, build in parts_of(cfg, tmp_path):
         assert build(get(cfg, where)) is not None, where
     assert cfg.default_scope == 'glus_mm'
+
+
+def named(path):
+    """Whether a README, that of the folder or that of all configs, has the name of a config."""
+    for readme in (path.parent / 'README.md', ROOT / 'configs' / 'README.md'):
+        text = readme.read_text(encoding='utf-8') if readme.is_file() else ''
+        for name in re.findall(r'`([^`\n]+)`', text):
+            pattern = re.sub(r'<\w+>|\.\.\._?', '*', name.removesuffix('.py')) + '.py'
+            if any(fnmatchcase(f'{path.parent.name}/{path.name}', f'*{mark}{pattern}')
+                   for mark in ('', '/', '_')) and pattern != '*.py':
+                return True
+    return False
+
+
+@pytest.mark.parametrize('path', [leaf for leaf in LEAVES if leaf.is_relative_to(FOLDERS[0])],
+                         ids=name_of)
+def test_a_readme_lists_every_config(path):
+    assert named(path) and not named(path.with_name('nothing.py'))
 
 
 @pytest.mark.parametrize('path', BASES, ids=name_of)

@@ -45,7 +45,9 @@ def test_the_command_makes_an_overlay_of_an_own_mp4(tmp_path):
     assert (out / 'contact_sheet.png').is_file()
 
 
-@pytest.mark.parametrize('page', ['README.md', 'CONTRIBUTING.md', 'docs', 'configs/README.md'])
+@pytest.mark.parametrize('page', [
+    'README.md', 'CONTRIBUTING.md', 'docs', 'configs/README.md', 'configs/ablations/README.md',
+    'configs/selectors/README.md', 'projects/ablation_study/README.md'])
 def test_links_lead_somewhere(page):
     files = sorted((ROOT / page).glob('*.md')) if page == 'docs' else [ROOT / page]
     for file in files:
