@@ -69,6 +69,25 @@ def test_alone(tmp_path):
     assert "options {'llm_bits': 4}" in out.stdout
 
 
+@pytest.mark.slow
+def test_several_videos(tmp_path):
+    out = run('--size', 'tiny', '--videos', '3', '--expressions', '1', '--frames', '3', '--shape',
+              '48', '64', '--dtype', 'float64', '--json', str(tmp_path / 'videos.json'))
+    assert out.returncode == 0, out.stderr[-3000:]
+    figures = json.loads((tmp_path / 'videos.json').read_text())
+    assert figures['pixels'] == 0 and figures['ratio'] > 0
+    assert [run['masks'] for run in figures['videos'].values()] == [9, 9]
+
+
+@pytest.mark.slow
+def test_live(tmp_path):
+    out = run('--size', 'tiny', '--live', '--expressions', '2', '--frames', '6', '--shape', '48',
+              '64', '--set', 'window_cache="turns"', '--json', str(tmp_path / 'live.json'))
+    assert out.returncode == 0, out.stderr[-3000:]
+    for figure in json.loads((tmp_path / 'live.json').read_text())['live'].values():
+        assert 0 < figure['p50_ms'] <= figure['p95_ms'] and figure['first_ms'] > 0
+
+
 @pytest.mark.parametrize(('args', 'message'), [
     (['--expressions', '0'], 'expected --expressions of at least 1, got 0'),
     (['--official-expressions', '9'], 'expected --official-expressions in 1..8, got 9'),

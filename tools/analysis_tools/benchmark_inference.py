@@ -9,6 +9,7 @@ one, in which everything is computed anew for each expression and frame
     python tools/analysis_tools/benchmark_inference.py --size tiny --dtype float64
     python tools/analysis_tools/benchmark_inference.py --size tiny --table
     python tools/analysis_tools/benchmark_inference.py --size tiny --memory-frames 300 10000
+    python tools/analysis_tools/benchmark_inference.py --size tiny --live --frames 300
     python tools/analysis_tools/benchmark_inference.py --size tiny --videos 16 --expressions 1
     python tools/analysis_tools/benchmark_inference.py --size 7b --device cuda --dtype bfloat16 \\
         --expressions 8 --official-expressions 1 --json outputs/benchmark_inference_7b.json
@@ -28,6 +29,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from inference_benchmark import (
     PARTS,
@@ -44,6 +46,7 @@ from inference_benchmark.operations import count_operations
 from torch.utils.flop_counter import FlopCounterMode
 
 from glus_mm.models import GLUS
+from glus_mm.models.inference.live_session import LiveSession
 from glus_mm.video import ArrayReader
 
 FOREGROUND = (0.05, 0.95)
@@ -83,6 +86,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--videos', type=int, metavar='N',
                         help='our schedule on N videos of --expressions each, one by one and all '
                              'at once')
+    parser.add_argument('--live', action='store_true',
+                        help='latency of a live source of --frames frames')
     parser.add_argument('--memory-frames', type=int, nargs='+', metavar='T',
                         help='peak memory of processes that segment video files of so many frames')
     parser.add_argument('--json', metavar='FILE', help='write the figures there, too')
@@ -345,6 +350,28 @@ def several_videos(args: argparse.Namespace) -> dict:
     return dict(videos=figures, ratio=ratio, pixels=other, failures=found)
 
 
+@torch.inference_mode()
+def live(args: argparse.Namespace) -> dict:
+    """Latency of a live source, frame by frame; by CPU time it hardly depends on other work."""
+    model = prepared_model(args, args.expressions)
+    model.test_cfg = replace(model.test_cfg, **args.options)
+    session = LiveSession(model)
+    for text in make_sample(args.expressions).expressions:
+        session.add(text)
+    seconds = []
+    for frame in make_frames(args.frames, args.shape):
+        wall, cpu = time.perf_counter(), time.process_time()
+        session.step(frame).masks.cpu()
+        seconds.append((time.perf_counter() - wall, time.process_time() - cpu))
+    figures = {}
+    for name, values in zip(('wall', 'CPU'), np.array(seconds).T * 1e3):
+        first, (half, most) = values[0], np.percentile(values[1:], (50, 95))
+        figures[name] = dict(first_ms=first, p50_ms=half, p95_ms=most)
+        print(f'{name} ms: first mask {first:.1f}, then p50 {half:.1f}, p95 {most:.1f}, ratio '
+              f'{most / half:.2f}')
+    return dict(live=figures, failures=[])
+
+
 def operations(args: argparse.Namespace) -> dict:
     """Operations of a mask by part; nothing is measured."""
     counts = count_operations(args.size, args.expressions)
@@ -388,9 +415,9 @@ def main() -> int:
         model = prepared_model(args, args.expressions)
         print(json.dumps(measure_memory(model, args.measure_memory, args.expressions)))
         return 0
-    measure = (several_videos if args.videos else memory if args.memory_frames
-               else table if args.table else operations if args.operations
-               else alone if args.alone else compare)
+    measure = (several_videos if args.videos else live if args.live
+               else memory if args.memory_frames else table if args.table
+               else operations if args.operations else alone if args.alone else compare)
     figures = measure(args)
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
