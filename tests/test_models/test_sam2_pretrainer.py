@@ -67,6 +67,22 @@ def test_points_lie_on_the_object(make_pretrainer):
     torch.testing.assert_close(tokens, expected[:, 0].expand_as(tokens))
 
 
+def test_one_token_names_all_parts_of_a_mask(make_pretrainer):
+    """What is much smaller than the largest part is no part, but a splinter."""
+    model = make_pretrainer()
+    masks = torch.zeros(1, 64, 64)
+    masks[0, 30, 12] = masks[0, 8, 50] = 1
+    tokens = model._point_tokens(masks, drop=False)
+    points = (torch.tensor([[[12., 30.]], [[50., 8.]]]), torch.ones(2, 1))
+    expected, _ = model.mask_head.sam2.sam_prompt_encoder(points=points, boxes=None, masks=None)
+    torch.testing.assert_close(tokens[0], expected[:, 0].mean(0))
+    masks[0, 20:40, 2:22] = 1
+    only = masks.clone()
+    only[0, 8, 50] = 0
+    assert torch.equal(make_pretrainer()._point_tokens(masks, drop=False),
+                       make_pretrainer()._point_tokens(only, drop=False))
+
+
 def test_left_out_prompts_are_all_alike(make_pretrainer):
     masks = torch.zeros(3, 64, 64)
     for i in range(2):  # the last one is not visible

@@ -208,14 +208,23 @@ def test_grounding_falls_as_attention_and_content_find_the_target():
     visual = torch.tensor([[[9.0, 0.0], [0.0, 9.0], [0.0, 9.0]]])
     sharp = torch.tensor([[[0.98, 0.005, 0.005]]]).log()
     right, wrong = torch.tensor([[0.9, 0.0, 0.0]]), torch.tensor([[0.0, 0.2, 0.0]])
-    assert loss(words, visual, sharp, right) < 0.03
-    assert loss(words, visual, sharp, wrong) > 50
+    only = torch.tensor([0])
+    assert loss(words, visual, sharp, right, only) < 0.03
+    assert loss(words, visual, sharp, wrong, only) > 50
+    # Of two objects each has to be looked at; in a single one any place will do.
+    single, two = torch.tensor([[0.9, 0.9, 0.0]]), torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.9, 0.0]])
+    even, one = (torch.tensor([[values]]).log()
+                 for values in ([0.49, 0.49, 0.02], [0.97, 0.01, 0.02]))
+    both = torch.tensor([0, 0])
+    assert loss(words, visual, even, two, both) < loss(words, visual, one, two, both) - 1
+    torch.testing.assert_close(loss(words, visual, even, single, only),
+                               loss(words, visual, one, single, only))
     # Below the least coverage, and with no target at all: no part in the mean.
-    both = loss(words.repeat(2, 1), visual.repeat(2, 1, 1), sharp.repeat(2, 1, 1),
-                torch.cat([right, torch.full((1, 3), 0.1)]))
-    torch.testing.assert_close(both, loss(words, visual, sharp, right))
+    more = loss(words.repeat(3, 1), visual.repeat(3, 1, 1), sharp.repeat(3, 1, 1),
+                torch.cat([right, torch.full((1, 3), 0.1)]), torch.tensor([0, 1]))
+    torch.testing.assert_close(more, loss(words, visual, sharp, right, only))
     words.requires_grad_()
-    nothing = loss(words, visual, sharp, torch.zeros(1, 3))
+    nothing = loss(words, visual, sharp, torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
     nothing.backward()
     assert nothing == 0 and words.grad.isfinite().all()
 

@@ -16,8 +16,9 @@ class GroundingLoss(BaseModule):
     the input of one layer of the LLM, make the way short. The first compares contents, as the
     alignment loss of MDETR (arXiv 2104.12763) does: the state, linearly mapped, has to have its
     largest products with the mapped visual tokens of the target. The second is about the layer's
-    own attention: from that state it has to fall on the target in the query frame, and thereby
-    brings its place along.
+    own attention: from that state it has to fall on the target in the query frame, on each of its
+    objects, and thereby brings its place along. Were it enough to fall on any of them, one of "both
+    circles" would do.
 
     Args:
         width: D of the LLM; GLUS fills it in.
@@ -42,28 +43,32 @@ class GroundingLoss(BaseModule):
         self.word = nn.Linear(width, width)
         self.visual = nn.Linear(width, width)
 
-    def forward(self, words: Tensor, visual: Tensor, attention: Tensor, cells: Tensor) -> Tensor:
-        """Loss of K query frames of conversations.
+    def forward(self, words: Tensor, visual: Tensor, attention: Tensor, cells: Tensor,
+                owners: Tensor) -> Tensor:
+        """Loss of K query frames of conversations, whose targets have N objects in all.
 
         Args:
             words: (K, D) states that predict ``[SEG]``.
             visual: (K, V, D) states of the visual tokens of that query frame.
             attention: (K, heads, V) logarithms of the attention of that state on these tokens.
-            cells: (K, V) how much of the cell of each token the target covers.
+            cells: (N, V) how much of the cell of each token an object covers.
+            owners: int64 (N), which of the K an object is a target of.
 
         Returns:
             Scalar, weighted; rows whose target has no token are left out, and the loss is 0 where
             none has one.
         """
-        target = cells > self.coverage
-        seen = target.any(1)
+        objects = cells > self.coverage
+        visible = objects.any(1)
+        objects, owners = objects[visible], owners[visible]
+        number = torch.bincount(owners, minlength=len(words))
+        target = torch.zeros_like(visual[..., 0]).index_add(0, owners, objects.to(visual)) > 0
         share = target / target.sum(1, keepdim=True).clamp(min=1)
         products = torch.einsum(
             'kvd,kd->kv', self.visual(visual), self.word(words)) / words.shape[-1]**0.5
         content = -(share * products.log_softmax(-1)).sum(1)
-        on_target = attention.masked_fill(~target[:, None], float('-inf'))
-        # A row without a target is left out below; it must not become infinite before.
-        on_target = torch.where(seen[:, None, None], on_target, attention)
-        looked = -on_target.logsumexp(-1).mean(1)
+        on_object = attention[owners].masked_fill(~objects[:, None], float('-inf'))
+        missed = -on_object.logsumexp(-1).mean(1)
+        looked = torch.zeros_like(content).index_add(0, owners, missed) / number.clamp(min=1)
         loss = self.content_weight * content + looked
-        return self.loss_weight * (loss * seen).sum() / seen.sum().clamp(min=1)
+        return self.loss_weight * loss.sum() / (number > 0).sum().clamp(min=1)

@@ -294,21 +294,24 @@ class GLUS(BaseModel):
                 states, functools.partial(self._attention_before, trace, first), samples)
         if self.loss_grounding is not None:
             layer = self.loss_grounding.layer
-            rows, words, images, cells = [], [], [], []
+            rows, words, images, cells, owned = [], [], [], [], []
             for start, sample in zip(first.values(), samples):
                 for e, owners in enumerate(sample.object_ids):
                     objects = [sample.object_names.index(name) for name in owners]
-                    covered = sample.object_cells[objects].sum(0).flatten(1)
+                    covered = sample.object_cells[objects].flatten(2)
                     context = len(sample.context_frame_ids)
                     for q, word in enumerate(trace.answers[start + e]):
                         rows.append(start + e)
                         words.append(word)
                         images.append(trace.images[start + e][context + q])
-                        cells.append(covered[context + q])
+                        cells.append(covered[:, context + q])
+                        owned.append(len(objects))
+            owners = torch.arange(len(owned)).repeat_interleave(torch.tensor(owned))
             states = trace.states[layer][trace.index[torch.tensor(rows), torch.tensor(words)]]
             losses['loss_grounding'] = self.loss_grounding(
                 states, trace.visual(layer, rows, images),
-                self.mllm.attention(layer, trace, rows, words, images), torch.stack(cells))
+                self.mllm.attention(layer, trace, rows, words, images), torch.cat(cells),
+                owners.to(states.device))
         return losses
 
     def _attention_before(self, trace: ConversationTrace, first: dict[int, int], layer: int,

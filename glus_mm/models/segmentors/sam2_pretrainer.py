@@ -1,5 +1,7 @@
 """Stage 0 of training from scratch: what a pretrained SAM-2 brings to GLUS."""
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,9 +16,9 @@ from glus_mm.structures import RefVOSDataSample
 class SAM2Pretrainer(BasePretrainer):
     """Teach the SAM-2 part to segment and to track from point prompts, without a language model.
 
-    The first query frame is prompted with a point on the object. Later frames are too, or, with
-    ``drop_prompt``, with SAM-2's "not a point", so that only the memory tells which object is
-    meant. The mask head is the one that GLUS uses, so its weights load into it by name.
+    The first query frame is prompted with a point on each part of the object or objects. Later
+    frames are too, or, with ``drop_prompt``, with SAM-2's "not a point", so that only the memory
+    tells which object is meant. The mask head is the one that GLUS uses, so its weights load into it by name.
 
     Args:
         mask_head: config of a :class:`SAM2MemoryHead`.
@@ -92,11 +94,26 @@ class SAM2Pretrainer(BasePretrainer):
             iou=((pred & true).flatten(1).sum(1) / union).mean())
 
     def _point_tokens(self, masks: Tensor, drop: bool) -> Tensor:
-        """A point drawn from each mask (N, S, S) as SAM-2's prompt encoder sees it: (N, C)."""
-        coords = draw_points(masks, 1, self.generator)
-        labels = torch.where(masks.flatten(1).any(1).cpu(), 1, -1)
+        """A prompt for each mask (N, S, S), as a seg token is one: (N, C).
+
+        It is the mean of what SAM-2's prompt encoder makes of a point on each part of the mask, so
+        that the decoder learns to read several places from one token, as "both circles" needs.
+        """
+        owners, parts = [], []
+        for row, mask in enumerate((masks > 0).cpu().numpy()):
+            _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+            areas = stats[1:, cv2.CC_STAT_AREA]
+            # A mask without a pixel has one part, which has none either.
+            kept = np.flatnonzero(areas >= 0.1 * areas.max(initial=0)) if len(areas) else [0]
+            owners += [row] * len(kept)
+            parts += [torch.from_numpy(labels == part + 1) for part in kept]
+        owner, parts = torch.tensor(owners), torch.stack(parts)
+        coords = draw_points(parts, 1, self.generator)
+        labels = torch.where(parts.flatten(1).any(1), 1, -1)
         if drop:
-            dropped = torch.rand(len(labels), generator=self.generator) < self.drop_prompt
-            labels[dropped] = -1
-        return self.mask_head.point_tokens(
+            dropped = torch.rand(len(masks), generator=self.generator) < self.drop_prompt
+            labels[dropped[owner]] = -1
+        tokens = self.mask_head.point_tokens(
             coords.to(masks.device), labels[:, None].to(masks.device))[:, 0]
+        share = F.one_hot(owner, len(masks)).to(tokens).t()
+        return share / share.sum(1, keepdim=True) @ tokens
