@@ -102,8 +102,10 @@ def run(args: argparse.Namespace) -> None:
         if args.seconds is not None and not 0 < args.seconds < float('inf'):
             raise UserError(f'expected a positive --seconds, got {args.seconds:g}', USAGE)
         # Before torch, whose import takes seconds.
+        from glus_mm.utils.paths import ensure_writable_dir
         from glus_mm.video import LiveSource, find_videos, open_source
         sources = find_videos(args.videos)
+        args.out_dir = ensure_writable_dir(args.out_dir)
         first = open_source(sources[0])
     is_live = isinstance(first, LiveSource)
     with user_errors(USAGE, ImportError, KeyError, TypeError):
@@ -138,7 +140,7 @@ def _segment(args: argparse.Namespace, sources: list[str], first: Any, is_live: 
                 out = job.run(inferencer, _counter())
         print(job.summary(out))
         return
-    names, out_dir = _names(sources), Path(args.out_dir)
+    names, out_dir = _names(sources), args.out_dir
     options = job_options(args)
     job = SegmentJob(first, out_dir=out_dir / names[0] if len(sources) > 1 else out_dir,
                      name=names[0] if len(sources) > 1 else None, **options)

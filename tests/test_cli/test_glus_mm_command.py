@@ -192,6 +192,8 @@ def test_errors_are_one_line(call, video, tmp_path, monkeypatch, local_hub):
     for args, words in (
             (('no.mp4', *text), 'nothing at no.mp4'),
             ((video, '--text', ' ', '--out-dir', 'o'), 'expected an expression'),
+            (('', *text), 'video, got an empty one'),
+            ((video, '--text', 'a', '--out-dir', ''), 'output folder, got an empty one'),
             ((video, *text, '--model', 'glus-x'), "did you mean 'glus-s'"),
             ((video, *text, '--model', 'glus-s'), 'could not be reached'),
             ((video, *text, '--model', 'my.py'), '--checkpoint with the config my.py'),

@@ -314,6 +314,8 @@ def test_other_llamas(make_glus, mllm, visual, options):
 
 @pytest.mark.parametrize(('options', 'error', 'message'), [
     ({'llm.hiden_size': 3}, TypeError, r"model\.mllm\.llm got unexpected keys \['hiden_size'\]"),
+    ({'llm.hidden_size': 34}, ValueError, r'^model\.mllm\.llm: .*head_dim[^\n]*$'),
+    ({'llm.hidden_size': 'x'}, ValueError, r'^model\.mllm\.llm: .*hidden_size[^\n]*$'),
     ({'llm.vocab_size': 5}, ValueError, r'model\.mllm\.llm\.vocab_size follows the tokenizer.* 5'),
     ({'llm.vocab_size': 600.0}, ValueError, r'vocab_size follows the tokenizer.* got 600\.0'),
     ({'llm.eos_token_id': 7}, ValueError, r'llm\.eos_token_id follows the tokenizer.* got 7'),

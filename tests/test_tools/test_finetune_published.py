@@ -57,13 +57,12 @@ def config(tmp_path, weights):
     cfg.model.mask_head.update(sam2=made.mask_head.sam2, image_size=SIDE)
     loader = cfg.train_dataloader
     loader.update(num_workers=0, persistent_workers=False)
-    for i, dataset in enumerate(loader.dataset.datasets):
-        for transform in dataset.pipeline:
-            if transform.type == 'ResizeForEncoders':
-                transform.sam_size = SIDE
-        loader.dataset.datasets[i] = dict(
-            type='MeViSDataset', data_root=str(tmp_path / 'data' / 'train'),
-            pipeline=dataset.pipeline)
+    for transform in loader.dataset.pipeline:
+        if transform.type == 'ResizeForEncoders':
+            transform.sam_size = SIDE
+    loader.dataset.datasets = [
+        dict(type='MeViSDataset', data_root=str(tmp_path / 'data' / 'train'))
+        for _ in loader.dataset.datasets]
     cfg.test_dataloader.dataset.data_root = str(tmp_path / 'data' / 'valid_u')
     cfg.load_from = str(weights)
     cfg.train_cfg.max_iters = 4

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
@@ -492,7 +493,11 @@ def hf_config(config_class: type, values: dict, where: str):
     known = set(config_class().to_dict()) | {'attn_implementation'}
     if isinstance(values.get('rope_parameters'), dict):
         check_keys(dict(values['rope_parameters']), ROPE_PARAMETERS, f'{where}.rope_parameters')
-    return config_class(**{str(k): v for k, v in check_keys(values, sorted(known), where).items()})
+    values = {str(key): value for key, value in check_keys(values, sorted(known), where).items()}
+    try:
+        return config_class(**values)
+    except StrictDataclassError as error:  # in several lines
+        raise ValueError(f'{where}: {" ".join(str(error).split())}') from error
 
 
 def _for_each(value: Any, number: int) -> list:

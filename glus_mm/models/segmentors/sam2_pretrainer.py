@@ -18,7 +18,8 @@ class SAM2Pretrainer(BasePretrainer):
 
     The first query frame is prompted with a point on each part of the object or objects. Later
     frames are too, or, with ``drop_prompt``, with SAM-2's "not a point", so that only the memory
-    tells which object is meant. The mask head is the one that GLUS uses, so its weights load into it by name.
+    tells which object is meant. The mask head is the one that GLUS uses, so its weights load into
+    it by name.
 
     Args:
         mask_head: config of a :class:`SAM2MemoryHead`.
