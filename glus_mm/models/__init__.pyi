@@ -1,5 +1,12 @@
 from .data_preprocessor import RefVOSDataPreprocessor
-from .heads import MemoryBank, SAM2MemoryHead, TokenUpdate
+from .heads import (
+    EdgeTAMHead,
+    MemoryBank,
+    MemoryHead,
+    SAM2MemoryHead,
+    Sam3TrackerHead,
+    TokenUpdate,
+)
 from .losses import (
     GroundingLoss,
     MaskBCELoss,
@@ -32,10 +39,10 @@ from .selectors import (
 
 __all__ = [
     'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'BaseVideoQA', 'ChatUniViMLLM',
-    'FileKeyFrameSelector', 'FirstFrameSelector', 'FoldPropagator', 'GLUSPropagator',
+    'EdgeTAMHead', 'FileKeyFrameSelector', 'FirstFrameSelector', 'FoldPropagator', 'GLUSPropagator',
     'GroundingLoss', 'KeyFrames', 'KeyFrameSelector', 'KeyMaskPropagator', 'LlavaMLLM',
-    'MaskBCELoss', 'MaskDiceLoss', 'MaskIoULoss', 'MaskTracker', 'MemoryBank', 'MotionLoss',
-    'ObjectContrastiveLoss', 'OneTokenPropagator', 'RefVOSDataPreprocessor', 'SAM2MemoryHead',
-    'SAM2Pretrainer', 'SAM2Propagator', 'TokenBank', 'TokenCELoss', 'TokenUpdate',
-    'VideoQASelector', 'VisionPretrainer'
+    'MaskBCELoss', 'MaskDiceLoss', 'MaskIoULoss', 'MaskTracker', 'MemoryBank', 'MemoryHead',
+    'MotionLoss', 'ObjectContrastiveLoss', 'OneTokenPropagator', 'RefVOSDataPreprocessor',
+    'SAM2MemoryHead', 'Sam3TrackerHead', 'SAM2Pretrainer', 'SAM2Propagator', 'TokenBank',
+    'TokenCELoss', 'TokenUpdate', 'VideoQASelector', 'VisionPretrainer'
 ]

@@ -11,7 +11,7 @@ from sam2.modeling.sam import transformer
 from torch.autograd.graph import saved_tensors_hooks
 
 from glus_mm.models.heads import MemoryBank
-from glus_mm.models.heads.sam2_memory_head import HeadOutput
+from glus_mm.models.heads.memory_head import HeadOutput
 
 NUM_FRAMES = 4
 # What the paper trains of SAM-2 (section B.2): the memory modules are frozen.

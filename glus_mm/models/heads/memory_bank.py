@@ -42,7 +42,6 @@ class MemoryBank:
         self.keeps_derived = keeps_derived
         self.prompt: Tensor | None = None
         self._entries: dict[int, Tensor] = {}
-        self._pinned: set[int] = set()
         self._derived: dict[int, Derived] = {}
 
     def __len__(self) -> int:
@@ -62,18 +61,7 @@ class MemoryBank:
         """
         newest = (frame_idx - 2) // self.stride * self.stride
         older = [newest - (t - 2) * self.stride for t in range(self.num_memories, 1, -1)]
-        chosen = [idx for idx in [*older, frame_idx - 1] if idx >= 0]
-        return sorted({*chosen, *self._pinned}) if self._pinned else chosen
-
-    def pin(self, frame_idx: int) -> None:
-        """Let all later frames look at a stored entry, as SAM-2 does with frames that were clicked.
-
-        At most ``num_memories`` entries are pinned, the newest, beside those of the rule.
-
-        Args:
-            frame_idx: position in the pass.
-        """
-        self._pinned = set(sorted({*self._pinned, frame_idx})[-self.num_memories:])
+        return [idx for idx in [*older, frame_idx - 1] if idx >= 0]
 
     def select(self, frame_idx: int) -> list[Tensor]:
         """Entries (tokens, mem_dim) for a frame, oldest first; empty where none is stored."""
@@ -107,7 +95,6 @@ class MemoryBank:
             (self.num_memories - 2) * self.stride
         self._entries = {
             idx: kept for idx, kept in self._entries.items()
-            if idx == frame_idx or idx in self._pinned
-            or (idx % self.stride == 0 and idx >= oldest)
+            if idx == frame_idx or (idx % self.stride == 0 and idx >= oldest)
         }
         self._derived = {idx: kept for idx, kept in self._derived.items() if idx in self._entries}

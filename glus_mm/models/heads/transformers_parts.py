@@ -5,8 +5,10 @@ itself; their parts do neither. :class:`TrackerParts` offers these parts as ``sa
 them, so that one head drives both packages, and so that weights have the same names in both.
 """
 
+import copy
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from glus_mm.models.heads.memory_attention import rotary_table
+from glus_mm.utils.hub import download, is_hub_name
 
 if TYPE_CHECKING:
     from transformers import Sam2VideoConfig
@@ -204,24 +207,29 @@ class _Part(nn.Module):
         self._part = (part, )
         self._handed = _plant(self, part, names)
 
+    @property
+    def source(self) -> nn.Module:
+        """The module itself."""
+        return self._part[0]
+
     def run(self, *args: Any, more: Mapping[str, Tensor] | None = None, **kwargs: Any) -> Any:
         """Call the part; ``more`` are weights that it gets besides, by its own names."""
         handed = {name: getattr(owner, attr) for name, owner, attr in self._handed}
         handed.update(more or {})
         if not handed:
-            return self._part[0](*args, **kwargs)
-        return functional_call(self._part[0], handed, args, kwargs)
+            return self.source(*args, **kwargs)
+        return functional_call(self.source, handed, args, kwargs)
 
     def train(self, mode: bool = True) -> '_Part':
         """Reach the modules that are no children, too."""
-        self._part[0].train(mode)
+        self.source.train(mode)
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> '_Part':
         """Move tables that no state dict has; they keep their types."""
         super()._apply(fn, recurse)
         own = set(self.modules())
-        for module in self._part[0].modules():
+        for module in self.source.modules():
             if module not in own:
                 for name, value in module._buffers.items():
                     if value is not None:
@@ -242,7 +250,7 @@ class _MaskDecoder(_Part):
 
     @property
     def dynamic_multimask_via_stability(self) -> bool:
-        return self._part[0].dynamic_multimask_via_stability
+        return self.source.dynamic_multimask_via_stability
 
     def forward(self, image_embeddings: Tensor, image_pe: Tensor, sparse_prompt_embeddings: Tensor,
                 dense_prompt_embeddings: Tensor, multimask_output: bool, repeat_image: bool,
@@ -259,7 +267,7 @@ class _MemoryEncoder(_Part):
 
     def position_encoding(self, features: Tensor) -> Tensor:
         # In float32, as sam2 does it.
-        part = self._part[0].position_encoding
+        part = self.source.position_encoding
         return part(features.shape, features.device, torch.float32)
 
     def forward(self, pix_feat: Tensor, masks: Tensor, skip_mask_sigmoid: bool = False
@@ -281,7 +289,7 @@ class _MemoryAttention(_Part):
     def allow_projecting(self, side: int) -> None:
         """Say what :func:`glus_mm.models.heads.memory_attention.attend` reads, for a square."""
         self.batch_first = True
-        for ours, layer in zip(self.layers, self._part[0].layers):
+        for ours, layer in zip(self.layers, self.source.layers):
             ours.pos_enc_at_attn = ours.pos_enc_at_cross_attn_queries = False
             ours.pos_enc_at_cross_attn_keys = True
             ours.activation = layer.activation
@@ -465,3 +473,42 @@ def build_parts(arch: dict[str, Any], image_size: int, dynamic_multimask: bool) 
     parts = TrackerParts(model, 16)
     parts.memory_attention.allow_projecting(image_size // 16)
     return parts
+
+
+def load_tracker(kind: str, model: str | dict[str, Any], image_size: int, stride: int,
+                 dynamic_multimask: bool) -> TrackerParts:
+    """A video model of transformers by its name, with its weights, or by sizes, with random ones.
+
+    Args:
+        kind: name of the class in transformers without ``Model``, such as ``'EdgeTamVideo'``.
+        model: a folder or a repository on the hub, or arguments of the class's config.
+        image_size: side S of the input.
+        stride: of the features with the lowest resolution.
+        dynamic_multimask: see :func:`build_sam2`.
+
+    Raises:
+        ConnectionError: the hub cannot be reached.
+        FileNotFoundError: there is no such model, or access to it has to be asked for.
+        ValueError: it is for images of another size.
+    """
+    import transformers
+
+    config_class, model_class = (
+        getattr(transformers, f'{kind}{end}') for end in ('Config', 'Model'))
+    if isinstance(model, dict):
+        # transformers changes what it is given.
+        built = model_class(config_class(image_size=image_size, **copy.deepcopy(model)))
+    else:
+        folder = model if not is_hub_name(model) else download(
+            model, ['*.json', '*.safetensors'],
+            f'Where there is a network, run "hf download {model} --local-dir DIR", and give DIR '
+            'as model.mask_head.model.')
+        if not Path(folder).is_dir():
+            raise FileNotFoundError('expected a folder or a repository on the hub in '
+                                    f'model.mask_head.model, got nothing there: {model}')
+        built = model_class.from_pretrained(folder)
+    if built.config.image_size != image_size:
+        raise ValueError(f'{model} is for images of side {built.config.image_size}: expected that '
+                         f'as model.mask_head.image_size, got {image_size}')
+    built.mask_decoder.dynamic_multimask_via_stability = dynamic_multimask
+    return TrackerParts(built, stride)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glus_mm.models.heads.sam2_memory_head import SAM2Features
+from glus_mm.models.heads.memory_head import SAM2Features
 from glus_mm.models.inference.live_track import LiveTrack
 from glus_mm.models.inference.seen_frames import SeenFrames
 from glus_mm.models.inference.video_session import MaskPrediction
@@ -215,7 +215,7 @@ class LiveSession:
         """Decode the tracks that have a ``[SEG]``; the others get an empty mask, no memory."""
         cfg, number, size = self.model.test_cfg, len(tracks), frame.shape[:2]
         tokens = seg.tokens
-        side = self.model.mask_head.image_size // 4
+        side = self.model.mask_head.mask_side
         dtype = torch.promote_types(tokens.dtype, torch.float32)
         logits = tokens.new_full((number, side, side), float('-inf'), dtype=dtype)
         scores = tokens.new_zeros(number, dtype=dtype)

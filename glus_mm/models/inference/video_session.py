@@ -13,7 +13,7 @@ from glus_mm.models.inference.caches import BoundedCache
 from glus_mm.video import FrameReader
 
 if TYPE_CHECKING:  # the readers' package must not load the models
-    from glus_mm.models.heads.sam2_memory_head import SAM2Features
+    from glus_mm.models.heads.memory_head import SAM2Features
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,8 @@ class GLUSPropagator(BasePropagator):
             given: what the MLLM said in an earlier sweep, which then does not run: expression to
                 (T) seg token (C), whether it is a ``[SEG]``, and its probability.
             clicks: expression and frame to clicks of a user, positions (K, 2) as (x, y) in pixels
-                of SAM-2's input and labels (K), see :meth:`SAM2MemoryHead.forward`. A clicked
-                frame gets a mask whatever the MLLM says, and stays in the memory of the sweep.
+                of the mask head's input and labels (K), see :meth:`MemoryHead.forward`. A
+                clicked frame gets a mask whatever the MLLM says.
             skip_starts: the masks of ``starts`` are there, from the other direction.
 
         Yields:
@@ -170,7 +170,7 @@ class GLUSPropagator(BasePropagator):
         if points is not None:
             is_seg = is_seg | (points[1] >= 0).any(1)
         num, (height, width) = len(tracks), session.reader.shape
-        side = model.mask_head.image_size // 4
+        side = model.mask_head.mask_side
         dtype = torch.promote_types(tokens.dtype, torch.float32)
         logits = tokens.new_full((num, side, side), float('-inf'), dtype=dtype)
         masks = torch.zeros(num, height, width, dtype=torch.bool, device=logits.device)
@@ -183,9 +183,6 @@ class GLUSPropagator(BasePropagator):
                 frame_idx, tokens[rows], [track.memory for track in chosen],
                 [track.step for track in chosen],
                 None if points is None else tuple(values[rows] for values in points))
-            for track in chosen:
-                if (track.expression, frame_idx) in clicks:
-                    track.memory.pin(track.step)
             logits[rows] = pred.low_res_logits.to(dtype)
             scores[rows] = pred.scores.to(dtype)
             masks[rows] = F.interpolate(

@@ -43,7 +43,7 @@ class GLUS(BaseModel):
 
     Args:
         mllm: config of a :class:`BaseMLLM`; its ``seg_dim`` follows the mask head.
-        mask_head: config of a :class:`SAM2MemoryHead`.
+        mask_head: config of a :class:`MemoryHead`.
         loss_ce: config of the loss on answer tokens.
         loss_mask_bce: config of the first mask loss.
         loss_mask_dice: config of the second mask loss.
@@ -510,7 +510,7 @@ class GLUS(BaseModel):
             frame_idx: position in the pass, or (N) those of the tracks; the first frame of a pass
                 is 0.
             store: whether a later frame may need the memory, or (N) that of each track.
-            points: clicks beside the seg tokens, see :meth:`SAM2MemoryHead.forward`.
+            points: clicks beside the seg tokens, see :meth:`MemoryHead.forward`.
 
         Returns:
             The masks.
