@@ -44,8 +44,9 @@ class RefinementSession:
 
     Clicks join the seg token as prompts of the same mask decoder. The clicked frame's memory is
     made anew, and the propagation goes on from there: away from the key frame, in both directions
-    where the key frame itself was clicked. The language model does not run again. Frames between the key frame and the clicked one keep their masks; they
-    are run through once more, without being shown, as their memories are not kept.
+    where the key frame itself was clicked. The language model does not run again. Frames between
+    the key frame and the clicked one keep their masks; they are run through once more, without
+    being shown, as their memories are not kept.
 
     A model follows clicks if it was trained with some (``model.train_cfg.click_prob``), a box only
     if its SAM-2 knows boxes, which published ones do and the shipped tiny one does not.
