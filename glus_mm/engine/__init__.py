@@ -1,5 +1,6 @@
 """What runs around the model: hooks and the form of checkpoints."""
 
+from glus_mm.engine import checkpoint_loaders  # noqa: F401 - takes the place of MMEngine's
 from glus_mm.engine.hooks import (
     DataErrorHook,
     FinishedVideosHook,

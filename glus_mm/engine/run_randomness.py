@@ -1,8 +1,6 @@
 """The random numbers of a training: through checkpoints, and apart from those of validation."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
 
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
@@ -10,6 +8,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from glus_mm.engine.batches import CallAfter
 from glus_mm.engine.random_state import random_state, set_random_state
 
 KEY = 'random_state'
@@ -56,8 +55,7 @@ class RunRandomness:
         loop = runner.train_loop
         if hasattr(loop, 'dataloader_iterator'):
             # Only after the loop has thrown away what the run has seen, which may draw too.
-            loop.dataloader_iterator = _call_after(
-                loop.dataloader_iterator, runner.iter, resume)
+            loop.dataloader_iterator = CallAfter(loop.dataloader_iterator, runner.iter, resume)
         else:
             resume()
 
@@ -92,14 +90,3 @@ class RunRandomness:
 
 def _model(runner: Runner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
-def _call_after(items: Iterable, number: int, action: Callable[[], None]) -> Iterator:
-    """The same items; ``action`` is called before the one after ``number`` is asked for."""
-    items = iter(items)
-
-    def rest() -> Iterator:
-        action()
-        yield from items
-
-    return chain(islice(items, number), rest())

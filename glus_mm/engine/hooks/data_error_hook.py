@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from glus_mm.engine.batches import Batches
 from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
 from glus_mm.registry import HOOKS
 from glus_mm.utils.checkpoint_files import newest_whole
@@ -53,7 +54,7 @@ class DataErrorHook(Hook):
             iterator.release()
 
 
-class _Watched:
+class _Watched(Batches):
     """The batches of a training; errors save its state.
 
     Args:
@@ -62,8 +63,8 @@ class _Watched:
     """
 
     def __init__(self, runner: Runner, batches: Iterator) -> None:
+        super().__init__(batches)
         self.runner = runner
-        self.batches = batches
         self.first = runner.iter
         self.waiting = False
         self.late: tuple[int, FrameType | None] | None = None
@@ -74,9 +75,6 @@ class _Watched:
             if callable(handler):
                 self.handler = handler
                 signal.signal(signal.SIGCHLD, self._child_died)
-
-    def __iter__(self) -> Iterator:
-        return self
 
     def __next__(self) -> Any:
         try:

@@ -43,7 +43,8 @@ class PlainCheckpointHook(CheckpointHook):
 
     - Files hold only tensors and plain containers, so that ``torch.load(weights_only=True)``, the
       default since torch 2.6, takes them; MMEngine 0.10 stores its message hub as objects, which
-      that refuses. Nothing here ever unpickles objects.
+      that refuses. Objects are never unpickled, see
+      :mod:`glus_mm.engine.checkpoint_loaders`.
     - They are written whole or not at all: beside their place, brought to the disk, renamed. An
       older one is removed after the new one is there, so that the disk needs room for one more
       than ``max_keep_ckpts``; a disk that is full ends the run and leaves the older ones.

@@ -10,6 +10,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader
 
 from glus_mm.datasets.samplers import BaseVideoSampler
+from glus_mm.engine.batches import Batches
 from glus_mm.registry import HOOKS
 
 _KEY = 'train_sampler'
@@ -22,7 +23,8 @@ class ResumeSamplerHook(Hook):
     MMEngine 0.10's ``IterBasedTrainLoop`` loads as many batches as the run had trained on and
     throws them away; at the end of a long training that takes hours. Here a ``BaseVideoSampler``
     jumps ahead instead, and the loop is handed nothings to throw away. (Workers begin with their
-    first ``prefetch_factor`` batches before a checkpoint is read; those are lost.)
+    first ``prefetch_factor`` batches before a checkpoint is read; those are lost. onedl-mmengine
+    starts them later, and skips without loading where there are no workers.)
 
     The position in the sequence of samples is kept in MMEngine's message hub, which every
     checkpoint holds. It counts the samples of all processes, so that a run may go on with another
@@ -52,7 +54,8 @@ class ResumeSamplerHook(Hook):
             position = self._resume(runner, sampler, batch_size)
             # Lets the workers go before new ones start.
             loop.dataloader_iterator = None
-            loop.dataloader_iterator = chain(repeat(None, runner.iter), iter(loop.dataloader))
+            loop.dataloader_iterator = Batches(
+                chain(repeat(None, runner.iter), iter(loop.dataloader)))
         runner.message_hub.update_info(_KEY, dict(
             iter=runner.iter, position=position, batch_size=batch_size,
             processes=get_world_size(), sampler=sampler.state_dict()))
