@@ -2,6 +2,7 @@
 # make demo  train, test and segment a video on the embedded data set; results in outputs/demo
 # make test  run the quick tests, which a change has to pass
 # make test-all  run these, then the slow ones: programs in processes of their own, trainings
+# make test-onedl  run the tests of training, resuming and processes on onedl-mmengine, too
 # make lint  check the style
 # make docs  build the documentation into docs/_build/html; a warning is an error
 # make wheel build the wheel, install it elsewhere, and use it from an empty folder
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: env demo test test-all ablation lint docs wheel clean
+.PHONY: env demo test test-all test-onedl ablation lint docs wheel clean
 .DELETE_ON_ERROR:
 
 env: $(STAMP)
@@ -56,6 +57,22 @@ test: env
 test-all: test
 	$(PYTEST) -m slow
 
+# A second environment on top of the first: only the engine and its mmcv are other ones. Its tests
+# also compare the two engines with one another.
+ONEDL := .venv-onedl
+$(ONEDL)/.installed: $(STAMP)
+	$(BIN)/python -m venv $(ONEDL)
+	$(ONEDL)/bin/python -m pip -q --disable-pip-version-check install --no-deps \
+		'onedl-mmengine>=0.10.12' 'onedl-mmcv>=2.3.6'
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(ONEDL)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth"
+	@touch $@
+
+test-onedl: $(ONEDL)/.installed
+	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR) OTHER_ENGINE=$(CURDIR)/$(BIN)/python \
+		$(ONEDL)/bin/python -m pytest -q -n 2 --dist loadfile \
+		tests/test_engine tests/test_end_to_end.py tests/test_tools/test_two_processes.py
+
 ablation: env
 	OMP_NUM_THREADS=1 $(BIN)/python projects/ablation_study/ablation.py $(ABLATION)
 
@@ -71,5 +88,5 @@ wheel: env
 	$(BIN)/python dev/check_wheel.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache docs/_build \
+	rm -rf $(VENV) $(ONEDL) build dist *.egg-info .pytest_cache .ruff_cache docs/_build \
 		outputs data/moving_shapes_demo

@@ -38,11 +38,9 @@ class BuildWithResources(build_py):
 
 
 REQUIRES = [
-    # From 2.6 on, torch.load refuses to unpickle code unless told otherwise; MMEngine leaves the
-    # choice to that default.
+    # From 2.6 on, torch.load refuses to unpickle code unless told otherwise.
     'torch>=2.6',
     'torchvision>=0.21',
-    'mmengine>=0.10.7',
     # 5.6 renamed the weights of CLIPVisionModel; a checkpoint has the names of later versions.
     'transformers>=5.6',
     'peft>=0.18',
@@ -56,7 +54,7 @@ REQUIRES = [
     # All video, read and written; it brings FFmpeg. 16 reports the rotation of a frame and why a
     # stream has no decoder.
     'av>=16.0',
-    # Named because they are imported here; MMEngine brings some of them too.
+    # Named because they are imported here; the engine brings some of them too.
     'omegaconf>=2.3',
     'matplotlib>=3.7',
     'tqdm>=4.65',
@@ -73,9 +71,11 @@ REQUIRES = [
     'platformdirs>=4.0',
 ]
 
-# mmcv is no hard requirement: mmcv and mmcv-lite provide the same module, and only one may be
-# there. ``import glus_mm`` says so when both are missing.
-LITE = ['mmcv-lite>=2.2.0']
+# One pair of engine and mmcv has to be there. Neither is a hard requirement: stock and fork bring
+# modules of the same name, and pip would install the one over the other (mmcv-lite asks for the
+# stock engine, onedl-mmcv for the fork). ``import glus_mm`` says so when none or both are there.
+LITE = ['mmengine>=0.10.7', 'mmcv-lite>=2.2.0']
+ONEDL = ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6']
 # transformers has SAM-2 too. The package is published as source only, and its build wants torch.
 SAM2 = ['sam2>=1.1.0', 'hydra-core>=1.3']
 # The image encoder of EdgeTAM.
@@ -105,6 +105,7 @@ setup(
     install_requires=REQUIRES,
     extras_require={
         'lite': LITE,
+        'onedl': ONEDL,
         'sam2': SAM2,
         'edgetam': EDGETAM,
         'deepspeed': DEEPSPEED,

@@ -52,7 +52,8 @@ def run_tool(kind: str) -> None:
         SystemExit: status 2, with the reason, where the conversion cannot be made.
     """
     summary, add, convert = KINDS[kind]
-    parser = argparse.ArgumentParser(description=summary)
+    parser = argparse.ArgumentParser(
+        description=f'{summary} The same as "glus-mm convert {kind}".')
     add(parser)
     args = parser.parse_args()
     try:

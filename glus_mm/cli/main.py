@@ -11,10 +11,13 @@ from glus_mm.version import __version__
 
 COMMANDS = {
     'segment': 'segment a video by texts: masks, an overlay video and a contact sheet',
+    'train': 'train a model from a config',
+    'test': "test a checkpoint on a config's test set: J, F and J&F",
     'eval': 'score predicted masks, PNG files of any system, with a protocol of the field',
     'convert': 'convert checkpoints: official GLUS or LISA to this package, and back',
     'info': 'versions, devices, models, and what is missing in this environment',
 }
+_WITH_DEEPSPEED = ('train', 'test')
 _EPILOG = """Exit status: 0 done; 1 it began and failed; 2 what was asked for cannot be done, such
 as an unknown option or a file that is not there.
 
@@ -37,10 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: ``--help``, ``--version``, or arguments that cannot be understood (status 2).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    # DeepSpeed, which MMEngine imports wherever it is installed, says on stdout what it found
-    # unless it is told.
-    os.environ.setdefault('DS_ACCELERATOR', 'cpu')
     args = _parser(argv).parse_args(argv)
+    if args.command not in _WITH_DEEPSPEED:
+        # MMEngine imports it wherever it is installed, and it says on stdout what it found unless
+        # it is told.
+        os.environ.setdefault('DS_ACCELERATOR', 'cpu')
     try:
         args.run(args)
     except UserError as error:
@@ -50,6 +54,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'glus-mm {args.command}: interrupted', file=sys.stderr)
         return 1
     return 0
+
+
+def run_tool(name: str) -> None:
+    """Be a program of its own for one command, as ``tools/train.py`` and others are.
+
+    Args:
+        name: one of :data:`COMMANDS`.
+
+    Raises:
+        SystemExit: status 2, with the reason, where it cannot be done.
+    """
+    command, summary = import_module(f'glus_mm.cli.{name}'), COMMANDS[name]
+    parser = argparse.ArgumentParser(
+        description=f'{summary[0].upper() + summary[1:]}. The same as "glus-mm {name}".',
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_arguments(parser)
+    args = parser.parse_args()
+    try:
+        command.run(args)
+    except UserError as error:
+        parser.exit(2, f'{parser.prog}: error: {error}\n')
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""What MMEngine's ``CheckpointLoader`` reads files, URLs and object stores with: no pickled objects.
+"""How MMEngine's ``CheckpointLoader`` reads files, URLs and object stores: no pickled objects.
 
 MMEngine 0.10 unpickles whatever a URL gives, and onedl-mmengine's loader, where a safe load
 refuses a file, loads it again with ``weights_only=False``: both run code that a checkpoint may

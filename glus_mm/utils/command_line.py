@@ -1,4 +1,4 @@
-"""What the command-line tools share: options, configs, and errors found before the work."""
+"""What the command-line tools share: configs, and errors found before the work."""
 
 import argparse
 import os
@@ -9,30 +9,12 @@ from pathlib import Path
 from mmengine import Config
 
 from glus_mm.utils.checkpoint_files import choose_resume, why_torn
-from glus_mm.utils.config_input import ConfigOptions, config_from_file
+from glus_mm.utils.config_input import config_from_file
 from glus_mm.utils.config_keys import check_config_keys, top_keys
 from glus_mm.utils.error_text import user_error_text
+from glus_mm.utils.model_zoo import find_model
 from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.utils.spelling import nearest
-
-LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-
-
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that training and testing share.
-
-    Args:
-        parser: gets ``--work-dir``, ``--cfg-options``, ``--launcher`` and ``--local-rank``.
-    """
-    parser.add_argument('--work-dir', metavar='D',
-                        help='folder for logs and checkpoints (default: work_dirs/<config name>)')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
-                        help='override config values: a.b=1 c="[1,2]"')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
-                        help='how the processes were started (default: %(default)s)')
-    # Older launchers pass the local rank as an option; MMEngine reads the variable.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
 
 
 @contextmanager
@@ -55,7 +37,7 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
     """Read a config, override values, and choose the folder to work in.
 
     Args:
-        path: the config file.
+        path: the config file, or the name of a shipped one without its suffix.
         options: dotted keys and values of ``--cfg-options``.
         work_dir: the folder asked for; else the config's own, else ``work_dirs/<config name>``.
 
@@ -80,6 +62,8 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
 
 def read_config(path: str, options: dict | None = None) -> Config:
     """Read a config and override values; see :func:`load_config`."""
+    if Path(path).name == path and not Path(path).suffix and not Path(path).exists():
+        path = str(find_model(path).config)
     require_file(path, 'config')
     cfg = config_from_file(path)
     known = set(cfg) | top_keys()

@@ -6,7 +6,7 @@ from importlib.metadata import distributions
 from importlib.util import find_spec
 
 # The packages of which one has to be there, by the module that they bring.
-_PROVIDERS = {'mmengine': ('mmengine', 'onedl-mmengine'),
+PROVIDERS = {'mmengine': ('mmengine', 'onedl-mmengine'),
               'mmcv': ('mmcv', 'mmcv-lite', 'onedl-mmcv')}
 _INSTALL = ('pip install "glus_mm[lite]" (MMEngine, mmcv-lite) or pip install "glus_mm[onedl]" '
             '(their maintained forks)')
@@ -23,7 +23,7 @@ def check_dependencies() -> None:
         ImportError: there is none, another one, or one lies over another; the message has the
             commands.
     """
-    for module, names in _PROVIDERS.items():
+    for module, names in PROVIDERS.items():
         spec = find_spec(module)
         if spec is None:
             raise ImportError(f'glus_mm needs {module}, which is not installed: {_INSTALL}')

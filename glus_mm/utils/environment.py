@@ -6,9 +6,11 @@ from importlib.util import find_spec
 
 import torch
 
+from glus_mm.utils.dependencies import PROVIDERS
+
 # What the package imports everywhere, and what only some of its parts need: the distributions
 # with the extra of pip that brings them and what they are for.
-REQUIRED = ('torch', 'torchvision', 'mmengine', 'transformers', 'peft', 'numpy', 'opencv-python',
+REQUIRED = ('torch', 'torchvision', 'transformers', 'peft', 'numpy', 'opencv-python',
             'pycocotools', 'av')
 OPTIONAL = {
     'sam2': ('sam2', "SAM-2 from its own package instead of transformers', and SAM2Propagator"),
@@ -23,11 +25,12 @@ _ALTERNATIVES = {'opencv-python': ('opencv-python-headless', )}
 
 def describe_versions() -> dict[str, str | None]:
     """Versions of Python and of what the package stands on; None for what is missing."""
-    # Two distributions provide the module mmcv.
-    mmcv = [f'{version} ({name})' for name in ('mmcv', 'mmcv-lite') if (version := _noted(name))]
-    return {'python': platform.python_version(),
-            **{name: _version(name) for name in REQUIRED},
-            'mmcv': ', '.join(mmcv) or _version('mmcv')}
+    versions = {'python': platform.python_version(),
+                **{name: _version(name) for name in REQUIRED}}
+    for module, names in PROVIDERS.items():
+        found = [f'{version} ({name})' for name in names if (version := _noted(name))]
+        versions[module] = ', '.join(found) or None
+    return versions
 
 
 def describe_devices() -> list[str]:
@@ -43,7 +46,8 @@ def describe_devices() -> list[str]:
 
 def list_missing() -> list[str]:
     """What is not installed and what it would be for, one line each; required parts first."""
-    lines = [f'{name}: required; pip install {"mmcv-lite" if name == "mmcv" else name}'
+    bring = dict.fromkeys(PROVIDERS, '"glus_mm[lite]"')
+    lines = [f'{name}: required; pip install {bring.get(name, name)}'
              for name, version in describe_versions().items() if version is None]
     for name, (extra, purpose) in OPTIONAL.items():
         if _version(name) is None:

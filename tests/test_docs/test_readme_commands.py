@@ -1,4 +1,4 @@
-"""The README as a new user reads it: its three commands give a mask overlay of an own mp4."""
+"""The README as a new user reads it: its two commands give a mask overlay of an own mp4."""
 
 import re
 import shlex
@@ -22,16 +22,15 @@ def commands():
     return block.strip().splitlines()
 
 
-def test_three_commands_two_of_which_install():
-    lines = commands()
-    assert len(lines) == 3
-    assert all(line.startswith('pip install') for line in lines[:2])
+def test_two_commands_one_of_which_installs():
+    install, segment = commands()
+    assert install.startswith('pip install') and segment.startswith('glus-mm segment')
 
 
 def test_the_command_makes_an_overlay_of_an_own_mp4(tmp_path):
     data = write_split(tmp_path / 'data', 1, seed=7, split='valid_u')
     shutil.copy(next((data / 'videos').glob('*.mp4')), tmp_path / 'video.mp4')
-    program, *arguments = shlex.split(commands()[2])
+    program, *arguments = shlex.split(commands()[1])
     assert program == 'glus-mm'
     # The entry point as pip makes it; where the environment has none, what it calls.
     installed = Path(sys.executable).parent / program

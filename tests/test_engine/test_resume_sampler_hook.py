@@ -6,13 +6,15 @@ from mmengine import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, DefaultScope
-from mmengine.runner import Runner
+from mmengine.runner import Runner, loops
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import ConcatDataset
 
 SEEN = []
 LOADED = []
+# onedl-mmengine's loop asks the sampler for the indices only, where there are no workers.
+LOADS_SKIPPED = not hasattr(loops._InfiniteDataloaderIterator, 'skip_iter')
 MIXED = dict(type='glus_mm.MixedVideoSampler', ratios=[1, 2], seed=4)
 
 
@@ -96,11 +98,11 @@ def test_resumed_run_sees_the_same_samples(tmp_path, sampler):
 
 
 def test_without_the_hook_mmengine_loads_what_it_skips(tmp_path):
-    """That it still does is why the hook exists; the samples are right either way."""
+    """That stock MMEngine does is why the hook exists; the samples are right either way."""
     whole, _ = train(tmp_path / 'whole', 12)
     train(tmp_path / 'part', 5)
     part, loaded = train(tmp_path / 'part', 12, tmp_path / 'part' / 'iter_5.pth', hook=False)
-    assert part == whole[10:] and loaded == whole
+    assert part == whole[10:] and loaded == (whole if LOADS_SKIPPED else part)
 
 
 def test_resuming_twice(tmp_path):
@@ -179,7 +181,7 @@ def test_other_samplers_are_left_alone(tmp_path):
     whole, _ = train(tmp_path / 'whole', 12, **cfg)
     train(tmp_path / 'part', 5, **cfg)
     part, loaded = train(tmp_path / 'part', 12, tmp_path / 'part' / 'iter_5.pth', **cfg)
-    assert part == whole[10:] and len(loaded) == 24
+    assert part == whole[10:] and len(loaded) == (24 if LOADS_SKIPPED else 14)
 
 
 @DATASETS.register_module()

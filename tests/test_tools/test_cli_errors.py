@@ -124,7 +124,7 @@ def test_amp_without_accelerator(call, config):
 
 
 def test_test_options_reach_the_config(config, checkpoint, tmp_path):
-    tool = load_tool('test')
+    from glus_mm.cli import test as tool
     cfg = Config.fromfile(config)
     tool.set_evaluator(cfg, 'output_dir', 'masks')
     tool.set_show_dir(cfg, 'shown')
