@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from glus_mm.apis.initialization import init_model
 from glus_mm.apis.live_stream import LiveStream
 from glus_mm.apis.refinement_session import RefinementSession, check_takes_clicks
 from glus_mm.apis.video_run import Callback, Video, VideoRun, check_texts
@@ -26,7 +27,8 @@ class GLUSInferencer:
     """Segment videos with one model; what belongs to a video lives in the call.
 
     Args:
-        model: from :func:`init_model`; it is put into eval mode.
+        model: from :func:`init_model`; it is put into eval mode. Or a name that this takes,
+            such as ``'glus-s'`` or ``'org/name'`` on the hub; the model is then on the CPU.
         selector: chooses the key frames of texts that come without, a
             :class:`BaseKeyFrameSelector` or a model with its ``select(reader, data_sample)``; by
             default the one of ``model.test_cfg.selector``.
@@ -40,7 +42,10 @@ class GLUSInferencer:
         TypeError: ``model`` or ``selector`` is another kind of object.
     """
 
-    def __init__(self, model: GLUS, selector: BaseKeyFrameSelector | None = None) -> None:
+    def __init__(self, model: GLUS | str | PathLike,
+                 selector: BaseKeyFrameSelector | None = None) -> None:
+        if isinstance(model, (str, PathLike)):
+            model = init_model(model)
         if not callable(getattr(model, 'segment', None)):
             raise TypeError('expected a model that segments videos, such as init_model returns, '
                             f'got {type(model).__name__}')

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import torch
 from mmengine import Config
-from torch import nn
 
 from glus_mm.apis.config_text import fill_tokenizers
 from glus_mm.apis.pretrained import resolve_base, resolve_for
+from glus_mm.models.segmentors import GLUS
+from glus_mm.models.segmentors.hub_mixin import is_pretrained
 from glus_mm.registry import MODELS, SCOPE
 from glus_mm.utils.config_input import config_from_file
 from glus_mm.utils.config_keys import check_model_keys
 from glus_mm.utils.empty_weights import build_empty, load_weights
+from glus_mm.utils.hub import is_hub_name
 from glus_mm.utils.model_zoo import find_model
 from glus_mm.utils.resources import find_resource
 
@@ -21,7 +23,7 @@ from glus_mm.utils.resources import find_resource
 def init_model(config: str | PathLike | Config,
                checkpoint: str | PathLike | None = None,
                device: str | torch.device = 'cpu',
-               cfg_options: dict | None = None) -> nn.Module:
+               cfg_options: dict | None = None) -> GLUS:
     """Make a model ready for inference.
 
     The caller's default scope stays what it is. With a checkpoint the model is built without
@@ -34,7 +36,8 @@ def init_model(config: str | PathLike | Config,
     Args:
         config: path of a config file, which may be one that comes with the package
             (``'configs/glus/...'``); the name of a model of the zoo, such as ``'glus-s'``, see
-            :func:`glus_mm.utils.model_zoo.find_model`; or a config, which is not changed.
+            :func:`glus_mm.utils.model_zoo.find_model`; a folder that ``GLUS.save_pretrained``
+            wrote, or ``org/name`` of one on the hub; or a config, which is not changed.
         checkpoint: path of a checkpoint, a converted folder, or the name of a repository on the
             hub, see :func:`resolve_checkpoint`. None leaves the weights random; with the name of a
             model it takes those of the zoo.
@@ -44,6 +47,7 @@ def init_model(config: str | PathLike | Config,
 
     Returns:
         The model in eval mode; ``.cfg`` is its config, ``.checkpoint`` the path of its weights.
+        It is a GLUS but where the config is that of another model, such as a key-frame selector.
 
     Raises:
         ConnectionError: the checkpoint is on the hub, which cannot be reached.
@@ -60,6 +64,9 @@ def init_model(config: str | PathLike | Config,
         >>> model = init_model('glus_tiny_moving-shapes')  # config and weights of the package
     """
     device = _usable_device(device)
+    if checkpoint is None and isinstance(config, (str, PathLike)) and (
+            is_hub_name(config) or is_pretrained(config)):
+        return GLUS.from_pretrained(config, device, cfg_options)
     config, checkpoint = _resolve_name(config, checkpoint)
     cfg = _load_config(config, cfg_options or {})
     if checkpoint is not None:

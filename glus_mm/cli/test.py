@@ -202,7 +202,8 @@ def run(args: argparse.Namespace) -> None:
         args: parsed arguments.
 
     Raises:
-        SystemExit: with status 2 if it cannot begin, with 1 if it fails later.
+        SystemExit: with status 2 if it cannot begin, as after a ValueError without CHECKPOINT, with
+            1 if it fails later.
     """
     from mmengine.dist import is_main_process
 

@@ -19,9 +19,9 @@ from glus_mm.conversion.official_weights import run_dtype, split_weights
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
 from glus_mm.conversion.selector_tokenizer import write_selector_tokenizer
 from glus_mm.conversion.selector_weights import FRESH, TABLES, selector_state
-from glus_mm.conversion.weight_files import own_storages, read_weights
 from glus_mm.models.selectors.key_frame_selector import SCORE_DIM
 from glus_mm.text.tokenizer import SCORE_TOKEN, TOKENIZER_FILES, SegTokenizer
+from glus_mm.utils.weight_files import own_storages, read_weights
 
 CHAT_UNIVI = 'a checkpoint of Chat-UniVi in the layout of Hugging Face'
 MODEL_TYPES = ('ChatUniVi', 'llava')

@@ -13,10 +13,10 @@ from transformers import CLIPConfig, CLIPVisionConfig
 
 from glus_mm.conversion.official_config import OfficialConfig
 from glus_mm.conversion.official_names import CLIP_PREFIX
-from glus_mm.conversion.weight_files import BIN, SAFETENSORS, read_weights
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.utils.hub import download, is_hub_name
 from glus_mm.utils.json_file import read_json_object
+from glus_mm.utils.weight_files import BIN, SAFETENSORS, read_weights
 
 SIZES = ('hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads',
          'image_size', 'patch_size', 'hidden_act', 'layer_norm_eps')

@@ -25,9 +25,9 @@ from glus_mm.conversion.official_names import (
 from glus_mm.conversion.official_weights import run_dtype, split_weights
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
 from glus_mm.conversion.sam2_weights import is_yaml, read_sam2_weights, sam2_image_size
-from glus_mm.conversion.weight_files import own_storages, read_weights
 from glus_mm.models.inference import GLUSTestCfg
 from glus_mm.text.tokenizer import TOKENIZER_FILES, SegTokenizer
+from glus_mm.utils.weight_files import own_storages, read_weights
 
 YAML_NAME = 'sam2.yaml'
 OUTPUTS = ('config.py', 'model.pth', *TOKENIZER_FILES, YAML_NAME)

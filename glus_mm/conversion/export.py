@@ -20,7 +20,6 @@ from glus_mm.conversion.official_names import CLIP_PREFIX, INV_FREQ, VISION_TOWE
 from glus_mm.conversion.official_settings import check_official_settings
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
 from glus_mm.conversion.rope import inv_freq
-from glus_mm.conversion.weight_files import BIN, SAFETENSORS, own_storages
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.text.tokenizer import TOKENIZER_FILES
 from glus_mm.utils.base_weights import complete_state
@@ -29,6 +28,7 @@ from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.config_input import config_from_file
 from glus_mm.utils.modules import is_trained
 from glus_mm.utils.precision import parse_dtype
+from glus_mm.utils.weight_files import BIN, SAFETENSORS, own_storages
 
 CLIP_FOLDER = 'clip'
 OUTPUTS = ('config.json', 'generation_config.json', *TOKENIZER_FILES, *SAFETENSORS, *BIN,

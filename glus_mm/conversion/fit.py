@@ -7,8 +7,8 @@ from torch import Tensor
 
 from glus_mm.conversion.official_names import CLIP_PREFIX, SAM2, VISION_TOWER, to_official
 from glus_mm.conversion.sam2_weights import fitting_configs
-from glus_mm.conversion.weight_files import DTYPES
 from glus_mm.utils.checkpoint import list_keys
+from glus_mm.utils.weight_files import DTYPES
 
 
 def official_label(name: str) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 from glus_mm.conversion.official_config import OfficialConfig
 from glus_mm.conversion.official_names import INV_FREQ, OFFICIAL_TOWER, OURS, to_ours
 from glus_mm.conversion.rope import check_inv_freq
-from glus_mm.conversion.weight_files import Weights
+from glus_mm.utils.weight_files import Weights
 
 EMBEDDINGS = 'mllm.llm.embed_tokens.weight'
 

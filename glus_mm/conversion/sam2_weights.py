@@ -10,7 +10,6 @@ from torch import Tensor
 from yaml import YAMLError
 
 from glus_mm.conversion.output_folder import check_output_folder, output_folder
-from glus_mm.conversion.weight_files import read_weight_file, read_weights
 from glus_mm.models.heads.sam2_arch import PUBLISHED, load_sam2_yaml
 from glus_mm.models.heads.transformers_parts import (
     from_transformers,
@@ -18,6 +17,7 @@ from glus_mm.models.heads.transformers_parts import (
     video_config,
 )
 from glus_mm.utils.hub import download, is_hub_name
+from glus_mm.utils.weight_files import read_weight_file, read_weights
 
 # Key of the weights in a stock file.
 _STATE = 'model'

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glus_mm.conversion.weight_files import own_storages, read_weight_file, read_weights
+from glus_mm.utils.weight_files import own_storages, read_weight_file, read_weights
 
 TENSORS = {f'layer.{i}.weight': torch.arange(6.0).view(2, 3) + i for i in range(5)}
 INDEX = 'pytorch_model.bin.index.json'

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from glus_mm.apis import init_model
-from glus_mm.conversion.weight_files import read_weights
+from glus_mm.utils.weight_files import read_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURE = ROOT / 'tests' / 'data' / 'official_glus_tiny'

@@ -20,6 +20,7 @@ from glus_mm.models.mllms.base_mllm import ConversationTrace
 from glus_mm.models.propagators import GLUSPropagator
 from glus_mm.models.segmentors.batch import distinct_frames, token_identities, visible_frames
 from glus_mm.models.segmentors.clicks import correcting_clicks
+from glus_mm.models.segmentors.hub_mixin import HubMixin
 from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
@@ -38,7 +39,7 @@ EXISTENCE = ('mask', 'answer')
 
 
 @MODELS.register_module()
-class GLUS(BaseModel):
+class GLUS(HubMixin, BaseModel):
     """Global-local unified reasoning for referring video object segmentation (CVPR 2025).
 
     Args:
