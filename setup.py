@@ -1,4 +1,7 @@
-"""Installation of glus_mm. The version has one home, ``glus_mm/version.py``."""
+"""What of the installation is computed; the rest is in pyproject.toml.
+
+The version has one home, ``glus_mm/version.py``.
+"""
 
 from pathlib import Path
 from shutil import copy2
@@ -91,17 +94,10 @@ BROWSER = ['playwright>=1.49']
 DOCS = ['sphinx>=8.0', 'myst-parser>=4.0', 'furo>=2024.8.6']
 
 setup(
-    name='glus_mm',
     version=read_version(),
-    description='GLUS, referring video object segmentation, as an MMEngine plugin',
-    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    python_requires='>=3.10',
     packages=find_packages(include=['glus_mm', 'glus_mm.*']),
     package_data={'glus_mm': ['py.typed', '**/*.pyi', 'text/assets/**']},
     cmdclass={'build_py': BuildWithResources},
-    entry_points={'console_scripts': ['glus-mm = glus_mm.cli:main']},
     install_requires=REQUIRES,
     extras_require={
         'lite': LITE,

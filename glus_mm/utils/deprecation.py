@@ -1,0 +1,33 @@
+"""Names that have moved keep working for one minor version, and say where they went."""
+
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+
+def moved(old: str, new: str, removed_in: str) -> Callable[[str], Any]:
+    """Make the ``__getattr__`` of a module whose names are elsewhere now.
+
+    Args:
+        old: the module's dotted name.
+        new: where its names are.
+        removed_in: the version of glus_mm that will not have ``old`` any more.
+
+    Returns:
+        A function that hands out a name of ``new`` with a DeprecationWarning, which Python shows
+        where the program itself asks for it.
+
+    Examples:
+        >>> __getattr__ = moved('glus_mm.old', 'glus_mm.new', '0.2')
+    """
+
+    def getattr_(name: str) -> Any:
+        if name.startswith('__'):
+            raise AttributeError(f'module {old!r} has no attribute {name!r}')
+        value = getattr(import_module(new), name)
+        warnings.warn(f'{old} is {new} now; the old name goes with glus_mm {removed_in}',
+                      DeprecationWarning, stacklevel=2)
+        return value
+
+    return getattr_
