@@ -2,7 +2,7 @@
 # make demo  train, test and segment a video on the embedded data set; results in outputs/demo
 # make test  run the quick tests, which a change has to pass
 # make test-all  run these, then the slow ones: programs in processes of their own, trainings
-# make test-onedl  run the tests of training, resuming and processes on onedl-mmengine, too
+# make test-onedl  run the tests of training, resuming and loading on onedl-mmengine, too
 # make lint  check the style
 # make docs  build the documentation into docs/_build/html; a warning is an error
 # make wheel build the wheel, install it elsewhere, and use it from an empty folder
@@ -71,7 +71,8 @@ $(ONEDL)/.installed: $(STAMP)
 test-onedl: $(ONEDL)/.installed
 	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR) OTHER_ENGINE=$(CURDIR)/$(BIN)/python \
 		$(ONEDL)/bin/python -m pytest -q -n 2 --dist loadfile \
-		tests/test_engine tests/test_end_to_end.py tests/test_tools/test_two_processes.py
+		tests/test_engine/test_other_engine.py tests/test_engine/test_resume_sampler_hook.py \
+		tests/test_engine/test_checkpoint_loaders.py
 
 ablation: env
 	OMP_NUM_THREADS=1 $(BIN)/python projects/ablation_study/ablation.py $(ABLATION)

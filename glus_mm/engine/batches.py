@@ -31,6 +31,9 @@ class Batches:
         """
         if hasattr(self.batches, 'skip_iter'):
             self.batches.skip_iter(num_iters)
+            # onedl-mmengine would begin with the data at the next batch, which draws a random
+            # number: too late, where random states are restored in between.
+            getattr(self.batches, '_ensure_iterator', lambda: None)()
         else:
             for _ in range(num_iters):
                 next(self.batches)
