@@ -53,10 +53,11 @@ def choose_backend(backend: str) -> str:
     """
     if backend not in BACKENDS:
         raise ValueError(f'model.mask_head.backend must be one of {BACKENDS}, got {backend!r}')
-    found = find_spec('sam2') is not None
+    # Its models are built by hydra, which an installation without dependencies lacks.
+    found = all(find_spec(name) is not None for name in ('sam2', 'hydra'))
     if backend == 'sam2' and not found:
         raise ModuleNotFoundError(
-            "model.mask_head.backend='sam2' needs the package sam2, which is not installed: "
+            "model.mask_head.backend='sam2' needs the packages sam2 and hydra-core, not both are there: "
             f'{INSTALL_SAM2}, or take backend=\'transformers\'')
     return backend if backend != 'auto' else 'sam2' if found else 'transformers'
 
