@@ -57,7 +57,7 @@ def choose_backend(backend: str) -> str:
     found = all(find_spec(name) is not None for name in ('sam2', 'hydra'))
     if backend == 'sam2' and not found:
         raise ModuleNotFoundError(
-            "model.mask_head.backend='sam2' needs the packages sam2 and hydra-core, not both are there: "
+            "model.mask_head.backend='sam2' needs the packages sam2 and hydra-core: "
             f'{INSTALL_SAM2}, or take backend=\'transformers\'')
     return backend if backend != 'auto' else 'sam2' if found else 'transformers'
 
