@@ -145,7 +145,7 @@ def folder(tmp_path_factory):
 def run(folder, *args):
     env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
     done = subprocess.run([sys.executable, *args], cwd=folder, env=env, capture_output=True,
-                          text=True, timeout=600)
+                          text=True, timeout=1200)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     return done.stdout + done.stderr
 
