@@ -138,8 +138,8 @@ def test_data_and_losses():
 def test_switches_of_the_official_code():
     cfg, standard = load(f'{STANDARD}_official'), load(STANDARD)
     assert cfg.model.mask_head.detach_memory
-    for dataset in cfg.train_dataloader.dataset.datasets:
-        assert [t.overlap for t in dataset.pipeline if t.type == 'LoadRefVOSMasks'] == ['sum']
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    assert [t.overlap for t in pipeline if t.type == 'LoadRefVOSMasks'] == ['sum']
     loss = MODELS.build(cfg.model.loss_contrastive)
     assert loss.positives == 'frame' and loss.same_object_negatives and loss.min_tokens == 2
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'load_from', 'default_hooks'):

@@ -132,9 +132,10 @@ def test_objects_are_not_loaded(tiny_config, tmp_path):
 def test_broken_file(tiny_config, checkpoint, tmp_path):
     config, options = tiny_config
     broken = tmp_path / 'broken.pth'
-    for content in (checkpoint.read_bytes()[:1000], b''):
+    for content, message in ((checkpoint.read_bytes()[:1000], 'one whose end is missing'),
+                             (b'', 'expected a checkpoint')):
         broken.write_bytes(content)
-        with pytest.raises(ValueError, match=r'expected a checkpoint.*broken\.pth'):
+        with pytest.raises(ValueError, match=rf'{message}.*broken\.pth'):
             init_model(config, broken, cfg_options=options)
 
 
