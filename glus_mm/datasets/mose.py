@@ -43,7 +43,11 @@ class MOSEDataset(BaseRefVOSDataset):
         return PaletteMaskStore(self.data_prefix['mask'])
 
     def expression_items(self, video: dict, where: str) -> list[tuple[str, Any]]:
-        """An entry for each number of an object."""
+        """An entry for each number of an object.
+
+        Raises:
+            ValueError: a number is listed twice, or is none.
+        """
         numbers = [parse_palette_index(dict(objects=number), 'objects', where)
                    for number in get_field(video, 'objects', list, where)]
         if len(set(numbers)) != len(numbers):

@@ -18,6 +18,9 @@ def moved(old: str, new: str, removed_in: str) -> Callable[[str], Any]:
         A function that hands out a name of ``new`` with a DeprecationWarning, which Python shows
         where the program itself asks for it.
 
+    Raises:
+        AttributeError: what is returned is asked for a name with two underscores.
+
     Examples:
         >>> __getattr__ = moved('glus_mm.old', 'glus_mm.new', '0.2')
     """

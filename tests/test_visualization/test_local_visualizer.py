@@ -236,5 +236,5 @@ def test_many_expressions_of_a_sample_stand_in_rows(visualizer, sample, tmp_path
     image = cv2.imread(str(tmp_path / 'x.png'))[..., ::-1]
     assert image.shape == (2 * 360, 960, 3), 'four expressions in a row, then one'
     assert has_color(image[360:], PALETTE[4]) and not has_color(image[360:], PALETTE[3])
-    with pytest.raises(ValueError, match='expressions_per_row must be at least 1'):
+    with pytest.raises(ValueError, match='expressions_per_row must be an integer of at least 1'):
         RefVOSLocalVisualizer(expressions_per_row=0)
