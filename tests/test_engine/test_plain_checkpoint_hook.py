@@ -1,6 +1,5 @@
 """Checkpoints hold only plain things, runs resume from them, and misfits are named."""
 
-import pickle
 
 import numpy as np
 import pytest
