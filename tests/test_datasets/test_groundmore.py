@@ -86,3 +86,47 @@ def test_config(root, monkeypatch):
     part = dict(cfg.test_dataloader.dataset.to_dict(), pipeline=[], serialize_data=False)
     assert len(build_child(DATASETS, part)) == 1
     assert build_child(METRICS, cfg.test_evaluator.to_dict()).protocol.name == 'groundmore'
+
+
+@pytest.mark.parametrize('key, value, message', [
+    ('obj_id', None, 'obj_id'), ('obj_id', '0', 'obj_id'), ('obj_id', '1, x', 'obj_id'),
+    ('obj_id', 300, 'obj_id'), ('obj_id', [], 'obj_id'), ('question', '', 'question'),
+    ('question', 7, 'question'), ('q_type', None, 'q_type'), ('q_type', 3, 'q_type'),
+    ('action_start', '1:2:3:4', 'expected a time'), ('action_end', 'soon', 'expected a time'),
+    ('action_end', 5, 'action_end')])
+def test_broken_questions(root, key, value, message):
+    path = root / 'test_v2.json'
+    content = json.loads(path.read_text())
+    question = content['videos'][VIDEO]['questions']['0']
+    question[key] = value
+    if value is None:
+        del question[key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"test_v2\.json: video '{VIDEO}'.*'0'.*{message}"):
+        GroundMoReDataset(data_root=str(root), test_mode=True)
+
+
+@pytest.mark.parametrize('spoil, error, message', [
+    (lambda clip: (clip / 'images/frame_000004.jpg').unlink(), ValueError, "no 'frame_000004'"),
+    (lambda clip: (clip / 'images').rename(clip / 'gone'), FileNotFoundError,
+     'expected the frames'),
+    (lambda clip: (clip / 'masks/frame_000000.png').write_bytes(b'\x89PNG'), ValueError,
+     r'frame_000000\.png'),
+    (lambda clip: Image.new('RGB', SHAPE[::-1]).save(clip / 'masks/frame_000000.png'), ValueError,
+     r'frame_000000\.png'),
+    (lambda clip: Image.new('L', (8, 8), 1).save(clip / 'masks/frame_000000.png'), ValueError,
+     'expected a mask of the size of the frame'),
+])
+def test_broken_clips(root, spoil, error, message):
+    spoil(root / 'annotations' / VIDEO)
+    with pytest.raises(error, match=message):
+        GroundMoReDataset(data_root=str(root), test_mode=True,
+                          pipeline=pipeline_for_testing())[0]
+
+
+def test_a_video_without_its_span(root):
+    (root / 'annotations' / VIDEO).rename(root / 'annotations/clip')
+    path = root / 'test_v2.json'
+    path.write_text(path.read_text().replace(VIDEO, 'clip'))
+    with pytest.raises(ValueError, match='end with the span of time.*got .clip.'):
+        GroundMoReDataset(data_root=str(root), test_mode=True)
