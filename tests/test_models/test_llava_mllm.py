@@ -174,6 +174,14 @@ def test_frozen_tower_runs_without_gradients(build):
     assert any(p.grad is not None for p in mllm.vision_tower.parameters())
 
 
+def test_adapters_change_nothing_when_a_training_starts(make_glus):
+    """The Runner calls ``init_weights`` before it loads what the training starts from."""
+    model = make_glus({'mllm.lora': dict(r=2)})
+    model.init_weights()
+    adapters = [value for name, value in model.state_dict().items() if '.lora_B.' in name]
+    assert adapters and not any(value.any() for value in adapters)
+
+
 def test_lora_trains_q_and_v_only_and_starts_as_the_plain_model(build, make_glus, visual):
     plain, lora = make_glus().mllm, make_glus({'mllm.lora': dict(r=2, dropout=0.0)}).mllm
     names = [name for name, p in lora.llm.named_parameters() if p.requires_grad]

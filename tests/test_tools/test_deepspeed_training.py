@@ -232,8 +232,8 @@ def test_goes_on_from_a_checkpoint_of_ddp(folder):
 
 def test_mixed_types_and_frozen_parameters(folder):
     expected, got = losses(folder, 'lora'), losses(folder, 'lora_zero2')
-    for step in expected:  # to what bfloat16 gives, of which one step is 0.8 %
-        assert got[step] == pytest.approx(expected[step], abs=1e-2, rel=2e-2), step
+    for step in expected:  # to what bfloat16 gives
+        assert got[step] == pytest.approx(expected[step], abs=1e-3, rel=1e-3), step
     ddp, own = (load(folder / name / 'iter_2.pth') for name in ('lora', 'lora_zero2'))
     assert list(own['state_dict']) == list(ddp['state_dict'])
     assert {value.dtype for key, value in own['state_dict'].items() if 'lora_' in key} == {
