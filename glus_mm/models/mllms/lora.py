@@ -30,8 +30,8 @@ class LoRA:
             LoraConfig(
                 r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, bias='none',
                 target_modules=list(self.target_modules)), module)
-        # MMEngine would have transformers draw all weights anew, those of adapters included: a
-        # training would start from the published weights plus noise.
+        # MMEngine would have transformers draw what it has not made itself, which are the adapters:
+        # a training would start from the published weights plus noise.
         module.is_init = True
         for name, parameter in module.named_parameters():
             parameter.requires_grad_('lora_' in name)
