@@ -2,9 +2,11 @@
 # make demo  train, test and segment a video on the embedded data set; results in outputs/demo
 # make test  run the quick tests, which a change has to pass
 # make test-all  run these, then the slow ones: programs in processes of their own, trainings
-# make test-onedl  run the tests of training, resuming and loading on onedl-mmengine, too
-# make lint  check the style
+# make test-onedl  run the tests of training, resuming, loading, several processes, and the whole way
+#            from a config to figures on onedl-mmengine, too
+# make lint  check the style, and the types of what glus_mm.apis exports
 # make docs  build the documentation into docs/_build/html; a warning is an error
+# make image build the Docker image for a CPU (IMAGE_DEVICE=cuda for the other)
 # make wheel build the wheel, install it elsewhere, and use it from an empty folder
 # make ablation  train and test the rows of the ablation study, two runs at a time; hours on two
 #            cores, and it goes on where it was stopped (ABLATION=--reduced is a short version)
@@ -16,7 +18,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: env demo test test-all test-onedl ablation lint docs wheel clean
+.PHONY: env demo test test-all test-onedl ablation lint docs wheel image clean
 .DELETE_ON_ERROR:
 
 env: $(STAMP)
@@ -72,13 +74,15 @@ test-onedl: $(ONEDL)/.installed
 	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR) OTHER_ENGINE=$(CURDIR)/$(BIN)/python \
 		$(ONEDL)/bin/python -m pytest -q -n 2 --dist loadfile \
 		tests/test_engine/test_other_engine.py tests/test_engine/test_resume_sampler_hook.py \
-		tests/test_engine/test_checkpoint_loaders.py
+		tests/test_engine/test_checkpoint_loaders.py tests/test_engine/test_finite_loss_hook.py \
+		tests/test_end_to_end.py
 
 ablation: env
 	OMP_NUM_THREADS=1 $(BIN)/python projects/ablation_study/ablation.py $(ABLATION)
 
 lint: env
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 
 # Read anew each time (-E): a page that was read before would keep its warnings to itself.
 docs: env
@@ -88,6 +92,10 @@ docs: env
 wheel: env
 	$(BIN)/python dev/check_wheel.py
 
+IMAGE_DEVICE ?= cpu
+image:
+	docker build --tag glus-mm:$(IMAGE_DEVICE) --build-arg DEVICE=$(IMAGE_DEVICE) .
+
 clean:
-	rm -rf $(VENV) $(ONEDL) build dist *.egg-info .pytest_cache .ruff_cache docs/_build \
+	rm -rf $(VENV) $(ONEDL) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache docs/_build \
 		outputs data/moving_shapes_demo

@@ -91,7 +91,9 @@ QUANT = ['bitsandbytes>=0.48']
 # The oldest Gradio that was tried.
 DEMO = ['gradio>=6.31']
 BROWSER = ['playwright>=1.49']
-DOCS = ['sphinx>=8.0', 'myst-parser>=4.0', 'furo>=2024.8.6']
+DOCS = ['sphinx>=8.0', 'myst-parser>=4.0', 'myst-nb>=1.3', 'furo>=2024.8.6']
+# Runs demo/glus_mm.ipynb.
+NOTEBOOK = ['nbclient>=0.10', 'ipykernel>=6.29']
 
 setup(
     version=read_version(),
@@ -110,7 +112,9 @@ setup(
         'wandb': ['wandb>=0.18'],
         'tensorboard': TENSORBOARD,
         'docs': DOCS,
-        'dev': ['pytest>=8.0', 'pytest-xdist>=3.8', 'ruff>=0.8', 'pre-commit>=3.5', *DOCS,
-                *SAM2, *EDGETAM, *TENSORBOARD, *DEEPSPEED, *QUANT, *DEMO, *BROWSER],
+        'dev': ['pytest>=8.0', 'pytest-xdist>=3.8', 'ruff>=0.8', 'pre-commit>=3.5',
+                # Pinned: another version finds other things.
+                'mypy==2.4.1', 'supervision>=0.25', *DOCS, *NOTEBOOK, *SAM2, *EDGETAM,
+                *TENSORBOARD, *DEEPSPEED, *QUANT, *DEMO, *BROWSER],
     },
 )

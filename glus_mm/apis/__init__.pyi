@@ -8,8 +8,10 @@ from .pretrained import resolve_checkpoint
 from .refinement_session import RefinementSession
 from .rle_mask_sequence import RLEMaskSequence
 from .segment_job import SegmentJob
+from .segmentation import Segmentation
 
 __all__ = [
     'GLUSInferencer', 'IncompleteVideoError', 'init_model', 'LiveFrame', 'LiveJob', 'LiveStream',
-    'LiveText', 'RefinementSession', 'resolve_checkpoint', 'RLEMaskSequence', 'SegmentJob'
+    'LiveText', 'RefinementSession', 'resolve_checkpoint', 'RLEMaskSequence', 'Segmentation',
+    'SegmentJob'
 ]

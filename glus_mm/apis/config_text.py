@@ -144,8 +144,8 @@ def _folder_of(weights: str | Path | None) -> Path | None:
     return folder.resolve() if (folder / 'tokenizer.model').is_file() else None
 
 
-def _dicts(value: Any, path: str = '') -> Iterator[tuple[str, dict]]:
-    """Every dict in a config with its dotted path."""
+def _dicts(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
+    """Every dict (MMEngine's or another) in a config with its dotted path."""
     if isinstance(value, (Config, Mapping)):
         if path:
             yield path, value

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from glus_mm.apis.initialization import init_model
 from glus_mm.apis.live_stream import LiveStream
 from glus_mm.apis.refinement_session import RefinementSession, check_takes_clicks
+from glus_mm.apis.segmentation import Segmentation
 from glus_mm.apis.video_run import Callback, Video, VideoRun, check_texts
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.segmentors import GLUS
@@ -36,7 +37,7 @@ class GLUSInferencer:
     Examples:
         >>> model = init_model('configs/glus/glus_tiny_moving-shapes.py', 'model.pth')
         >>> out = GLUSInferencer(model)('video.mp4', texts=['the red circle'])
-        >>> out['masks'][0][5]  # first text, sixth frame: bool (H, W)
+        >>> out.masks[0][5]  # first text, sixth frame: bool (H, W)
 
     Raises:
         TypeError: ``model`` or ``selector`` is another kind of object.
@@ -57,7 +58,6 @@ class GLUSInferencer:
         if isinstance(selector, nn.Module):
             selector.eval()
 
-    @torch.inference_mode()
     def __call__(self,
                  video: Video,
                  texts: str | Sequence[str],
@@ -67,7 +67,7 @@ class GLUSInferencer:
                  callback: Callback | None = None,
                  progress: bool = False,
                  name: str | None = None,
-                 format: str = 'png') -> dict:
+                 format: str = 'png') -> Segmentation:
         """Segment every frame of a video for every text.
 
         Args:
@@ -92,20 +92,7 @@ class GLUSInferencer:
                 that kind, ``<out_dir>/<video>/<format>.json``.
 
         Returns:
-            A dict with
-
-            - ``expressions`` (E), ``frame_names`` (T), ``key_frames`` (E);
-            - ``key_frame_scores`` float32 (E, T), what the selector expects of each frame, only
-              where it chose the key frames and has scores;
-            - ``masks``: ``[e][t]`` is a bool array (H, W), decoded on access from RLE. None with
-              ``out_dir`` or ``callback``: masks are handed over and not kept;
-            - ``scores`` float32 (E, T): the IoU that the mask decoder expects, 0 without [SEG];
-            - ``presence`` float32 (E, T): the probability of [SEG], where the model tells;
-            - ``is_seg`` bool (E, T): whether a [SEG] was generated; where not, the mask is empty;
-            - ``trained_scores``: which of ``scores`` and ``presence`` the model was trained to
-              give; the other ones mean little;
-            - with ``return_logits`` ``low_res_logits``, ``[e][t]`` float32 (h, w), and
-              ``seg_tokens``, ``[e][t]`` float32 (C); None where no [SEG] was generated.
+            The masks; None with ``out_dir`` or ``callback``: they are handed over and not kept.
 
         Raises:
             FileNotFoundError: there is no such video.
@@ -116,8 +103,9 @@ class GLUSInferencer:
             TypeError: an argument is of another kind.
             ValueError: a text, a key frame or the video cannot be used.
         """
-        with VideoRun(self.model, self.selector, video, texts, key_frames, out_dir, return_logits,
-                      callback, name, format) as run:
+        with torch.inference_mode(), VideoRun(
+                self.model, self.selector, video, texts, key_frames, out_dir, return_logits,
+                callback, name, format) as run:
             try:
                 with explain_out_of_memory(self.model.test_cfg, len(run.texts)), tqdm(
                         total=len(run.texts) * len(run.reader), unit='mask',
@@ -129,10 +117,9 @@ class GLUSInferencer:
                 raise run.incomplete(error) from error
             return run.finish()
 
-    @torch.inference_mode()
     def session(self, video: Video, texts: str | Sequence[str],
-                key_frames: Sequence[int] | None = None, name: str | None = None
-                ) -> RefinementSession:
+                key_frames: Sequence[int] | None = None, name: str | None = None,
+                callback: Callback | None = None) -> RefinementSession:
         """Segment a video and keep it open, so that its masks can be refined by clicks.
 
         Args:
@@ -140,12 +127,14 @@ class GLUSInferencer:
             texts: likewise.
             key_frames: likewise.
             name: likewise.
+            callback: likewise, for the first masks; they are kept all the same.
 
         Returns:
             The session, with the masks of all frames; close it when they are good.
 
         Raises:
-            OSError: there is no such video, or a frame cannot be decoded.
+            IncompleteVideoError: as for the call.
+            OSError: there is no such video.
             ValueError: a text, a key frame or the video cannot be used, or
                 ``model.test_cfg.propagator`` takes no clicks.
 
@@ -156,16 +145,25 @@ class GLUSInferencer:
         """
         check_takes_clicks(self.model)
         run = VideoRun(self.model, self.selector, video, texts, key_frames, name=name)
+
+        def record(*prediction: Any) -> None:
+            run.record(*prediction)
+            if callback is not None:
+                callback(*prediction)
+
         try:
-            return RefinementSession(self.model, run.open()[0], run.out, run.name, run.record,
-                                     owns_reader=run.reader is not video)
-        except BaseException:
+            with torch.inference_mode():
+                return RefinementSession(self.model, run.open()[0], run.out, run.name, record,
+                                         owns_reader=run.reader is not video)
+        except BaseException as error:
             run.close()
+            if isinstance(error, FrameError):
+                raise run.incomplete(error) from error
             raise
 
     @torch.inference_mode()
     def many(self, requests: Iterable[Mapping[str, Any]]
-             ) -> Iterator[tuple[int, dict | Exception]]:
+             ) -> Iterator[tuple[int, Segmentation | Exception]]:
         """Segment several videos, as many at once as ``model.test_cfg.max_tracks`` has room for.
 
         Each has the masks that a call for it alone would give.
@@ -193,7 +191,7 @@ class GLUSInferencer:
                 sizes[number] = len(texts) if isinstance(texts, (list, tuple)) else 1
                 yield number, sizes[number], partial(begin, number, request)
 
-        def result(number: int, error: Exception | None) -> dict | Exception:
+        def result(number: int, error: Exception | None) -> Segmentation | Exception:
             error = failed.pop(number, error)
             with ExitStack() as stack:
                 run = runs.pop(number, None)
@@ -205,6 +203,7 @@ class GLUSInferencer:
                             raise run.incomplete(error) from error
                         if error is not None:
                             raise error
+                        assert run is not None  # an error otherwise
                         return run.finish()
                 except Exception as told:  # noqa: BLE001 - the others go on
                     return told

@@ -1,6 +1,6 @@
 """What is raised when a video breaks off."""
 
-from typing import Any
+from glus_mm.apis.segmentation import Segmentation
 
 
 class IncompleteVideoError(ValueError):
@@ -13,11 +13,11 @@ class IncompleteVideoError(ValueError):
 
     Attributes:
         frame_idx (int): likewise.
-        result (dict): what ``GLUSInferencer`` would have returned, as far as it goes: a mask is
-            None where the frame was not reached.
+        result (Segmentation): what ``GLUSInferencer`` would have returned, as far as it goes:
+            a mask is None where the frame was not reached.
     """
 
-    def __init__(self, message: str, frame_idx: int, result: dict[str, Any]) -> None:
+    def __init__(self, message: str, frame_idx: int, result: Segmentation) -> None:
         super().__init__(message)
         self.frame_idx = frame_idx
         self.result = result

@@ -10,6 +10,7 @@ import numpy as np
 from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.result_files import RESULTS, ResultFiles, mask_path
 from glus_mm.apis.segment_job import OVERLAY, count
+from glus_mm.apis.segmentation import Segmentation
 from glus_mm.apis.video_results import overlay_drawer
 from glus_mm.text.prompt import clean_expression
 from glus_mm.utils.masks import write_mask_png
@@ -58,7 +59,8 @@ class LiveJob:
         self.overlay = ensure_writable_file(self.out_dir / OVERLAY) if overlay else None
         self._draw = overlay_drawer(self.texts, legend)
 
-    def run(self, inferencer: GLUSInferencer, shown: Callable[[int], None] | None = None) -> dict:
+    def run(self, inferencer: GLUSInferencer, shown: Callable[[int], None] | None = None
+            ) -> Segmentation:
         """Segment until the source ends, the time is over, or Ctrl+C.
 
         Args:
@@ -66,13 +68,14 @@ class LiveJob:
             shown: called with the number of frames after each.
 
         Returns:
-            ``frame_names`` (T), ``is_seg`` bool (E, T), ``scores`` float32 (E, T).
+            What is known of the masks, which are in files.
 
         Raises:
             TimeoutError: the source has stalled before its first frame.
             ValueError: it has no frame, or one that cannot be used.
         """
-        names, times, is_seg, scores, shape = [], [], [], [], None
+        names: list[str] = []
+        times, is_seg, scores, shape = [], [], [], (0, 0)
         writer = None if self.overlay is None else OverlayVideoWriter(
             self.overlay, self.source.fps, time_base=_TIME_BASE)
         end = None if self.seconds is None else time.monotonic() + self.seconds
@@ -106,19 +109,21 @@ class LiveJob:
             raise ValueError(f'expected frames from {self.source.source}, but none came within '
                              f'{self.timeout:g} s')
         seen = _SeenFrames(names, times, shape, self.source)
-        out = dict(frame_names=tuple(names), is_seg=np.stack(is_seg, 1), scores=np.stack(scores, 1),
-                   key_frames=[0] * len(self.texts))
+        out = Segmentation.begin(self.name, self.texts, seen, inferencer.model.trained_scores,
+                                 keep_masks=False)
+        out.is_seg, out.scores = np.stack(is_seg, 1), np.stack(scores, 1)
+        out.made[:], out.key_frames = True, [0] * len(self.texts)
         with ResultFiles(self.out_dir, self.name, seen, self.texts, 'png') as files:
-            files.finish(out, inferencer.model, np.ones(out['is_seg'].shape, dtype=bool))
+            files.finish(out, inferencer.model)
         return out
 
-    def summary(self, out: dict) -> str:
+    def summary(self, out: Segmentation) -> str:
         """Two lines that say what was done and where the results are."""
         overlay = '' if self.overlay is None else f'   overlay: {self.overlay}'
         folder = self.out_dir / self.name
-        return (f'{count(len(self.texts), "text")} on {count(len(out["frame_names"]), "frame")} '
-                f'of {self.source.source}; [SEG] on {out["is_seg"].sum()} of '
-                f'{count(out["is_seg"].size, "mask")}\n'
+        return (f'{count(len(self.texts), "text")} on {count(len(out), "frame")} '
+                f'of {self.source.source}; [SEG] on {out.is_seg.sum()} of '
+                f'{count(out.is_seg.size, "mask")}\n'
                 f'masks: {folder}   results: {folder / RESULTS}{overlay}')
 
     def __enter__(self) -> 'LiveJob':

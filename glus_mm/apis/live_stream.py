@@ -82,7 +82,7 @@ class LiveStream:
             ValueError: this stream does not follow it, as it was dropped before, say.
         """
         with self._lock:
-            if self._texts.get(getattr(text, 'key', None)) is not text:
+            if self._texts.get(getattr(text, 'key', -1)) is not text:
                 following = ', '.join(repr(live.text) for live in self._texts.values()) or 'none'
                 raise ValueError(f'expected a text that this stream follows, and each to be '
                                  f'dropped once, got {text!r}; it follows {following}')

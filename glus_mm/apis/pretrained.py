@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from mmengine import Config
@@ -158,7 +158,7 @@ def resolve_base(cfg: Config, checkpoint: str | PathLike, load_from: str | None)
 
 def _set_base(cfg: Config, base: Path | None) -> None:
     """Tell the checkpoint hook where the base is."""
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    hook: Any = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     if base is not None and str(hook.get('type', '')).split('.')[-1] == 'PlainCheckpointHook':
         hook.base = str(base)
 
@@ -268,7 +268,7 @@ def _from_hub(name: str, options: dict[str, str | None]) -> Path:
     return folder / WEIGHTS
 
 
-def _convert(name: str, folder: Path, options: dict[str, str | None]) -> None:
+def _convert(name: str, folder: Path, options: dict[str, Any]) -> None:
     """Download all of a checkpoint and convert it."""
     from glus_mm.conversion import convert_chat_univi, convert_glus, convert_lisa
 
@@ -288,10 +288,10 @@ def _convert(name: str, folder: Path, options: dict[str, str | None]) -> None:
         convert_lisa(source, folder, **taken, force=True)
 
 
-def _fingerprint(options: dict[str, str | None]) -> str:
+def _fingerprint(options: dict[str, Any]) -> str:
     """Tells conversions with other arguments apart; local files count with their state."""
-    given = {key: value for key, value in options.items()
-             if value is not None and (key, value) not in _DEFAULTS}
+    given: dict[str, Any] = {key: value for key, value in options.items()
+                             if value is not None and (key, value) not in _DEFAULTS}
     for key, value in given.items():
         path = Path(value)
         if key != 'selector' and path.exists():

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from os import PathLike
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glus_mm.apis.result_files import ResultFiles
-from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
+from glus_mm.apis.segmentation import Segmentation
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.inference.together import alone
 from glus_mm.models.propagators import GLUSPropagator
@@ -60,27 +59,26 @@ class RefinementSession:
         owns_reader: whether :meth:`close` closes the video.
 
     Attributes:
-        out (dict): what :meth:`GLUSInferencer.__call__` returns, always up to date, with
-            ``clicks``: number of the expression to its refinements, each a dict with ``frame``,
-            ``points``, ``labels`` and ``box``.
+        out (Segmentation): what :meth:`GLUSInferencer.__call__` returns, always up to date, with
+            ``clicks``.
     """
 
-    def __init__(self, model: GLUS, session: VideoSession, out: dict[str, Any], name: str,
+    def __init__(self, model: GLUS, session: VideoSession, out: Segmentation, name: str,
                  record: Callable[[int, list[int], MaskPrediction], None],
                  owns_reader: bool) -> None:
         self.model, self.out, self.name = model, out, name
         self._session, self._owns_reader = session, owns_reader
-        texts, num_frames = out['expressions'], len(session.reader)
+        texts, num_frames = out.texts, len(session.reader)
         # What the MLLM said; small beside the masks.
         self._said: list[list[Any]] = [[None] * num_frames for _ in texts]
         self._history: list[tuple[int, dict[int, tuple]]] = []
-        with closing(model.segment(session, out['key_frames'])) as predictions:
+        with closing(model.segment(session, out.key_frames)) as predictions:
             for t, exps, pred in predictions:
                 record(t, list(exps), pred)
                 for e, *said in zip(exps, pred.seg_tokens, pred.is_seg, pred.presence):
                     self._said[e][t] = tuple(said)
-        out['masks'] = [RLEMaskSequence(rles) for rles in out['masks']]
-        out['clicks'] = {e: [] for e in range(len(texts))}
+        out.error = session.reader.breaks_off
+        out.clicks = {e: [] for e in range(len(texts))}
 
     def refine(self, expression: int | str, frame: int,
                points: Sequence[tuple[float, float]] = (), labels: Sequence[int] | None = None,
@@ -105,11 +103,11 @@ class RefinementSession:
         """
         e = self._number(expression)
         click = self._checked(frame, points, labels, box)
-        self.out['clicks'][e].append(click)
+        self.out.clicks[e].append(click)
         try:
             changed = self._propagate(e, click['frame'])
         except BaseException:
-            self.out['clicks'][e].pop()
+            self.out.clicks[e].pop()
             raise
         self._history.append((e, changed))
         return sorted(changed)
@@ -131,10 +129,10 @@ class RefinementSession:
         place = next((i for i in reversed(range(len(self._history)))
                       if chosen in (None, self._history[i][0])), None)
         if place is None:
-            of = '' if chosen is None else f' of {self.out["expressions"][chosen]!r}'
+            of = '' if chosen is None else f' of {self.out.texts[chosen]!r}'
             raise ValueError(f'there is no refinement{of} to undo')
         e, before = self._history.pop(place)
-        self.out['clicks'][e].pop()
+        self.out.clicks[e].pop()
         return sorted(self._put(e, before))
 
     def save(self, out_dir: str | PathLike, format: str = 'png') -> None:
@@ -148,12 +146,15 @@ class RefinementSession:
             OSError: a place cannot be written.
             ValueError: masks would overwrite one another.
         """
-        reader, texts = self._session.reader, self.out['expressions']
+        reader, texts = self._session.reader, self.out.texts
         with ResultFiles(ensure_writable_dir(out_dir), self.name, reader, texts, format) as files:
             for t in range(len(reader)):
-                masks = np.stack([track[t] for track in self.out['masks']])
-                files(t, list(range(len(texts))), SimpleNamespace(masks=torch.from_numpy(masks)))
-            files.finish(self.out, self.model, np.ones_like(self.out['is_seg']))
+                none = torch.empty(0)
+                files(t, list(range(len(texts))), MaskPrediction(
+                    torch.from_numpy(self.out.frame_masks(t)), none, none,
+                    torch.from_numpy(self.out.is_seg[:, t]),
+                    torch.from_numpy(self.out.scores[:, t]), none))
+            files.finish(self.out, self.model)
 
     def close(self) -> None:
         """Close the video; the results stay."""
@@ -169,7 +170,7 @@ class RefinementSession:
         self.close()
 
     def _number(self, expression: int | str) -> int:
-        texts = self.out['expressions']
+        texts = self.out.texts
         if isinstance(expression, str) and expression in texts:
             return texts.index(expression)
         if isinstance(expression, (int, np.integer)) and 0 <= expression < len(texts):
@@ -191,14 +192,14 @@ class RefinementSession:
                              f'or 0 off it, got {labels}')
         if not points and box is None:
             raise ValueError('expected a point or a box, got none')
-        corners = [] if box is None else [tuple(map(float, box[:2])), tuple(map(float, box[2:]))]
+        corners = [] if box is None else [(float(box[i]), float(box[i + 1])) for i in (0, 2)]
         for x, y in [*points, *corners]:
             if not (0 <= x < width and 0 <= y < height):
                 raise ValueError(f'expected points (x, y) inside of the frame, x below {width} and '
                                  f'y below {height}, got ({x:g}, {y:g})')
         if corners and not all(low < high for low, high in zip(*corners)):
             raise ValueError('expected a box (x0, y0, x1, y1) with x0 < x1 and y0 < y1, got '
-                             f'{tuple(box)}')
+                             f'{box}')
         return dict(frame=int(frame), points=[list(point) for point in points], labels=labels,
                     box=None if box is None else [*corners[0], *corners[1]])
 
@@ -207,7 +208,7 @@ class RefinementSession:
         height, width = self._session.reader.shape
         scale = self.model.mask_head.image_size / torch.tensor([width, height])
         by_frame: dict[int, list[dict]] = {}
-        for click in self.out['clicks'][e]:
+        for click in self.out.clicks[e]:
             by_frame.setdefault(click['frame'], []).append(click)
         prompts = {}
         for t, some in by_frame.items():
@@ -221,7 +222,7 @@ class RefinementSession:
     @torch.inference_mode()
     def _propagate(self, e: int, frame: int) -> dict[int, tuple]:
         """Make the masks from a frame on anew; gives back what they were, by frame."""
-        reader, key = self._session.reader, self.out['key_frames'][e]
+        reader, key = self._session.reader, self.out.key_frames[e]
         prompts, given = self._prompts(e), {e: self._said[e]}
         ways = []
         if frame >= key:
@@ -241,7 +242,7 @@ class RefinementSession:
 
     def _put(self, e: int, values: dict[int, tuple]) -> dict[int, tuple]:
         """Exchange masks, scores and whether there is a ``[SEG]`` of some frames."""
-        rles, scores, is_seg = self.out['masks'][e].rles, self.out['scores'], self.out['is_seg']
+        rles, scores, is_seg = self.out.kept_masks()[e].rles, self.out.scores, self.out.is_seg
         before = {t: (rles[t], scores[e, t], is_seg[e, t]) for t in values}
         for t, value in values.items():
             rles[t], scores[e, t], is_seg[e, t] = value

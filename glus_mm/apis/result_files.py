@@ -6,21 +6,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from torch import nn
 
 from glus_mm.apis.rle_mask_writer import RLEMaskWriter
 from glus_mm.engine.run_fingerprint import checkpoint_digest
+from glus_mm.evaluation.predictions.png_file import read_mask_png
 from glus_mm.models.inference import MaskPrediction
 from glus_mm.utils.checkpoint_files import atomic_file
 from glus_mm.utils.masks import decode_rle, encode_mask, write_mask_png
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 from glus_mm.version import __version__
 from glus_mm.video import FrameReader
+
+if TYPE_CHECKING:
+    from glus_mm.apis.segmentation import Segmentation
 
 FORMATS = ('png', 'rle', 'coco', 'ytvis')
 RESULTS = 'results.json'
@@ -99,60 +102,46 @@ class ResultFiles:
         for e, mask in zip(exps, pred.masks.cpu().numpy()):
             self._rles[e][frame_idx] = encode_mask(mask)
 
-    def finish(self, out: dict, model: nn.Module, made: np.ndarray,
-               error: str | None = None) -> None:
+    def finish(self, out: 'Segmentation', model: nn.Module) -> None:
         """Write what the masks are.
 
         Args:
-            out: what the inferencer returns.
+            out: of all frames.
             model: what made them.
-            made: bool (E, T), the masks that were made.
-            error: why some are missing, if they are.
         """
-        document = self._document(out, model, made, error)
         if self._rles:
-            write = _coco if self.format == 'coco' else _ytvis
-            scores = [text['score'] for text in document['texts']]
+            write = coco_document if self.format == 'coco' else _ytvis
             _write_json(self.out_dir / masks_place(self.name, self.format),
-                        write(self.name, self.reader, self.texts, self._rles, scores))
+                        write(out, self._rles))
+        document = results_document(out, model, self.format, masks_place(self.name, self.format))
         _write_json(self.out_dir / self.name / RESULTS, document)
-
-    def _document(self, out: dict, model: nn.Module, made: np.ndarray,
-                  error: str | None) -> dict:
-        """``results.json``; docs/inference.md describes it."""
-        reader, trained = self.reader, getattr(model, 'trained_scores', ())
-        frame_scores, presence = out.get('key_frame_scores'), out.get('presence')
-        texts = []
-        for e, text in enumerate(self.texts):
-            seg = [bool(value) if done else None for value, done in zip(out['is_seg'][e], made[e])]
-            texts.append(dict(
-                text=text, id=e, masks=str(e) if self.format == 'png' else None,
-                key_frame=None if 'key_frames' not in out else int(out['key_frames'][e]),
-                clicks=out.get('clicks', {}).get(e, []), seg=seg,
-                score=_numbers(out['scores'][e], made[e]) if 'scores' in trained else None,
-                presence=_numbers(presence[e], made[e])
-                if presence is not None and 'presence' in trained else None,
-                key_frame_score=None if frame_scores is None else _numbers(frame_scores[e])))
-        height, width = reader.shape
-        cfg, checkpoint = getattr(model, 'cfg', None), getattr(model, 'checkpoint', None)
-        return dict(
-            schema=SCHEMA, glus_mm=__version__, complete=error is None, error=error,
-            video=dict(
-                name=self.name, source=reader.source, width=width, height=height,
-                num_frames=len(reader), fps=reader.fps, frames=list(reader.frame_names),
-                timestamps=[_seconds(reader, t) for t in range(len(reader))]
-                if reader.time_base else None),
-            model=dict(
-                type=type(model).__name__, config=getattr(cfg, 'filename', None),
-                checkpoint=checkpoint, checkpoint_digest=checkpoint_digest(checkpoint)),
-            masks=dict(format=self.format, path=masks_place(self.name, self.format)),
-            texts=texts)
 
     def __enter__(self) -> 'ResultFiles':
         return self
 
     def __exit__(self, *args: object) -> None:
         self._stack.close()
+
+
+def results_document(out: 'Segmentation', model: nn.Module, format: str, place: str) -> dict:
+    """``results.json``: what the masks are, what made them, and where they lie.
+
+    Args:
+        out: of all frames.
+        model: what made them.
+        format: of the masks.
+        place: where they are, relative to the folder of the results.
+    """
+    cfg, checkpoint = getattr(model, 'cfg', None), getattr(model, 'checkpoint', None)
+    document = out.to_dict()
+    document.update(
+        model=dict(
+            type=type(model).__name__, config=getattr(cfg, 'filename', None),
+            checkpoint=checkpoint, checkpoint_digest=checkpoint_digest(checkpoint)),
+        masks=dict(format=format, path=place))
+    for text in document['texts'] if format == 'png' else ():
+        text['masks'] = str(text['id'])
+    return document
 
 
 def open_masks(out_dir: Path, name: str, frame_names: Sequence[str], num_texts: int, format: str
@@ -168,13 +157,13 @@ def open_masks(out_dir: Path, name: str, frame_names: Sequence[str], num_texts: 
 
     Returns:
         A function that gives the masks of a frame, bool (E, H, W); it raises a
-        ``FileNotFoundError`` where one is not there.
+        ``FileNotFoundError`` where one is not there, a ``ValueError`` where one is damaged.
     """
     if format == 'png':
         def read(frame_idx: int) -> np.ndarray:
             paths = [mask_path(out_dir, name, e, frame_names[frame_idx]) for e in range(num_texts)]
-            return np.stack([cv2.imdecode(np.fromfile(path, dtype=np.uint8),
-                                          cv2.IMREAD_GRAYSCALE) > 127 for path in paths])
+            return np.stack([read_mask_png(path, f'text {e}, frame {frame_idx}') > 127
+                             for e, path in enumerate(paths)])
         return read
     text = (out_dir / masks_place(name, format)).read_text(encoding='utf-8')
     rles: dict[tuple[int, int], dict] = {}
@@ -196,54 +185,67 @@ def open_masks(out_dir: Path, name: str, frame_names: Sequence[str], num_texts: 
                                for e in range(num_texts)])
 
 
-def _coco(name: str, reader: FrameReader, texts: Sequence[str],
-          rles: Sequence[Sequence[dict | None]], scores: Sequence[list | None]) -> dict:
+def coco_document(out: 'Segmentation', rles: Sequence[Sequence[dict | None]]) -> dict:
     """A COCO document in which each frame is an image and each mask that is not empty an
-    annotation; ``track_id`` tells what belongs together."""
-    height, width = reader.shape
-    annotations = []
-    for e, track in enumerate(rles):
+    annotation; ``track_id`` tells what belongs together.
+
+    Args:
+        out: says what the masks are.
+        rles: (E)(T) COCO RLEs.
+    """
+    annotations: list[dict] = []
+    for e, (track, scores) in enumerate(zip(rles, _scores(out))):
         for t, rle in enumerate(track):
             area, box = _measures(rle)
             if area:
-                entry = dict(id=len(annotations) + 1, image_id=t + 1, video_id=1,
+                entry: dict[str, Any] = dict(id=len(annotations) + 1, image_id=t + 1, video_id=1,
                              category_id=e + 1, track_id=e + 1, segmentation=rle, area=area,
                              bbox=box, iscrowd=0)
-                if scores[e] is not None:
-                    entry['score'] = scores[e][t]
+                if scores is not None:
+                    entry['score'] = scores[t]
                 annotations.append(entry)
+    height, width = out.size
     return dict(
-        info=dict(description=f'glus_mm {__version__}'),
-        videos=[dict(id=1, name=name, width=width, height=height, length=len(reader))],
-        images=[dict(id=t + 1, video_id=1, frame_id=t, file_name=f'{name}/{frame}', width=width,
-                     height=height) for t, frame in enumerate(reader.frame_names)],
-        categories=[dict(id=e + 1, name=text) for e, text in enumerate(texts)],
+        _head(out),
+        images=[dict(id=t + 1, video_id=1, frame_id=t, file_name=f'{out.name}/{frame}',
+                     width=width, height=height) for t, frame in enumerate(out.frame_names)],
         annotations=annotations)
 
 
-def _ytvis(name: str, reader: FrameReader, texts: Sequence[str],
-           rles: Sequence[Sequence[dict | None]], scores: Sequence[list | None]) -> dict:
+def _ytvis(out: 'Segmentation', rles: Sequence[Sequence[dict | None]]) -> dict:
     """A YouTube-VIS document: one annotation for each text, with its masks over time."""
-    height, width = reader.shape
+    height, width = out.size
     annotations = []
-    for e, track in enumerate(rles):
+    for e, (track, scores) in enumerate(zip(rles, _scores(out))):
         measures = [_measures(rle) for rle in track]
         entry = dict(id=e + 1, video_id=1, category_id=e + 1, iscrowd=0, width=width,
-                     height=height, length=len(reader),
+                     height=height, length=len(out),
                      segmentations=[rle if area else None
                                     for rle, (area, _) in zip(track, measures)],
                      areas=[area or None for area, _ in measures],
                      bboxes=[box if area else None for area, box in measures])
-        known = [score for score in scores[e] or [] if score is not None]
+        known = [score for score in scores or [] if score is not None]
         if known:
             entry['score'] = sum(known) / len(known)
         annotations.append(entry)
+    document = dict(_head(out), annotations=annotations)
+    document['videos'][0]['file_names'] = [f'{out.name}/{frame}' for frame in out.frame_names]
+    return document
+
+
+def _head(out: 'Segmentation') -> dict:
+    """What both kinds of documents begin with."""
+    height, width = out.size
     return dict(
         info=dict(description=f'glus_mm {__version__}'),
-        videos=[dict(id=1, name=name, width=width, height=height, length=len(reader),
-                     file_names=[f'{name}/{frame}' for frame in reader.frame_names])],
-        categories=[dict(id=e + 1, name=text) for e, text in enumerate(texts)],
-        annotations=annotations)
+        videos=[dict(id=1, name=out.name, width=width, height=height, length=len(out))],
+        categories=[dict(id=e + 1, name=text) for e, text in enumerate(out.texts)])
+
+
+def _scores(out: 'Segmentation') -> list[list[float | None] | None]:
+    """(E)(T) scores of a model that was trained to give some."""
+    trained = 'scores' in out.trained_scores
+    return [numbers(*row) if trained else None for row in zip(out.scores, out.made)]
 
 
 def _measures(rle: dict | None) -> tuple[int, list[float] | None]:
@@ -254,15 +256,16 @@ def _measures(rle: dict | None) -> tuple[int, list[float] | None]:
     return int(coco_mask.area(packed)), coco_mask.toBbox(packed).tolist()
 
 
-def _numbers(values: Sequence[float], there: Sequence[bool] | None = None) -> list[float | None]:
-    """Numbers for JSON; None where there is none."""
+def numbers(values: Sequence[float] | np.ndarray, there: Sequence[bool] | np.ndarray | None = None
+            ) -> list[float | None]:
+    """Numbers for JSON; None where there is none.
+
+    Args:
+        values: (T).
+        there: (T), which of them count; all by default.
+    """
     return [round(float(value), 6) if math.isfinite(value) and (there is None or there[i])
             else None for i, value in enumerate(values)]
-
-
-def _seconds(reader: FrameReader, frame_idx: int) -> float | None:
-    at = reader.time(frame_idx)
-    return None if at is None else round(float(at), 9)
 
 
 def _write_json(path: Path, document: Any) -> None:

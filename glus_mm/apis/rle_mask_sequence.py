@@ -1,13 +1,14 @@
 """Masks that are decoded when they are looked at."""
 
 from collections.abc import Iterator, Sequence
+from typing import overload
 
 import numpy as np
 
 from glus_mm.utils.masks import decode_rle
 
 
-class RLEMaskSequence(Sequence):
+class RLEMaskSequence(Sequence[np.ndarray | None]):
     """The masks of one expression, held as COCO RLE.
 
     ``sequence[t]`` decodes a bool mask (H, W), a new array each time; a slice gives another
@@ -21,11 +22,17 @@ class RLEMaskSequence(Sequence):
     """
 
     def __init__(self, rles: Sequence[dict | None]) -> None:
-        self.rles = list(rles)
+        self.rles: list[dict | None] = list(rles)
 
     def __len__(self) -> int:
         """Number of frames, T."""
         return len(self.rles)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray | None: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> 'RLEMaskSequence': ...
 
     def __getitem__(self, index: int | slice) -> 'np.ndarray | RLEMaskSequence | None':
         """Decode the mask (H, W) of a frame, or cut out a part of the video."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.result_files import FORMATS, RESULTS, masks_place, open_masks
+from glus_mm.apis.segmentation import Segmentation
 from glus_mm.apis.video_results import (
     CUTOUTS,
     LEGENDS,
@@ -94,7 +95,7 @@ class SegmentJob:
         image = Path(self.video).suffix.lower() in IMAGE_SUFFIXES and len(self.reader) == 1
         return 'overlay.png' if image else OVERLAY
 
-    def run(self, inferencer: GLUSInferencer, progress: bool = False) -> dict:
+    def run(self, inferencer: GLUSInferencer, progress: bool = False) -> Segmentation:
         """Segment, then draw.
 
         Args:
@@ -122,7 +123,7 @@ class SegmentJob:
                           len(self.texts), masks, self.cutout, progress)
         return out
 
-    def summary(self, out: dict) -> str:
+    def summary(self, out: Segmentation) -> str:
         """Two lines that say what was done and where the results are.
 
         Args:
@@ -131,8 +132,8 @@ class SegmentJob:
         masks = self.out_dir / masks_place(self.name, self.format)
         overlay = f'   overlay: {self.out_dir / self._overlay}' if self.overlay else ''
         return (f'{count(len(self.texts), "text")} on {count(len(self.reader), "frame")} of '
-                f'{self.video}; [SEG] on {out["is_seg"].sum()} of '
-                f'{count(out["is_seg"].size, "mask")}\n'
+                f'{self.video}; [SEG] on {out.is_seg.sum()} of '
+                f'{count(out.is_seg.size, "mask")}\n'
                 f'masks: {masks}   results: {self.out_dir / self.name / RESULTS}   '
                 f'contact sheet: {self.out_dir / SHEET}{overlay}')
 

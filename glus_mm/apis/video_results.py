@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -111,7 +112,9 @@ def _open_writer(path: str | PathLike, fps: float | None, reader: FrameReader,
                  audio: str | PathLike | None = None) -> OverlayVideoWriter:
     if fps is not None:
         return OverlayVideoWriter(path, fps)
-    return OverlayVideoWriter(path, reader.fps, time_base=reader.time_base, audio=audio)
+    # Whoever gives no rate has a video file, which states one.
+    return OverlayVideoWriter(path, cast(float, reader.fps), time_base=reader.time_base,
+                              audio=audio)
 
 
 def _time(reader: FrameReader, frame_idx: int, fps: float | None):
@@ -136,7 +139,7 @@ def write_contact_sheet(path: str | PathLike, reader: FrameReader, texts: Sequen
     rows: list[list[np.ndarray]] = [[] for _ in texts]
     for t in frames:
         image = _shrink(reader.read(t))
-        small = [_shrink(np.float32(mask)) >= 0.5 for mask in masks(t)]
+        small = np.stack([_shrink(mask.astype(np.float32)) >= 0.5 for mask in masks(t)])
         for e, text in enumerate(texts):
             rows[e].append(visualizer.draw_frame(
                 image, small[e:e + 1], [text], [visualizer.color(e)],

@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 
 from glus_mm.apis.incomplete_video_error import IncompleteVideoError
 from glus_mm.apis.result_files import FORMATS, ResultFiles
-from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
+from glus_mm.apis.segmentation import Segmentation
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.segmentors import GLUS
 from glus_mm.models.selectors import BaseKeyFrameSelector
@@ -62,12 +62,13 @@ class VideoRun:
                 self._files = stack.enter_context(ResultFiles(
                     self.out_dir, self.name, self.reader, self.texts, format))
                 keepers.append(self._files)
-            self.out = _empty_result(self.texts, self.reader, return_logits,
-                                     keep=out_dir is None and callback is None)
-            self.out['trained_scores'] = model.trained_scores
-            self._made = np.zeros(self.out['is_seg'].shape, dtype=bool)
+            self.out = Segmentation.begin(self.name, self.texts, self.reader, model.trained_scores,
+                                          keep_masks=out_dir is None and callback is None)
+            if return_logits:
+                self.out.low_res_logits = [[None] * len(self.reader) for _ in self.texts]
+                self.out.seg_tokens = [[None] * len(self.reader) for _ in self.texts]
             self.record: Callback = partial(_record, self.out)
-            self._keepers = [*keepers, self.record, partial(_mark, self._made)]
+            self._keepers: list[Callback] = [*keepers, self.record]
             # Closed first: it waits for what it was given.
             self._pool = stack.enter_context(
                 ThreadPoolExecutor(1, thread_name_prefix='glus_mm'))
@@ -81,8 +82,8 @@ class VideoRun:
             chosen = self.selector.select(self.reader, sample)
             key_frames = list(chosen.frame_ids)
             if chosen.scores is not None:
-                self.out['key_frame_scores'] = torch.as_tensor(chosen.scores).float().cpu().numpy()
-        self.out['key_frames'] = key_frames
+                self.out.key_frame_scores = torch.as_tensor(chosen.scores).float().cpu().numpy()
+        self.out.key_frames = list(key_frames)
         return session, key_frames
 
     def take(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
@@ -94,32 +95,32 @@ class VideoRun:
         if len(self._waiting) > MAX_WAITING:
             self._waiting.popleft().result()
 
-    def finish(self) -> dict:
+    def finish(self) -> Segmentation:
         """The result, once all frames were taken."""
         while self._waiting:
             self._waiting.popleft().result()
+        self.out.error = self.reader.breaks_off
         if self._files is not None:
-            self._files.finish(self.out, self.model, self._made, self.reader.breaks_off)
+            self._files.finish(self.out, self.model)
         if self.reader.breaks_off:
             raise self._incomplete(self.reader.breaks_off, len(self.reader))
-        _finish(self.out)
         _log_missing_seg(self.out)
         return self.out
 
     def incomplete(self, error: FrameError) -> IncompleteVideoError:
         """The error to raise for a frame that cannot be used; what was made before is kept."""
         self._pool.shutdown()
+        self.out.error = str(error)
         if self._files is not None:
-            self._files.finish(self.out, self.model, self._made, str(error))
+            self._files.finish(self.out, self.model)
         return self._incomplete(str(error), error.frame_idx)
 
     def _incomplete(self, reason: str, frame_idx: int) -> IncompleteVideoError:
-        _finish(self.out)
-        kept = '' if self.out['masks'] is None else ' and are in .result of this error'
+        kept = '' if self.out.masks is None else ' and are in .result of this error'
         kept = kept if self.out_dir is None else f' and are in {self.out_dir}'
         return IncompleteVideoError(
-            f'{reason}. {self._made.sum()} of {self._made.size} masks were made{kept}', frame_idx,
-            self.out)
+            f'{reason}. {self.out.made.sum()} of {self.out.made.size} masks were made{kept}',
+            frame_idx, self.out)
 
     def _keep(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
         for keeper in self._keepers:
@@ -192,57 +193,31 @@ def _data_sample(name: str, texts: tuple[str, ...], reader: FrameReader) -> RefV
         frame_names=reader.frame_names, ori_shape=reader.shape))
 
 
-def _empty_result(texts: tuple[str, ...], reader: FrameReader, return_logits: bool,
-                  keep: bool) -> dict:
-    num_exp, num_frames = len(texts), len(reader)
-
-    def table() -> list[list]:
-        return [[None] * num_frames for _ in range(num_exp)]
-
-    out = dict(
-        expressions=texts, frame_names=reader.frame_names, masks=table() if keep else None,
-        scores=np.zeros((num_exp, num_frames), dtype=np.float32),
-        is_seg=np.zeros((num_exp, num_frames), dtype=bool))
-    if return_logits:
-        out.update(low_res_logits=table(), seg_tokens=table())
-    return out
-
-
-def _record(out: dict, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
+def _record(out: Segmentation, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
     """Keep of the predictions of one frame what the result holds."""
-    out['scores'][exps, frame_idx] = pred.scores.float().cpu().numpy()
-    out['is_seg'][exps, frame_idx] = pred.is_seg.cpu().numpy()
+    out.scores[exps, frame_idx] = pred.scores.float().cpu().numpy()
+    out.is_seg[exps, frame_idx] = pred.is_seg.cpu().numpy()
     presence = getattr(pred, 'presence', None)
     if presence is not None and not presence.isnan().all():
-        out.setdefault('presence', np.full_like(out['scores'], np.nan))[exps, frame_idx] = (
-            presence.float().cpu().numpy())
-    if out['masks'] is not None:
+        if out.presence is None:
+            out.presence = np.full_like(out.scores, np.nan)
+        out.presence[exps, frame_idx] = presence.float().cpu().numpy()
+    if out.masks is not None:
         for e, mask in zip(exps, pred.masks.cpu().numpy()):
-            out['masks'][e][frame_idx] = encode_mask(mask)
-    if 'seg_tokens' not in out:
-        return
-    for i, e in enumerate(exps):
-        if out['is_seg'][e, frame_idx]:
-            # Copies, as a view would keep the arrays of all expressions.
-            for key, values in [('low_res_logits', pred.low_res_logits),
-                                ('seg_tokens', pred.seg_tokens)]:
-                out[key][e][frame_idx] = values[i].float().cpu().numpy().copy()
+            out.masks[e].rles[frame_idx] = encode_mask(mask)
+    for tracks, values in ((out.low_res_logits, pred.low_res_logits),
+                           (out.seg_tokens, pred.seg_tokens)):
+        if tracks is not None:
+            for i, e in enumerate(exps):
+                if out.is_seg[e, frame_idx]:
+                    # Copies, as a view would keep the arrays of all expressions.
+                    tracks[e][frame_idx] = values[i].float().cpu().numpy().copy()
+    out.made[exps, frame_idx] = True
 
 
-def _finish(out: dict) -> None:
-    """Give the masks of a result their final form."""
-    if out['masks'] is not None:
-        out['masks'] = [RLEMaskSequence(rles) for rles in out['masks']]
-
-
-def _mark(made: np.ndarray, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
-    made[exps, frame_idx] = True
-
-
-def _log_missing_seg(out: dict) -> None:
-    missing = (~out['is_seg']).sum(1).tolist()
+def _log_missing_seg(out: Segmentation) -> None:
+    missing = (~out.is_seg).sum(1).tolist()
     if any(missing):
-        parts = ', '.join(f'{text!r:.60}: {n}' for text, n in zip(out['expressions'], missing)
-                          if n)
-        print_log(f'no [SEG] on {sum(missing)} of {out["is_seg"].size} masks, which are empty '
+        parts = ', '.join(f'{text!r:.60}: {n}' for text, n in zip(out.texts, missing) if n)
+        print_log(f'no [SEG] on {sum(missing)} of {out.is_seg.size} masks, which are empty '
                   f'({parts})', 'current', logging.WARNING)

@@ -105,7 +105,7 @@ def together(videos: Iterable[Video], max_tracks: int, max_rows: int
             one.video.steps.close()
 
 
-def alone(steps: Steps) -> Iterator[Prediction]:
+def alone(steps: Steps) -> Generator[Prediction, None, None]:
     """The predictions of one video."""
     with closing(together([Video(None, 1, steps)], 1, 1)) as results:
         for _, item in results:

@@ -1,7 +1,7 @@
 """GLUS: wires MLLM and mask head; training and testing decode a frame with the same function."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -611,7 +611,7 @@ class GLUS(HubMixin, BaseModel):
                             key_masks=key_masks)
 
     def segment(self, session: VideoSession, key_frames: Sequence[int] | None = None
-                ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
+                ) -> Generator[tuple[int, list[int], MaskPrediction], None, None]:
         """Segment every frame for every expression.
 
         ``test_cfg.propagator`` says how, :class:`GLUSPropagator` by default.
