@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,8 @@ _SHOW_STATUS = ("() => document.querySelector('#status').scrollIntoView("
                 "{behavior: 'smooth', block: window.innerWidth < 800 ? 'start' : 'nearest'})")
 INTRO = ('# Find it by words\nType what to look for, one expression on each line; every one gets '
          'a mask on every frame, in its own colour.')
+CLICKS = ('**Wrong mask?** Choose whose it is, then click on the frame: on what is missing, or, '
+          'with *off it*, on what is too much. The frames after it follow.')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -147,6 +149,11 @@ def result_html(result: SegmentationResult) -> str:
 def error_html(error: WebInputError) -> str:
     """What a user did wrong, for the status line."""
     return outcome_html(f'<span class="error">{html.escape(str(error)[:500])}</span>')
+
+
+def changed_html(what: str, changed: Sequence[int]) -> str:
+    """What a click, or taking it back, has changed, for the status line."""
+    return outcome_html(f'{what}: the masks of frames {changed[0]} to {changed[-1]} are new.')
 
 
 def outcome_html(content: str) -> str:
@@ -228,6 +235,14 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]],
                                      buttons=['fullscreen'], interactive=False)
                     slider = gr.Slider(0, 1, value=0, step=1, label='Frame', elem_id='slider',
                                        interactive=False)
+                    gr.Markdown(CLICKS)
+                    with gr.Row(equal_height=True):
+                        which = gr.Dropdown([], label='Correct the mask of', elem_id='which',
+                                            interactive=False, scale=3)
+                        label = gr.Radio([('on the object', 1), ('off it', 0)], value=1,
+                                         label='The click is', elem_id='label', scale=2)
+                        undo = gr.Button('Undo', elem_id='undo', interactive=False, scale=1,
+                                         min_width=80)
                 with gr.Tab('Video', elem_id='tab_video'):
                     overlay = gr.Video(label='Overlay', elem_id='overlay', height=490,
                                        interactive=False, loop=True, autoplay=True)
@@ -236,14 +251,15 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]],
                     masks_zip = gr.DownloadButton('Masks (PNG)', elem_id='zip', interactive=False)
                     masks_json = gr.DownloadButton('Masks (RLE, JSON)', elem_id='json',
                                                    interactive=False)
-        outputs = [status, frame, slider, overlay, plot, masks_zip, masks_json, result]
+        outputs = [status, frame, slider, overlay, plot, masks_zip, masks_json, result, which,
+                   undo]
 
         def run(video: str | None, text: str, fps: float | None) -> Iterator[dict]:
             """Segment a video; the API's only call."""
             yield {status: 'Reading the video …', slider: gr.update(interactive=False),
                    frame: None, overlay: None, result: None, plot: '',
-                   masks_zip: gr.update(interactive=False),
-                   masks_json: gr.update(interactive=False)}
+                   **{part: gr.update(interactive=False)
+                      for part in (masks_zip, masks_json, which, undo)}}
             try:
                 for event in service.segment(video, text, fps):
                     if isinstance(event, Preview):
@@ -258,20 +274,52 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]],
         def finished(done: SegmentationResult) -> dict:
             last = max(1, done.num_frames - 1)
             return {
-                status: result_html(done), frame: str(done.frame(0)), result: done,
+                **files(done, 0), status: result_html(done),
                 slider: gr.update(value=0, maximum=last, interactive=done.num_frames > 1),
-                overlay: str(done.overlay),
+                which: gr.update(choices=[(text, e) for e, text in enumerate(done.texts)], value=0,
+                                 interactive=bool(done.key)),
+                undo: gr.update(interactive=bool(done.key))}
+
+        def files(done: SegmentationResult, frame_idx: float) -> dict:
+            return {
+                result: done, frame: str(done.frame(int(frame_idx))), overlay: str(done.overlay),
                 plot: curves_html(done),
                 masks_zip: gr.update(value=str(done.masks_zip), interactive=True),
                 masks_json: gr.update(value=str(done.masks_json), interactive=True)}
+
+        def correct(done: SegmentationResult | None, frame_idx: float, expression: int | None,
+                    value: int, click: gr.SelectData) -> dict:
+            """A click on the frame that is shown."""
+            if done is None or expression is None:
+                return {status: outcome_html('Segment a video first, then correct its masks.')}
+            try:
+                new, changed = service.refine(done, expression, int(frame_idx), click.index, value)
+            except WebInputError as error:
+                return {status: error_html(error)}
+            return {**files(new, frame_idx),
+                    status: changed_html('Corrected', changed)}
+
+        def take_back(done: SegmentationResult | None, frame_idx: float) -> dict:
+            if done is None:
+                return {status: outcome_html('There is nothing to take back.')}
+            try:
+                new, changed = service.undo(done)
+            except WebInputError as error:
+                return {status: error_html(error)}
+            return {**files(new, frame_idx), status: changed_html('Taken back', changed)}
 
         def show(done: SegmentationResult | None, frame_idx: float) -> Any:
             path = done.frame(int(frame_idx)) if done is not None else None
             return gr.skip() if path is None else str(path)
 
-        running = start.click(run, [video, text, fps], outputs, concurrency_limit=1,
-                              api_name='segment', show_progress='minimal',
-                              show_progress_on=[status], trigger_mode='once')
+        # One model: runs and clicks take turns.
+        turns = dict(concurrency_id='model', concurrency_limit=1, trigger_mode='once')
+        running = start.click(run, [video, text, fps], outputs, **turns, api_name='segment',
+                              show_progress='minimal', show_progress_on=[status])
+        frame.select(correct, [result, slider, which, label], outputs, **turns,
+                     show_progress='minimal', show_progress_on=[status], api_visibility='private')
+        undo.click(take_back, [result, slider], outputs, **turns, show_progress='hidden',
+                   api_visibility='private')
         # On a narrow screen what comes now is below.
         start.click(None, None, None, js=_SHOW_STATUS, api_visibility='private')
         stop.click(lambda: 'Stopped.', None, status, cancels=[running], queue=False,
@@ -361,9 +409,13 @@ def use_store(store: TemporaryStore) -> None:
         GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
 
 
-def main() -> None:
-    """Check what was asked for, then serve until interrupted."""
-    args = parse_args()
+def main(argv: list[str] | None = None) -> None:
+    """Check what was asked for, then serve until interrupted.
+
+    Args:
+        argv: what :func:`parse_args` takes.
+    """
+    args = parse_args(argv)
     try:
         limits = WebLimits(max_upload_mb=args.max_upload_mb, max_seconds=args.max_seconds,
                            max_frames=args.max_frames, max_megapixels=args.max_megapixels,

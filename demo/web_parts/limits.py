@@ -22,6 +22,8 @@ class WebLimits:
         max_upload_seconds: time that an upload may take.
         max_idle_seconds: time that a connection may stay open without a request, or an upload
             without a byte.
+        max_open_videos: videos that are kept open for clicks; the one that was longest not
+            clicked is closed for a new one.
         max_waiting: runs that wait for their turn; further ones are refused.
         max_store_mb: all files of all users, in units of 2**20 bytes; the oldest go first.
         max_store_minutes: how long a file is kept.
@@ -39,6 +41,7 @@ class WebLimits:
     max_work_seconds: float = 300
     max_upload_seconds: float = 600
     max_idle_seconds: float = 20
+    max_open_videos: int = 8
     max_waiting: int = 16
     max_store_mb: float = 2000
     max_store_minutes: float = 60

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from torch import nn
 
+from glus_mm.apis.result_files import RESULTS, results_document
 from glus_mm.video import FrameReader
-from glus_mm.visualization import OverlayVideoWriter, RefVOSLocalVisualizer
+from glus_mm.visualization import OverlayVideoWriter
 from web_parts.run import SegmentationRun, decode_track
 
 _JPEG_QUALITY = 90
@@ -37,6 +39,7 @@ class SegmentationResult:
         key_frames: (E) 0-based positions where propagation started.
         notes: what the user should know, such as frames without ``[SEG]``.
         seconds: time that the model worked.
+        key: what the service knows the open video by; empty where it takes no clicks.
     """
 
     folder: Path
@@ -48,6 +51,7 @@ class SegmentationResult:
     key_frames: tuple[int, ...]
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    key: str = ''
 
     @property
     def overlay(self) -> Path:
@@ -56,7 +60,8 @@ class SegmentationResult:
 
     @property
     def masks_zip(self) -> Path:
-        """``<text number>/<frame>.png`` (mode L, 0 and 255) and ``expressions.json``."""
+        """``<text number>/<frame>.png`` (mode L, 0 and 255), ``results.json`` with the
+        clicks, and ``expressions.json``."""
         return self.folder / 'masks.zip'
 
     @property
@@ -79,8 +84,8 @@ class SegmentationResult:
 
     @classmethod
     def write(cls, folder: Path, reader: FrameReader, run: SegmentationRun,
-              texts: tuple[str, ...], visualizer: RefVOSLocalVisualizer, seconds: float,
-              notes: Sequence[str] = ()) -> 'SegmentationResult':
+              texts: tuple[str, ...], model: nn.Module, seconds: float,
+              notes: Sequence[str] = (), key: str = '') -> 'SegmentationResult':
         """Draw and pack what a run has made.
 
         Args:
@@ -88,16 +93,17 @@ class SegmentationResult:
             reader: the frames, with their ``fps``.
             run: finished.
             texts: (E) expressions.
-            visualizer: draws the frames.
-            seconds: time that the model worked.
+            model: what made the masks.
+            seconds: time that it worked.
             notes: what else the user should know.
+            key: see above.
 
         Returns:
             The result.
         """
-        out, trained = run.out, run.out['trained_scores']
-        shown = next((name for name in _CURVES
-                      if name in trained or name == 'key_frame_scores' and name in out), None)
+        out = run.out
+        shown = next((name for name in _CURVES if name in out.trained_scores
+                      or name == 'key_frame_scores' and name in out), None)
         # A video that breaks off has masks up to there.
         num_frames = 1 + max(t for track in run.rles for t, rle in enumerate(track) if rle)
         result = cls(
@@ -105,41 +111,37 @@ class SegmentationResult:
             curves=None if shown is None else np.asarray(
                 out[shown], dtype=np.float32)[:, :num_frames],
             curve_title=_CURVES.get(shown, ''),
-            key_frames=tuple(int(k) for k in out['key_frames']),
-            notes=(*notes, *_notes(reader, run, texts, num_frames)), seconds=seconds)
-        result._draw(reader, run, visualizer)
-        result._pack(reader, run)
+            key_frames=tuple(int(k) for k in out.key_frames),
+            notes=(*notes, *_notes(reader, run, texts, num_frames)), seconds=seconds,
+            key=key)
+        result._draw(reader, run)
+        result._pack(reader, run, model)
         return result
 
-    def _draw(self, reader: FrameReader, run: SegmentationRun,
-              visualizer: RefVOSLocalVisualizer) -> None:
+    def _draw(self, reader: FrameReader, run: SegmentationRun) -> None:
         (self.folder / 'frames').mkdir()
         with OverlayVideoWriter(self.overlay, self.fps, time_base=reader.time_base) as writer:
             for t in range(self.num_frames):
-                image = reader.read(t)
-                masks = decode_track(run.rles, t, image.shape[:2])
-                scores = (run.out['scores'][:, t]
-                          if 'scores' in run.out['trained_scores'] else None)
-                drawn = visualizer.draw_frame(image, masks, self.texts,
-                                              scores=scores, caption=reader.frame_names[t])
+                drawn = run.draw(t)
                 writer.write(drawn, reader.time(t))
                 _, data = cv2.imencode('.jpg', cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR),
                                        [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
                 (self.folder / 'frames' / f'{t:05d}.jpg').write_bytes(data.tobytes())
 
-    def _pack(self, reader: FrameReader, run: SegmentationRun) -> None:
+    def _pack(self, reader: FrameReader, run: SegmentationRun, model: nn.Module) -> None:
         names = list(reader.frame_names[:self.num_frames])
         # PNG is packed already.
         with zipfile.ZipFile(self.masks_zip, 'w', zipfile.ZIP_STORED) as archive:
             archive.writestr('expressions.json', json.dumps(list(self.texts), indent=1))
+            archive.writestr(RESULTS, json.dumps(_without_paths(
+                results_document(run.out, model, 'png', '.'))))
             for t, name in enumerate(names):
                 for e, mask in enumerate(decode_track(run.rles, t, reader.shape)):
                     _, data = cv2.imencode('.png', mask.astype(np.uint8) * 255)
                     archive.writestr(f'{e}/{name}.png', data.tobytes())
-        trained = run.out['trained_scores']
         scores = {key: [[None if score != score else round(score, 4)
                          for score in row[:self.num_frames].tolist()] for row in run.out[name]]
-                  if name in trained else [None] * len(self.texts)
+                  if name in run.out.trained_scores else [None] * len(self.texts)
                   for key, name in (('expected_iou', 'scores'), ('presence', 'presence'))}
         document = dict(
             fps=self.fps, size=list(reader.shape), frames=names,
@@ -147,10 +149,19 @@ class SegmentationResult:
                 float(reader.time(t)) for t in range(self.num_frames)],
             expressions=[
                 dict(expression=text, key_frame=key, masks=track[:self.num_frames],
+                     clicks=run.out.clicks.get(e, []),
                      **{key: rows[e] for key, rows in scores.items()})
                 for e, (text, key, track) in enumerate(
                     zip(self.texts, self.key_frames, run.rles))])
         self.masks_json.write_text(json.dumps(document), encoding='utf-8')
+
+
+def _without_paths(document: dict) -> dict:
+    """``results.json`` for somebody whom folders of the server are no business of."""
+    for part, key in (('video', 'source'), ('model', 'config'), ('model', 'checkpoint')):
+        if document[part][key] is not None:
+            document[part][key] = Path(document[part][key]).name
+    return document
 
 
 def _notes(reader: FrameReader, run: SegmentationRun, texts: tuple[str, ...],
@@ -160,9 +171,9 @@ def _notes(reader: FrameReader, run: SegmentationRun, texts: tuple[str, ...],
     if before is not None:
         sizes = [f'{width} x {height}' for height, width in (before, reader.shape)]
         notes.append(f'Frames of {sizes[0]} pixels were scaled down to {sizes[1]}.')
-    if run.breaks_off:
+    if run.out.error is not None:
         notes.append(f'The video breaks off; these are its {num_frames} frames.')
-    for text, is_seg in zip(texts, run.out['is_seg'][:, :num_frames]):
+    for text, is_seg in zip(texts, run.out.is_seg[:, :num_frames]):
         missing = int((~is_seg).sum())
         if missing:
             notes.append(f'"{text}": the model answered without a mask on {missing} of '

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-from glus_mm.apis.glus_inferencer import GLUSInferencer
-from glus_mm.apis.incomplete_video_error import IncompleteVideoError
+from glus_mm.apis import GLUSInferencer, IncompleteVideoError, RefinementSession, Segmentation
+from glus_mm.apis.refinement_session import check_takes_clicks
 from glus_mm.models.inference import MaskPrediction
 from glus_mm.utils.masks import decode_rle, encode_mask
 from glus_mm.video import FrameReader
@@ -51,22 +52,27 @@ class SegmentationRun:
 
     Attributes:
         rles (list[list[dict | None]]): (E)(T) COCO RLEs, None where no mask was made.
-        out (dict): what the inferencer returned, after the run.
-        breaks_off (bool): the video has fewer frames than it states.
+        out (Segmentation | None): what the inferencer returned, after the run.
+        session (RefinementSession | None): takes clicks, after the run of a model that knows them.
     """
 
     def __init__(self, inferencer: GLUSInferencer, reader: FrameReader, texts: Sequence[str],
                  visualizer: RefVOSLocalVisualizer, max_seconds: float, interval: float = 0.5
                  ) -> None:
         self.rles: list[list[dict | None]] = [[None] * len(reader) for _ in texts]
-        self.out: dict = {}
-        self.breaks_off = False
+        self.out: Segmentation | None = None
+        self.session: RefinementSession | None = None
         self._inferencer, self._reader, self._texts = inferencer, reader, list(texts)
         self._visualizer = visualizer
         self._max_seconds, self._interval = max_seconds, interval
         self._messages: queue.SimpleQueue[Preview | Exception | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._done, self._next_preview, self._deadline = 0, 0.0, 0.0
+        try:
+            check_takes_clicks(inferencer.model)
+            self._takes_clicks = True
+        except ValueError:
+            self._takes_clicks = False
 
     def previews(self) -> Iterator[Preview]:
         """Segment; what was made is in ``rles`` and ``out`` after the last preview.
@@ -93,16 +99,23 @@ class SegmentationRun:
 
     def _work(self) -> None:
         try:
-            self.out = self._inferencer(self._reader, self._texts, callback=self._take)
+            if self._takes_clicks:
+                self.session = self._inferencer.session(self._reader, self._texts,
+                                                        callback=self._take)
+                self.out = self.session.out
+            else:
+                self.out = self._inferencer(self._reader, self._texts, callback=self._take)
         except IncompleteVideoError as error:
             if not self._done:
                 self._messages.put(WebInputError('the video breaks off before its first mask'))
-            self.out, self.breaks_off = error.result, True
+            self.out = error.result
         except _StoppedError:
             pass
         except Exception as error:  # noqa: BLE001 - it is raised where the previews are fetched
             self._messages.put(error)
         finally:
+            if self.out is not None and self.out.masks is not None:
+                self.rles = [track.rles for track in self.out.masks]
             self._messages.put(None)
 
     def _take(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
@@ -112,19 +125,52 @@ class SegmentationRun:
         if now > self._deadline:
             raise WebInputError(f'the run took more than {self._max_seconds:g} seconds; try fewer '
                                 'expressions, fewer frames per second or a shorter video')
-        for e, mask in zip(exps, pred.masks.cpu().numpy()):
-            self.rles[e][frame_idx] = encode_mask(mask)
+        masks = pred.masks.cpu().numpy()
+        if not self._takes_clicks:  # else the session holds them
+            for e, mask in zip(exps, masks):
+                self.rles[e][frame_idx] = encode_mask(mask)
         self._done += len(exps)
         if now >= self._next_preview and self._messages.empty():
-            self._messages.put(self._preview(frame_idx))
+            shown = np.zeros((len(self._texts), *masks.shape[1:]), dtype=bool)
+            shown[exps] = masks
+            self._messages.put(Preview(self._done, len(self._texts) * len(self._reader), frame_idx,
+                                       self.draw(frame_idx, shown)))
             self._next_preview = time.monotonic() + self._interval
 
-    def _preview(self, frame_idx: int) -> Preview:
-        image = self._reader.read(frame_idx)
-        masks = decode_track(self.rles, frame_idx, image.shape[:2])
-        drawn = self._visualizer.draw_frame(image, masks, self._texts,
+    def draw(self, frame_idx: int, masks: np.ndarray | None = None) -> np.ndarray:
+        """A frame with its masks, and a dot for each click: green on the object, red off it.
+
+        Args:
+            frame_idx: 0-based position.
+            masks: bool (E, H, W); None for those of the result.
+
+        Returns:
+            uint8 (H', W', 3) in RGB, see :meth:`shown_size`; a legend is below.
+        """
+        image, out = self._reader.read(frame_idx), self.out
+        if masks is None:
+            masks = decode_track(self.rles, frame_idx, image.shape[:2])
+        scores = None
+        if out is not None and 'scores' in out.trained_scores:
+            scores = out.scores[:, frame_idx].tolist()
+        drawn = self._visualizer.draw_frame(image, masks, self._texts, scores=scores,
                                             caption=self._reader.frame_names[frame_idx])
-        return Preview(self._done, len(self._texts) * len(self._reader), frame_idx, drawn)
+        width, height = self.shown_size()
+        for click in [click for clicks in (out.clicks if out else {}).values() for click in clicks]:
+            for (x, y), label in zip(click['points'], click['labels']):
+                if click['frame'] == frame_idx:
+                    place = (round((x + .5) * width / image.shape[1]),
+                             round((y + .5) * height / image.shape[0]))
+                    cv2.circle(drawn, place, 7, (255, 255, 255), -1, cv2.LINE_AA)
+                    cv2.circle(drawn, place, 5, (0, 150, 0) if label else (220, 0, 0), -1,
+                               cv2.LINE_AA)
+        return drawn
+
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height at which :meth:`draw` shows a frame, without the legend."""
+        height, width = self._reader.shape
+        shown = max(width, self._visualizer.min_width)
+        return shown, round(height * shown / width)
 
 
 def decode_track(rles: Sequence[Sequence[dict | None]], frame_idx: int, size: tuple[int, int]

@@ -1,11 +1,14 @@
 """Segment the videos of users, who may send anything."""
 
+import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.text.prompt import MAX_EXPRESSION_LENGTH, clean_expression
+from glus_mm.video import FrameReader
 from glus_mm.visualization import RefVOSLocalVisualizer
 from web_parts.limits import WebInputError, WebLimits
 from web_parts.result import SegmentationResult
@@ -32,6 +35,7 @@ class SegmentationService:
         self.store = store
         self.unknown_words = unknown_words
         self.limits = limits or WebLimits()
+        self._open: OrderedDict[str, tuple[SegmentationRun, FrameReader]] = OrderedDict()
         self._visualizer = RefVOSLocalVisualizer('web', min_width=640, legend_position='below')
 
     def parse_texts(self, text: str) -> tuple[str, ...]:
@@ -91,7 +95,7 @@ class SegmentationService:
         self.store.touch(video)
         self.store.trim()
         reader = open_limited_video(video, self.limits, max_fps or None)
-        start = time.monotonic()
+        start, keep = time.monotonic(), False
         try:
             run = SegmentationRun(self.inferencer, reader, texts, self._visualizer,
                                   self.limits.max_work_seconds)
@@ -99,7 +103,70 @@ class SegmentationService:
             seconds = time.monotonic() - start
             unknown = self.unknown_words(texts) if self.unknown_words else ()
             notes = [f'The model was never taught: {", ".join(unknown)}.'] if unknown else []
+            keep = run.session is not None
+            key = self._keep(run, reader) if keep else ''
             yield SegmentationResult.write(self.store.new_folder(), reader, run, texts,
-                                           self._visualizer, seconds, notes)
+                                           self.inferencer.model, seconds, notes, key)
         finally:
-            reader.close()
+            if not keep:
+                reader.close()
+
+    def refine(self, result: SegmentationResult, expression: int, frame_idx: int,
+               place: tuple[float, float], label: int) -> tuple[SegmentationResult, list[int]]:
+        """Correct the masks of a run by a click on a frame that it has drawn.
+
+        Args:
+            result: of the run, or of its last click.
+            expression: its number.
+            frame_idx: 0-based position of the frame.
+            place: (x, y) in pixels of the drawn frame.
+            label: 1 on the object, 0 off it.
+
+        Returns:
+            The result with the new masks, and the frames whose masks are new.
+
+        Raises:
+            WebInputError: the click is outside the frame, or the video is no longer open.
+        """
+        run, reader = self._opened(result)
+        (x, y), (shown_width, shown_height) = place, run.shown_size()
+        height, width = reader.shape
+        point = x * width / shown_width, y * height / shown_height
+        try:
+            changed = run.session.refine(expression, frame_idx, [point], [label])
+        except ValueError as error:
+            raise WebInputError(str(error)) from error
+        return self._renewed(result, run, reader), changed
+
+    def undo(self, result: SegmentationResult) -> tuple[SegmentationResult, list[int]]:
+        """Take the last click of a run back; see :meth:`refine`."""
+        run, reader = self._opened(result)
+        try:
+            changed = run.session.undo()
+        except ValueError as error:
+            raise WebInputError(str(error)) from error
+        return self._renewed(result, run, reader), changed
+
+    def _keep(self, run: SegmentationRun, reader: FrameReader) -> str:
+        """Keep a video open for clicks; the oldest ones are closed."""
+        key = secrets.token_hex(8)
+        self._open[key] = run, reader
+        while len(self._open) > self.limits.max_open_videos:
+            self._open.popitem(last=False)[1][1].close()
+        return key
+
+    def _opened(self, result: SegmentationResult) -> tuple[SegmentationRun, FrameReader]:
+        if not result.key:
+            raise WebInputError('this model, or a video that breaks off, takes no clicks')
+        if result.key not in self._open:
+            raise WebInputError(f'the video is closed, as {self.limits.max_open_videos} others '
+                                'were opened since; press Segment again')
+        self._open.move_to_end(result.key)
+        return self._open[result.key]
+
+    def _renewed(self, result: SegmentationResult, run: SegmentationRun, reader: FrameReader
+                 ) -> SegmentationResult:
+        """Files of their own, as somebody may be fetching those of before."""
+        self.store.trim()
+        return SegmentationResult.write(self.store.new_folder(), reader, run, result.texts,
+                                        self.inferencer.model, result.seconds, (), result.key)

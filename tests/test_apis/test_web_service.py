@@ -226,7 +226,7 @@ def test_downloads_hold_the_masks_of_the_inferencer(model, store, video):
     assert [item['expression'] for item in document['expressions']] == texts
     assert document['size'] == [48, 64] and document['frames'] == [f'{t:05d}' for t in range(5)]
     with zipfile.ZipFile(result.masks_zip) as archive:
-        assert len(archive.namelist()) == 11
+        assert len(archive.namelist()) == 12
         assert json.loads(archive.read('expressions.json')) == texts
         for e, item in enumerate(document['expressions']):
             assert item['expected_iou'] is None
@@ -236,6 +236,32 @@ def test_downloads_hold_the_masks_of_the_inferencer(model, store, video):
                 mask = expected['masks'][e][t]
                 assert (png == mask * 255).all()
                 assert (decode_rle(item['masks'][t]) == mask).all()
+
+
+@pytest.fixture
+def large_store():
+    with TemporaryStore(64 << 20, 3600) as store:
+        yield store
+
+
+def test_a_click_gives_new_files(model, large_store, video):
+    """In pixels of the drawn frame, which is ten times as large; the old files stay."""
+    asked = service(model, large_store, max_open_videos=1)
+    *_, result = asked.segment(video, 'the red box\nthe sky')
+    before = result.masks_zip.read_bytes()
+    new, changed = asked.refine(result, 1, 2, (205, 305), 0)
+    assert changed == [2, 3, 4] and new.folder != result.folder and new.texts == result.texts
+    assert result.masks_zip.read_bytes() == before
+    click, = json.loads(new.masks_json.read_text())['expressions'][1]['clicks']
+    assert click == dict(frame=2, points=[[20.5, 30.5]], labels=[0], box=None)
+    with pytest.raises(WebInputError, match='inside of the frame'):
+        asked.refine(new, 1, 2, (205, 481), 0)
+    last, _ = asked.undo(new)
+    assert last.masks_json.read_text() == result.masks_json.read_text()
+    *_, other = asked.segment(video, 'the red box')
+    with pytest.raises(WebInputError, match='1 others were opened since; press Segment again'):
+        asked.refine(last, 0, 0, (5, 5), 1)
+    asked.refine(other, 0, 0, (5, 5), 1)
 
 
 def test_frames_without_seg_are_told(half_deaf, store, video):

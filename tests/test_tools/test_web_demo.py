@@ -150,11 +150,24 @@ class Visitor:
     def run(self, text):
         """Type, start, and wait for the result or an error, which is returned."""
         self.page.fill('#text textarea', text)
+        return self.outcome(lambda: self.page.click('#start'))
+
+    def outcome(self, act):
+        """Do something, and wait for what the page says of it."""
         mark = "document.querySelector('#status [data-run]')?.dataset.run"
         before = self.page.evaluate(mark)
-        self.page.click('#start')
+        act()
         self.page.wait_for_function(f'before => ![undefined, before].includes({mark})', arg=before)
         return self.page.inner_text('#status')
+
+    def click_frame(self, x, y):
+        """Click on the frame where it shows a point in pixels of its own."""
+        image = self.page.locator('#frame img')
+        box = image.bounding_box()
+        width, height = image.evaluate('image => [image.naturalWidth, image.naturalHeight]')
+        scale = min(box['width'] / width, box['height'] / height)  # shown whole, in the middle
+        image.click(position=dict(x=(box['width'] - width * scale) / 2 + x * scale,
+                                  y=(box['height'] - height * scale) / 2 + y * scale))
 
     def frame(self):
         """The frame that is shown, as bytes."""
@@ -217,6 +230,44 @@ def test_a_visit(visitor, server, tmp_path):
     assert visitor.errors == []
     own = (server.url, 'data:', f'blob:{server.url}')
     assert [url for url in visitor.requests if not url.startswith(own)] == []
+
+
+def test_clicks_correct_masks(visitor, server):
+    """Positive and negative, for a chosen expression, undo; clicks stand in results.json."""
+    visitor.page.click('#sample1')
+    visitor.page.wait_for_selector('#video video')
+    visitor.page.click('#fps input')
+    visitor.page.click('[role=option]:has-text("at most 3")')
+    visitor.run('the orange triangle\nboth blue shapes')
+    first = visitor.download('#zip')
+    frame = visitor.frame()
+    visitor.page.click('#which input')
+    visitor.page.click('[role=option]:has-text("both blue shapes")')
+    assert 'frames 0 to 5 are new' in visitor.outcome(lambda: visitor.click_frame(30, 50))
+    visitor.page.click('#label label:has-text("off it")')
+    assert 'frames 0 to 5 are new' in visitor.outcome(lambda: visitor.click_frame(200, 60))
+    assert visitor.frame() != frame, 'the clicks are drawn'
+    assert 'inside of the frame' in visitor.outcome(lambda: visitor.click_frame(20, 490))
+    with zipfile.ZipFile(io.BytesIO(visitor.download('#zip'))) as files:
+        document = json.loads(files.read('results.json'))
+    assert document['texts'][0]['clicks'] == [] and document['masks']['format'] == 'png'
+    scale = document['video']['width'] / 640
+    clicks = document['texts'][1]['clicks']
+    assert [click['labels'] for click in clicks] == [[1], [0]]
+    points = [point for click in clicks for point in click['points']]
+    assert np.abs(np.array(points) - np.array([[30, 50], [200, 60]]) * scale).max() < 1
+    assert not Path(document['video']['source']).is_absolute()
+    assert json.loads(visitor.download('#json'))['expressions'][1]['clicks'] == clicks
+    corrected = masks_of(visitor.download('#zip'))
+    before = masks_of(first)
+    changed = {name for name in before if (before[name] != corrected[name]).any()}
+    assert changed and all(name.startswith('1/') for name in changed)
+    for _ in range(2):
+        assert 'Taken back' in visitor.outcome(lambda: visitor.page.click('#undo'))
+    assert 'no refinement to undo' in visitor.outcome(lambda: visitor.page.click('#undo'))
+    again = masks_of(visitor.download('#zip'))
+    assert all((before[name] == again[name]).all() for name in before)
+    assert visitor.errors == []
 
 
 def test_samples_fill_the_form(visitor):
