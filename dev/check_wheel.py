@@ -2,9 +2,11 @@
 
 Nothing is downloaded: what the package depends on is taken from the environment that runs this.
 The wheel goes into a folder of its own, and ``glus-mm`` runs from an empty one, so that nothing of
-the repository is found by chance. Example::
+the repository is found by chance. With ``--fresh`` a new environment takes the wheel and all that
+it needs from the index, as a user does (some 6 GB with CUDA). Example::
 
     python dev/check_wheel.py --out dist
+    python dev/check_wheel.py --fresh
 """
 
 import argparse
@@ -69,19 +71,25 @@ def check_content(wheel: Path) -> None:
         sys.exit(f'{wheel.name} lacks {missing[:10]} and has {strange[:10]}')
 
 
-def use(site: Path, empty: Path) -> None:
+def use(python: str | Path, site: Path, empty: Path) -> None:
     """Segment a video with what was installed, from a folder with nothing in it.
+
+    Args:
+        python: runs the package.
+        site: a folder that has been installed into, with ``bin``.
+        empty: the other folder.
 
     Raises:
         SystemExit: a step failed, or another installation was used.
     """
-    env = dict(PYTHONPATH=str(site), DS_ACCELERATOR='cpu', HF_HUB_OFFLINE='1')
+    env = dict(DS_ACCELERATOR='cpu', HF_HUB_OFFLINE='1',
+               PYTHONPATH=str(site) if python == sys.executable else '')
     glus_mm = site / 'bin' / 'glus-mm'
     info = json.loads(call(glus_mm, 'info', '--json', cwd=empty, env=env))
     for key in ('package', 'configs'):
         if not Path(info[key]).is_relative_to(site.resolve()):
             sys.exit(f'expected {key} below {site}, got {info[key]}')
-    call(sys.executable, '-c', MAKE_VIDEO, cwd=empty, env=env)
+    call(python, '-c', MAKE_VIDEO, cwd=empty, env=env)
     video = next((empty / 'data').rglob('*.mp4'))
     call(glus_mm, 'segment', video, '--text', 'the red circle', '--out-dir', 'out', cwd=empty,
          env=env)
@@ -95,6 +103,8 @@ def main() -> None:
     """Build, compare, install, use."""
     parser = argparse.ArgumentParser(description='Check the wheel')
     parser.add_argument('--out', metavar='DIR', help='keep the sdist and the wheel there')
+    parser.add_argument('--fresh', action='store_true',
+                        help='install it with all that it needs into a new environment')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix='glus_mm_wheel_') as work:
         folder = Path(args.out or Path(work, 'dist')).resolve()
@@ -103,8 +113,13 @@ def main() -> None:
         check_content(files[1])
         site, empty = Path(work, 'site').resolve(), Path(work, 'empty').resolve()
         empty.mkdir()
-        pip('install', '--no-deps', '--target', site, files[1])
-        use(site, empty)
+        if args.fresh:
+            call(sys.executable, '-m', 'venv', site)
+            call(site / 'bin' / 'pip', 'install', f'{files[1]}[lite]')
+            use(site / 'bin' / 'python', site, empty)
+        else:
+            pip('install', '--no-deps', '--target', site, files[1])
+            use(sys.executable, site, empty)
         sizes = ', '.join(f'{file.name} {file.stat().st_size / 1e6:.1f} MB' for file in files)
     print(f'built, installed and used from an empty folder: {sizes}')
 
