@@ -9,7 +9,7 @@ _base_ = [
 load_from = 'checkpoints/chat-univi-7b-selector'
 sampling = dict(
     type='SampleContextQueryFrames', num_context=8, num_query=1, num_expressions=1,
-    strategy='random')
+    strategy='among')
 reading = [
     dict(type='LoadRefVOSFrames'),
     dict(type='ResizeForEncoders', vision_size=224, sam_size=None, vision_crop='center'),

@@ -15,7 +15,7 @@ model = dict(
 train_pipeline = [
     dict(
         type='SampleContextQueryFrames', num_context=8, num_query=1, num_expressions=10,
-        strategy='random'),
+        strategy='among'),
     dict(type='LoadFrameScores', file=f'{ious}_train.json'),
     dict(type='LoadRefVOSFrames'),
     dict(type='ResizeForEncoders', vision_size=64, sam_size=None, vision_crop='squash'),

@@ -36,7 +36,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('--data', metavar='DIR',
                         help='root of the variants, made where they are not there (default: '
                              '<out>/data)')
-    parser.add_argument('--start', default='checkpoints/glus_tiny_stills_moving-shapes.pth',
+    parser.add_argument('--start', default='checkpoints/glus_tiny_motion_moving-shapes.pth',
                         metavar='CKPT', help='what all rows start from (default: %(default)s)')
     parser.add_argument('--seeds', type=int, nargs='+', metavar='N',
                         help='seeds (default: 0 1 2, reduced: 0 1)')

@@ -110,9 +110,22 @@ def test_random_is_sorted_without_repeats_and_reaches_all_frames():
     assert seen == set(range(9))
 
 
+def test_targets_are_among_the_references():
+    places = set()
+    for seed in range(60):
+        results = _sample(
+            SampleContextQueryFrames(4, num_query=1, strategy='among'), 12, seed)
+        context, (target, ) = results['context_frame_ids'], results['query_frame_ids']
+        assert [i // 3 for i in context] == [0, 1, 2, 3]
+        places.add(context.index(target))
+    assert places == {0, 1, 2, 3}
+    with pytest.raises(ValueError, match='expected num_context of at least 1, got 0'):
+        SampleContextQueryFrames(0, strategy='among')
+
+
 @pytest.mark.parametrize('num_frames', [1, 2, 3])
 @pytest.mark.parametrize('strategy, test_mode', [
-    *((name, False) for name in ('global_local', 'global', 'local', 'random')),
+    *((name, False) for name in ('global_local', 'global', 'local', 'random', 'among')),
     ('global_local', True), ('local', True)])
 def test_short_videos_work(strategy, num_frames, test_mode):
     for seed in range(10):
@@ -477,7 +490,7 @@ def test_the_context_of_a_test_is_the_models():
     assert SampleContextQueryFrames(test_mode=True)(dict(results))['context_frame_ids'] == []
     stated = SampleContextQueryFrames(num_context=2, test_mode=True)(dict(results))
     assert stated['context_frame_ids'] == [2, 6]
-    for strategy in ('global', 'random'):
+    for strategy in ('global', 'random', 'among'):
         with pytest.raises(ValueError, match=f"propagator says: expected no .* got '{strategy}'"):
             SampleContextQueryFrames(strategy=strategy, test_mode=True)
     with pytest.raises(ValueError, match='expected no kind_weights with test_mode=True'):

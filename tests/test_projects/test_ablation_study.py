@@ -32,7 +32,7 @@ from ablation_study.runs import read_figures, schedule, write_truth  # noqa: E40
 from ablation_study.schedule import Task, run_tasks  # noqa: E402
 from ablation_study.settings import Settings  # noqa: E402
 
-CHECKPOINT = REPO / 'checkpoints' / 'glus_tiny_stills_moving-shapes.pth'
+CHECKPOINT = REPO / 'checkpoints' / 'glus_tiny_motion_moving-shapes.pth'
 TINY = dict(steps=2, selector_steps=2, label_videos=1, train_videos=3, test_videos=1)
 
 

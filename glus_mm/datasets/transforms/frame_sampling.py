@@ -10,7 +10,7 @@ from glus_mm.registry import TRANSFORMS
 from glus_mm.utils.checked import checked
 from glus_mm.utils.frames import clip_bounds, clip_centres
 
-STRATEGIES = ('global_local', 'global', 'local', 'random')
+STRATEGIES = ('global_local', 'global', 'local', 'random', 'among')
 
 
 @TRANSFORMS.register_module()
@@ -23,7 +23,10 @@ class SampleContextQueryFrames(BaseTransform):
       ``num_query`` consecutive query frames from a random start (GLUS);
     - ``'global'``: the same context, and one random frame of each of ``num_query`` clips to query;
     - ``'local'``: no context, consecutive query frames; ``num_context`` has no effect;
-    - ``'random'``: random context frames and random query frames, each in the order of time.
+    - ``'random'``: random context frames and random query frames, each in the order of time;
+    - ``'among'``: the same context as ``'global'``, and query frames that are drawn from it (the
+      key-frame selector's official training, whose target is one of its reference frames, as it
+      is at inference).
 
     A video shorter than a window works: clips that hold no frame repeat a neighbour, consecutive
     frames repeat the last one, random ones are drawn with replacement.
@@ -32,7 +35,7 @@ class SampleContextQueryFrames(BaseTransform):
     context is the model's own matter, ``model.test_cfg.num_context``: a number that is stated here
     too has to be the same, which ``tools/test.py`` checks, and ``context_frame_ids`` are then the
     centres of so many clips (none by default). In which order the frames are gone through is said
-    by ``model.test_cfg.propagator``; the strategies ``'global'`` and ``'random'`` are refused.
+    by ``model.test_cfg.propagator``; other strategies than ``'global_local'`` and ``'local'`` are refused.
 
     Required keys: ``frame_names``, ``expressions`` and, unless testing, ``rng``; with
     ``kind_weights`` also ``known_kinds`` where the data set has a list of its kinds.
@@ -67,12 +70,15 @@ class SampleContextQueryFrames(BaseTransform):
         checked(0, num_context=num_context)
         checked(1, num_query=num_query, num_expressions=num_expressions)
         checked(STRATEGIES, strategy=strategy)
-        if test_mode and strategy in ('global', 'random'):
+        if test_mode and strategy not in ('global_local', 'local'):
             raise ValueError('a test passes through all frames as model.test_cfg.propagator says: '
                              f'expected no strategy with test_mode=True, got {strategy!r}')
         if test_mode and kind_weights is not None:
             raise ValueError('a test has all expressions of a video: expected no kind_weights with '
                              f'test_mode=True, got {kind_weights}')
+        if strategy == 'among' and num_context < 1:
+            raise ValueError("strategy='among' draws the query frames from the context: expected "
+                             f'num_context of at least 1, got {num_context}')
         self.num_context = 0 if strategy == 'local' else num_context
         self.num_query = num_query
         self.num_expressions = num_expressions
@@ -96,8 +102,8 @@ class SampleContextQueryFrames(BaseTransform):
             len(expressions), number, replace=False, p=weights / weights.sum())
         results['video_expressions'] = expressions
         results['expressions'] = [expressions[i] for i in chosen]
-        results['context_frame_ids'] = self._context(num_frames, rng)
-        results['query_frame_ids'] = self._query(num_frames, rng)
+        context = results['context_frame_ids'] = self._context(num_frames, rng)
+        results['query_frame_ids'] = self._query(num_frames, context, rng)
         return results
 
     def _weights(self, results: dict) -> np.ndarray:
@@ -116,7 +122,11 @@ class SampleContextQueryFrames(BaseTransform):
             return _random(num_frames, self.num_context, rng)
         return one_per_clip(num_frames, self.num_context, rng)
 
-    def _query(self, num_frames: int, rng: np.random.Generator) -> list[int]:
+    def _query(self, num_frames: int, context: list[int],
+               rng: np.random.Generator) -> list[int]:
+        if self.strategy == 'among':
+            places = _random(len(context), self.num_query, rng)
+            return [context[place] for place in places]
         if self.strategy == 'random':
             return _random(num_frames, self.num_query, rng)
         if self.strategy == 'global':

@@ -57,9 +57,13 @@ ROWS = (
     Row('local', 'local reasoning', '4'),
     Row('random', 'random frames (VISA)', '1'),
     Row('token_update', 'token updated by the one before (TrackGPT)', '1', optional=True),
+    Row('one_token', 'one token a video (VideoLISA)', '1', optional=True),
+    Row('continuous', 'clip by clip (ViLLa)', '1', optional=True),
     Row('glu', 'GLU', '4'),
     Row('glu_mb', 'GLU + MB (stride 3)', '4'),
     Row('glu_mb_oc', 'GLU + MB + OC', '4'),
+    *(Row(f'glu_mb_oc_weight-{weight}', f'GLU + MB + OC, weight {weight}', '4', optional=True)
+      for weight in ('0.02', '0.05', '0.2', '0.5')),
     _selector('selector_trained', 'GLU + MB + OC + KFS', 'trained', '4'),
     _selector('selector_untrained', 'selector that is not trained', 'untrained'),
     _selector('selector_best', 'best frame (oracle)', 'best'),
@@ -109,6 +113,8 @@ class Comparison:
 
 COMPARISONS = (
     Comparison('glu', 'global', ALL),
+    Comparison('glu', 'global', 'look-alike'),
+    Comparison('glu', 'global', 'motion'),
     Comparison('glu', 'local', ALL),
     Comparison('glu', 'local', 'event'),
     Comparison('glu', 'random', ALL),
