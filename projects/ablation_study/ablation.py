@@ -24,7 +24,7 @@ from ablation_study.settings import Settings, hash_file, write_atomically
 
 from glus_mm.utils.command_line import require_file
 
-FULL = dict(steps=80, selector_steps=150, label_videos=14, train_videos=1200, test_videos=10)
+FULL = dict(steps=120, selector_steps=300, label_videos=40, train_videos=1200, test_videos=24)
 REDUCED = dict(steps=20, selector_steps=20, label_videos=4, train_videos=120, test_videos=3)
 
 
@@ -39,7 +39,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument('--start', default='checkpoints/glus_tiny_motion_moving-shapes.pth',
                         metavar='CKPT', help='what all rows start from (default: %(default)s)')
     parser.add_argument('--seeds', type=int, nargs='+', metavar='N',
-                        help='seeds (default: 0 1 2, reduced: 0 1)')
+                        help='seeds (default: 0 1 2 3 4, reduced: 0 1)')
     parser.add_argument('--rows', nargs='+', metavar='NAME',
                         help='rows, with those that they need (default: all but the data ratios)')
     parser.add_argument('--jobs', type=int, default=2, metavar='N',
@@ -59,7 +59,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f'expected --{name.replace("_", "-")} of at least 1, '
                          f'got {getattr(args, name)}')
-    args.seeds = args.seeds or ([0, 1] if args.reduced else [0, 1, 2])
+    args.seeds = args.seeds or ([0, 1] if args.reduced else [0, 1, 2, 3, 4])
     return parser, args
 
 
