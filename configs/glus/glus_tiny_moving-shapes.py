@@ -19,13 +19,13 @@ model = dict(
     test_cfg=dict(seg_threshold=0.9))
 # More of what only a video shows.
 _base_.train_pipeline[0].update(kind_weights={
-    'appearance': 4, 'position': 2, 'motion': 4, 'event': 2, 'look-alike': 3, 'group': 3,
+    'appearance': 4, 'position': 2, 'motion': 5, 'event': 2, 'look-alike': 5, 'group': 5,
     'no-target': 2})
 train_dataloader = dict(dataset=dict(pipeline=_base_.train_pipeline))
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4), paramwise_cfg=dict(custom_keys={'mask_head': dict(lr_mult=0.2)}))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, end=30, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=30, end=420, eta_min=2e-5, by_epoch=False)
+    dict(type='CosineAnnealingLR', begin=30, end=900, eta_min=2e-5, by_epoch=False)
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=420)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=900)

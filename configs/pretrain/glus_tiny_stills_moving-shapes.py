@@ -16,13 +16,13 @@ model = dict(
 # All expressions of a video share its only frame, so that many cost little more than one.
 _base_.train_pipeline[0].update(
     num_context=0, num_query=1, num_expressions=10,
-    kind_weights={'appearance': 3, 'position': 2, 'event': 1, 'group': 2, 'no-target': 1})
+    kind_weights={'appearance': 3, 'position': 2, 'event': 1, 'group': 3, 'no-target': 1})
 _base_.train_pipeline.insert(2, dict(type='LoadObjects', grid=8, vision_crop='squash'))
 train_dataloader = dict(batch_size=12, dataset=dict(pipeline=_base_.train_pipeline))
 optim_wrapper = dict(
     optimizer=dict(lr=2e-3),
-    paramwise_cfg=dict(custom_keys={'mask_head': dict(lr_mult=0.1)}))
+    paramwise_cfg=dict(custom_keys={'mask_head': dict(lr_mult=0.2)}))
 # No decay: the next stage goes on from here.
 param_scheduler = [dict(type='LinearLR', start_factor=0.01, end=50, by_epoch=False)]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=400)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=600)
 default_hooks = dict(checkpoint=dict(strict=False))

@@ -67,8 +67,9 @@ class Settings:
                         raise ValueError(f'expected {number} videos, got {found}: {annotation}')
                     continue
                 # A split without annotation is one that was interrupted.
+                talk = 24 if variant == 'default' and split == 'train' else 0
                 write_split(root / variant, number, seed, split, mp4=False, overwrite=True,
-                            variant=variant)
+                            variant=variant, talk=talk)
 
 
 def hash_file(path: Path) -> str:
