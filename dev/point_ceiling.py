@@ -49,7 +49,6 @@ def point_tokens(model: GLUS, points: np.ndarray, size: tuple[int, int]) -> torc
     """Points as the prompt encoder of SAM-2 sees them.
 
     Args:
-        model: the model.
         points: (N, 2) pixels (x, y) of a frame.
         size: ``(H, W)`` of the frame.
 
@@ -72,7 +71,6 @@ def segment_objects(model: GLUS, reader: FrameReader,
     """Prompt each object on each frame of a video.
 
     Args:
-        model: the model.
         reader: the frames (T).
         tracks: (O)(T) true masks, bool (H, W); None where the object cannot be seen.
 
@@ -105,7 +103,6 @@ def measure(model: GLUS, cfg: Config, num_videos: int | None = None) -> dict[str
     """Test the mask head on the test set of a config.
 
     Args:
-        model: the model.
         cfg: its config.
         num_videos: only so many.
 

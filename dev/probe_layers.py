@@ -45,7 +45,6 @@ def collect(model: GLUS, cfg: Config, num_videos: int | None = None) -> FeatureR
     """Run the model on the test set of a config.
 
     Args:
-        model: the model.
         cfg: its config.
         num_videos: only so many.
 

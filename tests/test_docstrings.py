@@ -20,6 +20,11 @@ SHAPE = re.compile(r'\([\w.+*-]+(, ?[\w.+* -]+)+\)|\([A-Z][\w+ /*]*\)|scalar|any
 OS_ERRORS = ('FileNotFoundError', 'NotADirectoryError', 'IsADirectoryError', 'PermissionError',
              'ConnectionError')
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+ROOT = PACKAGE.parent
+EVERYWHERE = sorted(path for folder in ('glus_mm', 'tools', 'dev', 'demo', 'projects')
+                    for path in (ROOT / folder).rglob('*.py'))
+# ``runner: the runner.``, ``data_batch: not used.``
+FILLER = re.compile(r'^ +\**(\w+)(?: \([^)]*\))?: (?:not used|(?:the|an?|its|their) \1)\.$', re.M)
 
 
 def public_functions(tree):
@@ -63,8 +68,11 @@ def problems(path):
             continue
         if leans_on_another(doc):
             continue
+        # What is not used, or what its name says.
+        used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
         unnamed = [arg.arg for arg in parameters(function)
-                   if not re.search(rf'\b{re.escape(arg.arg)}\b', doc)]
+                   if not re.search(rf'\b{re.escape(arg.arg)}\b', doc) and arg.arg in used
+                   and arg.arg not in ('runner', 'model', 'optimizer', 'tokenizer', 'layer')]
         # What a hook is given, MMEngine says.
         is_hook = [arg.arg for arg in parameters(function)[:1]] == ['runner']
         if unnamed and ('Args:' in doc or len(parameters(function)) > 2 and not is_hook):
@@ -95,11 +103,17 @@ def test_public_names_are_documented(path):
     assert not wrong, '\n'.join(wrong)
 
 
+@pytest.mark.parametrize('path', EVERYWHERE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_line_repeats_a_name(path):
+    found = [match[0].strip() for match in FILLER.finditer(path.read_text(encoding='utf-8'))]
+    assert not found, 'say shape, unit or meaning, or leave the line out: ' + '; '.join(found)
+
+
 def test_the_test_sees_what_is_missing(tmp_path):
     file = tmp_path / 'bad.py'
     file.write_text('"""A module."""\n'
                     'class A:\n    """A class.\n\n    Args:\n        a: one.\n    """\n'
-                    '    def __init__(self, a, b):\n        pass\n'
+                    '    def __init__(self, a, b):\n        self.b = b\n'
                     '    def f(self, x: Tensor):\n        """Do x."""\n'
                     '        raise ValueError(1)\n'
                     'def g():\n    pass\n')

@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from PIL import Image
 
+import programs
 from glus_mm.apis import init_model
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.models.inference import open_reader
@@ -131,11 +130,9 @@ def test_train(call, options, tmp_path):
 
 def dist_test(tmp_path, *args):
     """tools/dist_test.sh with two processes."""
-    env = dict(os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
-               PYTHONPATH=str(ROOT),
-               PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
     done = subprocess.run(['bash', ROOT / 'tools' / 'dist_test.sh', *map(str, args)],
-                          cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+                          env=programs.environment(PORT=str(programs.free_port())),
+                          cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
 
 

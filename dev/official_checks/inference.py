@@ -62,7 +62,6 @@ def check_variant(fixture: OfficialFixture, report: Report, variant: str) -> Non
     """Compare one recorded run of the official inference code.
 
     Args:
-        fixture: the fixture.
         report: gets the rows.
         variant: the end of the file's name, one of ``VARIANTS``.
     """

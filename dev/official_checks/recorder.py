@@ -93,7 +93,6 @@ def record(model: GLUS, limit: int = 0) -> Iterator[Recording]:
     that are recorded together start on the same frame.
 
     Args:
-        model: the model.
         limit: how many large tensors of a kind are kept.
     """
     recording, pending = Recording(limit), _Pending()

@@ -25,9 +25,6 @@ _BOX = (2, 3)
 def check_takes_clicks(model: GLUS) -> None:
     """Raise unless the model's masks can be refined.
 
-    Args:
-        model: the model.
-
     Raises:
         ValueError: another propagator than GLUS's own makes its masks, or its prompts depend on
             one another.

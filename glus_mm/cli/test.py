@@ -59,7 +59,6 @@ def set_evaluator(cfg: 'Config', key: str, value: str) -> None:
         cfg: a config; ``test_evaluator`` is changed in place. Of a list of metrics the
             ``RefVOSMetric`` entries are meant.
         key: the argument.
-        value: its value.
 
     Raises:
         ValueError: the config has no such metric.

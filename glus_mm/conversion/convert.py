@@ -42,7 +42,6 @@ class _Source:
     Attributes:
         folder: where it is.
         official: its config.json.
-        tokenizer: its tokenizer.
         tower: its vision tower.
         state: all weights that are kept, under our names; the data stay in the mapped files.
         inv_freq_dtype: type of the buffers that are not kept, None where it has none.

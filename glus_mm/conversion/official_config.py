@@ -32,7 +32,6 @@ class OfficialConfig:
     """What config.json says.
 
     Attributes:
-        file: the file.
         architecture: such as ``'GLUSForCausalLM'``.
         llama: sizes of the LLM.
         llm: the same for ``LlavaMLLM(llm=...)``.

@@ -24,7 +24,6 @@ class MemoryLogProcessor(LogProcessor):
         """Format the log of an iteration.
 
         Args:
-            runner: the runner.
             batch_idx: position of the batch.
             mode: 'train', 'val' or 'test'.
 

@@ -200,7 +200,6 @@ class PlainDeepSpeedStrategy(BaseStrategy):
             filename: a file.
             resume_optimizer: take the optimizer's state too.
             resume_param_scheduler: take the schedulers' state too.
-            map_location: not used.
             callback: called with the checkpoint before it is used.
 
         Returns:

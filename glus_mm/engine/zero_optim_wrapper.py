@@ -19,7 +19,6 @@ class ZeroOptimWrapper(OptimWrapper):
     that do not make a whole step are not used.
 
     Args:
-        optimizer: the optimizer.
         accumulative_counts: micro-batches of a step.
         clip_grad: ``dict(max_norm=...)``, the only kind of clipping that DeepSpeed has.
 
@@ -77,7 +76,6 @@ class ZeroOptimWrapper(OptimWrapper):
 
         Args:
             loss: the loss, which DeepSpeed divides by the number of micro-batches.
-            **kwargs: not used.
 
         The loss is a scalar.
         """

@@ -1,12 +1,11 @@
 """A selector from the weights of GLUS."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import programs
 from glus_mm.apis import init_model
 from glus_mm.conversion.selector_weights import selector_state
 
@@ -56,9 +55,7 @@ def test_the_command(glus, tmp_path):
     """Its file starts a training (strictly) and is the untrained selector."""
     torch.save(dict(state_dict=glus.state_dict()), tmp_path / 'glus.pth')
     tool = REPO / 'tools' / 'model_converters' / 'glus2selector.py'
-    run = subprocess.run(
-        [sys.executable, str(tool), str(tmp_path / 'glus.pth'), str(CONFIG),
-         str(tmp_path / 'start.pth')], capture_output=True, text=True, check=False)
+    run = programs.run(tool, tmp_path / 'glus.pth', CONFIG, tmp_path / 'start.pth')
     assert run.returncode == 0, run.stderr
     model = init_model(CONFIG, tmp_path / 'start.pth')
     assert torch.equal(model.mllm.projector.weight, glus.mllm.projector.weight)

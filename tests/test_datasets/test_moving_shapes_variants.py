@@ -1,13 +1,12 @@
 """Variants of MovingShapes: each shows what it is for, and the default is as it was."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import programs
 from glus_mm.datasets.moving_shapes import (
     KINDS,
     VARIANT_KINDS,
@@ -114,9 +113,7 @@ def test_unknown_variant(tmp_path):
 
 
 def test_tool_writes_a_variant(tmp_path):
-    out = subprocess.run(
-        [sys.executable, TOOL, tmp_path, '--videos', '2', '--variant', 'late', '--no-mp4'],
-        capture_output=True, text=True)
+    out = programs.run(TOOL, tmp_path, '--videos', '2', '--variant', 'late', '--no-mp4')
     assert out.returncode == 0, out.stderr
     written = json.loads((tmp_path / 'train' / 'meta_expressions.json').read_text())['videos']
     assert list(written) == ['train-late_00000', 'train-late_00001']

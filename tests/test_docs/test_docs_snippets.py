@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+import programs
 from glus_mm.datasets import ConversationDataset
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.visualization import RefVOSLocalVisualizer
@@ -57,8 +56,7 @@ def test_own_data_train_and_test_with_the_tools(own_data):
                'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
     for tool, *args in (('train', config.name, *options),
                         ('test', config.name, 'work_dirs/own-data-tiny/iter_2.pth')):
-        done = subprocess.run([sys.executable, str(ROOT / 'tools' / f'{tool}.py'), *args],
-                              cwd=own_data, text=True, capture_output=True)
+        done = programs.run(ROOT / 'tools' / f'{tool}.py', *args, cwd=own_data)
         assert done.returncode == 0, done.stderr[-3000:]
     assert 'J&F' in done.stdout + done.stderr
 
@@ -90,8 +88,8 @@ def test_a_registered_loss_in_another_project():
               'logits = torch.tensor([[[9.0, -9.0]], [[-9.0, 9.0]]])\n'
               'target = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])\n'
               f'{text}\nprint(loss(logits, target).tolist())')
-    done = subprocess.run([sys.executable, '-c', script], check=True, text=True,
-                          capture_output=True)
+    done = programs.run('-c', script)
+    assert done.returncode == 0, done.stderr
     right, wrong = json.loads(done.stdout.splitlines()[-1])
     assert right < 0.01 < 0.2 < wrong and torch.tensor([right, wrong]).isfinite().all()
 

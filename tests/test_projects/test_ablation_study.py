@@ -13,6 +13,8 @@ import pytest
 from mmengine import Config
 from PIL import Image
 
+import programs
+
 REPO = Path(__file__).resolve().parents[2]
 TOOL = REPO / 'projects' / 'ablation_study' / 'ablation.py'
 sys.path.insert(0, str(TOOL.parent))
@@ -34,11 +36,6 @@ from ablation_study.settings import Settings  # noqa: E402
 
 CHECKPOINT = REPO / 'checkpoints' / 'glus_tiny_motion_moving-shapes.pth'
 TINY = dict(steps=2, selector_steps=2, label_videos=1, train_videos=3, test_videos=1)
-
-
-def run(*args, **options):
-    return subprocess.run([sys.executable, TOOL, *map(str, args)], capture_output=True, text=True,
-                          **options)
 
 
 # Rows, groups and tables
@@ -290,13 +287,12 @@ sys.exit(ablation.main())
 def test_a_killed_study_goes_on(tmp_path):
     """Kill a study during a training; the next one resumes it and does not repeat a row."""
     program = SMALL.format(tools=str(TOOL.parent), sizes=dict(TINY, steps=6))
-    command = [sys.executable, '-c', program, '--reduced', '--out', tmp_path / 'out', '--start',
+    command = ['-c', program, '--reduced', '--out', tmp_path / 'out', '--start',
                CHECKPOINT, '--rows', 'glu', '--seeds', '0', '--jobs', '1']
     run_dir = tmp_path / 'out' / 'runs' / 'glu_seed0'
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
     with open(tmp_path / 'log', 'w') as file:
-        study = subprocess.Popen([*map(str, command)], stdout=file, stderr=subprocess.STDOUT,
-                                 env=environment, start_new_session=True)
+        study = programs.start(*command, stdout=file, stderr=subprocess.STDOUT,
+                               start_new_session=True)
         for _ in range(9000):
             if (run_dir / 'iter_2.pth').is_file() or study.poll() is not None:
                 break
@@ -305,12 +301,12 @@ def test_a_killed_study_goes_on(tmp_path):
         study.wait()
     assert (run_dir / 'iter_2.pth').is_file(), (tmp_path / 'log').read_text()
     assert not load_records(tmp_path / 'out')
-    second = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment)
+    second = programs.run(*command)
     assert second.returncode == 0, second.stdout + second.stderr
     assert 'resumed' in (run_dir / 'train.txt').read_text().lower()
     [row] = load_records(tmp_path / 'out')
     assert row['row'] == 'glu' and row['losses'] and set(row['seconds']) == {'train', 'test'}
-    third = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment)
+    third = programs.run(*command)
     assert '1 runs, 1 of them finished before' in third.stdout
     assert '| GLU | 4 |' in (tmp_path / 'out' / 'ablation.md').read_text()
     assert Image.open(tmp_path / 'out' / 'ablation.png').size[0] > 500

@@ -1,12 +1,10 @@
 """Another package with another default scope trains and tests with parts of glus_mm."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import programs
 from glus_mm.datasets.moving_shapes import write_split
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,13 +37,9 @@ print('TEST', type(loop.dataloader.dataset[0]['inputs']['reader']).__module__,
 @pytest.mark.slow
 def test_trains_from_another_scope(tmp_path):
     write_split(tmp_path / 'data', 2, 0, 'train', mp4=False)
-    path = os.pathsep.join([str(PROJECT), str(ROOT)])
-    done = subprocess.run(
-        [sys.executable, '-c', SCRIPT,
-         str(PROJECT / 'configs' / 'glus_tiny_focal_moving-shapes.py'),
-         str(tmp_path / 'data'), str(tmp_path / 'run')],
-        cwd=tmp_path, env=dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS='1'),
-        capture_output=True, text=True, timeout=600)
+    done = programs.run(
+        '-c', SCRIPT, PROJECT / 'configs' / 'glus_tiny_focal_moving-shapes.py',
+        tmp_path / 'data', tmp_path / 'run', cwd=PROJECT)
     assert done.returncode == 0, done.stderr[-4000:]
     lines = dict(line.split(' ', 1) for line in done.stdout.splitlines()
                  if line.startswith(('LOSS ', 'TRANSFORMS ', 'TEST ')))

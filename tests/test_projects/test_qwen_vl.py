@@ -1,8 +1,6 @@
 """GLUS on Qwen-VL: the same numbers as transformers' own forward pass, and GLUS's equivalences."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from transformers import (
     Qwen3VLConfig,
 )
 
+import programs
 from glus_mm.apis import init_model
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template
@@ -217,18 +216,15 @@ def test_lora_and_frozen_parts():
 def test_trains_and_tests_on_moving_shapes(tmp_path, family):
     write_split(tmp_path / 'data', 2, 0, 'train', mp4=False)
     config = str(PROJECT / 'configs' / f'{family}-vl_tiny_moving-shapes.py')
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(PROJECT), str(ROOT)]),
-               OMP_NUM_THREADS='1')
 
     def run(tool, *args):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / 'tools' / tool), config, *args, '--cfg-options',
-             'train_cfg.max_iters=2', 'train_dataloader.batch_size=1',
-             'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
-             f'train_dataloader.dataset.data_root={tmp_path}/data/train',
-             f'test_dataloader.dataset.data_root={tmp_path}/data/train',
-             'test_dataloader.dataset.indices=1', f'work_dir={tmp_path}/run'],
-            cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        done = programs.run(
+            ROOT / 'tools' / tool, config, *args, '--cfg-options', 'train_cfg.max_iters=2',
+            'train_dataloader.batch_size=1', 'train_dataloader.num_workers=0',
+            'train_dataloader.persistent_workers=False',
+            f'train_dataloader.dataset.data_root={tmp_path}/data/train',
+            f'test_dataloader.dataset.data_root={tmp_path}/data/train',
+            'test_dataloader.dataset.indices=1', f'work_dir={tmp_path}/run', cwd=PROJECT)
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
     run('train.py')

@@ -1,15 +1,13 @@
 """tools/analysis_tools/benchmark_data.py: what it counts, and what it refuses."""
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mmengine.registry import DefaultScope
 
+import programs
 from glus_mm.datasets.moving_shapes import write_split
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,10 +44,7 @@ def folder(tmp_path_factory):
 
 def call(folder, config, *options):
     """In a process of its own, as the tool listens to what is opened for good."""
-    env = dict(os.environ, OMP_NUM_THREADS='1',
-               PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]))
-    return subprocess.run([sys.executable, TOOL, config, *options], cwd=folder, env=env,
-                          capture_output=True, text=True, timeout=300)
+    return programs.run(TOOL, config, *options, cwd=folder)
 
 
 @pytest.mark.slow

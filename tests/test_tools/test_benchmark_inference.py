@@ -1,7 +1,6 @@
 """benchmark_inference.py at its tiny size: what it measures, compares and refuses."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import programs
 from glus_mm.models.inference import VideoFileReader
 
 REPO = Path(__file__).resolve().parents[2]
@@ -21,7 +21,7 @@ from inference_benchmark.runs import Outcome  # noqa: E402
 
 
 def run(*args):
-    return subprocess.run([sys.executable, TOOL, *args], capture_output=True, text=True)
+    return programs.run(TOOL, *args)
 
 
 @pytest.mark.slow

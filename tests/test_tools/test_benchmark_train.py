@@ -1,12 +1,13 @@
 """benchmark_train.py at its tiny size: what it measures and writes, and wrong arguments."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+import programs
 
 REPO = Path(__file__).resolve().parents[2]
 TOOL = REPO / 'tools' / 'analysis_tools' / 'benchmark_train.py'
@@ -16,7 +17,7 @@ from train_benchmark import PHASES, TrainStep, Variant, build_model, make_batch 
 
 
 def run(*args):
-    return subprocess.run([sys.executable, TOOL, *args], capture_output=True, text=True)
+    return programs.run(TOOL, *args)
 
 
 @pytest.mark.slow

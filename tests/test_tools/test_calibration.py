@@ -2,12 +2,12 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+import programs
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'calibration.py'
 
@@ -71,8 +71,8 @@ def test_command(tmp_path):
     dump.write_text(json.dumps(dict(per_expression=has_target, per_frame={
         key: {name: values.tolist() for name, values in row.items()}
         for key, row in rows.items()})))
-    run = subprocess.run([sys.executable, TOOL, dump, '--out-dir', tmp_path / 'out'],
-                         capture_output=True, text=True, check=True)
+    run = programs.run(TOOL, dump, '--out-dir', tmp_path / 'out')
+    assert run.returncode == 0, run.stderr
     assert 'ECE 0.3833' in run.stdout and 'over 6 frames, of which 66.7 %' in run.stdout
     assert 'Spearman 1.000, mean difference 0.117 over 3 frames' in run.stdout
     assert 'T-acc 100.00, N-acc 100.00' in run.stdout
@@ -81,7 +81,7 @@ def test_command(tmp_path):
     assert figures['frames'] == 6 and figures['iou_frames'] == 3
     assert (tmp_path / 'out' / 'reliability.png').stat().st_size > 5000
     dump.write_text(json.dumps(dict(per_expression={}, per_frame={'a_0': dict(J=[0.5])})))
-    run = subprocess.run([sys.executable, TOOL, dump], capture_output=True, text=True)
+    run = programs.run(TOOL, dump)
     assert run.returncode == 2 and run.stderr.splitlines()[-1].endswith(
         f"{dump}, per_frame, 'a_0': expected what tools/test.py --dump writes of the expressions "
         "of a GLUS model, got none of ['presence', 'expected_iou', 'seg', 'visible', 'painted']")

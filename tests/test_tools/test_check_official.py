@@ -2,12 +2,13 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+import programs
 
 REPO = Path(__file__).resolve().parents[2]
 FOLDER = REPO / 'dev'
@@ -69,9 +70,7 @@ def test_equal_to_the_official_code(official, part):
 def test_as_a_program(tmp_path):
     """The parts that are quick; prints a table and writes the same as JSON."""
     out = tmp_path / 'new' / 'table.json'
-    done = subprocess.run(
-        [sys.executable, TOOL, FIXTURE, '--out', out, '--parts', *QUICK],
-        capture_output=True, text=True, timeout=300)
+    done = programs.run(TOOL, FIXTURE, '--out', out, '--parts', *QUICK)
     assert done.returncode == 0, done.stdout + done.stderr
     written = json.loads(out.read_text())
     assert written['ok'] and {row['part'] for row in written['rows']} == set(QUICK)
@@ -87,9 +86,7 @@ def test_a_failing_program(copy):
     next(iter(tables.values()))['4']['12'][2] += 1
     replace(copy / 'tables.json', tables)
     (copy / 'preprocess' / 'expected.npz').unlink()
-    done = subprocess.run(
-        [sys.executable, TOOL, copy, '--parts', 'tables', 'preprocess'],
-        capture_output=True, text=True, timeout=300)
+    done = programs.run(TOOL, copy, '--parts', 'tables', 'preprocess')
     assert done.returncode == 1
     rows = [line for line in done.stdout.splitlines() if 'FAILED' in line]
     assert rows[0].split()[:5] == ['tables', 'context', 'frames', '774', '1']

@@ -1,14 +1,13 @@
 """dev/check_resume.py, with few kills; the full check has 20 (docs/training.md)."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'dev' / 'check_resume.py'
@@ -17,10 +16,9 @@ TOOL = ROOT / 'dev' / 'check_resume.py'
 @pytest.mark.slow
 @pytest.mark.parametrize('processes', [1, 2])
 def test_a_killed_training_ends_as_one_that_is_left_alone(tmp_path, processes):
-    done = subprocess.run(
-        [sys.executable, TOOL, '--kills', '2', '--steps', '12', '--seed', '16', '--processes',
-         str(processes), '--work-dir', str(tmp_path / 'check')],
-        capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)), timeout=1200)
+    done = programs.run(
+        TOOL, '--kills', '2', '--steps', '12', '--seed', '16', '--processes', processes,
+        '--work-dir', tmp_path / 'check', timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == 'verdict: EQUAL, bit for bit'
     # Whether the first one leaves a half-written file is a matter of milliseconds.

@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import torch
 from mmengine import Config
 from mmengine.registry import DefaultScope
 
+import programs
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.registry import MODELS
 
@@ -137,15 +135,12 @@ def folder(tmp_path_factory):
               'train_cfg.max_iters=2'] for name in ('ddp', 'zero2')]
     jobs.append(['zero3.py', '--work-dir', 'resumed', '--resume', 'ddp/iter_2.pth',
                  '--launcher', 'pytorch', '--cfg-options', 'visualizer.name=resumed'])
-    run(folder, '-m', 'torch.distributed.run', '--nproc_per_node=2',
-        f'--master_port={20000 + os.getpid() % 20000}', 'script.py', json.dumps(jobs))
+    run(folder, 'script.py', json.dumps(jobs), processes=2)
     return folder
 
 
-def run(folder, *args):
-    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
-    done = subprocess.run([sys.executable, *args], cwd=folder, env=env, capture_output=True,
-                          text=True, timeout=1200)
+def run(folder, *args, **options):
+    done = programs.run(*args, cwd=folder, timeout=1200, **options)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     return done.stdout + done.stderr
 
@@ -210,11 +205,7 @@ def test_zero3_refuses_what_lets_processes_wait_for_one_another(folder):
     jobs = [['talk_zero3.py', '--work-dir', name, *options, f'visualizer.name={name}', *more]
             for name, more in (('settings', ()), ('alone', (
                 'model.existence=mask', 'model.train_cfg.click_prob=0.0')))]
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
-         f'--master_port={20000 + (os.getpid() + 1) % 20000}', 'script.py', json.dumps(jobs)],
-        cwd=folder, env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)),
-        capture_output=True, text=True, timeout=600)
+    done = programs.run('script.py', json.dumps(jobs), cwd=folder, processes=2)
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith('train.py: error: ')]
     assert len(errors) == 2, done.stderr[-4000:]
@@ -249,9 +240,6 @@ def test_the_checkpoint_is_tested_without_deepspeed(folder):
 
 
 def test_without_a_launcher(folder):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / 'train.py'), 'zero2.py', '--work-dir', 'alone'],
-        cwd=folder, env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)),
-        capture_output=True, text=True, timeout=300)
+    done = programs.run(ROOT / 'tools' / 'train.py', 'zero2.py', '--work-dir', 'alone', cwd=folder)
     assert done.returncode != 0
     assert 'DeepSpeed needs processes that a launcher started' in done.stderr

@@ -2,11 +2,11 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+import programs
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools' / 'analysis_tools'
@@ -141,9 +141,8 @@ def test_bad_calls(call, evaluators, tmp_path, monkeypatch, change, message):
 
 @pytest.mark.slow
 def test_as_a_program_with_two_workers(evaluators, tmp_path):
-    run = subprocess.run(
-        [sys.executable, TOOLS / 'eval_masks.py', *map(str, arguments(evaluators, 'mevis')),
-         '--workers', '2', '--out', str(tmp_path / 'f.json')], capture_output=True, text=True)
+    run = programs.run(TOOLS / 'eval_masks.py', *arguments(evaluators, 'mevis'), '--workers', '2',
+                       '--out', tmp_path / 'f.json')
     assert run.returncode == 0, run.stderr
     expected = json.loads((evaluators / 'expected.json').read_text())['mevis']
     found = json.loads((tmp_path / 'f.json').read_text())['per_frame']

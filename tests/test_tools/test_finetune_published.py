@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from mmengine import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 
+import programs
 from glus_mm.conversion import convert_lisa
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.visualization import RefVOSLocalVisualizer
@@ -96,12 +94,8 @@ def run_test_tool(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_train_with_two_processes_then_test(config, weights, tmp_path, run_test_tool):
-    env = dict(os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
-               PYTHONPATH=str(ROOT), HF_HUB_OFFLINE='1',
-               PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
-    done = subprocess.run(
-        ['bash', ROOT / 'tools' / 'dist_train.sh', config, '2', '--work-dir', 'run'],
-        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+    done = programs.run(ROOT / 'tools' / 'train.py', config, '--work-dir', 'run', cwd=tmp_path,
+                        processes=2)
     log = done.stdout + done.stderr
     assert done.returncode == 0, log[-6000:]
     assert 'Iter(train) [4/4]' in log and 'loss_contrastive' in log

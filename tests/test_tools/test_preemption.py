@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import programs
 from glus_mm.engine.preemption import LAUNCHER, Preemption
 from glus_mm.utils.folder_lock import FolderInUseError, FolderLock
 
@@ -65,19 +66,15 @@ pytestmark = pytest.mark.slow
 class Training:
     """A training that waits in iteration 2 (the third) until it is told to go on."""
 
-    def __init__(self, folder, name, *command, wait_from=2):
+    def __init__(self, folder, name, *command, wait_from=2, processes=1):
         self.place = folder / f'{name}_place'
         self.place.mkdir(exist_ok=True)
         for file in self.place.iterdir():
             file.unlink()
-        env = dict(
-            os.environ, OMP_NUM_THREADS='1', PLACE=str(self.place), WAIT_FROM=str(wait_from),
-            PORT=str(20000 + os.getpid() % 20000), DS_ACCELERATOR='cpu',
-            PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]),
-            PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
-        self.process = subprocess.Popen(
-            [*map(str, command), '--work-dir', name], cwd=folder, env=env, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        self.process = programs.start(
+            ROOT / 'tools' / 'train.py', *command, '--work-dir', name, cwd=folder,
+            env=dict(PLACE=str(self.place), WAIT_FROM=str(wait_from)), processes=processes,
+            stderr=subprocess.STDOUT, start_new_session=True)
 
     def reach(self, iteration, processes=1):
         """Wait until all processes are in an iteration; gives rank to process id."""
@@ -107,11 +104,8 @@ def start(tmp_path, toy_config):
     (tmp_path / 'zero.py').write_text(CONFIG.format(workers=0) + ZERO)
     started = []
 
-    def call(name, *args, config='config.py', processes=1, **kwargs):
-        tool = [sys.executable, ROOT / 'tools' / 'train.py', config]
-        if processes > 1 or config == 'zero.py':
-            tool = ['bash', ROOT / 'tools' / 'dist_train.sh', config, processes]
-        started.append(Training(tmp_path, name, *tool, *args, **kwargs))
+    def call(name, *args, config='config.py', **kwargs):
+        started.append(Training(tmp_path, name, config, *args, **kwargs))
         return started[-1]
 
     yield call

@@ -13,6 +13,7 @@ import pytest
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 
+import programs
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.visualization import RefVOSLocalVisualizer
 
@@ -104,13 +105,10 @@ def test_another_sampler_cannot_be_resumed(call, options, tmp_path, capfd):
 
 def with_a_killed_process(options, worker_of_rank, folder, max_restarts):
     """Test on two processes, one of which is killed after the first video; status and log."""
-    env = dict(os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
-               PYTHONPATH=str(ROOT), MAX_RESTARTS=str(max_restarts),
-               PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
-    process = subprocess.Popen(
-        ['bash', ROOT / 'tools' / 'dist_test.sh', CONFIG, CHECKPOINT, '2', '--work-dir',
-         str(folder), '--dump', str(folder / 'f.json'), *options],
-        cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = programs.start(
+        ROOT / 'tools' / 'test.py', CONFIG, CHECKPOINT, '--work-dir', folder, '--dump',
+        folder / 'f.json', *options, cwd=folder, processes=2, restarts=max_restarts,
+        stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 300
     while not records(folder) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

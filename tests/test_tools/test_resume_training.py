@@ -1,14 +1,13 @@
 """Training that is killed and resumed sees the same samples and ends with the same weights."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import programs
 from glus_mm.datasets.moving_shapes import write_split
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,16 +72,10 @@ def start(tmp_path):
     (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT, data=tmp_path))
 
     def call(name, *args, processes=1, die_after=''):
-        env = dict(
-            os.environ, OMP_NUM_THREADS='1', NOTES=str(tmp_path / f'{name}.jsonl'),
-            DIE_AFTER=die_after, PORT=str(20000 + os.getpid() % 20000),
-            PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
-            PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
-        command = [sys.executable, ROOT / 'tools' / 'train.py', 'config.py']
-        if processes > 1:
-            command = ['bash', ROOT / 'tools' / 'dist_train.sh', 'config.py', str(processes)]
-        return subprocess.Popen([*command, '--work-dir', name, *args], cwd=tmp_path, env=env,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return programs.start(
+            ROOT / 'tools' / 'train.py', 'config.py', '--work-dir', name, *args, cwd=tmp_path,
+            env=dict(NOTES=str(tmp_path / f'{name}.jsonl'), DIE_AFTER=die_after),
+            processes=processes, stderr=subprocess.STDOUT)
 
     return call
 

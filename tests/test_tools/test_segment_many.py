@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
+import programs
 from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.datasets.moving_shapes import write_split
 
@@ -40,12 +40,10 @@ def videos(tmp_path_factory):
 
 def start(tmp_path, *args):
     """Two processes under torchrun."""
-    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
-    return subprocess.Popen(
-        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port',
-         str(20000 + os.getpid() % 20000), str(ROOT / 'tools' / 'segment_many.py'),
-         *map(str, args), '--launcher', 'pytorch'],
-        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return programs.start(
+        '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port',
+        programs.free_port(), ROOT / 'tools' / 'segment_many.py', *args, '--launcher', 'pytorch',
+        cwd=tmp_path, stderr=subprocess.STDOUT)
 
 
 def finished(out):

@@ -2,12 +2,13 @@
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+
+import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 # Stand in for a cluster of this machine: start the command once for each task, as Slurm does.
@@ -37,12 +38,9 @@ def test_two_tasks(tmp_path, toy_config):
         (tmp_path / 'bin' / name).write_text(text)
         (tmp_path / 'bin' / name).chmod(0o755)
     toy_config(iters=2)
-    env = dict(
-        os.environ, OMP_NUM_THREADS='1', GPUS='2', SRUN_ARGS='--mem=8G --time=1:00',
-        MASTER_PORT=str(20000 + os.getpid() % 20000),
-        PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
-        PATH=os.pathsep.join([str(tmp_path / 'bin'), str(Path(sys.executable).parent),
-                              os.environ['PATH']]))
+    env = programs.environment(tmp_path, GPUS='2', SRUN_ARGS='--mem=8G --time=1:00',
+                               MASTER_PORT=str(programs.free_port()))
+    env['PATH'] = os.pathsep.join([str(tmp_path / 'bin'), env['PATH']])
     done = subprocess.run(
         ['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'part', 'job', 'toy.py', '--work-dir',
          'run'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)

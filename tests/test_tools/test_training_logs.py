@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import torch
 from mmengine import Config
 from mmengine.registry import DefaultScope
 
+import programs
 from glus_mm.datasets.moving_shapes import write_split
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,13 +70,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def call(folder, *command, spoilt='', code=0):
-    env = dict(
-        os.environ, OMP_NUM_THREADS='1', SPOILT=spoilt, PORT=str(20000 + os.getpid() % 20000),
-        PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]),
-        PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
-    done = subprocess.run(list(map(str, command)), cwd=folder, env=env, text=True, timeout=600,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def call(folder, tool, *args, spoilt='', code=0, processes=1):
+    done = programs.run(ROOT / 'tools' / tool, 'config.py', *args, cwd=folder,
+                        env=dict(SPOILT=spoilt), processes=processes, stderr=subprocess.STDOUT)
     assert (done.returncode == 0) == (code == 0), done.stdout[-4000:]
     return done.stdout
 
@@ -84,8 +80,7 @@ def call(folder, *command, spoilt='', code=0):
 @pytest.fixture(scope='module')
 def run(folder):
     """Work dir of a training with two processes, and what it printed."""
-    text = call(folder, 'bash', ROOT / 'tools' / 'dist_train.sh', 'config.py', 2,
-                '--work-dir', 'run')
+    text = call(folder, 'train.py', '--work-dir', 'run', processes=2)
     return folder / 'run', text
 
 
@@ -132,9 +127,8 @@ def test_the_best_is_kept(run, folder):
     assert f'The best checkpoint with {max(scores):.4f} J&F at {step} iter' in text
     checkpoint = torch.load(best, weights_only=True)
     assert 'optimizer' not in checkpoint
-    text = call(folder, sys.executable, ROOT / 'tools' / 'test.py', 'config.py', best,
-                '--work-dir', 'test', '--dump', 'figures.json', '--cfg-options',
-                f'test_dataloader.dataset.data_root={folder}/valid_u',
+    text = call(folder, 'test.py', best, '--work-dir', 'test', '--dump', 'figures.json',
+                '--cfg-options', f'test_dataloader.dataset.data_root={folder}/valid_u',
                 'test_dataloader.dataset.indices=2')
     figures = json.loads((folder / 'figures.json').read_text())['dataset']
     assert 100 * figures['J&F'] == pytest.approx(max(scores), abs=1e-9), text[-2000:]
@@ -166,7 +160,7 @@ def test_positives_are_counted_as_in_training(run, folder, monkeypatch):
 
 def test_a_spoilt_video_stops_the_training(folder):
     """It is named; without it the run goes on from where it stopped."""
-    train = (sys.executable, ROOT / 'tools' / 'train.py', 'config.py', '--work-dir', 'spoilt')
+    train = ('train.py', '--work-dir', 'spoilt')
     plain = ('--cfg-options', 'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None',
              'default_hooks.checkpoint.save_best=None')
     with DefaultScope.overwrite_default_scope('glus_mm'):

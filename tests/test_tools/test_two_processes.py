@@ -3,13 +3,12 @@ a mix with talk, where a process, or all of them, may have no masks.
 """
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import programs
 from glus_mm.datasets.moving_shapes import write_split
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,17 +76,10 @@ def train(tmp_path, request):
     (tmp_path / 'config.py').write_text(config.format(root=ROOT, data=tmp_path, steps=STEPS))
 
     def start(name, processes, batch_size):
-        env = dict(
-            os.environ, OMP_NUM_THREADS='1', PORT=str(20000 + os.getpid() % 20000),
-            PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
-            PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
-        command = [sys.executable, ROOT / 'tools' / 'train.py', 'config.py']
-        if processes > 1:
-            command = ['bash', ROOT / 'tools' / 'dist_train.sh', 'config.py', str(processes)]
-        return subprocess.Popen(
-            [*command, '--work-dir', name, '--cfg-options',
-             f'train_dataloader.batch_size={batch_size}'],
-            cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return programs.start(
+            ROOT / 'tools' / 'train.py', 'config.py', '--work-dir', name, '--cfg-options',
+            f'train_dataloader.batch_size={batch_size}', cwd=tmp_path, processes=processes,
+            stderr=subprocess.STDOUT)
 
     return start
 

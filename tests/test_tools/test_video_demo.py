@@ -1,8 +1,6 @@
 """demo/video_demo.py: its files, and what it refuses in one line."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import programs
 from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.models.inference import VideoFileReader
@@ -81,8 +80,7 @@ def test_the_demo_as_a_user_calls_it(video, checkpoint, tmp_path):
     out = tmp_path / 'out'
     call = arguments(video, checkpoint, out, '--text', TEXTS[0], '--text', TEXTS[1],
                      '--key-frame', 0, '--key-frame', 5)
-    done = subprocess.run([sys.executable, str(DEMO), *call], cwd=tmp_path, text=True,
-                          capture_output=True)
+    done = programs.run(DEMO, *call, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert '2 texts on 12 frames' in done.stdout and '[SEG] on 24 of 24 masks' in done.stdout
     assert '24/24' in done.stderr and '12/12' in done.stderr, 'progress bars'

@@ -3,14 +3,13 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections import OrderedDict
 
 import pytest
 import torch
 from mmengine.logging import MMLogger
 
+import programs
 from glus_mm.utils.base_weights import complete_state
 from glus_mm.utils.checkpoint import model_state_of
 from glus_mm.utils.checkpoint_files import (
@@ -52,8 +51,7 @@ def test_a_killed_writer_leaves_the_file_as_it_was(tmp_path):
     code = ('import sys, time\nfrom glus_mm.utils.checkpoint_files import atomic_file\n'
             'with atomic_file(sys.argv[1]) as part:\n    part.write_bytes(b"half")\n'
             '    print("READY", flush=True)\n    time.sleep(60)\n')
-    writer = subprocess.Popen([sys.executable, '-c', code, str(tmp_path / 'iter_1.pth')],
-                              stdout=subprocess.PIPE, text=True)
+    writer = programs.start('-c', code, tmp_path / 'iter_1.pth')
     while 'READY' not in writer.stdout.readline():
         assert writer.poll() is None
     writer.send_signal(signal.SIGKILL)

@@ -24,8 +24,10 @@ def test_a_model_is_built_without_libraries_that_it_does_not_use():
     loaded = in_new_process(
         'import json, sys\n'
         'from glus_mm.apis import GLUSInferencer, init_model\n'
-        "init_model('glus_tiny_moving-shapes')\n"
+        "model = init_model('glus_tiny_moving-shapes')\n"
         'import mmengine.runner\n'  # which imports mmengine._strategy
+        'from glus_mm.utils.config_keys import check_config_keys\n'
+        'check_config_keys(model.cfg)\n'
         f'print(json.dumps([name for name in {HEAVY} if name in sys.modules]))')
     assert loaded == []
 

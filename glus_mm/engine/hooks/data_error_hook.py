@@ -58,7 +58,6 @@ class _Watched(Batches):
     """The batches of a training; errors save its state.
 
     Args:
-        runner: the runner.
         batches: the loop's iterator.
     """
 

@@ -104,9 +104,6 @@ class FinishedVideosHook(Hook):
         """Record the videos of a batch.
 
         Args:
-            runner: the runner.
-            batch_idx: not used.
-            data_batch: not used.
             outputs: (B) data samples; the last B entries of each metric are theirs.
         """
         if self._store is None:

@@ -100,8 +100,6 @@ class FiniteLossHook(Hook):
         """Note what the batch consists of, and where the random numbers stand.
 
         Args:
-            runner: the runner.
-            batch_idx: not used.
             data_batch: ``data_samples`` of it are named in the error.
         """
         if not self._deferred:
@@ -178,7 +176,6 @@ class FiniteLossHook(Hook):
         """Save, and raise the same error in every process.
 
         Args:
-            runner: the runner.
             what: what is not finite.
             report: values and samples of this process; None where all is well.
 

@@ -287,7 +287,6 @@ class PlainCheckpointHook(CheckpointHook):
         """Add the random states, leave out what the base has, and turn all into plain containers.
 
         Args:
-            runner: the runner.
             checkpoint: what is about to be saved; changed in place.
 
         Raises:

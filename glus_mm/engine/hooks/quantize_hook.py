@@ -66,7 +66,6 @@ class QuantizeHook(Hook):
         """Put in weights in place of their codes.
 
         Args:
-            runner: the runner.
             checkpoint: what is about to be saved; changed in place.
         """
         state = checkpoint.get('state_dict')

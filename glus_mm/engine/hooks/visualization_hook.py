@@ -74,7 +74,6 @@ class RefVOSVisualizationHook(Hook):
         """Draw the videos of a batch.
 
         Args:
-            runner: the runner.
             batch_idx: position of the batch in the test.
             data_batch: holds the frame readers under ``inputs.reader``.
             outputs: (B) data samples with ``pred_masks``.

@@ -62,7 +62,6 @@ class FrameIoUMetric(BaseMetric):
         """Measure the videos of a batch.
 
         Args:
-            data_batch: not used.
             data_samples: for each video a ``RefVOSDataSample`` with ``pred_masks`` and
                 ``gt_rles``, or what its ``to_dict()`` returns.
 

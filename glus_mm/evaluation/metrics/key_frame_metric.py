@@ -52,7 +52,6 @@ class KeyFrameMetric(BaseMetric):
         """Take what was predicted for a batch.
 
         Args:
-            data_batch: not used.
             data_samples: for each video a ``RefVOSDataSample`` with ``key_frame_ids`` and, where
                 the selector has scores, ``pred_frame_scores``; with ``gt_scores`` there are
                 figures.

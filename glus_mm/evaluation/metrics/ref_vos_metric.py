@@ -143,7 +143,6 @@ class RefVOSMetric(BaseMetric):
         """Score the videos of a batch, write their masks.
 
         Args:
-            data_batch: not used.
             data_samples: for each video a ``RefVOSDataSample`` with ``pred_masks`` and, unless
                 ``format_only``, ``gt_rles``, or what its ``to_dict()`` returns.
 

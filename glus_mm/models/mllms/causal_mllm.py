@@ -458,7 +458,6 @@ def cast_to_layer(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tupl
     """Hand a layer of the LLM its input in its own type; its neighbour may have another one.
 
     Args:
-        layer: the layer.
         args: its positional arguments.
         kwargs: its keyword arguments.
     """

@@ -51,7 +51,6 @@ class FrameEncoder:
     are generators yield :class:`Work` for what is batched with other videos.
 
     Args:
-        model: the model.
         session: state of the video.
         frames: positions in the order in which they are needed.
     """

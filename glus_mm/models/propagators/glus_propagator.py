@@ -72,7 +72,6 @@ class GLUSPropagator(BasePropagator):
         """Go through the frames once, in one direction.
 
         Args:
-            model: the model.
             session: state of the video.
             starts: expression to the frame where it joins in.
             frames: positions; the first is the first of ``starts``.

@@ -30,7 +30,6 @@ def build_conversation(tokenizer: QwenTokenizer, template: PromptTemplate, expre
     """A training conversation with one round per query frame.
 
     Args:
-        tokenizer: the tokenizer.
         template: the texts.
         expression: raw expression.
         num_context: context frames.

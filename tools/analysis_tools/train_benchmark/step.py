@@ -99,9 +99,6 @@ class TrainStep:
 
     So that all variants meet the same weights at every step: the work is the same, the weights
     stay as they are.
-
-    Args:
-        model: the model.
     """
 
     def __init__(self, model: GLUS) -> None:
