@@ -28,7 +28,6 @@ class OfficialFrames:
     resized once for each expression. Mask and memory modules are the stock ones.
 
     Args:
-        model: the model.
         session: state of the video.
         frames: positions in the order in which they are needed; not used ahead.
     """
