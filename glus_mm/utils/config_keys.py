@@ -31,8 +31,8 @@ _HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 
 _TAKEN = ('type', '_scope_', 'priority', 'constructor', 'paramwise_cfg', 'convert_to_iter_based')
 _LOADER = ('dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn',
            'num_batch_per_epoch', 'disable_subprocess_warning')
-# Classes by the name of their ``type``. No look-up here may import DeepSpeed or the inferencers, and
-# one in OPTIMIZERS for what is elsewhere would import every library of optimizers: it is the last.
+# Classes by the name of their ``type``. No look-up here may import DeepSpeed or the inferencers;
+# a look-up in OPTIMIZERS of what is elsewhere imports every library of optimizers: it is the last.
 _REGISTRIES = ('MODELS', 'DATASETS', 'DATA_SAMPLERS', 'TRANSFORMS', 'HOOKS', 'LOG_PROCESSORS',
                'MODEL_WRAPPERS', 'METRICS', 'VISUALIZERS', 'OPTIM_WRAPPERS', 'EVALUATOR', 'LOOPS',
                'PARAM_SCHEDULERS', 'VISBACKENDS', 'FUNCTIONS', 'OPTIM_WRAPPER_CONSTRUCTORS',
