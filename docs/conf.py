@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.util import logging
 
 from glus_mm.version import __version__
 
@@ -13,7 +14,10 @@ author = 'The glus_mm authors'
 copyright = f'2026, {author}'
 version = release = __version__
 
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.autosummary', 'sphinx.ext.napoleon',
+              'sphinx.ext.viewcode']
+# A block without a language is what a terminal shows.
+highlight_language = 'none'
 source_suffix = {'.md': 'markdown'}
 # README.md is the index on GitHub; index.md is the one here.
 exclude_patterns = ['_build', 'README.md']
@@ -25,6 +29,7 @@ myst_heading_anchors = 3
 # A class that a package re-exports has more than one name; any of them will do as a target.
 suppress_warnings = ['ref.python']
 
+autosummary_generate = False  # tables only: the entries are on the page itself
 autodoc_default_options = {'show-inheritance': True, 'special-members': '__call__'}
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'signature'
@@ -40,6 +45,7 @@ napoleon_custom_sections = [
 ]
 
 DOCS = Path(__file__).parent
+logger = logging.getLogger(__name__)
 
 
 def complete_index(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -57,21 +63,27 @@ def name_outside_files(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def _as_path(link: re.Match) -> str:
     text, path = link.groups()
+    if not (DOCS.parent / path).exists():
+        logger.warning('a page links to %s, which is not there', path)
     return f'`{path}`' if text.strip('`/') in path else f'{text} (`{path}`)'
 
 
 def name_once(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Leave out of a package what one of its subpackages on the same page shows."""
+    """Begin each module with a table of its public names; one module of a page shows each."""
     shown = re.findall(r'automodule:: (\S+)', source[0])
     for package in shown if docname.startswith('api/') else ():
         inner = tuple(f'{name}.' for name in shown if name.startswith(f'{package}.'))
         module = import_module(package)
-        twice = [name for name in getattr(module, '__all__', ())
-                 if f'{getattr(getattr(module, name), "__module__", "")}.'.startswith(inner)]
-        if inner and twice:
-            line = f'.. automodule:: {package}\n'
-            source[0] = source[0].replace(
-                line, f'{line}   :exclude-members: {", ".join(twice)}\n')
+        homes = {name: getattr(getattr(module, name), '__module__', '') for name in getattr(
+            module, '__all__', [name for name in vars(module) if not name.startswith('_')])}
+        twice = [name for name, home in homes.items() if inner and f'{home}.'.startswith(inner)]
+        names = [name for name, home in homes.items()
+                 if name not in twice and (hasattr(module, '__all__') or home == package)]
+        line = f'.. automodule:: {package}\n'
+        table = ''.join(f'   {package}.{name}\n' for name in names if homes[name])
+        table = f'.. autosummary::\n   :nosignatures:\n\n{table}\n' if table else ''
+        left_out = f'   :exclude-members: {", ".join(twice)}\n' if twice else ''
+        source[0] = source[0].replace(line, f'{table}{line}{left_out}')
 
 
 def setup(app: Sphinx) -> None:
