@@ -9,7 +9,7 @@ environment while it is imported has to be started by ``subprocess``.
 
 import atexit
 import gc
-import importlib
+import importlib.util
 import inspect
 import os
 import pickle
@@ -62,6 +62,15 @@ def run(*command, timeout=600, **options):
             program.kill()
             raise
     return subprocess.CompletedProcess(program.args, program.returncode, out, error)
+
+
+def load(path):
+    """A script as a module, run anew; its dataclasses find it by its name."""
+    spec = importlib.util.spec_from_file_location(f'script_{Path(path).stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def environment(folder=None, **variables):

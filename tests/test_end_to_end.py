@@ -1,6 +1,5 @@
 """tools/train.py and tools/test.py with the shipped config, made small by options, on 3 videos."""
 
-import importlib.util
 import json
 import subprocess
 from pathlib import Path
@@ -67,10 +66,7 @@ def call(tmp_path, monkeypatch):
     def run(name, *args):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, args)])
-        spec = importlib.util.spec_from_file_location(
-            f'end_to_end_{name}', ROOT / 'tools' / f'{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = programs.load(ROOT / 'tools' / f'{name}.py')
         module.main()
 
     _forget_instances()

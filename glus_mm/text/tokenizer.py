@@ -37,6 +37,10 @@ class SegTokenizer:
       around a special token, unless ``stripping`` says otherwise;
     * every text chunk between tokens gets SentencePiece's dummy prefix again.
 
+    Hugging Face's ``tokenizers`` could split and strip (``AddedToken``), but does not read
+    ``tokenizer.model``: that takes the schema of SentencePiece's protobuf, and LLaMA's merges
+    worked out from the pieces at every start, more than is written here. SentencePiece reads it.
+
     Instances can be pickled (data-loader workers).
 
     Args:

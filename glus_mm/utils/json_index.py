@@ -20,8 +20,10 @@ class JSONIndex:
     """The values of a JSON object, or of an array, each read from the file when it is asked for.
 
     The file is parsed once from front to back, value by value; kept are only the places of the
-    values, some hundred bytes for each. What is read later lies in the system's page cache, which
-    all processes of a machine share, and a copy in a data-loading worker costs nothing.
+    values, some hundred bytes for each (``orjson`` parses a whole file, and event parsers such as
+    ``ijson`` take a repeated key and do not tell where a value lies). What is read later lies in
+    the system's page cache, which all processes of a machine share, and a copy in a data-loading
+    worker costs nothing.
 
     Args:
         path: a file that holds one JSON object, or one array.

@@ -1,6 +1,5 @@
 """The shipped mixes on small trees in the official layouts."""
 
-import importlib.util
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -10,6 +9,7 @@ from dataset_layouts import LAYOUTS
 from mmengine import Config
 from mmengine.registry import DefaultScope
 
+import programs
 from glus_mm.registry import DATA_SAMPLERS, DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,10 +98,7 @@ def test_data_sets_are_those_of_their_own_files(name):
 
 def test_browsing_all_of_them(trees, monkeypatch, capsys):
     """ReVOS has slashes in the ids of its videos."""
-    spec = importlib.util.spec_from_file_location(
-        'browse_all', ROOT / 'tools' / 'misc' / 'browse_dataset.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = programs.load(ROOT / 'tools' / 'misc' / 'browse_dataset.py')
     monkeypatch.setattr('sys.argv', [
         'browse_dataset.py', str(BASES / 'additional-sft.py'), '--num', '16', '--out', 'sheets',
         '--cfg-options', 'train_dataloader.sampler.ratios=[1,1,1,1,1]'])

@@ -1,6 +1,5 @@
 """Images with expressions as videos of one frame: layouts, masks, and errors that say where."""
 
-import importlib.util
 import json
 import pickle
 from pathlib import Path
@@ -15,6 +14,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from pycocotools import mask as coco_mask
 
+import programs
 from glus_mm.datasets import COCOClassDataset, ReasonSegDataset, RefCOCODataset
 from glus_mm.registry import DATA_SAMPLERS, DATASETS, MODELS
 from glus_mm.utils.masks import decode_rle, encode_mask
@@ -42,10 +42,7 @@ def scope():
 
 
 def tool(path):
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / 'tools' / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(ROOT / 'tools' / path)
 
 
 def box(left, top, right, bottom):

@@ -1,7 +1,6 @@
 """MovingShapes: bytes, layout, and every sentence checked against what the files show."""
 
 import hashlib
-import importlib.util
 import itertools
 import json
 import re
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+import programs
 from glus_mm.datasets.moving_shapes import KINDS, generate_video, unknown_words, write_split
 
 SEED, NUM_VIDEOS, NUM_FRAMES = 7, 40, 12
@@ -313,9 +313,7 @@ def test_bad_arguments(tmp_path, arguments, message):
 @pytest.fixture(scope='module')
 def command():
     path = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'moving_shapes.py'
-    spec = importlib.util.spec_from_file_location('moving_shapes_command', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = programs.load(path)
     return module.main
 
 

@@ -1,21 +1,19 @@
 """docs/leaderboard.md is what docs/leaderboard.yml says, and that has sources and a range."""
 
 import copy
-import importlib.util
 from pathlib import Path
 
 import pytest
 import yaml
+
+import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('tool', ROOT / 'dev' / 'make_leaderboard.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(ROOT / 'dev' / 'make_leaderboard.py')
 
 
 def test_page_is_that_of_the_file(tool):

@@ -1,12 +1,12 @@
 """Intervals over videos, their p-values, their coverage, and Holm's correction."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import t as student
 
+import programs
 from glus_mm.evaluation.bootstrap import MIN_VIDEOS, cluster_mean, holm, paired_bootstrap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,9 +76,7 @@ def test_order_and_sign_do_not_matter():
 
 def test_coverage():
     """A short version of dev/check_intervals.py, whose populations and numbers of videos it has."""
-    spec = importlib.util.spec_from_file_location('check', ROOT / 'dev' / 'check_intervals.py')
-    check = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(check)
+    check = programs.load(ROOT / 'dev' / 'check_intervals.py')
     for videos in check.VIDEOS[:2]:
         ours, plain = check.coverage(check.few_videos, videos, sets=150, draws=400, large=20_000)
         # 150 draws of 95 % deviate by 1.8 %; twice that below the goal of the long version.

@@ -3,7 +3,6 @@
 The model is tiny and made of the classes of transformers that the published sizes take, too.
 """
 
-import importlib.util
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from mmengine import Config
 from torch.nn import functional as F
 
+import programs
 from glus_mm.apis import init_model
 from glus_mm.conversion.empty_model import empty_model
 from glus_mm.models.inference import ArrayReader
@@ -170,11 +170,7 @@ def official(model):
 
 @pytest.fixture
 def converter(project):
-    spec = importlib.util.spec_from_file_location(
-        'convert_llama_vid', PROJECT / 'convert_llama_vid.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(PROJECT / 'convert_llama_vid.py')
 
 
 def test_published_names_convert_and_load(converter, model, options, tmp_path):

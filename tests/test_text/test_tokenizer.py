@@ -1,6 +1,5 @@
 """Tests of SegTokenizer: ids, white-space rules, folders and the shipped model."""
 
-import importlib.util
 import json
 import pickle
 import shutil
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
+import programs
 from glus_mm.text.tokenizer import SHIPPED_TOKENIZERS, SegTokenizer
 
 REPO = Path(__file__).resolve().parents[2]
@@ -317,29 +317,20 @@ def test_settings_that_give_other_ids(folder, name, content, message):
 # the shipped tokenizer
 
 
-def load_recipe():
-    """Imports dev/train_tiny_tokenizer.py."""
-    path = REPO / 'dev/train_tiny_tokenizer.py'
-    spec = importlib.util.spec_from_file_location('train_tiny_tokenizer', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_tiny_is_small_and_has_the_llama_ids(tiny):
     assert len(tiny) <= 512
     assert (tiny.pad_id, tiny.bos_id, tiny.eos_id) == (0, 1, 2)
 
 
 def test_tiny_has_a_piece_for_each_word(tiny):
-    recipe = load_recipe()
+    recipe = programs.load(REPO / 'dev/train_tiny_tokenizer.py')
     for word in (*recipe.SHAPES_WORDS, *recipe.PROMPT_WORDS):
         assert len(tiny.encode(word)) == 1, word
 
 
 def test_tiny_recipe_makes_the_shipped_model(tiny):
     folder = SHIPPED_TOKENIZERS['tiny']
-    recipe = load_recipe()
+    recipe = programs.load(REPO / 'dev/train_tiny_tokenizer.py')
     made = recipe.train()
     shipped = (folder / 'tokenizer.model').read_bytes()
     if recipe.build() == json.loads((folder / 'recipe.json').read_text()):

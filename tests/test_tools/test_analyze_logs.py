@@ -1,26 +1,21 @@
 """tools/analysis_tools/analyze_logs.py: its table and picture, and what it refuses."""
 
-import importlib.util
 import json
 import math
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+import programs
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'analyze_logs.py'
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('analyze_logs', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # for its dataclass
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return programs.load(TOOL)
 
 
 def write_log(work_dir, entries, time='20260101_000000', end=''):

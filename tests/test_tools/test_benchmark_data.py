@@ -1,6 +1,5 @@
 """tools/analysis_tools/benchmark_data.py: what it counts, and what it refuses."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -77,9 +76,7 @@ def test_benchmark(folder, wasteful):
 ])
 def test_refused(capsys, options, expected):
     """Before anything is measured or listened to."""
-    spec = importlib.util.spec_from_file_location('benchmark_data', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = programs.load(TOOL)
     with DefaultScope.overwrite_default_scope('glus_mm'), pytest.raises(SystemExit) as error:
         tool.main([str(CONFIG), *options])
     assert error.value.code == 2 and expected in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """tools/misc/browse_dataset.py on small trees: its files, and what it refuses."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
 
+import programs
 from glus_mm.datasets import MixedRefVOSDataset, MixedVideoSampler
 from glus_mm.datasets.moving_shapes import write_split
 
@@ -79,10 +79,7 @@ def call(monkeypatch, tmp_path, capsys):
     def run(*args):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr('sys.argv', ['browse_dataset.py', *map(str, args)])
-        spec = importlib.util.spec_from_file_location(
-            'browse_dataset', ROOT / 'tools' / 'misc' / 'browse_dataset.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = programs.load(ROOT / 'tools' / 'misc' / 'browse_dataset.py')
         module.main()
         return capsys.readouterr().out
 

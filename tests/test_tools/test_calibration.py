@@ -1,6 +1,5 @@
 """tools/analysis_tools/calibration.py: figures worked out by hand, its files and its errors."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -14,10 +13,7 @@ TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'calib
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('calibration', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(TOOL)
 
 
 def track(presence, target=True, painted=None, seg=None, iou=None, expected=None):

@@ -1,6 +1,5 @@
 """dev/check_resume.py, with few kills; the full check has 20 (docs/training.md)."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +26,7 @@ def test_a_killed_training_ends_as_one_that_is_left_alone(tmp_path, processes):
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('check_resume', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(TOOL)
 
 
 @pytest.mark.parametrize(('one', 'two', 'expected'), [

@@ -1,6 +1,5 @@
 """Zips for the servers: what check_submission.py accepts, and what it refuses."""
 
-import importlib.util
 import io
 import json
 import re
@@ -14,6 +13,7 @@ import pytest
 from mmengine.logging import MMLogger
 from PIL import Image
 
+import programs
 from glus_mm.evaluation.metrics import RefVOSMetric
 from glus_mm.evaluation.submissions import write_submission
 
@@ -71,9 +71,7 @@ def pack(path, content):
 def call(monkeypatch, capsys):
     # A logger of an earlier test writes to a stream that is closed by now.
     monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
-    spec = importlib.util.spec_from_file_location('check_submission', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = programs.load(TOOL)
 
     def run(*args):
         monkeypatch.setattr('sys.argv', ['check_submission.py', *map(str, args)])

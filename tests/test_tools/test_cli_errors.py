@@ -1,12 +1,12 @@
 """The tools find what is wrong with a call before they start to work."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine import Config
 
+import programs
 from glus_mm.utils.command_line import load_config, set_resume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,10 +20,7 @@ default_hooks = dict(visualization=dict(type='RefVOSVisualizationHook'))
 
 
 def load_tool(name):
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(ROOT / 'tools' / f'{name}.py')
 
 
 @pytest.fixture

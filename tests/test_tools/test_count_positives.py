@@ -1,13 +1,13 @@
 """dev/count_positives.py: counted by hand, and what it refuses."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from mmengine import Config
 from mmengine.registry import DefaultScope
+
+import programs
 
 TOOL = Path(__file__).resolve().parents[2] / 'dev' / 'count_positives.py'
 # Objects of the expressions of each video: in the first and last one two mean the same.
@@ -25,17 +25,15 @@ train_dataloader = dict(
         dict(type='LoadRefVOSFrames'),
         dict(type='BuildConversation', tokenizer='load_from', template='llava_v1')]))
 '''
+# A tool of the maintainers.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('count_positives', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # for its dataclass
-    spec.loader.exec_module(module)
+    module = programs.load(TOOL)
     with DefaultScope.overwrite_default_scope('glus_mm'):
         yield module
-    del sys.modules[spec.name]
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Converters of annotations and the tool that reads all of a data set, as commands."""
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import programs
 from glus_mm.datasets import RefDAVISDataset
 from glus_mm.utils.masks import decode_rle, encode_mask
 
@@ -21,10 +21,7 @@ OBJECTS = {'bear': [1], 'crowd': list(range(1, 11)), 'dogs-scale': [1, 2]}
 
 
 def load(path: str):
-    spec = importlib.util.spec_from_file_location(Path(path).stem, TOOLS / path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = programs.load(TOOLS / path)
     return module.main
 
 

@@ -1,6 +1,5 @@
 """The command line of eval_masks.py, and the benchmark that goes with it."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -21,10 +20,7 @@ CALLS = {
 
 
 def load_tool(name, folder=TOOLS):
-    spec = importlib.util.spec_from_file_location(name, folder / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(folder / f'{name}.py')
 
 
 @pytest.fixture

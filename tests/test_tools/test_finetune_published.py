@@ -1,6 +1,5 @@
 """Standard-SFT as shipped, but tiny: from LISA, LoRA, mixed data, two processes, then a test."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -82,9 +81,7 @@ def run_test_tool(tmp_path, monkeypatch):
     def run(*args):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr('sys.argv', ['test.py', *map(str, args)])
-        spec = importlib.util.spec_from_file_location('test_tool', ROOT / 'tools' / 'test.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = programs.load(ROOT / 'tools' / 'test.py')
         module.main()
 
     forget()

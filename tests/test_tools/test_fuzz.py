@@ -1,22 +1,19 @@
 """A sample of dev/fuzz.py: nothing that people hand over fails raw, passes changed, or hangs."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
+import programs
+
 SCRIPT = Path(__file__).resolve().parents[2] / 'dev' / 'fuzz.py'
+# A tool of the maintainers.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
 def fuzz():
-    spec = importlib.util.spec_from_file_location('fuzz', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['fuzz'] = module  # where its dataclass looks itself up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules['fuzz']
+    return programs.load(SCRIPT)
 
 
 @pytest.mark.parametrize('kind', ['annotations', 'rle', 'frames', 'png_masks', 'checkpoints',

@@ -1,6 +1,5 @@
 """The converters as commands: what they write, and what they say to a wrong call."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import programs
 from glus_mm.apis import init_model
 from glus_mm.utils.weight_files import read_weights
 
@@ -22,9 +22,7 @@ def run(monkeypatch, tmp_path):
 
     def call(name, *args):
         path = ROOT / 'tools' / 'model_converters' / f'{name}.py'
-        spec = importlib.util.spec_from_file_location(f'converter_{name}', path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = programs.load(path)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, args)])
         module.main()

@@ -1,6 +1,5 @@
 """Probes of a test, reversal, linear probes and ceiling: each measures what is planted."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 
+import programs
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.visualization import RefVOSLocalVisualizer
 
@@ -18,14 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'dev'
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
+# A tool of the maintainers.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -83,7 +77,7 @@ def test_directions_are_read_off_masks():
 
 
 def test_the_inner_point_and_its_token():
-    ceiling = load(TOOLS / 'point_ceiling.py')
+    ceiling = programs.load(TOOLS / 'point_ceiling.py')
     mask = np.zeros((20, 30), bool)
     mask[2:5, 1:20] = True
     mask[6:17, 20:29] = True
@@ -93,7 +87,7 @@ def test_the_inner_point_and_its_token():
 
 
 def test_opposite_objects_and_turns():
-    reversal = load(TOOLS / 'moving_shapes_reversal.py')
+    reversal = programs.load(TOOLS / 'moving_shapes_reversal.py')
     objects = [dict(shape='circle', colour='red', motion='left'),
                dict(shape='circle', colour='blue', motion='right'),
                dict(shape='star', colour='red', motion='right')]
@@ -124,11 +118,10 @@ def table(text):
     return {row[0]: dict(zip(rows[0][1:], row[1:])) for row in rows[1:]}
 
 
-@pytest.mark.slow
 def test_a_test_with_probes(root, tmp_path, monkeypatch, capsys):
     data = f'test_dataloader.dataset.data_root={root}'
-    out = run(load(ROOT / 'tools' / 'test.py'), CONFIG, CHECKPOINT, '--probe', 'reverse', 'swap',
-              '--work-dir', tmp_path / 'run', '--out', tmp_path / 'masks', '--dump',
+    out = run(programs.load(ROOT / 'tools' / 'test.py'), CONFIG, CHECKPOINT, '--probe', 'reverse',
+              'swap', '--work-dir', tmp_path / 'run', '--out', tmp_path / 'masks', '--dump',
               tmp_path / 'f.json', '--cfg-options', data, 'test_dataloader.dataset.indices=3',
               monkeypatch=monkeypatch, capsys=capsys)
     rows = table(out[out.index('| J&F'):])
@@ -143,10 +136,9 @@ def test_a_test_with_probes(root, tmp_path, monkeypatch, capsys):
     assert names == sorted(path.name for path in (tmp_path / 'masks').rglob('*.png'))
 
 
-@pytest.mark.slow
 def test_reversal_of_a_model_that_knows_the_truth(root, tmp_path, monkeypatch, capsys):
     """Masks of the opposite object on the video backward: it turns in every case."""
-    reversal = load(TOOLS / 'moving_shapes_reversal.py')
+    reversal = programs.load(TOOLS / 'moving_shapes_reversal.py')
     objects = json.loads((root / 'objects.json').read_text())
     for video in reversal.load_videos(str(root)):
         tracks = list(reversal.decode_tracks(video).values())
@@ -170,10 +162,9 @@ def test_reversal_of_a_model_that_knows_the_truth(root, tmp_path, monkeypatch, c
     assert '| 0.0 | 0.0 to 0.0 |' in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_probes_and_ceiling_of_the_shipped_model(root, tmp_path, monkeypatch, capsys):
     data = f'test_dataloader.dataset.data_root={root}'
-    probes = load(TOOLS / 'probe_layers.py')
+    probes = programs.load(TOOLS / 'probe_layers.py')
     out = run(probes, CONFIG, CHECKPOINT, '--out', tmp_path / 'p.json', '--plot',
               tmp_path / 'p.png', '--cfg-options', data, monkeypatch=monkeypatch, capsys=capsys)
     rows = table(out[out.index('| stage'):])
@@ -181,6 +172,6 @@ def test_probes_and_ceiling_of_the_shipped_model(root, tmp_path, monkeypatch, ca
     assert float(rows['vision tower']['colour']) > 40  # chance is below 25
     written = json.loads((tmp_path / 'p.json').read_text())
     assert {row['stage'] for row in written} <= set(rows) and (tmp_path / 'p.png').stat().st_size
-    out = run(load(TOOLS / 'point_ceiling.py'), CONFIG, CHECKPOINT, '--videos', 3,
+    out = run(programs.load(TOOLS / 'point_ceiling.py'), CONFIG, CHECKPOINT, '--videos', 3,
               '--cfg-options', data, monkeypatch=monkeypatch, capsys=capsys)
     assert float(table(out)['all with a target']['true point']) > 60

@@ -1,31 +1,26 @@
 """The shortcuts of a tiny split, whose figures are known."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import programs
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
 from glus_mm.utils.masks import encode_mask, write_mask_png
 
 FILE = Path(__file__).parents[2] / 'dev' / 'moving_shapes_shortcuts.py'
 SIZE = (40, 60)
 BOXES = {'big': np.s_[4:16, 4:20], 'small': np.s_[24:30, 40:46], 'silent': np.s_[30:38, 4:12]}
+# A tool of the maintainers.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('moving_shapes_shortcuts', FILE)
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return programs.load(FILE)
 
 
 def box(name, t):

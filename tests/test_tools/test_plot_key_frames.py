@@ -1,13 +1,12 @@
 """tools/analysis_tools/plot_key_frames.py: which frames it shows and marks, and its picture."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import programs
 from glus_mm.models.inference import ArrayReader
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask
@@ -17,12 +16,7 @@ TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'plot_
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('plot_key_frames', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # for its dataclass
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return programs.load(TOOL)
 
 
 class Scores:

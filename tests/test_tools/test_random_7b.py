@@ -1,6 +1,5 @@
 """dev/random_7b.py at the size tiny: the whole way on a CPU."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,16 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+import programs
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
 def tool():
     path = ROOT / 'dev' / 'random_7b.py'
-    spec = importlib.util.spec_from_file_location('random_7b', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(path)
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """tools/test.py goes on after an interruption, with the figures of a run without one."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -41,9 +40,7 @@ def options(tmp_path_factory):
 def call(tmp_path_factory):
     """Run tools/test.py in this process, which spares the imports; gives what it logged."""
     before = os.getcwd()
-    spec = importlib.util.spec_from_file_location('resume_testing', ROOT / 'tools' / 'test.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = programs.load(ROOT / 'tools' / 'test.py')
     kinds = (DefaultScope, MessageHub, MMLogger, RefVOSLocalVisualizer)
 
     def run(*args):

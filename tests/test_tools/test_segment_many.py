@@ -1,6 +1,5 @@
 """tools/segment_many.py with two processes, of which one is killed."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -92,9 +91,7 @@ def call(monkeypatch, capsys):
     for kind in (DefaultScope, MMLogger):
         monkeypatch.setattr(kind, '_instance_dict', OrderedDict())
     monkeypatch.chdir(ROOT)
-    spec = importlib.util.spec_from_file_location('tool', ROOT / 'tools' / 'segment_many.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = programs.load(ROOT / 'tools' / 'segment_many.py')
 
     def run(*args):
         monkeypatch.setattr('sys.argv', ['segment_many.py', *map(str, args)])

@@ -1,10 +1,8 @@
 """A small training with validation: its log, its best checkpoint, and what the tools make of it."""
 
-import importlib.util
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,15 +46,6 @@ train_cfg = dict(max_iters=6, val_interval=3)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=4))
 '''
 pytestmark = pytest.mark.slow
-
-
-def load_tool(path):
-    name = Path(path).stem
-    spec = importlib.util.spec_from_file_location(name, ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # for its dataclass
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope='module')
@@ -135,7 +124,7 @@ def test_the_best_is_kept(run, folder):
 
 
 def test_the_log_is_drawn(run, tmp_path, capsys):
-    tool = load_tool('tools/analysis_tools/analyze_logs.py')
+    tool = programs.load(ROOT / 'tools/analysis_tools/analyze_logs.py')
     tool.main([str(run[0]), '--out', str(tmp_path / 'curve.png')])
     keys = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]]
     assert keys == ['loss', 'loss_ce', 'loss_mask_bce', 'loss_mask_dice', 'loss_iou',
@@ -147,7 +136,7 @@ def test_positives_are_counted_as_in_training(run, folder, monkeypatch):
     """``count_positives.py`` has, for both processes, the tallies of their losses."""
     monkeypatch.syspath_prepend(str(folder))
     saved = torch.load(run[0] / 'iter_6.pth', weights_only=True)['token_bank']['ranks']
-    tool = load_tool('dev/count_positives.py')
+    tool = programs.load(ROOT / 'dev/count_positives.py')
     with DefaultScope.overwrite_default_scope('glus_mm'):
         counts = tool.count(Config.fromfile(folder / 'config.py'), batches=6, processes=2)
     assert len(saved) == len(counts) == 2

@@ -1,6 +1,5 @@
 """demo/video_demo.py: its files, and what it refuses in one line."""
 
-import importlib.util
 from pathlib import Path
 
 import cv2
@@ -60,9 +59,7 @@ def refuse(monkeypatch, capsys):
 
     def run(*args):
         monkeypatch.setattr('sys.argv', ['video_demo.py', *args])
-        spec = importlib.util.spec_from_file_location('video_demo', DEMO)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = programs.load(DEMO)
         with pytest.raises(SystemExit) as stop:
             module.main()
         assert stop.value.code == 2
