@@ -24,7 +24,7 @@ ROOT = PACKAGE.parent
 EVERYWHERE = sorted(path for folder in ('glus_mm', 'tools', 'dev', 'demo', 'projects')
                     for path in (ROOT / folder).rglob('*.py'))
 # ``runner: the runner.``, ``data_batch: not used.``
-FILLER = re.compile(r'^ +\**(\w+)(?: \([^)]*\))?: (?:not used|(?:the|an?|its|their) \1)\.$', re.M)
+FILLER = re.compile(r'^ +\**(\w+)(?: \([^)]*\))?: (?:not used|(?:the|an?) \1)\.$', re.M)
 
 
 def public_functions(tree):

@@ -58,7 +58,7 @@ def set_evaluator(cfg: 'Config', key: str, value: str) -> None:
     Args:
         cfg: a config; ``test_evaluator`` is changed in place. Of a list of metrics the
             ``RefVOSMetric`` entries are meant.
-        key: the argument.
+        key: the argument, which gets ``value``.
 
     Raises:
         ValueError: the config has no such metric.
