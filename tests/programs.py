@@ -64,6 +64,36 @@ def run(*command, timeout=600, **options):
     return subprocess.CompletedProcess(program.args, program.returncode, out, error)
 
 
+def spawn(function, *args, processes=2, timeout=300):
+    """Call a function of a test with each rank, as ``torch.multiprocessing.spawn`` does."""
+    home = Path(inspect.getfile(function))
+    code = ('import pickle, sys; module, name, args = pickle.loads(bytes.fromhex(sys.argv[1])); '
+            'getattr(__import__(module), name)(*args)')
+    paths = os.pathsep.join(map(str, (home.parent, ROOT / 'tests', ROOT)))
+    started = [start('-c', code, pickle.dumps((home.stem, function.__name__, (rank, *args))).hex(),
+                     env=dict(PYTHONPATH=paths), stderr=subprocess.STDOUT)
+               for rank in range(processes)]
+    try:
+        for program in started:
+            out, _ = program.communicate(timeout=timeout)
+            assert program.returncode == 0, out[-4000:]
+    finally:
+        for program in started:
+            program.kill()
+
+
+def forget_runs():
+    """Forget scope, logs, hub and visualizers, which MMEngine keeps from one run to the next."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
+
+    from glus_mm.visualization import RefVOSLocalVisualizer
+
+    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer, RefVOSLocalVisualizer):
+        kind._instance_dict.clear()
+
+
 def load(path):
     """A script as a module, run anew; its dataclasses find it by its name."""
     spec = importlib.util.spec_from_file_location(f'script_{Path(path).stem}', path)

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
 from PIL import Image
 
 import programs
@@ -16,7 +14,6 @@ from glus_mm.apis import init_model
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.models.inference import open_reader
 from glus_mm.structures import RefVOSDataSample
-from glus_mm.visualization import RefVOSLocalVisualizer
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
@@ -53,12 +50,6 @@ def options(data):
     return ['--cfg-options', *(f'{key}={value}' for key, value in values.items())]
 
 
-def _forget_instances():
-    """MMEngine keeps one logger, visualizer and so on per name for the whole process."""
-    for kind in (DefaultScope, MessageHub, MMLogger, RefVOSLocalVisualizer):
-        kind._instance_dict.clear()
-
-
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     """Run a tool in this process, which spares the imports, in an empty folder."""
@@ -69,9 +60,9 @@ def call(tmp_path, monkeypatch):
         module = programs.load(ROOT / 'tools' / f'{name}.py')
         module.main()
 
-    _forget_instances()
+    programs.forget_runs()
     yield run
-    _forget_instances()
+    programs.forget_runs()
 
 
 @pytest.fixture(scope='module')

@@ -7,14 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine import Config
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 import programs
 from glus_mm.datasets import ConversationDataset
 from glus_mm.datasets.moving_shapes import write_split
-from glus_mm.visualization import RefVOSLocalVisualizer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,11 +29,9 @@ def own_data(tmp_path):
         write_split(tmp_path / 'data' / 'mine', number, seed=3, split=split, mp4=False)
     for name in ('configs', 'checkpoints'):
         (tmp_path / name).symlink_to(ROOT / name)
-    for singleton in (DefaultScope, MessageHub, MMLogger, RefVOSLocalVisualizer):
-        singleton._instance_dict.clear()
+    programs.forget_runs()
     yield tmp_path
-    for singleton in (DefaultScope, MessageHub, MMLogger, RefVOSLocalVisualizer):
-        singleton._instance_dict.clear()
+    programs.forget_runs()
 
 
 def write_config(folder, mark):

@@ -9,13 +9,13 @@ import pytest
 import torch
 from mmengine import Config
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, HOOKS, MODELS
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
 from torch import multiprocessing, nn
 from torch.utils.data import Dataset
+
+import programs
 
 BAD = 'bad'
 
@@ -67,20 +67,8 @@ class KillWorkerHook(Hook):
             sum(range(200000))
 
 
-def forget_instances():
-    """MMEngine keeps the last run's scope, log and hub as global state."""
-    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        kind._instance_dict.clear()
-
-
-@pytest.fixture(autouse=True)
-def clean_singletons():
-    yield
-    forget_instances()
-
-
 def make_runner(work_dir, workers=0, accumulate=1, kill_at=None, **kwargs):
-    forget_instances()
+    programs.forget_runs()
     work_dir.mkdir(exist_ok=True)
     hooks = [dict(type='glus_mm.DataErrorHook')]
     if kill_at is not None:

@@ -12,14 +12,13 @@ import torch
 from mmengine import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import Dataset
 
+import programs
 from glus_mm.engine.random_state import random_state, set_random_state
 
 
@@ -79,21 +78,9 @@ class StopHook(Hook):
             raise KeyboardInterrupt
 
 
-def forget_instances():
-    """MMEngine keeps the last run's scope, log and hub as global state."""
-    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        kind._instance_dict.clear()
-
-
-@pytest.fixture(autouse=True)
-def clean_singletons():
-    yield
-    forget_instances()
-
-
 def make_runner(work_dir, max_iters=12, stop_at=None, accumulate=1, validate=False, hook=(),
                 width=6, lr=0.1, **kwargs):
-    forget_instances()
+    programs.forget_runs()
     loader = dict(batch_size=2, num_workers=0, dataset=dict(type='ExactToySet'),
                   collate_fn=dict(type='default_collate'))
     validation = dict(

@@ -6,15 +6,14 @@ import re
 import pytest
 import torch
 from mmengine import Config
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import DATASETS, FUNCTIONS, MODELS, OPTIM_WRAPPERS, DefaultScope
+from mmengine.registry import DATASETS, FUNCTIONS, MODELS, OPTIM_WRAPPERS
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.utils.data import Dataset
 
+import programs
 from glus_mm.structures import RefVOSDataSample
 
 NAN, INF = float('nan'), float('inf')
@@ -74,20 +73,8 @@ def finite_toy_collate(items):
     return dict(inputs=[item['inputs'] for item in items], data_samples=torch.zeros(2))
 
 
-def forget_instances():
-    """MMEngine keeps the last run's scope, log and hub as global state."""
-    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        kind._instance_dict.clear()
-
-
-@pytest.fixture(autouse=True)
-def clean_singletons():
-    yield
-    forget_instances()
-
-
 def make_runner(work_dir, odd=None, model=(), wrapper=(), **kwargs):
-    forget_instances()
+    programs.forget_runs()
     return Runner.from_cfg(Config(dict(dict(
         model=dict(type='FiniteToyModel', **dict(model)), work_dir=str(work_dir),
         train_dataloader=dict(
@@ -241,9 +228,7 @@ def two_process_worker(rank, folder):
 def test_every_process_stops(tmp_path, monkeypatch):
     """NaN in one process only, first of all without a synchronization of gradients."""
     monkeypatch.setenv('LOCAL_RANK', '0')
-    context = multiprocessing.spawn(two_process_worker, (tmp_path, ), nprocs=2, join=False)
-    for _ in range(2):  # it returns when the first has ended
-        assert context.join(timeout=120) is not None, 'a process hangs'
+    programs.spawn(two_process_worker, tmp_path)  # none of them hangs
     first, second = (load(tmp_path / f'{rank}.pt') for rank in range(2))
     assert first == second
     for message in first[:2]:

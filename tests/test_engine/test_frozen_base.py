@@ -6,15 +6,14 @@ import pytest
 import torch
 from mmengine import Config
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, HOOKS, MODELS
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from torch.utils.data import Dataset
 
+import programs
 from glus_mm.engine.frozen_base import content_marks, device_checksum
 from glus_mm.utils.base_weights import complete_state, digests
 
@@ -66,18 +65,6 @@ class MeddlingHook(Hook):
             runner.model.body.bias.data[1] += 1e-6
 
 
-def forget_instances():
-    """MMEngine keeps the last run's scope, log and hub as global state."""
-    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        kind._instance_dict.clear()
-
-
-@pytest.fixture(autouse=True)
-def clean_singletons():
-    yield
-    forget_instances()
-
-
 @pytest.fixture
 def base(tmp_path):
     """The file that the trainings start from."""
@@ -89,7 +76,7 @@ def base(tmp_path):
 
 
 def make_runner(work_dir, load_from=None, max_iters=6, model=(), hook=(), meddle=False, **kwargs):
-    forget_instances()
+    programs.forget_runs()
     return Runner.from_cfg(Config(dict(
         model=dict(type='BaseToyModel', **dict(model)), work_dir=str(work_dir),
         train_dataloader=dict(

@@ -5,11 +5,9 @@ import json
 import numpy as np
 import torch
 from mmengine import Config
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -50,8 +48,6 @@ def test_host_memory_is_a_peak_in_mib():
 
 
 def test_memory_is_logged(tmp_path):
-    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        kind._instance_dict.clear()
     runner = Runner.from_cfg(Config(dict(
         model=dict(type='MemoryToyModel'), work_dir=str(tmp_path),
         train_dataloader=dict(
@@ -69,5 +65,3 @@ def test_memory_is_logged(tmp_path):
     assert all(type(entry['memory']) is int and entry['memory'] >= limit for entry in entries)
     text, = tmp_path.glob('*/*.log')
     assert f'memory: {entries[0]["memory"]}' in text.read_text()
-    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        kind._instance_dict.clear()

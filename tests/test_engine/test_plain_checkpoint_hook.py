@@ -6,11 +6,10 @@ import pytest
 import torch
 from mmengine import Config
 from mmengine.hooks import Hook
-from mmengine.logging import HistoryBuffer, MessageHub, MMLogger
+from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, HOOKS, MODELS
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from torch.utils.data import Dataset
@@ -54,14 +53,6 @@ class NotesHook(Hook):
         hub = runner.message_hub
         hub.update_info('notes', {'best': np.float32(0.5), 'seen': np.array([1, 2]), 'ids': (1, )})
         hub.update_info('object', NotesHook)
-
-
-@pytest.fixture(autouse=True)
-def clean_singletons():
-    """MMEngine keeps the last run's scope, log and hub as global state."""
-    yield
-    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        kind._instance_dict.clear()
 
 
 def make_runner(work_dir, max_iters=6, stop_at=None, width=4, strict=True, lora=False, **kwargs):

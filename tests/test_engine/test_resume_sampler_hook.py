@@ -3,13 +3,14 @@
 import pytest
 import torch
 from mmengine import Config
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner, loops
-from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import ConcatDataset
+
+import programs
 
 SEEN = []
 LOADED = []
@@ -47,8 +48,7 @@ def clean():
     SEEN.clear()
     LOADED.clear()
     yield
-    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        kind._instance_dict.clear()
+    programs.forget_runs()
 
 
 def train(folder, max_iters, resume=None, sampler=MIXED, hook=True, part_size=7, **loader):

@@ -6,14 +6,14 @@ import pytest
 import torch
 from mmengine import Config
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, is_model_wrapper
-from mmengine.registry import DATASETS, HOOKS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, HOOKS, MODELS
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.utils.data import Dataset
 
+import programs
 from glus_mm.engine import TokenBankHook
 from glus_mm.models import ObjectContrastiveLoss
 
@@ -66,20 +66,8 @@ class FailingHook(Hook):
             raise KeyboardInterrupt
 
 
-def forget_instances():
-    """MMEngine keeps the last run's scope, log and hub as global state."""
-    for kind in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        kind._instance_dict.clear()
-
-
-@pytest.fixture(autouse=True)
-def clean_singletons():
-    yield
-    forget_instances()
-
-
 def make_runner(work_dir, loss=LOSS, model=(), hook=(), fail_at=None, launcher='none', **kwargs):
-    forget_instances()
+    programs.forget_runs()
     hooks = [dict(type='glus_mm.TokenBankHook', **dict(hook))]
     if fail_at is not None:
         hooks.append(dict(type='FailingHook', at=fail_at))
@@ -237,7 +225,7 @@ def two_process_worker(rank, folder):
 @pytest.mark.slow
 def test_two_processes(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv('LOCAL_RANK', '0')
-    multiprocessing.spawn(two_process_worker, (tmp_path, ), nprocs=2)
+    programs.spawn(two_process_worker, tmp_path)
     ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2)]
     for gather in (False, True):
         for results in ranks:

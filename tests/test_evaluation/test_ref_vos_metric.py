@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+import programs
 from glus_mm.apis.mask_evaluation import evaluate_masks, open_expressions
 from glus_mm.datasets import LoadRefVOSGroundTruth
 from glus_mm.evaluation import RefVOSMetric, boundary_accuracy, region_similarity
@@ -554,7 +555,7 @@ def sharded_worker(rank, root):
 @pytest.mark.slow
 def test_two_processes_give_the_same_figures(tmp_path):
     """An odd number of videos, so that the sampler pads; one video for two processes."""
-    torch.multiprocessing.spawn(sharded_worker, args=(tmp_path, ), nprocs=2)
+    programs.spawn(sharded_worker, tmp_path)
     for num_videos, device in SHARDED:
         one, two = (tmp_path / f'{name}_{num_videos}_{device}' for name in ('one', 'two'))
         expected = run_sharded(one, num_videos, device)

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
+import programs
 from glus_mm.models.losses import mean_over_processes
 
 ITEMS = torch.tensor([0.3, -1.2, 2.0, 0.7, 5.0], dtype=torch.float64)
@@ -44,7 +45,7 @@ def worker(rank, folder):
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
-    multiprocessing.spawn(worker, (tmp_path, ), nprocs=2)
+    programs.spawn(worker, tmp_path)
     ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2)]
     weight = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
     losses = dict(losses_of(weight, ITEMS), loss_c=weight * 1.5)

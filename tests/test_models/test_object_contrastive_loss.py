@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
+import programs
 from glus_mm.models import ObjectContrastiveLoss, TokenBank
 from glus_mm.models.losses import token_identity
 
@@ -408,7 +409,7 @@ def gather_worker(rank, world_size, folder, dealt):
 @pytest.mark.slow
 @pytest.mark.parametrize('dealt', [False, True])
 def test_gathering_equals_one_process_with_the_whole_batch(tmp_path, dealt):
-    multiprocessing.spawn(gather_worker, (2, tmp_path, dealt), nprocs=2)
+    programs.spawn(gather_worker, 2, tmp_path, dealt)
     ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2)]
     alone = small_loss(gather=True, positives='video')
     for step in range(4):

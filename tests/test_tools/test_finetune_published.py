@@ -6,13 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine import Config
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
 
 import programs
 from glus_mm.conversion import convert_lisa
 from glus_mm.datasets.moving_shapes import write_split
-from glus_mm.visualization import RefVOSLocalVisualizer
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFICIAL = ROOT / 'tests' / 'data' / 'official_glus_tiny'
@@ -74,19 +71,15 @@ def config(tmp_path, weights):
 def run_test_tool(tmp_path, monkeypatch):
     """Run tools/test.py in this process, which spares the imports."""
 
-    def forget():
-        for kind in (DefaultScope, MessageHub, MMLogger, RefVOSLocalVisualizer):
-            kind._instance_dict.clear()
-
     def run(*args):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr('sys.argv', ['test.py', *map(str, args)])
         module = programs.load(ROOT / 'tools' / 'test.py')
         module.main()
 
-    forget()
+    programs.forget_runs()
     yield run
-    forget()
+    programs.forget_runs()
 
 
 @pytest.mark.slow

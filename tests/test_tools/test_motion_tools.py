@@ -7,12 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
 
 import programs
 from glus_mm.datasets.moving_shapes import write_split
-from glus_mm.visualization import RefVOSLocalVisualizer
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'dev'
@@ -106,8 +103,7 @@ def test_opposite_objects_and_turns():
 
 
 def run(module, *args, monkeypatch, capsys):
-    for kind in (DefaultScope, MessageHub, MMLogger, RefVOSLocalVisualizer):
-        kind._instance_dict.clear()
+    programs.forget_runs()
     monkeypatch.setattr('sys.argv', ['tool', *map(str, args)])
     module.main()
     return capsys.readouterr().out

@@ -9,12 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
 
 import programs
 from glus_mm.datasets.moving_shapes import write_split
-from glus_mm.visualization import RefVOSLocalVisualizer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
@@ -41,11 +38,9 @@ def call(tmp_path_factory):
     """Run tools/test.py in this process, which spares the imports; gives what it logged."""
     before = os.getcwd()
     module = programs.load(ROOT / 'tools' / 'test.py')
-    kinds = (DefaultScope, MessageHub, MMLogger, RefVOSLocalVisualizer)
 
     def run(*args):
-        for kind in kinds:
-            kind._instance_dict.clear()
+        programs.forget_runs()
         argv, sys.argv = sys.argv, ['test.py', str(CONFIG), str(CHECKPOINT), *map(str, args)]
         try:
             module.main()
@@ -57,8 +52,7 @@ def call(tmp_path_factory):
     os.chdir(tmp_path_factory.mktemp('place'))
     yield run
     os.chdir(before)
-    for kind in kinds:
-        kind._instance_dict.clear()
+    programs.forget_runs()
 
 
 @pytest.fixture(scope='module')

@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine import Config
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
 
+import programs
 from glus_mm.apis import init_model
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.models.inference import ImageFolderReader
 from glus_mm.structures import RefVOSDataSample
-from glus_mm.visualization import RefVOSLocalVisualizer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/glus/glus_tiny_moving-shapes.py'
@@ -61,8 +59,7 @@ def test_testing_with_it_gives_the_figures_of_its_key_frames(selector, tmp_path,
 
     figures = []
     for part in (as_part(selector), dict(type='FileKeyFrameSelector', file='keys.json')):
-        for kind in (DefaultScope, MessageHub, MMLogger, RefVOSLocalVisualizer):
-            kind._instance_dict.clear()
+        programs.forget_runs()
         config = tmp_path / 'config.py'
         config.write_text(f"_base_ = ['{CONFIG}']\n"
                           f"test_dataloader = dict(dataset=dict(data_root='{data}'))\n"
