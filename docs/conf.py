@@ -81,7 +81,8 @@ def name_once(app: Sphinx, docname: str, source: list[str]) -> None:
                  if name not in twice and (hasattr(module, '__all__') or home == package)]
         line = f'.. automodule:: {package}\n'
         table = ''.join(f'   {package}.{name}\n' for name in names if homes[name])
-        table = f'.. autosummary::\n   :nosignatures:\n\n{table}\n' if table else ''
+        if table:  # full names, whatever module the one before on the page has set
+            table = f'.. currentmodule:: None\n.. autosummary::\n   :nosignatures:\n\n{table}\n'
         left_out = f'   :exclude-members: {", ".join(twice)}\n' if twice else ''
         source[0] = source[0].replace(line, f'{table}{line}{left_out}')
 
