@@ -82,7 +82,7 @@ def name_once(app: Sphinx, docname: str, source: list[str]) -> None:
         line = f'.. automodule:: {package}\n'
         table = ''.join(f'   {package}.{name}\n' for name in names if homes[name])
         if table:  # full names, whatever module the one before on the page has set
-            table = f'.. currentmodule:: None\n.. autosummary::\n   :nosignatures:\n\n{table}\n'
+            table = f'.. currentmodule:: None\n\n.. autosummary::\n   :nosignatures:\n\n{table}\n'
         left_out = f'   :exclude-members: {", ".join(twice)}\n' if twice else ''
         source[0] = source[0].replace(line, f'{table}{line}{left_out}')
 
