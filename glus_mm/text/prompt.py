@@ -43,20 +43,20 @@ class PromptTemplate:
     """Texts of a conversation; ``{x}`` stands for the expression.
 
     Args:
-        name (str): Key in :data:`TEMPLATES`.
-        system (str): Text before the first ``USER:``; ``''`` for none.
-        context_text (str): Text after the context images.
-        questions (tuple[str, ...]): User messages, each with one ``<image>``; training draws one.
-        answers (tuple[str, ...]): Training answers, each with one ``token``; training draws one.
-        test_question (str): User message at inference.
-        test_answer (str): Start of the answer at inference, which ``token`` is to continue.
-        context_intro (str): Text before the context images. Defaults to ``''``.
-        token (str): What answers consist of. Defaults to ``[SEG]``.
-        image_marks (bool): Whether ``<im_start>`` and ``<im_end>`` stand around each image.
+        name: key in :data:`TEMPLATES`.
+        system: text before the first ``USER:``; ``''`` for none.
+        context_text: text after the context images.
+        questions: user messages, each with one ``<image>``; training draws one.
+        answers: training answers, each with one ``token``; training draws one.
+        test_question: user message at inference.
+        test_answer: start of the answer at inference, which ``token`` is to continue.
+        context_intro: text before the context images. Defaults to ``''``.
+        token: what answers consist of. Defaults to ``[SEG]``.
+        image_marks: whether ``<im_start>`` and ``<im_end>`` stand around each image.
             Defaults to True.
-        video_at_once (bool): Whether a video stands at one image place of a conversation, whatever
+        video_at_once: whether a video stands at one image place of a conversation, whatever
             the number of its frames. Defaults to False.
-        absent (str): Word in place of ``token`` in the answer about a frame that does not show the
+        absent: word in place of ``token`` in the answer about a frame that does not show the
             object, with ``model.existence='answer'``. It has to be a single token, so that both
             answers are equally long and first differ where ``token`` is predicted. Defaults to
             ``''``: this template has none.
@@ -198,29 +198,29 @@ TEMPLATES = {
 
 
 def load_tokenizer(name_or_folder: str | Path, template: PromptTemplate) -> SegTokenizer:
-    """Loads a tokenizer that knows the answer token of a template.
+    """Load a tokenizer that knows the answer token of a template.
 
     Args:
-        name_or_folder (str | Path): As for ``SegTokenizer.from_pretrained``, likewise the errors.
-        template (PromptTemplate): The texts.
+        name_or_folder: as for ``SegTokenizer.from_pretrained``, likewise the errors.
+        template: the texts.
 
     Returns:
-        SegTokenizer: The tokenizer; its ``seg_id`` is that of ``template.token``.
+        The tokenizer; its ``seg_id`` is that of ``template.token``.
     """
     return SegTokenizer.from_pretrained(name_or_folder, answer_token=template.token)
 
 
 def get_template(name: str) -> PromptTemplate:
-    """Returns the template of that name.
+    """Return the template of that name.
 
     Args:
-        name (str): Key in :data:`TEMPLATES`.
+        name: key in :data:`TEMPLATES`.
 
     Returns:
-        PromptTemplate: The template.
+        The template.
 
     Raises:
-        ValueError: If there is none of that name.
+        ValueError: there is none of that name.
     """
     if name not in TEMPLATES:
         raise ValueError(f'expected a prompt template among {sorted(TEMPLATES)}, but got {name!r}')
@@ -228,21 +228,21 @@ def get_template(name: str) -> PromptTemplate:
 
 
 def clean_expression(text: str) -> str:
-    """Brings a referring expression into the form the prompts use: lower case, one final '.' cut.
+    """Bring a referring expression into the form the prompts use: lower case, one final '.' cut.
 
     An expression is data and must not bring tokens of its own: one that contains the text of a
     special token, in upper or lower case, is refused rather than changed. Use it on the raw
     expression only; the builders below do so themselves.
 
     Args:
-        text (str): The expression as annotated or typed.
+        text: the expression as annotated or typed.
 
     Returns:
-        str: The cleaned expression.
+        The cleaned expression.
 
     Raises:
-        TypeError: If ``text`` is no string.
-        ValueError: If it is empty, only white space, longer than 1000 characters, not valid
+        TypeError: ``text`` is no string.
+        ValueError: it is empty, only white space, longer than 1000 characters, not valid
             Unicode, or contains ``[SEG]``, ``<image>``, ``<video>``, ``<im_start>``,
             ``<im_end>``, ``<s>``, ``</s>`` or ``<unk>``.
     """
@@ -261,15 +261,15 @@ def clean_expression(text: str) -> str:
 
 
 def check_message(text: str, role: str) -> None:
-    """Refuses what a message of a conversation must not hold.
+    """Refuse what a message of a conversation must not hold.
 
     Args:
-        text (str): What a person asks or a model is to answer, as annotated. Questions may hold
+        text: what a person asks or a model is to answer, as annotated. Questions may hold
             ``<image>`` and ``<video>``, which stand for what is shown.
-        role (str): ``'question'`` or ``'answer'``.
+        role: ``'question'`` or ``'answer'``.
 
     Raises:
-        ValueError: If it is empty, not valid Unicode, or contains a special token, see
+        ValueError: it is empty, not valid Unicode, or contains a special token, see
             :func:`clean_expression`.
     """
     words = text
@@ -286,24 +286,22 @@ def build_talk(
     turns: Sequence[tuple[str, str]],
     num_context: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Builds a training conversation of questions and answers in words.
+    """Build a training conversation of questions and answers in words.
 
     It has the form of :func:`build_conversation`. ``<video>`` becomes what the template shows
     before the first question about a video: its frames with the text around them, after which a
     line break of the question is left out. ``<image>`` is one frame.
 
     Args:
-        tokenizer (SegTokenizer): The tokenizer.
-        template (PromptTemplate): The texts around questions and frames.
-        turns (Sequence[tuple[str, str]]): Questions and answers; white space around them is cut.
-        num_context (int): Number of frames shown of a video, at least 1.
+        template: the texts around questions and frames.
+        turns: questions and answers; white space around them is cut.
+        num_context: number of frames shown of a video, at least 1.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: ``input_ids`` and ``labels``, as for
-        :func:`build_conversation`: the answers are supervised as a whole.
+        ``input_ids`` and ``labels``, int64 (L); the answers are supervised as a whole.
 
     Raises:
-        ValueError: If there is no turn, ``num_context`` is below 1, or a text is empty or holds
+        ValueError: there is no turn, ``num_context`` is below 1, or a text is empty or holds
             the text of a special token.
     """
     if not turns or num_context < 1:
@@ -332,19 +330,18 @@ def build_conversation(
     questions: Sequence[int],
     answers: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Builds a training conversation with one round per query frame.
+    """Build a training conversation with one round per query frame.
 
     Args:
-        tokenizer (SegTokenizer): The tokenizer.
-        template (PromptTemplate): The texts.
-        expression (str): Raw expression; :func:`clean_expression` is applied, and added tokens of
+        template: the texts.
+        expression: raw expression; :func:`clean_expression` is applied, and added tokens of
             the tokenizer are refused.
-        num_context (int): Number of context frames; 0 leaves the context text out too.
-        questions (Sequence[int]): Index into ``template.questions`` of each query frame.
-        answers (Sequence[int]): Index into ``template.answers`` of each query frame.
+        num_context: number of context frames; 0 leaves the context text out too.
+        questions: index into ``template.questions`` of each query frame.
+        answers: index into ``template.answers`` of each query frame.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: ``input_ids`` and ``labels``, int64 of shape (L,).
+        ``input_ids`` and ``labels``, int64 (L).
         ``labels`` equal the ids on the answers, ``</s>`` included, and are -100 elsewhere (official
         rule). They are not shifted.
 
@@ -387,7 +384,7 @@ def build_prompt(
     num_turns: int,
     answers: Sequence[bool] | None = None,
 ) -> list[int]:
-    """Builds the inference prompt for a window of query frames.
+    """Build the inference prompt for a window of query frames.
 
     Earlier frames are answered with ``template.past_answer``; the answer to the last frame is left
     open after ``template.test_answer``. The ids do not depend on which frames the window holds.
@@ -397,17 +394,16 @@ def build_prompt(
     training never shows, after which neither answer would go on as it was learned.
 
     Args:
-        tokenizer (SegTokenizer): The tokenizer.
-        template (PromptTemplate): The texts.
-        expression (str): Raw expression; :func:`clean_expression` is applied, and added tokens of
+        template: the texts.
+        expression: raw expression; :func:`clean_expression` is applied, and added tokens of
             the tokenizer are refused.
-        num_context (int): Number of context frames; 0 leaves the context text out too.
-        num_turns (int): Number of query frames in the window, the current one included.
-        answers (Sequence[bool] | None): For each earlier frame whether ``template.token`` was its
+        num_context: number of context frames; 0 leaves the context text out too.
+        num_turns: number of query frames in the window, the current one included.
+        answers: for each earlier frame whether ``template.token`` was its
             answer; None where the history has it whatever came. Defaults to None.
 
     Returns:
-        list[int]: The ids; -200 at each image.
+        The ids; -200 at each image.
 
     Raises:
         ValueError: On a bad expression, a negative ``num_context``, ``num_turns`` below 1, another
@@ -427,17 +423,16 @@ def build_prompt(
 
 
 def absent_id(tokenizer: SegTokenizer, template: PromptTemplate) -> int:
-    """Finds the token that stands in place of the answer token where there is no object.
+    """Find the token that stands in place of the answer token where there is no object.
 
     Args:
-        tokenizer (SegTokenizer): The tokenizer.
-        template (PromptTemplate): The texts.
+        template: the texts.
 
     Returns:
-        int: The id of ``template.absent``.
+        The id of ``template.absent``.
 
     Raises:
-        ValueError: If the template has no such word, or it is not a single token.
+        ValueError: the template has no such word, or it is not a single token.
     """
     if not template.absent:
         raise ValueError(f'the prompt template {template.name!r} has no answer for a frame without '
@@ -455,19 +450,19 @@ def absent_id(tokenizer: SegTokenizer, template: PromptTemplate) -> int:
 def replace_answers(
     ids: Sequence[int], answers: Sequence[bool], token_id: int, absent: int
 ) -> list[int]:
-    """Puts the other answer where a frame does not show the object.
+    """Put the other answer where a frame does not show the object.
 
     Args:
-        ids (Sequence[int]): Ids of a conversation or a prompt.
-        answers (Sequence[bool]): Whether each answer token in them stays.
-        token_id (int): Id of the answer token.
-        absent (int): What :func:`absent_id` returned.
+        ids: ids of a conversation or a prompt.
+        answers: whether each answer token in them stays.
+        token_id: id of the answer token.
+        absent: what :func:`absent_id` returned.
 
     Returns:
-        list[int]: Equally many ids.
+        Equally many ids.
 
     Raises:
-        ValueError: If there are more or fewer answer tokens than ``answers``.
+        ValueError: there are more or fewer answer tokens than ``answers``.
     """
     places = [i for i, index in enumerate(ids) if index == token_id]
     if len(places) != len(answers):
@@ -481,18 +476,18 @@ def replace_answers(
 
 
 def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) -> int:
-    """Finds where the part of a prompt ends that is equal for all expressions and windows.
+    """Find where the part of a prompt ends that is equal for all expressions and windows.
 
     Args:
-        ids (Sequence[int]): Ids of :func:`build_prompt` or :func:`build_conversation`.
-        num_context (int): Number of context frames in it.
-        tokenizer (SegTokenizer): The tokenizer that made the ids.
+        ids: ids of :func:`build_prompt` or :func:`build_conversation`.
+        num_context: number of context frames in it.
+        tokenizer: the tokenizer that made the ids.
 
     Returns:
-        int: Length of the prefix: the index of the first query image, or of its ``<im_start>``.
+        Length of the prefix: the index of the first query image, or of its ``<im_start>``.
 
     Raises:
-        ValueError: If there are not more than ``num_context`` images.
+        ValueError: there are not more than ``num_context`` images.
     """
     if num_context < 0:
         raise ValueError(f'num_context must be >= 0, but got {num_context}')
@@ -505,28 +500,28 @@ def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) 
 
 
 def image_starts(ids: Sequence[int], tokenizer: SegTokenizer) -> list[int]:
-    """Finds the images of a prompt.
+    """Find the images of a prompt.
 
     Args:
-        ids (Sequence[int]): Ids of :func:`build_prompt` or :func:`build_conversation`.
-        tokenizer (SegTokenizer): The tokenizer that made the ids.
+        ids: ids of :func:`build_prompt` or :func:`build_conversation`.
+        tokenizer: the tokenizer that made the ids.
 
     Returns:
-        list[int]: Index of each image, or of its ``<im_start>`` where there is one.
+        Index of each image, or of its ``<im_start>`` where there is one.
     """
     return [i - (i > 0 and ids[i - 1] == tokenizer.im_start_id)
             for i, index in enumerate(ids) if index == IMAGE_TOKEN_INDEX]
 
 
 def _clean_for(tokenizer: SegTokenizer, expression: str) -> str:
-    """Cleans the expression and refuses further added tokens of this tokenizer too."""
+    """Clean the expression and refuse further added tokens of this tokenizer too."""
     cleaned = clean_expression(expression)
     _refuse_tokens(cleaned, expression, 'an expression', tokenizer.markers)
     return cleaned
 
 
 def _refuse_tokens(lower: str, text: str, what: str, tokens: Sequence[str]) -> None:
-    """Raises ValueError if a text, here in lower case too, holds a token or is no Unicode."""
+    """Raise ValueError if a text, here in lower case too, holds a token or is no Unicode."""
     for token in tokens:
         if token in lower or token.lower() in lower:
             raise ValueError(f'expected no {token!r} in {what}, but got {text!r}')
@@ -537,7 +532,7 @@ def _refuse_tokens(lower: str, text: str, what: str, tokens: Sequence[str]) -> N
 
 
 def _pick(template: PromptTemplate, field: str, index: int) -> str:
-    """Returns text ``index`` of ``template.<field>``, with an error that names both."""
+    """Return text ``index`` of ``template.<field>``, with an error that names both."""
     texts = getattr(template, field)
     if not 0 <= index < len(texts):
         raise ValueError(
@@ -548,14 +543,14 @@ def _pick(template: PromptTemplate, field: str, index: int) -> str:
 
 
 def _fill(text: str, expression: str) -> str:
-    """Puts the expression in place of ``{x}``; braces in the expression stay as they are."""
+    """Put the expression in place of ``{x}``; braces in the expression stay as they are."""
     return text.replace('{x}', expression)
 
 
 def _human_parts(
     template: PromptTemplate, expression: str, num_context: int, questions: Sequence[str]
 ) -> list[str]:
-    """Returns the text of each round up to and with ``ASSISTANT:``."""
+    """Return the text of each round up to and with ``ASSISTANT:``."""
     if num_context < 0:
         raise ValueError(f'num_context must be >= 0, but got {num_context}')
     messages = [_fill(question, expression) for question in questions]
@@ -569,15 +564,14 @@ def _human_parts(
 
 
 def _encode(tokenizer: SegTokenizer, text: str, image_marks: bool = True) -> list[int]:
-    """Tokenizes text with ``<image>`` marks, without ``<s>``.
+    """Tokenize text with ``<image>`` marks, without ``<s>``.
 
     Args:
-        tokenizer (SegTokenizer): The tokenizer.
-        text (str): Text of one or more rounds.
-        image_marks (bool): Whether marks stand around each image.
+        text: text of one or more rounds.
+        image_marks: whether marks stand around each image.
 
     Returns:
-        list[int]: The ids; each ``<image>`` is ``<im_start>``, -200, ``<im_end>``, or -200 alone.
+        The ids; each ``<image>`` is ``<im_start>``, -200, ``<im_end>``, or -200 alone.
     """
     marked = IM_START_TOKEN + IMAGE_TOKEN + IM_END_TOKEN if image_marks else IMAGE_TOKEN
     chunks = text.replace(IMAGE_TOKEN, marked)

@@ -44,20 +44,20 @@ class SegTokenizer:
     Instances can be pickled (data-loader workers).
 
     Args:
-        model_file (str | Path): The SentencePiece model.
-        added_tokens (dict[str, int]): Text of each added token to its id. The ids follow the
+        model_file: the SentencePiece model.
+        added_tokens: text of each added token to its id. The ids follow the
             SentencePiece vocabulary without a gap. A token that the model itself has under the
             same id (``{"</s>": 2}`` in older checkpoints) may be listed and adds nothing.
-        stripping (Mapping[str, tuple[bool, bool]] | None): For single tokens, whether white space
+        stripping: for single tokens, whether white space
             to the left and to the right is stripped, as :func:`read_stripping` finds it.
-        cache_size (int): Number of text chunks whose ids are remembered; 0 turns it off.
+        cache_size: number of text chunks whose ids are remembered; 0 turns it off.
             Defaults to 4096.
-        answer_token (str): The token that answers consist of, whose id is ``seg_id``. One that
+        answer_token: the token that answers consist of, whose id is ``seg_id``. One that
             the added tokens lack follows them. Defaults to ``[SEG]``.
 
     Raises:
-        FileNotFoundError: If ``model_file`` does not exist.
-        ValueError: If the file is no SentencePiece model, a required token is missing, or ids
+        FileNotFoundError: ``model_file`` does not exist.
+        ValueError: the file is no SentencePiece model, a required token is missing, or ids
             collide or leave a gap.
 
     Examples:
@@ -94,26 +94,26 @@ class SegTokenizer:
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, cache_size: int = 4096,
                         answer_token: str = SEG_TOKEN) -> 'SegTokenizer':
-        """Loads a shipped tokenizer, the one of a checkpoint folder, or one from the hub.
+        """Load a shipped tokenizer, the one of a checkpoint folder, or one from the hub.
 
         Args:
-            name_or_folder (str | Path): ``'tiny'`` (shipped with the package), or a folder in the
+            name_or_folder: ``'tiny'`` (shipped with the package), or a folder in the
                 layout of the slow Llama tokenizer: ``tokenizer.model`` and ``added_tokens.json``,
                 or, without the latter, ``added_tokens_decoder`` in ``tokenizer_config.json``, or
                 the name ``org/name`` of a repository with such files; only they are downloaded.
                 A folder that is itself called "tiny" is reached as ``./tiny``. Settings in
                 ``tokenizer_config.json`` and ``special_tokens_map.json`` are honoured where there
                 are such files.
-            cache_size (int): As in the constructor.
-            answer_token (str): As in the constructor.
+            cache_size: as in the constructor.
+            answer_token: as in the constructor.
 
         Returns:
-            SegTokenizer: The tokenizer.
+            The tokenizer.
 
         Raises:
-            ConnectionError: If it is the name of a repository, and the hub cannot be reached.
-            FileNotFoundError: If the folder or its ``tokenizer.model`` does not exist.
-            ValueError: If the added tokens are missing or inconsistent (the file is named), a
+            ConnectionError: it is the name of a repository, and the hub cannot be reached.
+            FileNotFoundError: the folder or its ``tokenizer.model`` does not exist.
+            ValueError: the added tokens are missing or inconsistent (the file is named), a
                 setting is one that is not supported, or the name is the placeholder
                 ``'load_from'``.
         """
@@ -193,14 +193,14 @@ class SegTokenizer:
                    for name in ('_model_proto', '_added', '_strips', 'answer_token'))
 
     def encode(self, text: str, add_bos: bool = False) -> list[int]:
-        """Turns text into ids.
+        """Turn text into ids.
 
         Args:
-            text (str): The text; added and special tokens in it become their ids.
-            add_bos (bool): Whether ``<s>`` is put first. Defaults to False.
+            text: the text; added and special tokens in it become their ids.
+            add_bos: whether ``<s>`` is put first. Defaults to False.
 
         Returns:
-            list[int]: The ids.
+            The ids.
         """
         chunks = self._pattern.split(text)
         # An odd number of chunks: text at even positions (may be ''), tokens at odd ones.
@@ -219,19 +219,19 @@ class SegTokenizer:
         return ids
 
     def decode(self, ids: list[int]) -> str:
-        """Turns ids back into text.
+        """Turn ids back into text.
 
         Text without added tokens comes back unchanged. White space next to added tokens was lost
         while encoding and is not put back.
 
         Args:
-            ids (list[int]): Ids in ``[0, len(self))``.
+            ids: ids in ``[0, len(self))``.
 
         Returns:
-            str: The text; added and special tokens as written in :attr:`markers`.
+            The text; added and special tokens as written in :attr:`markers`.
 
         Raises:
-            ValueError: If an id is outside the vocabulary, e.g. an image placeholder.
+            ValueError: an id is outside the vocabulary, e.g. an image placeholder.
         """
         parts: list[str] = []
         pieces: list[int] = []
@@ -247,7 +247,7 @@ class SegTokenizer:
         return ''.join([*parts, self._sp.decode(pieces)])
 
     def _load_model(self) -> None:
-        """Creates the SentencePiece processor from the model's bytes."""
+        """Create the SentencePiece processor from the model's bytes."""
         self._sp = sentencepiece.SentencePieceProcessor()
         try:
             self._sp.load_from_serialized_proto(self._model_proto)
@@ -261,7 +261,7 @@ class SegTokenizer:
             raise ValueError(f'expected ids >= 0, but got {specials} in {self.model_file}')
 
     def _check_added_tokens(self, added_tokens: dict[str, int]) -> dict[str, int]:
-        """Returns the tokens that extend the model, by id; raises ValueError on bad ids."""
+        """Return the tokens that extend the model, by id; raise ValueError on bad ids."""
         added = {}
         for text, index in sorted(added_tokens.items(), key=lambda item: item[1]):
             if 0 <= index < self._num_pieces:
@@ -290,7 +290,7 @@ class SegTokenizer:
     def _check_stripping(
         self, stripping: Mapping[str, tuple[bool, bool]]
     ) -> dict[str, tuple[bool, bool]]:
-        """Returns a copy; raises ValueError on tokens that have no id."""
+        """Return a copy; raise ValueError on tokens that have no id."""
         unknown = [text for text in stripping if text not in self._special_ids() | self._added]
         if unknown:
             raise ValueError(
@@ -303,7 +303,7 @@ class SegTokenizer:
         return {self._sp.id_to_piece(i): i for i in (self.pad_id, self.bos_id, self.eos_id)}
 
     def _build_tables(self) -> None:
-        """Builds the split pattern, the lookup tables and the cache of chunks."""
+        """Build the split pattern, the lookup tables and the cache of chunks."""
         self._marker_ids = self._special_ids() | self._added
         self._strips = {text: (text in self._added, ) * 2 for text in self._marker_ids}
         self._strips |= self._stripping
@@ -317,10 +317,10 @@ class SegTokenizer:
 
 
 def tokenizer_folder(name_or_folder: str | Path) -> Path:
-    """Finds the folder of a tokenizer; arguments and errors as ``SegTokenizer.from_pretrained``.
+    """Find the folder of a tokenizer; arguments and errors as ``SegTokenizer.from_pretrained``.
 
     Returns:
-        Path: A folder that exists; what is in it is not looked at.
+        A folder that exists; what is in it is not looked at.
 
     Raises:
         FileNotFoundError: there is no such tokenizer.

@@ -10,16 +10,16 @@ _SETTINGS = {'legacy': True, 'add_bos_token': True, 'add_eos_token': False}
 
 
 def read_added_tokens(folder: Path) -> tuple[Path, dict[str, int]]:
-    """Reads the added tokens of a checkpoint folder.
+    """Read the added tokens of a checkpoint folder.
 
     Args:
-        folder (Path): Folder with ``added_tokens.json`` or ``tokenizer_config.json``.
+        folder: folder with ``added_tokens.json`` or ``tokenizer_config.json``.
 
     Returns:
-        tuple[Path, dict[str, int]]: The file that was read and text to id of each added token.
+        The file that was read and text to id of each added token.
 
     Raises:
-        ValueError: If neither file lists added tokens, or an entry is malformed.
+        ValueError: neither file lists added tokens, or an entry is malformed.
     """
     added_file = folder / 'added_tokens.json'
     config_file = folder / 'tokenizer_config.json'
@@ -51,13 +51,13 @@ def read_added_tokens(folder: Path) -> tuple[Path, dict[str, int]]:
 
 
 def check_settings(folder: Path) -> None:
-    """Refuses settings that would give other ids than SegTokenizer does.
+    """Refuse settings that would give other ids than SegTokenizer does.
 
     Args:
-        folder (Path): Folder of a tokenizer; ``tokenizer_config.json`` may be missing.
+        folder: folder of a tokenizer; ``tokenizer_config.json`` may be missing.
 
     Raises:
-        ValueError: If ``legacy``, ``add_bos_token`` or ``add_eos_token`` is not as in LLaVA v1.
+        ValueError: ``legacy``, ``add_bos_token`` or ``add_eos_token`` is not as in LLaVA v1.
     """
     config = _read_if_there(folder / 'tokenizer_config.json')
     for key, expected in _SETTINGS.items():
@@ -70,7 +70,7 @@ def check_settings(folder: Path) -> None:
 
 
 def read_stripping(folder: Path) -> dict[str, tuple[bool, bool]]:
-    """Reads which tokens have a white-space rule of their own.
+    """Read which tokens have a white-space rule of their own.
 
     A slow tokenizer of transformers 4.31 strips white space on both sides of every token that it
     splits at, except those that are registered as special tokens in the form of an object: their
@@ -79,14 +79,14 @@ def read_stripping(folder: Path) -> dict[str, tuple[bool, bool]]:
     which LlamaTokenizer made objects of that strip nothing; the former may not.
 
     Args:
-        folder (Path): Folder of a tokenizer; both files may be missing.
+        folder: folder of a tokenizer; both files may be missing.
 
     Returns:
-        dict[str, tuple[bool, bool]]: Text of a token to whether white space to its left and to
+        Text of a token to whether white space to its left and to
         its right is stripped; tokens without an entry follow the defaults of SegTokenizer.
 
     Raises:
-        ValueError: If a file is malformed.
+        ValueError: a file is malformed.
     """
     stripping, plain = {}, []
     entries = {}

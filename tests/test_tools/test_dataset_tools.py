@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -248,8 +247,7 @@ def test_check_dataset(davis, ref_davis, check_dataset, capsys):
 
 
 def test_benchmark_of_parsing(tmp_path):
-    load('../dev/benchmark_parsing.py')
-    tool = sys.modules['benchmark_parsing']
+    tool = programs.load(TOOLS.parent / 'dev/benchmark_parsing.py')
     assert tool.write_annotation(tmp_path, videos=3) == 3 * tool.EXPRESSIONS
     first = (tmp_path / 'mask_dict.json').read_bytes()
     masks = json.loads(first)

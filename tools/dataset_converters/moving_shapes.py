@@ -13,13 +13,13 @@ from glus_mm.datasets.moving_shapes import SPLIT_CODES, VARIANTS, write_split
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line.
+    """Read the command line.
 
     Args:
-        argv (list[str] | None): Arguments without the program's name. Defaults to ``sys.argv``.
+        argv: arguments without the program's name. Defaults to ``sys.argv``.
 
     Returns:
-        argparse.Namespace: The arguments, in range.
+        The arguments, in range.
     """
     parser = argparse.ArgumentParser(description='Generate a split of MovingShapes.')
     parser.add_argument('out', help='root of the data set; the split becomes a folder in it')
@@ -52,13 +52,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Generates the split that the command line asks for.
+    """Generate the split that the command line asks for.
 
     Args:
-        argv (list[str] | None): Arguments without the program's name. Defaults to ``sys.argv``.
+        argv: arguments without the program's name. Defaults to ``sys.argv``.
 
     Returns:
-        int: Exit status, 1 where the folder cannot be used.
+        Exit status, 1 where the folder cannot be used.
     """
     args = parse_args(argv)
     with tqdm(total=args.videos, unit='video') as bar:

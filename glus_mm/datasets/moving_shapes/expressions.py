@@ -53,10 +53,10 @@ class Expression:
     """One referring expression.
 
     Args:
-        text (str): The words.
-        kind (str): One of ``KINDS`` or ``VARIANT_KINDS``.
-        targets (tuple[int, ...]): Indices of the objects it refers to, ascending.
-        weight (float): How readily it is kept; relative to others of its kind.
+        text: the words.
+        kind: one of ``KINDS`` or ``VARIANT_KINDS``.
+        targets: indices of the objects it refers to, ascending.
+        weight: how readily it is kept; relative to others of its kind.
     """
     text: str
     kind: str
@@ -68,10 +68,10 @@ def unknown_words(texts: Iterable[str]) -> list[str]:
     """Words that no expression has, which a model of MovingShapes was therefore never taught.
 
     Args:
-        texts (Iterable[str]): Texts in any case.
+        texts: texts in any case.
 
     Returns:
-        list[str]: In lower case, in their order, each once.
+        In lower case, in their order, each once.
     """
     words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", ' '.join(texts).lower())
     return [word for word in dict.fromkeys(words) if word not in _WORDS]
@@ -79,15 +79,15 @@ def unknown_words(texts: Iterable[str]) -> list[str]:
 
 def sample_expressions(scene: Scene, rng: np.random.Generator,
                        variant: Variant = VARIANTS['default']) -> list[Expression]:
-    """Keeps up to ``MAX_EXPRESSIONS`` of all valid expressions, balanced over the kinds.
+    """Keep up to ``MAX_EXPRESSIONS`` of all valid expressions, balanced over the kinds.
 
     Args:
-        scene (Scene): The truth.
-        rng (np.random.Generator): Owned randomness.
-        variant (Variant): How many of each kind. Defaults to the default's.
+        scene: the truth.
+        rng: owned randomness.
+        variant: how many of each kind. Defaults to the default's.
 
     Returns:
-        list[Expression]: In random order, no text twice.
+        In random order, no text twice.
     """
     candidates = enumerate_expressions(scene)
     kept: list[Expression] = []
@@ -107,7 +107,7 @@ def sample_expressions(scene: Scene, rng: np.random.Generator,
 
 
 def _mostly_plain(rng: np.random.Generator, positions: list[Expression]) -> list[Expression]:
-    """Drops all but one, drawn, of the positions among the objects of one shape."""
+    """Drop all but one, drawn, of the positions among the objects of one shape."""
     plain = [item for item in positions if 'shape' in item.text]
     others = [item for item in positions if 'shape' not in item.text]
     return plain + (others if not others else [others[int(rng.integers(len(others)))]])
@@ -133,10 +133,10 @@ def enumerate_expressions(scene: Scene) -> list[Expression]:
     """All expressions of all kinds that are true and unambiguous in a scene.
 
     Args:
-        scene (Scene): The truth.
+        scene: the truth.
 
     Returns:
-        list[Expression]: In a fixed order.
+        In a fixed order.
     """
     nouns = _nouns(scene)
     makers: tuple[Callable, ...] = (_appearance, _position, _motion, _event, _look_alike, _group,

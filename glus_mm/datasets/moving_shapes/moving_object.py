@@ -25,13 +25,13 @@ class MovingObject:
     """One object and its simulated truth.
 
     Args:
-        shape (str): One of ``SHAPES``.
-        colour (str): A key of ``COLOURS``.
-        diameter (float): Diameter of the circle with about the same area, in pixels.
-        angle (float): Rotation in degrees, constant over the video.
-        centres (np.ndarray): (T, 2) float, x and y of the centroid in pixels on every frame.
-        flash (tuple[int, int] | None): First frame of the flash and the frame after its last one.
-        enters (int): First frame that shows it; before, it is not there. Defaults to 0.
+        shape: one of ``SHAPES``.
+        colour: a key of ``COLOURS``.
+        diameter: diameter of the circle with about the same area, in pixels.
+        angle: rotation in degrees, constant over the video.
+        centres: (T, 2) float, x and y of the centroid in pixels on every frame.
+        flash: first frame of the flash and the frame after its last one.
+        enters: first frame that shows it; before, it is not there. Defaults to 0.
     """
     shape: str
     colour: str
@@ -45,10 +45,10 @@ class MovingObject:
         """Whether the object is lit on a frame.
 
         Args:
-            frame (int): 0-based position in the video.
+            frame: 0-based position in the video.
 
         Returns:
-            bool: True inside the flash interval.
+            True inside the flash interval.
         """
         return self.flash is not None and self.flash[0] <= frame < self.flash[1]
 
@@ -56,10 +56,10 @@ class MovingObject:
         """The same course in more frames: slower, and along the same path.
 
         Args:
-            num_frames (int): Number of frames T.
+            num_frames: number of frames T.
 
         Returns:
-            MovingObject: The object; its centres lie on straight lines between those of this one,
+            The object; its centres lie on straight lines between those of this one,
             and what happens on one frame here happens on all frames that are nearest to it.
         """
         before = len(self.centres)

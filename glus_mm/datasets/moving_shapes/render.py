@@ -35,15 +35,15 @@ def _outline_of(shape: str) -> np.ndarray:
 
 def render_scene(size: tuple[int, int], objects: Sequence[MovingObject],
                  rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws every frame.
+    """Draw every frame.
 
     Args:
-        size (tuple[int, int]): H and W.
-        objects (Sequence[MovingObject]): O objects, the last one in front.
-        rng (np.random.Generator): Owned randomness: background and shades.
+        size: H and W.
+        objects: O objects, the last one in front.
+        rng: owned randomness: background and shades.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Frames uint8 (T, H, W, 3) RGB and masks bool (O, T, H, W) of
+        Frames uint8 (T, H, W, 3) RGB and masks bool (O, T, H, W) of
         the pixels of each object that no object in front of it covers.
     """
     (height, width), num_frames = size, len(objects[0].centres)
@@ -88,7 +88,7 @@ def _draw_background(rng: np.random.Generator, height: int, width: int) -> np.nd
 
 def _draw_object(canvas: np.ndarray, item: MovingObject, frame: int,
                  shade: np.ndarray) -> np.ndarray:
-    """Blends one object into ``canvas`` (in place) and returns its bool (H, W) pixels."""
+    """Blend one object into ``canvas`` (in place) and return its bool (H, W) pixels."""
     height, width = canvas.shape[:2]
     half = int(np.ceil(0.72 * item.diameter)) + 2
     corner = np.floor(item.centres[frame]).astype(int) - half

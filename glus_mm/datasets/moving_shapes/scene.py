@@ -21,9 +21,9 @@ class Scene:
     """The simulated truth of a video.
 
     Args:
-        size (tuple[int, int]): (H, W).
-        theme (str): One of ``THEMES``; only a statistic, expressions are verified on the objects.
-        objects (tuple[MovingObject, ...]): In z-order, the last one in front.
+        size: (H, W).
+        theme: one of ``THEMES``; only a statistic, expressions are verified on the objects.
+        objects: in z-order, the last one in front.
     """
     size: tuple[int, int]
     theme: str
@@ -31,17 +31,17 @@ class Scene:
 
 
 def sample_scene(rng: np.random.Generator, variant: Variant = VARIANTS['default']) -> Scene:
-    """Draws a theme, a size and objects whose paths do not crowd one another.
+    """Draw a theme, a size and objects whose paths do not crowd one another.
 
     The demanded spacing shrinks slowly with the number of scenes rejected, so that the search is
     bounded.
 
     Args:
-        rng (np.random.Generator): Owned randomness.
-        variant (Variant): The chances. Defaults to the default's.
+        rng: owned randomness.
+        variant: the chances. Defaults to the default's.
 
     Returns:
-        Scene: The truth of one video.
+        The truth of one video.
 
     Raises:
         RuntimeError: no scene of so many objects was found within the tries.

@@ -35,9 +35,9 @@ class Pair:
     """A question and its answer.
 
     Args:
-        question (str): In the words of the 'tiny' tokenizer, where there are some.
-        answer (str): Likewise.
-        kind (str): A key of ``QUOTAS``.
+        question: in the words of the 'tiny' tokenizer, where there are some.
+        answer: likewise.
+        kind: a key of ``QUOTAS``.
     """
     question: str
     answer: str
@@ -46,16 +46,16 @@ class Pair:
 
 def sample_talk(objects: Sequence[MovingObject], size: tuple[int, int], rng: np.random.Generator,
                 number: int) -> list[Pair]:
-    """Draws from all valid pairs, balanced over the kinds, and over the answers of a kind.
+    """Draw from all valid pairs, balanced over the kinds, and over the answers of a kind.
 
     Args:
-        objects (Sequence[MovingObject]): The truth.
-        size (tuple[int, int]): (H, W) of the frames.
-        rng (np.random.Generator): Owned randomness.
-        number (int): At most so many.
+        objects: the truth.
+        size: (H, W) of the frames.
+        rng: owned randomness.
+        number: at most so many.
 
     Returns:
-        list[Pair]: In random order, no question twice.
+        In random order, no question twice.
     """
     candidates = list(enumerate_talk(objects, size))
     candidates = [candidates[i] for i in rng.permutation(len(candidates))]
@@ -76,7 +76,7 @@ def sample_talk(objects: Sequence[MovingObject], size: tuple[int, int], rng: np.
 
 
 def _draw(groups: list[list[Pair]], number: int) -> list[Pair]:
-    """Takes pairs from groups in turn, so that each answer comes up about equally often."""
+    """Take pairs from groups in turn, so that each answer comes up about equally often."""
     queues = [list(group) for group in groups]
     chosen: list[Pair] = []
     while len(chosen) < number and any(queues):
@@ -90,8 +90,8 @@ def enumerate_talk(objects: Sequence[MovingObject], size: tuple[int, int]) -> It
     """All pairs that are true and clear in a video, in a fixed order.
 
     Args:
-        objects (Sequence[MovingObject]): The truth.
-        size (tuple[int, int]): (H, W) of the frames.
+        objects: the truth.
+        size: (H, W) of the frames.
     """
     truth = _Truth(objects, size)
     for maker in (_caption, _looks, _place, _relation, _motion, _event, _order, _count,
@@ -146,7 +146,7 @@ class _Truth:
         return ['shape', *shapes, *(f'{c} shape' for c in colours), *near]
 
     def listing(self, members: Sequence[int]) -> str:
-        """Names objects by their looks, in the order of shapes and colours: 'a red circle and ...'.
+        """Name objects by their looks, in the order of shapes and colours: 'a red circle and ...'.
         """
         looks = [(self.objects[i].colour, self.objects[i].shape) for i in members]
         parts = [_counted(looks.count((colour, shape)), f'{colour} {shape}')

@@ -27,12 +27,12 @@ def still_path(rng: np.random.Generator, size: tuple[int, int], margin: float) -
     """A path that stays on one random point.
 
     Args:
-        rng (np.random.Generator): Owned randomness.
-        size (tuple[int, int]): (H, W).
-        margin (float): Least distance of the centre from the border.
+        rng: owned randomness.
+        size: (H, W).
+        margin: least distance of the centre from the border.
 
     Returns:
-        np.ndarray: (T, 2) float.
+        (T, 2) float.
     """
     point = rng.uniform(margin, _sides(size) - margin)
     return np.repeat(point[None], NUM_FRAMES, axis=0)
@@ -42,12 +42,12 @@ def drift_path(rng: np.random.Generator, size: tuple[int, int], margin: float) -
     """A slow drift of at most 9 % of each side: too little to be called a motion.
 
     Args:
-        rng (np.random.Generator): Owned randomness.
-        size (tuple[int, int]): (H, W).
-        margin (float): Least distance of the centre from the border.
+        rng: owned randomness.
+        size: (H, W).
+        margin: least distance of the centre from the border.
 
     Returns:
-        np.ndarray: (T, 2) float.
+        (T, 2) float.
     """
     sides = _sides(size)
     start = rng.uniform(margin, sides - margin)
@@ -61,13 +61,13 @@ def straight_path(rng: np.random.Generator, size: tuple[int, int], margin: float
     """A monotone path in one direction with a mild change of speed.
 
     Args:
-        rng (np.random.Generator): Owned randomness.
-        size (tuple[int, int]): (H, W).
-        margin (float): Least distance of the centre from the border.
-        direction (str): A key of ``DIRECTIONS``.
+        rng: owned randomness.
+        size: (H, W).
+        margin: least distance of the centre from the border.
+        direction: a key of ``DIRECTIONS``.
 
     Returns:
-        np.ndarray: (T, 2) float; the travel is 45 to 72 % of the side.
+        (T, 2) float; the travel is 45 to 72 % of the side.
     """
     axis, sign = DIRECTIONS[direction]
     sides = _sides(size)
@@ -95,13 +95,13 @@ def crossing_paths(rng: np.random.Generator, size: tuple[int, int], margin: floa
     give the side at the start away.
 
     Args:
-        rng (np.random.Generator): Owned randomness.
-        size (tuple[int, int]): (H, W).
-        margin (float): Least distance of the centre from the border.
-        diameter (float): Diameter of both objects, in pixels.
+        rng: owned randomness.
+        size: (H, W).
+        margin: least distance of the centre from the border.
+        diameter: diameter of both objects, in pixels.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Two (T, 2) float arrays: the first starts on the left or
+        Two (T, 2) float arrays: the first starts on the left or
         at the top.
     """
     axis = int(rng.integers(2))
@@ -137,11 +137,11 @@ def motion_of(centres: np.ndarray, size: tuple[int, int]) -> str | None:
     """The motion that a path clearly shows.
 
     Args:
-        centres (np.ndarray): (T, 2) float.
-        size (tuple[int, int]): (H, W).
+        centres: (T, 2) float.
+        size: (H, W).
 
     Returns:
-        str | None: ``'still'``, a key of ``DIRECTIONS``, or None where a viewer might disagree.
+        ``'still'``, a key of ``DIRECTIONS``, or None where a viewer might disagree.
     """
     parts = centres / _sides(size)
     spread = np.ptp(parts, axis=0)

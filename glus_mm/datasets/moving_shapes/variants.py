@@ -16,18 +16,18 @@ class Variant:
     """The chances by which scenes and expressions are drawn; the default values are the default.
 
     Attributes:
-        code (int): Part of the seed of each video, unique among the variants; 0 adds nothing.
-        themes (tuple[float, ...]): Chance of each of ``THEMES``.
-        flash (Mapping[str, float]): Theme -> chance that an object flashes.
-        counts (Mapping[str, tuple[float, ...]]): Theme -> chance of 4, 5 and 6 objects.
-        patterns (Mapping[int, tuple[tuple[int, ...], ...]]): Number of objects -> how many share
+        code: part of the seed of each video, unique among the variants; 0 adds nothing.
+        themes: chance of each of ``THEMES``.
+        flash: theme -> chance that an object flashes.
+        counts: theme -> chance of 4, 5 and 6 objects.
+        patterns: number of objects -> how many share
             each shape; at most 5, as there are 5 motions.
-        palette (int): How many colours a video draws from, 1 to 6.
-        diameters (tuple[float, float] | None): Range of all diameters as parts of the short side;
+        palette: how many colours a video draws from, 1 to 6.
+        diameters: range of all diameters as parts of the short side;
             None is that of the theme, with some that are clearly smaller or larger.
-        late (int): How many objects enter in the last third of the video, if so many have a look
+        late: how many objects enter in the last third of the video, if so many have a look
             of their own.
-        quotas (Mapping[str, int]): Kind -> how many expressions of it a video may keep.
+        quotas: kind -> how many expressions of it a video may keep.
     """
 
     code: int = 0
@@ -77,13 +77,13 @@ def get_variant(name: str) -> Variant:
     """Look a variant up.
 
     Args:
-        name (str): A key of ``VARIANTS``.
+        name: a key of ``VARIANTS``.
 
     Returns:
-        Variant: Its chances.
+        Its chances.
 
     Raises:
-        ValueError: If there is none of this name.
+        ValueError: there is none of this name.
     """
     if name not in VARIANTS:
         raise ValueError(f'expected variant to be one of {sorted(VARIANTS)}, got {name!r}')

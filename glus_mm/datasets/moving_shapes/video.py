@@ -17,12 +17,12 @@ class MovingShapesVideo:
     """Pixels and truth of one video.
 
     Args:
-        video_id (str): Folder name, unique in a split.
-        theme (str): What the scene was drawn for: 'slow', 'moving' or 'crossing'.
-        frames (np.ndarray): uint8 (T, H, W, 3) RGB.
-        masks (np.ndarray): bool (O, T, H, W), visible pixels.
-        objects (tuple[MovingObject, ...]): O objects in z-order, the last one in front.
-        expressions (tuple[Expression, ...]): Their ``targets`` index ``objects``.
+        video_id: folder name, unique in a split.
+        theme: what the scene was drawn for: 'slow', 'moving' or 'crossing'.
+        frames: uint8 (T, H, W, 3) RGB.
+        masks: bool (O, T, H, W), visible pixels.
+        objects: O objects in z-order, the last one in front.
+        expressions: their ``targets`` index ``objects``.
     """
     video_id: str
     theme: str
@@ -39,21 +39,21 @@ class MovingShapesVideo:
 
 def generate_video(seed: int, split: str, index: int, variant: str = 'default',
                    num_frames: int = NUM_FRAMES) -> MovingShapesVideo:
-    """Generates a video; its arguments alone determine every pixel and every word.
+    """Generate a video; its arguments alone determine every pixel and every word.
 
     Args:
-        seed (int): Seed of the data set, >= 0.
-        split (str): A key of ``SPLIT_CODES``.
-        index (int): Number of the video in its split, >= 0.
-        variant (str): A key of ``VARIANTS``. Defaults to 'default'.
-        num_frames (int): Number of frames T. More than 12 show the same scene, with the same
+        seed: seed of the data set, >= 0.
+        split: a key of ``SPLIT_CODES``.
+        index: number of the video in its split, >= 0.
+        variant: a key of ``VARIANTS``. Defaults to 'default'.
+        num_frames: number of frames T. More than 12 show the same scene, with the same
             expressions, in slower motion. Defaults to 12.
 
     Returns:
-        MovingShapesVideo: The video.
+        The video.
 
     Raises:
-        ValueError: If the split or the variant is unknown, a number is negative, or there would be
+        ValueError: the split or the variant is unknown, a number is negative, or there would be
             fewer frames than 12.
     """
     if split not in SPLIT_CODES:

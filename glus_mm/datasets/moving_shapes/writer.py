@@ -30,7 +30,7 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
                 workers: int = 1, overwrite: bool = False,
                 progress: Callable[[], None] | None = None, variant: str = 'default',
                 talk: int = 0, num_frames: int = NUM_FRAMES) -> Path:
-    """Generates ``num_videos`` videos and writes them below ``out/split``.
+    """Generate ``num_videos`` videos and write them below ``out/split``.
 
     Writes ``JPEGImages/<vid>/<frame>.jpg``, ``videos/<vid>.mp4``, and last, so that a split with
     annotations is complete, ``talk.json`` where asked for, ``mask_dict.json``, ``objects.json``
@@ -39,27 +39,27 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
     smaller split is the beginning of a larger one.
 
     Args:
-        out (str | Path): Root of the data set; made where it does not exist.
-        num_videos (int): Number of videos, >= 1.
-        seed (int): Seed, >= 0.
-        split (str): 'train' or 'valid_u'.
-        mp4 (bool): Whether to write the videos as H.264 too. Defaults to True.
-        workers (int): Number of processes; has no influence on the bytes. Defaults to 1.
-        overwrite (bool): Whether to replace an earlier split. Defaults to False.
-        progress (Callable | None): Called once after each video.
-        variant (str): A key of ``VARIANTS``, which the ids of the videos name unless it is the
+        out: root of the data set; made where it does not exist.
+        num_videos: number of videos, >= 1.
+        seed: seed, >= 0.
+        split: 'train' or 'valid_u'.
+        mp4: whether to write the videos as H.264 too. Defaults to True.
+        workers: number of processes; has no influence on the bytes. Defaults to 1.
+        overwrite: whether to replace an earlier split. Defaults to False.
+        progress: called once after each video.
+        variant: a key of ``VARIANTS``, which the ids of the videos name unless it is the
             default one. Defaults to 'default'.
-        talk (int): Number of questions and answers a video, for ``talk.json``; 0 writes no such
+        talk: number of questions and answers a video, for ``talk.json``; 0 writes no such
             file. It has no influence on the other files. Defaults to 0.
-        num_frames (int): Number of frames of a video, see :func:`generate_video`. Defaults to 12.
+        num_frames: number of frames of a video, see :func:`generate_video`. Defaults to 12.
 
     Returns:
-        Path: The folder of the split.
+        The folder of the split.
 
     Raises:
-        ValueError: If an argument is out of its range.
-        FileExistsError: If the split's folder holds something and ``overwrite`` is False.
-        OSError: If the folder cannot be written; found before any video is generated.
+        ValueError: an argument is out of its range.
+        FileExistsError: the split's folder holds something and ``overwrite`` is False.
+        OSError: the folder cannot be written; found before any video is generated.
     """
     if num_videos < 1 or workers < 1:
         raise ValueError(f'expected num_videos >= 1 and workers >= 1, got num_videos={num_videos}, '
@@ -96,7 +96,7 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
 
 
 def _prepare_folder(folder: Path, mp4: bool, overwrite: bool) -> Path:
-    """Makes an empty, writable split folder, or says why there cannot be one."""
+    """Make an empty, writable split folder, or say why there cannot be one."""
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f'expected a folder, got a file: {folder}')
     if folder.is_dir() and any(folder.iterdir()):
@@ -129,7 +129,7 @@ def _map_in_order(make: Callable, num_videos: int, workers: int) -> Iterator[tup
 def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str, talk: int,
                  num_frames: int, index: int
                  ) -> tuple[str, dict, list[list], list[Pair], list[dict]]:
-    """Writes one video's images; returns its id, its meta record, one RLE track an object, talk
+    """Write one video's images; return its id, its meta record, one RLE track an object, talk
     and the objects' truth.
     """
     video = generate_video(seed, split, index, variant, num_frames)
@@ -151,11 +151,8 @@ def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str, t
 def object_records(video: MovingShapesVideo) -> list[dict]:
     """The simulated truth of the objects of a video, as it stands in ``objects.json``.
 
-    Args:
-        video (MovingShapesVideo): The video.
-
     Returns:
-        list[dict]: For each object, in the order of ``obj_id``: 'shape', 'colour', 'diameter' in
+        For each object, in the order of ``obj_id``: 'shape', 'colour', 'diameter' in
         pixels, 'motion' (that of ``motion_of``, or None), 'flash' (first frame that is lit and the
         frame after the last one, or None), 'enters' (first frame that shows it) and 'centres',
         [x, y] in pixels for each frame. The writer of the split adds 'anno_id'.
