@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glus_mm.apis import GLUSInferencer, init_model
-from glus_mm.datasets.moving_shapes import generate_video, unknown_words
+from glus_mm.datasets.moving_shapes import generate_video
 from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.resources import find_resource
 from glus_mm.visualization import OverlayVideoWriter
@@ -90,7 +90,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--host', default='127.0.0.1',
                         help='address to listen on; 0.0.0.0 opens the page to the network '
                              '(default: %(default)s)')
-    parser.add_argument('--port', type=int, default=7860, help='port (default: %(default)s)')
+    parser.add_argument('--port', type=int, default=7860,
+                        help='port; 0 takes a free one (default: %(default)s)')
     parser.add_argument('--max-upload-mb', type=float, default=limits.max_upload_mb,
                         help='largest file (default: %(default)s)')
     parser.add_argument('--max-seconds', type=float, default=limits.max_seconds,
@@ -103,7 +104,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='time that the model may work on a run (default: %(default)s)')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values: a.b=1 c="[1,2]"')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not 0 <= args.port < 1 << 16:
+        parser.error(f'expected --port in 0..65535, got {args.port}')
+    return args
 
 
 def write_samples(folder: Path) -> list[tuple[Path, str]]:
@@ -437,8 +441,7 @@ def main(argv: list[str] | None = None) -> None:
             sys.exit('web_demo.py: error: expected Gradio, which is not installed: '
                      'pip install "glus_mm[demo]"')
         store.sweep()
-        service = SegmentationService(GLUSInferencer(model), store, limits,
-                                      unknown_words if args.config == CONFIG else None)
+        service = SegmentationService(GLUSInferencer(model), store, limits)
         try:
             page = launch(service, write_samples(samples.root), args.host, args.port,
                           what_it_knows(args))

@@ -21,6 +21,7 @@ import json
 import os
 import pickle
 import random
+import re
 import select
 import shutil
 import signal
@@ -31,7 +32,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -44,8 +47,31 @@ from PIL import Image
 from torch import nn
 
 from glus_mm.apis.many_videos import read_requests
-from glus_mm.datasets import MeViSDataset
+from glus_mm.apis.many_videos.video_list_segmenter import PARTS, earlier_results
+from glus_mm.apis.mask_evaluation.annotated_expressions import open_expressions
+from glus_mm.apis.mask_evaluation.compare_masks import MaskComparison, read_figures
+from glus_mm.apis.refinement_session import RefinementSession
+from glus_mm.datasets import (
+    COCOClassDataset,
+    ConversationDataset,
+    GroundMoReDataset,
+    LoadRefVOSFrames,
+    LoadRefVOSGroundTruth,
+    LoadRefVOSMasks,
+    LongRVOSDataset,
+    MeViSDataset,
+    MOSEDataset,
+    OpenFrameReader,
+    ReasonSegDataset,
+    RefCOCODataset,
+    RefSAVDataset,
+    SampleContextQueryFrames,
+)
 from glus_mm.datasets.binary_mask_store import BinaryMaskStore
+from glus_mm.engine.finished_videos import FinishedVideos
+from glus_mm.evaluation.mose_annotations import MOSEAnnotations
+from glus_mm.evaluation.predictions.png_file import write_label_png
+from glus_mm.models.segmentors.hub_mixin import HubMixin
 from glus_mm.registry import MODELS
 from glus_mm.utils.base_weights import complete_state
 from glus_mm.utils.checkpoint import check_finite, check_fit
@@ -62,6 +88,7 @@ CLASSES = ('refusal', 'harmless', *FAULTS)
 REFUSALS = (ValueError, TypeError, KeyError, OSError)
 JUNK = [None, True, 3, -1, 2.5, float('nan'), float('inf'), 10**400, '', 'text', [], ['a'], {},
         {'a': 1}, [[[]]], '\ud800', 'x' * 300]
+EXTREME = [float('nan'), float('inf'), 1e308, 10**400, 2**63, 2**31, 0.5, -1, 0]
 
 
 @dataclass(frozen=True)
@@ -157,6 +184,32 @@ def damage_json(document: Any, draw: random.Random) -> tuple[str, str]:
     junk = draw.choice([value for value in JUNK if kind_of(value) != kind_of(old)])
     owner[place[-1]] = junk
     return json.dumps(document), f'{".".join(map(str, place))} is {junk!r:.40}'
+
+
+def damage_numbers(document: Any, draw: random.Random) -> tuple[str, str]:
+    """Make a number of a document an extreme one; else, or without numbers, as damage_json."""
+    document = json.loads(json.dumps(document))
+    found = list(paths_in(document))
+    owners = {place: place_in(document, place[:-1]) for place in found}
+    numbers = [place for place in found if kind_of(owners[place][place[-1]]) == 'number']
+    if not numbers or draw.random() < 0.6:
+        return damage_json(document, draw)
+    place, value = draw.choice(numbers), draw.choice(EXTREME)
+    owners[place][place[-1]] = value
+    return json.dumps(document), f'{".".join(map(str, place))} is {value!r:.40}'
+
+
+def place_in(document: Any, place: tuple) -> Any:
+    """What stands at a place of a document."""
+    for key in place:
+        document = document[key]
+    return document
+
+
+def reason_of(what: str, reasons: dict[str, str]) -> str | None:
+    """The reason whose pattern is found in the words of a corruption."""
+    reasons = {'order mark': 'JSON with a byte order mark is the same JSON', **reasons}
+    return next((text for key, text in reasons.items() if re.search(key, what)), None)
 
 
 def write(path: Path, content: bytes | str) -> Path:
@@ -562,6 +615,312 @@ def config_typos(draw: random.Random) -> Case:
                 (typo, 'leaf.py'), reason)
 
 
+# Data sets, each in its layout
+
+GROUND = 'a_0010_0025'
+TESTING = [SampleContextQueryFrames(test_mode=True), OpenFrameReader(), LoadRefVOSGroundTruth()]
+TRAINING = [SampleContextQueryFrames(num_context=0, num_query=1, num_expressions=20),
+            LoadRefVOSFrames(), LoadRefVOSMasks()]
+LAYOUTS: dict[str, tuple[type, str, dict]] = {
+    'long_rvos': (LongRVOSDataset, 'meta_expressions.json', {'videos': {'a': {
+        'frames': list(FRAMES), 'expressions': {
+            '0': {'exp': 'the red box', 'obj_id': 1, 'type': 'static'}}}}}),
+    'ref_sav': (RefSAVDataset, 'meta_expressions_valid.json', {'videos': {'a': {
+        'frames': list(FRAMES), 'height': SHAPE[0], 'width': SHAPE[1], 'expressions': {
+            '0': {'exp': 'a box', 'obj_id': [1], 'anno_id': ['a1'], 'type_id': 1}}}}}),
+    'groundmore': (GroundMoReDataset, 'test_v2.json', {'videos': {GROUND: {'questions': {
+        '0': {'question': 'What moves?', 'obj_id': '1', 'q_type': 'Causal',
+              'action_start': '0:10', 'action_end': '0:12'}}}}}),
+    'mose': (MOSEDataset, 'meta.json', {'videos': {'a': {'objects': ['1', '2'], 'length': 3}}})}
+
+
+def image(frame: int = 0) -> bytes:
+    """A frame as a PNG file, which is read under any name."""
+    return cv2.imencode('.png', np.full((*SHAPE, 3), 20 * frame, np.uint8))[1].tobytes()
+
+
+def write_layout(name: str, folder: Path) -> list[Path]:
+    """Write what belongs to the annotation of a data set; gives the files with its masks."""
+    masks = []
+    for t, frame in enumerate(FRAMES):
+        labels = mask_of(t).astype(np.uint8)
+        labels[9:11, :4] = 2
+        images, place = {
+            'long_rvos': ('JPEGImages/a', f'Annotations/a/1/{frame}.png'),
+            'ref_sav': ('videos/a', 'mask_dict.json'),
+            'groundmore': (f'annotations/{GROUND}/images',
+                           f'annotations/{GROUND}/masks/{t:07d}.png'),
+            'mose': ('JPEGImages/a', f'Annotations/a/{frame}.png')}[name]
+        number = f'{t:07d}' if name == 'groundmore' else frame
+        write(folder / images / f'{number}.jpg', image(t))
+        path = folder / place
+        if name == 'ref_sav':
+            write(path, json.dumps({'a1': [encode_mask(mask_of(t)) for t in range(3)]}))
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if name == 'long_rvos':
+                Image.fromarray(mask_of(t).astype(np.uint8) * 255).save(path)
+            else:
+                write_label_png(path, labels)
+        masks.append(path)
+    return masks
+
+
+def read_layout(name: str, folder: Path) -> Any:
+    """All that a test has of a data set."""
+    kind = LAYOUTS[name][0]
+    dataset = kind(data_root=str(folder), test_mode=True, pipeline=TESTING, serialize_data=False)
+    found = []
+    for item in map(dataset.__getitem__, range(len(dataset))):
+        found += [item['video_id'], item['frame_names'], item['gt_rles'], [
+            [e['exp_id'], e['exp'], e['kind']] for e in item['expressions']]]
+    if name == 'mose':
+        truth = MOSEAnnotations(folder)
+        found += [truth.frames, [truth.objects(video) for video in truth.frames]]
+    return found
+
+
+def sound_layout(name: str, folder: Path) -> Any:
+    """What a test has of the sound data set."""
+    write_layout(name, folder)
+    write(folder / LAYOUTS[name][1], json.dumps(LAYOUTS[name][2]))
+    return read_layout(name, folder)
+
+
+def layouts(draw: random.Random, name: str) -> Case:
+    """Annotation or masks of a data set."""
+    _, ann_file, document = LAYOUTS[name]
+    text, what = damage_numbers(document, draw)
+    spoilt, seed = draw.random() < 0.3, draw.randrange(1 << 30)
+    if spoilt:
+        what = f'masks: {damage_bytes(bytes(200), random.Random(seed))[1]}'
+
+    def run(folder: Path) -> Any:
+        masks = write_layout(name, folder)
+        write(folder / ann_file, json.dumps(document) if spoilt else text)
+        if spoilt:
+            path = masks[seed % len(masks)]
+            write(path, damage_bytes(path.read_bytes(), random.Random(seed))[0])
+        return read_layout(name, folder)
+
+    reason = reason_of(what, {
+        r'obj_id is \[\]': 'no object: an expression that refers to nothing',
+        'obj_id is': 'an object that has no mask is out of sight on all frames',
+        'type_id is 0': 'another kind', **({'masks: ': (
+            'a sound code of another mask: nothing in the file tells')} if name == 'ref_sav'
+            else {})})
+    return Case(name, what, run, (ann_file, 'nnotations', 'mask_dict.json', '.jpg'), reason)
+
+
+def refs() -> list:
+    """Sound expressions of REFER."""
+    return [{'ref_id': n, 'ann_id': 10 + n, 'image_id': 5, 'split': 'train', 'sentences': [
+        {'sent_id': 2 * n, 'sent': f'box {n}'}, {'sent_id': 2 * n + 1, 'sent': f'the box {n}'}]}
+        for n in range(3)]
+
+
+def instances() -> dict:
+    """Sound instances of COCO, of each form that masks have there."""
+    runs = [int(n) for n in np.diff(np.flatnonzero(np.diff(
+        mask_of(1).T.ravel().astype(int), prepend=2, append=2)))]
+    masks = [[[3.0, 2.0, 9.0, 2.0, 9.0, 7.0, 3.0, 7.0]], encode_mask(mask_of(0)),
+             {'size': list(SHAPE), 'counts': runs}]
+    return {'images': [{'id': 5, 'file_name': '5.jpg', 'height': SHAPE[0], 'width': SHAPE[1]}],
+            'annotations': [{'id': 10 + n, 'image_id': 5, 'category_id': 1, 'segmentation': mask}
+                            for n, mask in enumerate(masks)],
+            'categories': [{'id': 1, 'name': 'box'}]}
+
+
+SHAPES = {'text': ['the box', 'a red box'], 'shapes': [
+    {'label': 'target', 'points': [[3, 2], [9, 2], [9, 7], [3, 7]]},
+    {'label': 'ignore', 'points': [[4.5, 3], [6, 3], [6, 5]]}]}
+
+
+def read_images(folder: Path, kind: type, **files: str | bytes) -> Any:
+    """Expressions and masks of a data set of images; ``files``: what is not sound."""
+    contents = {'refs.json': json.dumps(refs()), 'refs.p': pickle.dumps(refs(), 2),
+                'instances.json': json.dumps(instances()), 'train/5.json': json.dumps(SHAPES),
+                '5.jpg': image(), 'train/5.jpg': image(), **files}
+    for name, content in contents.items():
+        write(folder / name, content)
+    options: dict[str, Any] = {
+        ReasonSegDataset: {}, COCOClassDataset: dict(
+            ann_file='instances.json', data_prefix=dict(img=''))}.get(kind, dict(
+                ann_file='refs.p' if 'refs.p' in files else 'refs.json',
+                data_prefix=dict(img='', mask='instances.json')))
+    dataset = kind(data_root=str(folder), pipeline=TRAINING, serialize_data=False, **options)
+    return [[sorted(zip([[e['exp_id'], e['exp']] for e in item['expressions']],
+                        map(digest, item['gt_masks'])))]
+            for item in map(dataset.__getitem__, range(len(dataset)))]
+
+
+IMAGES = {'refcoco': (RefCOCODataset, ('refs.json', 'instances.json', 'refs.p')),
+          'coco': (COCOClassDataset, ('instances.json', )),
+          'reason_seg': (ReasonSegDataset, ('train/5.json', ))}
+
+
+def images(draw: random.Random, which: str) -> Case:
+    """Annotations of images: REFER, COCO, ReasonSeg."""
+    kind, names = IMAGES[which]
+    name = draw.choice(names)
+    if name == 'refs.p':
+        content, what = damage_bytes(pickle.dumps(refs(), 2), draw)
+        reason = 'a pickle has no checksums; another text or number is one'
+    else:
+        content, what = damage_numbers({
+            'refs.json': refs(), 'instances.json': instances()}.get(name, SHAPES), draw)
+        reason = reason_of(what, {
+            'sent_id is': 'an id is any integer',
+            r'(points|segmentation)\.\d\.\d is (-1|0|0\.5)$': 'another polygon of the image'})
+    return Case(which, f'{name}: {what}', lambda folder: read_images(
+        folder, kind, **{name: content}), (name, '5.jpg'), reason)
+
+
+TALK = [{'id': name, key: value, 'conversations': [
+    {'from': 'human', 'value': f'<{key}>\nWhat is it?'}, {'from': 'gpt', 'value': 'A cat.'}]}
+    for name, key, value in (('one', 'image', 'a.jpg'), (2, 'video', 'clip'))]
+
+
+def read_talk(folder: Path, text: str) -> Any:
+    """Items of conversations."""
+    write(folder / 'talk.json', text)
+    write(folder / 'clip' / '0.jpg', b'')
+    dataset = ConversationDataset(str(folder), ann_file='talk.json', serialize_data=False)
+    keys = ('video_id', 'frame_names', 'media', 'expressions')
+    return [[dataset.get_data_info(i)[key] for key in keys] for i in range(len(dataset))]
+
+
+def talk(draw: random.Random) -> Case:
+    """Conversations in the JSON of LLaVA."""
+    text, what = damage_numbers(TALK, draw)
+    reason = reason_of(what, {r'\.id is -?\d+$': 'an id is a text or an integer',
+                              r"image is \['a'\]": 'a list of one name is a name'})
+    return Case('talk', what, lambda folder: read_talk(folder, text), ('talk.json', ), reason)
+
+
+# What comes from other people or from a run before
+
+@MODELS.register_module()
+class FuzzHub(HubMixin):
+    """The smallest model that the hub can have."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if type(width) is not int or not 0 < width < 100:
+            raise ValueError(f'config.json: width must be in 1..99, got {width!r}')
+        self.layer = nn.Linear(width, width)
+
+
+def read_hub(folder: Path, damage: Callable[[Path], Any] | None = None) -> Any:
+    """Save a model, spoil the folder, load it."""
+    torch.manual_seed(0)
+    model = FuzzHub(6)
+    model.cfg = Config(dict(model=dict(type='FuzzHub', width=6)))
+    model.save_pretrained(folder / 'hub')
+    if damage is not None:
+        damage(folder / 'hub')
+    return list(FuzzHub.from_pretrained(folder / 'hub').state_dict().values())
+
+
+def hub(draw: random.Random) -> Case:
+    """A folder of save_pretrained."""
+    name = draw.choice(['config.json', 'model.safetensors', 'model.safetensors'])
+    seed = draw.randrange(1 << 30)
+
+    def spoil(folder: Path) -> None:
+        again, path = random.Random(seed), folder / name
+        write(path, damage_numbers(json.loads(path.read_text()), again)[0]
+              if name == 'config.json' else damage_bytes(path.read_bytes(), again)[0])
+
+    return Case('hub', f'{name}, damage {seed}', lambda folder: read_hub(folder, spoil),
+                (name, 'config.json', '/hub'), None)
+
+
+CLICK = dict(expression='the red box', frame=1, points=[[3, 4], [5.5, 6]], labels=[1, 0],
+             box=[1, 1, 9, 8])
+
+
+def read_click(click: Any) -> Any:
+    """A click as a session checks it, without a model."""
+    session = RefinementSession.__new__(RefinementSession)
+    session.out = SimpleNamespace(texts=('the red box', 'a box'))
+    reader = type('Reader', (), dict(shape=SHAPE, __len__=lambda self: 3))()
+    session._session = SimpleNamespace(reader=reader)
+    return [session._number(click['expression']), session._checked(
+        click['frame'], click['points'], click['labels'], click['box'])]
+
+
+def clicks(draw: random.Random) -> Case:
+    """A refinement by clicks, from a program that took it from a person."""
+    text, what = damage_numbers(CLICK, draw)
+    while ' is ' not in what:  # no file: what a program has is sound JSON
+        text, what = damage_numbers(CLICK, draw)
+    reason = reason_of(what, {
+        'labels is None': 'all are on the object', 'box is None': 'points alone',
+        r'(box\.\d|points\.\d\.\d) is (0|0\.5)$': 'another place', r'labels\.\d is 0$':
+        'another label', 'frame is 0$': 'another frame'})
+    return Case('clicks', what, lambda folder: read_click(json.loads(text)), (
+        'a frame', 'points', 'a label', 'a box', 'one of the texts'), reason)
+
+
+def figures_of(shift: float) -> dict:
+    """Figures as ``eval_masks.py --out`` writes them."""
+    keys = [f'{video}_{exp}' for video in 'ab' for exp in '01']
+    scores = {key: 0.5 + shift + 0.01 * n for n, key in enumerate(keys)}
+    return {'protocol': 'mevis', 'dataset': {'J&F': 0.5}, 'per_expression': {
+        key: {'J': value, 'F': value, 'J&F': value, 'has_target': True, 'predicted': True}
+        for key, value in scores.items()}, 'per_frame': {
+            key: {'J&F': [value] * 3} for key, value in scores.items()}}
+
+
+def read_comparison(folder: Path, text: str | None = None) -> Any:
+    """Compare two systems by their figures."""
+    write(folder / 'meta_expressions.json', json.dumps(annotation()))
+    write(folder / 'mask_dict.json', json.dumps(codes()))
+    for name, content in (('a', text or json.dumps(figures_of(0))), ('b', json.dumps(
+            figures_of(0.1)))):
+        write(folder / f'{name}.json', content)
+    compared = MaskComparison(open_expressions('mevis', folder), tuple(
+        read_figures(folder / f'{name}.json', 'mevis') for name in 'ab'), ('a', 'b'), (None, None))
+    return [compared.comparison.document(), compared.comparison.table(), compared._frames]
+
+
+def figures(draw: random.Random) -> Case:
+    """Figures of one of two systems that are compared."""
+    text, what = damage_numbers(figures_of(0), draw)
+    reason = reason_of(what, {r'J&F(\.\d)? is (0|0\.5)$': 'another figure'})
+    return Case('figures', what, lambda folder: read_comparison(folder, text),
+                ('a.json', 'of a '), reason)
+
+
+def read_records(folder: Path, damage: Callable[[Path], Any] | None = None) -> Any:
+    """Results of a list of videos that a run left when it was killed."""
+    store = FinishedVideos(folder / PARTS)
+    paths = [store.add('', name, dict(id=name, status='done', frames=3, request='0f'))
+             for name in 'ab']
+    if damage is not None:
+        damage(paths[0])
+    found = earlier_results(folder)
+    return [[name, found[name]] for name in 'ab' if name in found]
+
+
+def records(draw: random.Random) -> Case:
+    """A record of a finished video."""
+    seed, by_byte = draw.randrange(1 << 30), draw.random() < 0.5
+
+    def spoil(path: Path) -> None:
+        again, content = random.Random(seed), path.read_bytes()
+        write(path, damage_bytes(content, again)[0] if by_byte else damage_numbers(
+            json.loads(content), again)[0])
+
+    def run(folder: Path) -> Any:
+        found, sound = read_records(folder, spoil), read_records(folder / 'sound')
+        # A record that is left out, with a warning, is a video that is done again.
+        return sound if found == sound[1:] else found
+
+    return Case('records', f'{"bytes" if by_byte else "JSON"}, damage {seed}', run, ())
+
+
 KINDS: dict[str, tuple[Callable[[random.Random], Case], Callable[[Path], Any]]] = {
     'annotations': (annotations, read_mevis),
     'rle': (rle, read_mevis),
@@ -578,6 +937,14 @@ KINDS: dict[str, tuple[Callable[[random.Random], Case], Callable[[Path], Any]]] 
     'key_frames': (key_frames, lambda folder: [1, 2]),
     'list_lines': (list_lines, lambda folder: [
         [name, f'clips/{name}.mp4', ('the cat', 'the dog'), (0, 3)] for name in 'abc']),
+    **{name: (partial(layouts, name=name), partial(sound_layout, name)) for name in LAYOUTS},
+    **{name: (partial(images, which=name), partial(read_images, kind=IMAGES[name][0]))
+       for name in IMAGES},
+    'talk': (talk, lambda folder: read_talk(folder, json.dumps(TALK))),
+    'hub': (hub, read_hub),
+    'clicks': (clicks, lambda folder: read_click(CLICK)),
+    'figures': (figures, read_comparison),
+    'records': (records, read_records),
     'config_typos': (config_typos, lambda folder: build_model(read_config(str(
         ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes_val.py'))).pretty_text),
 }

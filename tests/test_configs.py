@@ -257,6 +257,9 @@ def test_building_does_not_change_the_config():
 
 def test_the_default_schedule_warms_up_and_decays():
     """Also in the config of docs/own_data.md, which sets none of its own."""
+    tiny = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8').partition(
+        '<!-- own-data-tiny -->')[2].partition('```\n')[0]
+    assert 'schedules/adamw.py' in tiny and 'param_scheduler' not in tiny
     cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'schedules' / 'adamw.py')
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
     schedulers = [PARAM_SCHEDULERS.build(dict(item, optimizer=optimizer))

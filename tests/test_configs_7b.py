@@ -123,6 +123,12 @@ def test_batch_is_that_of_the_paper():
         assert cfg.optim_wrapper.clip_grad == dict(max_norm=1.0)
 
 
+def test_a_validation_keeps_the_best():
+    cfg = load(f'{STANDARD}_val')
+    assert cfg.default_hooks.checkpoint.save_best == 'J&F' and cfg.train_cfg.val_interval > 0
+    assert cfg.val_evaluator.type == 'RefVOSMetric' and cfg.val_dataloader.dataset.test_mode
+
+
 def test_data_and_losses():
     standard, additional = load(STANDARD), load(ADDITIONAL)
     assert standard.train_dataloader.sampler.ratios == [1, 1]

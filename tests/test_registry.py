@@ -33,7 +33,7 @@ MAY_IMPORT = {
     'conversion': {'text', 'utils', 'models'},
     'apis': {'structures', 'text', 'utils', 'datasets', 'models', 'evaluation', 'visualization',
              'engine', 'conversion'},
-    'cli': {'datasets', 'evaluation', 'utils', 'engine', 'conversion', 'apis'},
+    'cli': {'evaluation', 'utils', 'engine', 'conversion', 'apis'},
 }
 
 

@@ -9,7 +9,7 @@ class WebInputError(ValueError):
 
 @dataclass(frozen=True)
 class WebLimits:
-    """Bounds of a web demo; all are positive.
+    """Bounds of a web demo; all are positive and finite.
 
     Args:
         max_upload_mb: size of a file, in units of 2**20 bytes.
@@ -29,7 +29,7 @@ class WebLimits:
         max_store_minutes: how long a file is kept.
 
     Raises:
-        ValueError: a number is not positive.
+        ValueError: a number is not positive or not finite.
     """
 
     max_upload_mb: float = 200
@@ -49,8 +49,8 @@ class WebLimits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not value > 0:
-                raise ValueError(f'expected {field.name} above 0, got {value!r}')
+            if not 0 < value < float('inf'):
+                raise ValueError(f'expected a finite {field.name} above 0, got {value!r}')
 
     @property
     def max_upload_bytes(self) -> int:

@@ -3,10 +3,11 @@
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer
+from glus_mm.apis.video_run import untaught_words
 from glus_mm.text.prompt import MAX_EXPRESSION_LENGTH, clean_expression
 from glus_mm.video import FrameReader
 from glus_mm.visualization import RefVOSLocalVisualizer
@@ -24,16 +25,12 @@ class SegmentationService:
         inferencer: holds the model.
         store: gets the results.
         limits: of every run.
-        unknown_words: gives the words of some texts that the model was never taught, which a note
-            then says; None where that is not known.
     """
 
     def __init__(self, inferencer: GLUSInferencer, store: TemporaryStore,
-                 limits: WebLimits | None = None,
-                 unknown_words: Callable[[Sequence[str]], list[str]] | None = None) -> None:
+                 limits: WebLimits | None = None) -> None:
         self.inferencer = inferencer
         self.store = store
-        self.unknown_words = unknown_words
         self.limits = limits or WebLimits()
         self._open: OrderedDict[str, tuple[SegmentationRun, FrameReader]] = OrderedDict()
         self._visualizer = RefVOSLocalVisualizer('web', min_width=640, legend_position='below')
@@ -101,8 +98,8 @@ class SegmentationService:
                                   self.limits.max_work_seconds)
             yield from run.previews()
             seconds = time.monotonic() - start
-            unknown = self.unknown_words(texts) if self.unknown_words else ()
-            notes = [f'The model was never taught: {", ".join(unknown)}.'] if unknown else []
+            untaught = untaught_words(self.inferencer.model, texts)
+            notes = [f'The model {untaught}.'] if untaught else []
             keep = run.session is not None
             key = self._keep(run, reader) if keep else ''
             yield SegmentationResult.write(self.store.new_folder(), reader, run, texts,

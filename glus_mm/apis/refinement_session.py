@@ -1,7 +1,8 @@
 """Texts and clicks: the masks of a video that a person corrects."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
@@ -170,35 +171,39 @@ class RefinementSession:
         texts = self.out.texts
         if isinstance(expression, str) and expression in texts:
             return texts.index(expression)
-        if isinstance(expression, (int, np.integer)) and 0 <= expression < len(texts):
+        if _is_number(expression, Integral) and 0 <= expression < len(texts):
             return int(expression)
         raise ValueError(f'expected one of the texts {list(texts)} or its number from 0 to '
-                         f'{len(texts) - 1}, got {expression!r}')
+                         f'{len(texts) - 1}, got {expression!r:.80}')
 
     def _checked(self, frame: int, points: Sequence[tuple[float, float]],
                  labels: Sequence[int] | None, box: tuple[float, float, float, float] | None
                  ) -> dict[str, Any]:
         """A refinement as ``results.json`` has it."""
         num_frames, (height, width) = len(self._session.reader), self._session.reader.shape
-        if not isinstance(frame, (int, np.integer)) or not 0 <= frame < num_frames:
-            raise ValueError(f'expected a frame from 0 to {num_frames - 1}, got {frame!r}')
-        points = [(float(x), float(y)) for x, y in points]
-        labels = [1] * len(points) if labels is None else [int(label) for label in labels]
-        if len(labels) != len(points) or not set(labels) <= {0, 1}:
+        if not _is_number(frame, Integral) or not 0 <= frame < num_frames:
+            raise ValueError(f'expected a frame from 0 to {num_frames - 1}, got {frame!r:.80}')
+        points, corners = list(_tuples(points, 2, 'points as pairs (x, y)')), []
+        if labels is None:
+            labels = [1] * len(points)
+        if not _are_numbers(labels, len(points), Integral) or not {*labels} <= {0, 1}:
             raise ValueError(f'expected for each of {len(points)} points a label, 1 on the object '
-                             f'or 0 off it, got {labels}')
+                             f'or 0 off it, got {labels!r:.80}')
         if not points and box is None:
             raise ValueError('expected a point or a box, got none')
-        corners = [] if box is None else [(float(box[i]), float(box[i + 1])) for i in (0, 2)]
+        if box is not None:
+            box, = _tuples([box], 4, 'a box (x0, y0, x1, y1)')
+            corners = [box[:2], box[2:]]
         for x, y in [*points, *corners]:
             if not (0 <= x < width and 0 <= y < height):
                 raise ValueError(f'expected points (x, y) inside of the frame, x below {width} and '
-                                 f'y below {height}, got ({x:g}, {y:g})')
+                                 f'y below {height}, got {(x, y)!r:.80}')
         if corners and not all(low < high for low, high in zip(*corners)):
             raise ValueError('expected a box (x0, y0, x1, y1) with x0 < x1 and y0 < y1, got '
                              f'{box}')
-        return dict(frame=int(frame), points=[list(point) for point in points], labels=labels,
-                    box=None if box is None else [*corners[0], *corners[1]])
+        return dict(frame=int(frame), points=[[float(x), float(y)] for x, y in points],
+                    labels=list(map(int, labels)),
+                    box=None if box is None else list(map(float, box)))
 
     def _prompts(self, e: int) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
         """All clicks of an expression as the mask head takes them."""
@@ -244,3 +249,22 @@ class RefinementSession:
         for t, value in values.items():
             rles[t], scores[e, t], is_seg[e, t] = value
         return before
+
+
+def _is_number(value: Any, kind: type = Real) -> bool:
+    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
+
+
+def _are_numbers(values: Any, count: int, kind: type = Real) -> bool:
+    return isinstance(values, (Sequence, np.ndarray)) and len(values) == count and all(
+        _is_number(value, kind) for value in values)
+
+
+def _tuples(values: Any, size: int, expected: str) -> Iterator[tuple]:
+    """Some numbers each, or an error that says what was expected."""
+    if not isinstance(values, (Sequence, np.ndarray)) or isinstance(values, str):
+        raise ValueError(f'expected {expected}, got {values!r:.80}')
+    for value in values:
+        if not _are_numbers(value, size):
+            raise ValueError(f'expected {expected}, got {value!r:.80}')
+        yield tuple(value)

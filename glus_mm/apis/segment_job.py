@@ -17,6 +17,7 @@ from glus_mm.apis.video_results import (
 from glus_mm.apis.video_run import video_name
 from glus_mm.text.prompt import clean_expression
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
+from glus_mm.utils.video_writer import check_fps
 from glus_mm.video import IMAGE_SUFFIXES, FrameReader, VideoFileReader, open_reader
 
 # Frames per second of an overlay where the video does not say.
@@ -62,8 +63,8 @@ class SegmentJob:
         if key_frames is not None and len(key_frames) != len(texts):
             raise ValueError(f'expected --key-frame for none or each of '
                              f'{count(len(texts), "text")}, got {len(key_frames)}')
-        if fps is not None and not 0 < fps < float('inf'):
-            raise ValueError(f'expected a positive --fps, got {fps:g}')
+        if fps is not None:
+            check_fps(fps, '--fps')
         for value, known, option in ((format, FORMATS, 'format'), (legend, LEGENDS, 'legend'),
                                      (cutout, (None, *CUTOUTS), 'cutout')):
             if value not in known:

@@ -140,6 +140,8 @@ class VideoRun:
 def check_texts(model: GLUS, texts: str | Sequence[str]) -> tuple[str, ...]:
     """The texts as a tuple, each one checked before the video is touched.
 
+    Words that the model was never taught are a warning, where that is known.
+
     Raises:
         TypeError: they are no list of strings.
         ValueError: there is none, or one cannot be used; the message has its number.
@@ -155,7 +157,31 @@ def check_texts(model: GLUS, texts: str | Sequence[str]) -> tuple[str, ...]:
             model.mllm.prompt(text, model.test_cfg.num_context, 1)
         except ValueError as error:
             raise ValueError(f'texts[{i}]: {error}') from error
+    untaught = untaught_words(model, texts)
+    if untaught:
+        print_log(f'the model {untaught}', 'current', logging.WARNING)
     return tuple(texts)
+
+
+def untaught_words(model: GLUS, texts: Sequence[str]) -> str:
+    """What to say of words that a model was never taught, where its data set tells its words.
+
+    Args:
+        model: the model.
+        texts: (E) expressions.
+
+    Returns:
+        Such as ``"was trained on coloured shapes only, and was never taught: 'elephant'"``; empty
+        where all are known, or where that cannot be told.
+    """
+    loader = (getattr(model, 'cfg', None) or {}).get('train_dataloader') or {}
+    kind = str((loader.get('dataset') or {}).get('type'))
+    if kind.rpartition('.')[2] != 'MovingShapesDataset':
+        return ''
+    from glus_mm.datasets.moving_shapes import unknown_words  # other models need no data sets
+
+    unknown = ', '.join(map(repr, unknown_words(texts)))
+    return unknown and f'was trained on coloured shapes only, and was never taught: {unknown}'
 
 
 def video_name(video: Video) -> str:

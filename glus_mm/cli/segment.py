@@ -116,10 +116,7 @@ def run(args: argparse.Namespace) -> None:
                             f'live source: {sources[0]}', USAGE)
         _segment(args, sources, first, is_live)
     if args.model == DEFAULT_MODEL and args.checkpoint is None:
-        from glus_mm.datasets.moving_shapes import unknown_words
-        unknown = ', '.join(map(repr, unknown_words(args.text)))
-        print(f'note: {DEFAULT_MODEL} was trained on coloured shapes only'
-              f'{unknown and f", and was never taught: {unknown}"}; for real videos take '
+        print(f'note: {DEFAULT_MODEL} was trained on coloured shapes only; for real videos take '
               '--model glus-s', file=sys.stderr)
 
 

@@ -8,9 +8,8 @@ from pycocotools import mask as coco_mask
 
 from glus_mm.datasets.annotation_fields import check_name, get_field, parse_shape
 from glus_mm.datasets.mask_source import MaskSource
-from glus_mm.datasets.mask_store import check_rle, check_size
 from glus_mm.utils.json_file import read_json_object
-from glus_mm.utils.masks import merge_rles
+from glus_mm.utils.masks import check_rle, check_size, compress_runs, merge_rles
 
 
 class COCOMasks(MaskSource):
@@ -55,7 +54,8 @@ class COCOMasks(MaskSource):
                 if value not in known:
                     raise ValueError(f'{where}, key {key!r}: expected an id of the {len(known)} '
                                      f'in the file, got {value}')
-            mask = _parse_segmentation(get_field(entry, 'segmentation', object, where), where)
+            mask = _parse_segmentation(get_field(entry, 'segmentation', object, where), where,
+                                       max(self.images[image]['shape']))
             self.annotations[number] = dict(image=image, category=category, mask=mask)
 
     def _entries(self, content: dict, key: str) -> list[tuple[str, str, dict]]:
@@ -81,27 +81,27 @@ class COCOMasks(MaskSource):
         return self.images[expression['video_id']]['shape']
 
 
-def _parse_segmentation(value: Any, where: str) -> list[np.ndarray] | dict:
-    """Polygons as float arrays, which take less room than lists; or run lengths."""
+def _parse_segmentation(value: Any, where: str, side: int) -> list[np.ndarray] | dict:
+    """Polygons as float arrays, which take less room than lists; or run lengths.
+
+    A polygon may go over the edge of its image, whose longer side is ``side``, by that much: what
+    is drawn takes time and memory with every pixel of its outline.
+    """
     place = f"{where}, key 'segmentation'"
     if isinstance(value, dict):
-        if not isinstance(value.get('counts'), list):
-            check_rle(value, place, 0)
-            return value
-        runs = np.array(value['counts'])
-        height, width = value.get('size', (0, 0))
-        if runs.dtype.kind != 'i' or runs.min() < 0 or runs.sum() != height * width:
-            raise ValueError(f'{place}: expected run lengths that fill {height} x {width} pixels, '
-                             f'got {str(value["counts"])[:60]}')
-        return coco_mask.frPyObjects(value, height, width)
+        if isinstance(value.get('counts'), list):
+            return compress_runs(value, place, 0)
+        check_rle(value, place, 0)
+        return value
     polygons = value if isinstance(value, list) else []
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(
-                type(number) in (int, float) for number in polygon):
+                type(number) in (int, float) and -side <= number <= 2 * side
+                for number in polygon):
             polygons = []
     if not polygons:
         raise ValueError(f'{place}: expected run lengths, or polygons of at least 3 points [x, y, '
-                         f'x, y, ...], got {str(value)[:60]}')
+                         f'x, y, ...] of the image, got {str(value)[:60]}')
     return [np.array(polygon, dtype=np.float64) for polygon in polygons]
 
 

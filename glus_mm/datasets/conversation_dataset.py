@@ -100,6 +100,9 @@ class ConversationDataset(BaseRefVOSDataset):
         where = f'{self.ann_file}: entry {index}'
         messages = get_field(entry, 'conversations', list, where)
         if 'id' in entry:
+            if type(entry['id']) not in (int, str):
+                raise ValueError(f"{where}, key 'id': expected text or an integer, got "
+                                 f'{entry["id"]!r:.80}')
             where += f' (id {entry["id"]!r:.80})'
         pairs = _parse_messages(messages, where)
         marks = re.findall(f'{IMAGE_TOKEN}|{VIDEO_TOKEN}', ''.join(pair['exp'] for pair in pairs))

@@ -15,6 +15,9 @@ from glus_mm.registry import DATASETS
 from glus_mm.utils.json_file import unique_pairs
 from glus_mm.utils.masks import encode_mask
 
+# Pixels; a point that is farther away, or not finite, is none of an image.
+_FARTHEST = 100_000
+
 
 @DATASETS.register_module()
 class ReasonSegDataset(BaseImageDataset):
@@ -115,9 +118,10 @@ def _parse_shapes(content: dict, path: str) -> list[tuple[bool, np.ndarray]]:
         points = get_field(shape, 'points', list, where)
         if not points or not all(
                 isinstance(point, list) and len(point) == 2
-                and all(type(number) in (int, float) for number in point) for point in points):
-            raise ValueError(f"{where}, key 'points': expected a list of points [x, y], got "
-                             f'{str(points)[:60]}')
+                and all(type(number) in (int, float) and abs(number) <= _FARTHEST
+                        for number in point) for point in points):
+            raise ValueError(f"{where}, key 'points': expected a list of points [x, y], each at "
+                             f'most {_FARTHEST} pixels away, got {str(points)[:60]}')
         polygons.append(('ignore' not in label, np.array(points).astype(np.int32)))
     if not any(target for target, _ in polygons):
         raise ValueError(f"{path}, key 'shapes': expected a polygon with the label 'target', got "

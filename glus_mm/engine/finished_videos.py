@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
+import zlib
 from os import PathLike
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class FinishedVideos:
             ValueError: a number is not finite.
         """
         record = dict(dataset=dataset, video_id=video_id, results=results)
+        record['checksum'] = _checksum(record)
         text = json.dumps(record, allow_nan=False, separators=(',', ':'))
         path = self.folder / _file_name(dataset, video_id)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -58,8 +60,10 @@ class FinishedVideos:
         for path in sorted(self.folder.glob('*.json')):
             try:
                 record = json.loads(path.read_text(encoding='utf-8'))
+                if record.pop('checksum') != _checksum(record):
+                    raise ValueError('its checksum is another one')
                 records[record['dataset'], record['video_id']] = record['results']
-            except (ValueError, KeyError, TypeError) as error:
+            except (AttributeError, ValueError, KeyError, TypeError, RecursionError) as error:
                 print_log(f'the record of a finished video is damaged, the video is tested again: '
                           f'{path} ({error})', 'current', logging.WARNING)
         return records
@@ -67,6 +71,11 @@ class FinishedVideos:
     def clear(self) -> None:
         """Forget all videos."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _checksum(record: dict) -> int:
+    """Of a record as JSON, which comes back from a file as it was."""
+    return zlib.crc32(json.dumps(record).encode())
 
 
 def _file_name(dataset: str, video_id: str) -> str:

@@ -3,13 +3,15 @@
 from collections.abc import Collection
 from typing import Any
 
+_LIMIT = 1 << 31
+
 
 def checked(kind: int | type[bool] | Collection, prefix: str = '', **values: Any) -> None:
     """Check settings that have the same range.
 
     Args:
-        kind: a number for integers of at least that; ``bool`` for switches; else all values that
-            there are.
+        kind: a number for integers of at least that, and below 2**31; ``bool`` for switches; else
+            all values that there are.
         prefix: what the names are called by, such as ``'model.test_cfg.'``.
         **values: the settings by name.
 
@@ -20,8 +22,11 @@ def checked(kind: int | type[bool] | Collection, prefix: str = '', **values: Any
         if kind is bool:
             is_right, expected = isinstance(value, bool), 'True or False'
         elif isinstance(kind, int):
-            is_right = isinstance(value, int) and not isinstance(value, bool) and value >= kind
+            is_right = isinstance(value, int) and not isinstance(value, bool) and (
+                kind <= value < _LIMIT)
             expected = f'an integer of at least {kind}'
+            if isinstance(value, int) and value >= _LIMIT:  # more than torch can count
+                expected += ' and below 2**31'
         else:
             is_right, expected = value in kind, f'one of {tuple(kind)}'
         if not is_right:

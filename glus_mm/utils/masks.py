@@ -55,7 +55,7 @@ def _with_bytes(rle: dict) -> dict:
     return dict(rle, counts=counts.encode('ascii') if isinstance(counts, str) else counts)
 
 
-def check_rle(rle: Any, where: str, frame_idx: int) -> None:
+def check_rle(rle: Any, where: str, frame_idx: int | str) -> None:
     """Check the form of a COCO RLE from a JSON file; its runs are not looked at.
 
     Args:
@@ -79,6 +79,31 @@ def check_rle(rle: Any, where: str, frame_idx: int) -> None:
         got = str(rle)[:80]
     raise ValueError(f"{where}, frame {frame_idx}: expected null or an RLE {{'size': [H, W], "
                      f"'counts': str}}, got {got}")
+
+
+def compress_runs(rle: dict, where: str, frame: int | str) -> dict:
+    """Compress a COCO RLE whose run lengths are a list.
+
+    Args:
+        rle: with a list as ``counts``.
+        where: what to name in an error, without the frame.
+        frame: its frame.
+
+    Returns:
+        The compressed RLE, ready for JSON.
+
+    Raises:
+        ValueError: it has no size, or its runs do not cover that.
+    """
+    check_rle(dict(rle, counts='0'), where, frame)
+    (height, width), runs = rle['size'], rle['counts']
+    # Of 32 bits in the code of COCO.
+    if not all(type(run) is int and 0 <= run < 1 << 32 for run in runs) \
+            or sum(runs) != height * width:
+        raise ValueError(f'{where}, frame {frame!r}: expected run lengths that cover {height} x '
+                         f'{width} pixels, got {str(runs)[:80]}')
+    packed = coco_mask.frPyObjects(rle, height, width)
+    return {'size': [height, width], 'counts': packed['counts'].decode('ascii')}
 
 
 def check_size(rle: dict, size: tuple[int, int], where: str) -> None:

@@ -19,6 +19,15 @@ _CRF = '10'
 _MP4_AUDIO = ('aac', 'mp3', 'ac3', 'eac3', 'alac', 'opus')
 _SUFFIXES = ('.mp4', '.gif', '.webm')
 
+_MIN_FPS, _MAX_FPS = 1e-4, 1e6
+
+
+def check_fps(fps: float, what: str = 'number of frames per second') -> None:
+    """Raise ``ValueError`` unless a video can have so many frames per second."""
+    if not _MIN_FPS <= fps <= _MAX_FPS:
+        raise ValueError(f'expected a positive {what}, from {_MIN_FPS:g} to {_MAX_FPS:,.0f}, got '
+                         f'{fps!r}')
+
 
 class OverlayVideoWriter:
     """An H.264 video that every player shows (yuv420p), a GIF, or a VP9 video with alpha.
@@ -37,15 +46,14 @@ class OverlayVideoWriter:
         threads: of the encoder; 0 as many as the machine has cores.
 
     Raises:
-        ValueError: ``fps`` is no positive number, or ``path`` ends in something else.
+        ValueError: ``fps`` is out of its range, or ``path`` ends in something else.
         OSError: the file cannot be written.
     """
 
     def __init__(self, path: str | PathLike, fps: float, max_gif_pixels: int = 200_000_000,
                  time_base: Fraction | None = None, audio: str | PathLike | None = None,
                  threads: int = 0) -> None:
-        if not (math.isfinite(fps) and fps > 0):
-            raise ValueError(f'expected a positive number of frames per second, got {fps!r}')
+        check_fps(fps)
         self.path = ensure_writable_file(path)
         if self.path.suffix.lower() not in _SUFFIXES:
             raise ValueError(f'expected the name of an .mp4, .gif or .webm file, got {path}')

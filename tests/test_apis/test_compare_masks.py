@@ -238,6 +238,14 @@ def test_what_cannot_be_compared(systems, tmp_path):
             ((first, file('a.json', protocol='revos')), "of the protocol 'mevis', got 'revos'"),
             ((first, file('b.json', per_frame=[])), "figures under 'per_frame', got list"),
             ((first, file('c.json', per_expression={'v00_0': {}})), "expected 'J&F' of 'v00_0'"),
+            *[((first, file('e.json', per_expression=dict(
+                document['per_expression'], v00_0=dict(document['per_expression']['v00_0'], **{
+                    name: value})))), "'per_expression': expected 'J&F' of 'v00_0'")
+              for name, value in (('J&F', 'x'), ('J&F', float('nan')), ('J&F', 1.5), ('J&F', [0.5]),
+                                  ('J&F', True), ('has_target', None), ('predicted', 'no'))],
+            *[((first, file('f.json', per_frame=dict(
+                document['per_frame'], v00_0={'J&F': value}))), "'per_frame': expected 'J&F' of")
+              for value in (0.5, None, ['x'], [10**400])],
             ((first, file('d.json', per_expression=short)),
              "got 'v07_1' of first and not of d .1 in all"),
             ((first, first), 'expected two different names')]:

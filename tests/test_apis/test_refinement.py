@@ -105,6 +105,11 @@ def test_clicks_stand_in_the_files(session, tmp_path):
     (dict(points=[(3, -1)]), 'got (3, -1)'), (dict(points=[(float('nan'), 1)]), 'got (nan, 1)'),
     (dict(labels=[2]), '1 on the object or 0 off it, got [2]'),
     (dict(labels=[1, 1]), 'for each of 1 points a label'), (dict(points=[]), 'a point or a box'),
+    *[(dict(points=points), 'expected points as pairs (x, y), got') for points in (
+        None, 3, 'text', [3, 3], [(1, 2, 3)], [('1', '2')], [(True, 1)], [None])],
+    *[(dict(box=box), 'expected a box (x0, y0, x1, y1), got') for box in (3, (1, 2), 'abcd')],
+    (dict(points=[(10**400, 1)]), 'inside of the frame'), (dict(labels=['1']), 'a label, 1 on'),
+    (dict(expression=True), 'one of the texts'), (dict(frame=True), 'a frame from 0 to 8'),
     (dict(box=(5, 5, 5, 9)), 'x0 < x1 and y0 < y1, got (5, 5, 5, 9)')])
 def test_bad_input_changes_nothing(session, call, message):
     before = tracks(session)

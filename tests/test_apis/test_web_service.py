@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from glus_mm.apis import GLUSInferencer
 from glus_mm.models.inference import VideoFileReader
@@ -62,8 +63,11 @@ def entry(store, name, size, age=0.0):
 
 def test_limits_are_positive():
     assert WebLimits(max_upload_mb=3).max_upload_bytes == 3 << 20
-    with pytest.raises(ValueError, match='expected max_frames above 0, got 0'):
+    with pytest.raises(ValueError, match='expected a finite max_frames above 0, got 0'):
         WebLimits(max_frames=0)
+    for value in (float('inf'), float('nan'), -1.0):
+        with pytest.raises(ValueError, match='expected a finite max_upload_mb above 0, got'):
+            WebLimits(max_upload_mb=value)
 
 
 def test_the_oldest_files_go_first(store):
@@ -177,11 +181,19 @@ def test_a_run_gives_previews_and_a_result(model, store, video, frames):
     assert cv2.imread(str(result.frame(99))).shape == cv2.imread(str(result.frame(-1))).shape
 
 
-def test_words_that_the_model_was_never_taught_are_told(model, store, video):
-    asked = SegmentationService(GLUSInferencer(model), store, unknown_words=lambda texts: [
-        word for text in texts for word in text.split() if word == 'sky'])
-    notes = [list(asked.segment(video, text))[-1].notes for text in ('the box', 'the sky')]
-    assert notes == [(), ('The model was never taught: sky.',)]
+def test_words_that_the_model_was_never_taught_are_told(model, store, video, monkeypatch, caplog):
+    """On the page, and in the log of every program that calls the inferencer."""
+    asked = SegmentationService(GLUSInferencer(model), store)
+    *_, result = asked.segment(video, 'the sky')
+    assert result.notes == (), 'nothing is known of what it was taught'
+    monkeypatch.setattr(model, 'cfg', dict(train_dataloader=dict(dataset=dict(
+        type='glus_mm.MovingShapesDataset'))), raising=False)
+    MMLogger.get_current_instance().addHandler(caplog.handler)
+    note = "was trained on coloured shapes only, and was never taught: 'sky'"
+    assert [list(asked.segment(video, text))[-1].notes for text in ('the circle', 'the sky')] == [
+        (), (f'The model {note}.',)]
+    assert [record.getMessage() for record in caplog.records
+            if 'taught' in record.getMessage()] == [f'the model {note}']
 
 
 def test_scores_are_shown_where_the_model_learned_them(model, store, video, monkeypatch):

@@ -83,7 +83,9 @@ def test_segment_with_the_shipped_model(call, video, tmp_path, monkeypatch):
                               '--no-video')
     assert status == 0, error
     assert '1 text on 12 frames' in out
-    assert "coloured shapes only, and was never taught: 'elephant'; for real videos" in error
+    assert "the model was trained on coloured shapes only, and was never taught: 'elephant'" \
+        in out + error
+    assert 'trained on coloured shapes only; for real videos take --model glus-s' in error
     assert len(list((tmp_path / 'out' / video.stem / '0').glob('*.png'))) == 12
     assert (tmp_path / 'out' / 'contact_sheet.png').is_file()
     assert not (tmp_path / 'out' / 'overlay.mp4').exists()

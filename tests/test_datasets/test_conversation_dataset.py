@@ -143,6 +143,7 @@ GOOD = {'id': 'x', 'image': 'a.png', 'conversations': talk('<image>\nWhat?', 'a 
 @pytest.mark.parametrize('change, expected', [
     (dict(image=['a.png', 'a.png']), r"entry 1 \(id 'x'\), key 'image': expected one for each of 1 "
                                      r'<image> in the questions, got 2'),
+    (dict(id=2.5), "entry 1, key 'id': expected text or an integer, got 2.5"),
     (dict(image=None), r"key 'image': expected an id that is a plain file name, got None"),
     (dict(image='../a.png'), r"key 'image': expected an id that is a plain file name"),
     (dict(image=[], conversations=talk('<video>\nWhat?', 'a star')),

@@ -151,8 +151,14 @@ def test_expressions_as_json(refer, tmp_path):
     (lambda c, r: [ref.update(split='val') for ref in r], r"split 'train', got those of \['val'\]"),
     (lambda c, r: c['annotations'][1].update(segmentation=[[1, 2, 3, 4]]),
      r'annotations 1 \(id 11\).*expected run lengths, or polygons of at least 3 points'),
+    *[(lambda c, r, n=number: c['annotations'][1].update(segmentation=[[1, 2, 3, 4, 5, n]]),
+       r'annotations 1 \(id 11\).*polygons of at least 3 points .* of the image')
+      for number in (float('nan'), float('inf'), 1e300, 10**400, -90)],
+    *[(lambda c, r, s=size: c['annotations'][3]['segmentation'].update(size=s),
+       r'annotations 3 \(id 13\).*expected (null or an RLE|run lengths that cover)')
+      for size in (3, [20], ['20', 30], [-20, -30], [1 << 40, 1 << 40])],
     (lambda c, r: c['annotations'][3]['segmentation']['counts'].append(7),
-     r'annotations 3 \(id 13\).*expected run lengths that fill 20 x 30 pixels'),
+     r'annotations 3 \(id 13\).*expected run lengths that cover 20 x 30 pixels'),
     (lambda c, r: c['annotations'][1].update(category_id=3),
      r"annotations 1 \(id 11\), key 'category_id': expected an id of the 2 in the file, got 3"),
     (lambda c, r: c['images'][1].update(id=5), "images 1, key 'id': expected unique ids, got 5"),
@@ -264,6 +270,9 @@ def test_reason_seg(reason):
     (lambda c: c.update(text=[]), "a.json: expected at least one text in 'text'"),
     (lambda c: c.update(text=['a <image>']), "a.json, key 'text': expected no '<image>'"),
     (lambda c: c['shapes'][0].update(points=[[1, 2, 3]]), "a.json, key 'shapes', entry 0, key 'po"),
+    *[(lambda c, n=number: c['shapes'][0]['points'][0].__setitem__(0, n),
+       "entry 0, key 'points': expected .* at most 100000 pixels away")
+      for number in (float('nan'), float('-inf'), 1e300, 10**400)],
     (lambda c: c.update(shapes=c['shapes'][2:]), "expected a polygon with the label 'target'"),
     (lambda c: c.pop('shapes'), "a.json: expected the key 'shapes'"),
 ])

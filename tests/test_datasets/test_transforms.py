@@ -174,6 +174,8 @@ def test_test_mode_takes_clip_centres_and_everything_else():
     ({'num_query': 0}, 'num_query must be an integer of at least 1, got 0'),
     ({'num_expressions': 0}, 'num_expressions must be an integer of at least 1, got 0'),
     ({'num_context': 4.0}, 'num_context must be an integer'),
+    ({'num_context': 1000}, r'num_context \+ num_query of at most 512 frames, got 1000 \+ 4'),
+    ({'num_query': 10**9}, r'at most 512 frames, got 4 \+ 1000000000'),
 ])
 def test_bad_sampling_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):

@@ -118,7 +118,8 @@ def test_records(tmp_path):
     assert list(found.values()) and found == {
         name: [dict(values=[value, i])] for i, name in enumerate(names)}
     (tmp_path / 'finished' / '.half.json.part').write_text('{"dataset')
-    for text in ('{"dataset', '[]', '{}'):
+    for text in ('{"dataset', '[]', '{}', '3', '[' * 100_000,
+                 path.read_text().replace('"values":[0', '"values":[1')):
         path.write_text(text)
         assert names[-1] not in store.read() and len(store.read()) == len(names) - 1
     with pytest.raises(ValueError, match='JSON compliant'):

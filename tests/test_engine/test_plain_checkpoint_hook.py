@@ -14,7 +14,11 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from torch.utils.data import Dataset
 
-from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
+from glus_mm.engine.hooks.plain_checkpoint_hook import (
+    MAX_CHANGED,
+    PlainCheckpointHook,
+    _changed_settings,
+)
 from glus_mm.engine.plain_state import from_plain, to_plain
 
 
@@ -94,6 +98,43 @@ def test_three_and_three_iterations_are_six(tmp_path):
     for key in ('train/lr', 'train/loss'):
         np.testing.assert_array_equal(resumed.message_hub.get_scalar(key).data[0],
                                       straight.message_hub.get_scalar(key).data[0])
+
+
+def test_a_resumed_run_says_from_what_on_one_screen(tmp_path, capsys):
+    make_runner(tmp_path / 'run', stop_at=3).train()
+    resumed = make_runner(tmp_path / 'run', resume=True, auto_scale_lr=dict(enable=False))
+    for handler in (resumed.logger, *resumed.logger.handlers):
+        handler.setLevel('INFO')
+    resumed.cfg.optim_wrapper.optimizer.lr = 0.5
+    capsys.readouterr()
+    resumed.train()
+    told = capsys.readouterr().out
+    lines = told[told.index('resumes from'):].splitlines()
+    end = next(i for i, line in enumerate(lines) if ' - mmengine - ' in line)
+    assert lines[0] == f'resumes from {tmp_path}/run/iter_3.pth'
+    assert lines[1].startswith('  iteration 3 of 6, saved 2') and 'by the run run_6_3_4' in lines[1]
+    assert lines[2].startswith('  seed 3, learning rates 0.0')
+    assert lines[3] == ('  restored: 4 weights and buffers, the optimizer, the schedulers, random '
+                        'numbers of 1 process, the log')
+    assert lines[4] == '  settings that were changed since:' and set(lines[5:end]) == {
+        '    train_cfg.max_iters: 3 -> 6', '    optim_wrapper.optimizer.lr: 0.01 -> 0.5 (without '
+        'effect: the state that was restored has the old one)',
+        '    auto_scale_lr.enable: not set -> False'}
+
+
+def test_settings_in_a_checkpoint_are_parsed_and_never_run():
+    now = 'a = dict(b=[dict(c=1)], d=(1, 2))\n'
+    assert _changed_settings(now, now) == ['  settings: as before']
+    for before in (None, 3, 'a = (', '(' * 100_000, 'x' * 10 + '\0'):
+        assert _changed_settings(before, now)[0].startswith('  settings: not compared')
+    assert _changed_settings("a = __import__('os').abort()\n", now) == [
+        '  settings that were changed since:', "    a: __import__('os').abort() -> not set",
+        '    a.b.0.c: not set -> 1', '    a.d: not set -> (1, 2)']
+    many = ''.join(f'k{i} = {i}\n' for i in range(40))
+    lines = _changed_settings('', f'{many}long = {"x" * 900!r}')
+    assert len(lines) == MAX_CHANGED + 2 < 25 and lines[-1] == '    and 33 more'
+    long, = _changed_settings('', f'long = {"x" * 900!r}')[1:]
+    assert len(long) < 170 and long.endswith(' ...')
 
 
 def test_file_loads_without_running_code(tmp_path):

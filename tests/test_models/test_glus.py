@@ -1,6 +1,7 @@
 """GLUS: training and testing decode alike, and what is shared between expressions is exact."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -209,6 +210,29 @@ def test_a_longer_window_and_more_context(talking, video, make_sample):
                    {'test_cfg.memory_stride': 1}):
         other = run(talking(option), video, make_sample())[0]
         assert (other - base).abs().max() > 1e-6, f'{option} has no effect'
+
+
+@pytest.mark.parametrize('options', [
+    {'test_cfg.num_context': 1000}, {'test_cfg.window': 10**9}, {'mllm.pooling': 'none',
+                                                                 'test_cfg.num_context': 61}])
+def test_more_frames_than_the_llm_has_positions_for(make_glus, options):
+    size = 16 if 'mllm.pooling' in options else 4
+    with pytest.raises(ValueError, match=re.escape(
+            f'model.test_cfg.num_context + window: expected at most {1024 // size} frames in a '
+            f'prompt, as a frame has {size} tokens and the LLM 1024 positions')):
+        make_glus(options)
+
+
+def test_a_training_with_more_frames_than_the_llm_has_positions_for(
+        make_glus, video, make_batch):
+    model = make_glus({'mllm.llm.max_position_embeddings': 36})
+    for context, message in (([0, 3, 6], None), (range(8), 'num_context .* at most 9 .* got 10')):
+        inputs, samples = make_batch(model, [(video, ['the star'], context, [2, 3])])
+        if message is None:
+            model.loss(inputs, samples)
+        else:
+            with pytest.raises(ValueError, match=message):
+                model.loss(inputs, samples)
 
 
 def test_blank_frames(talking, make_sample):

@@ -41,7 +41,8 @@ def test_bounded(stride):
         assert len(bank) == len(bank.frame_ids) <= bank.num_memories + 1
 
 
-@pytest.mark.parametrize(('stride', 'num_memories'), [(1, 7), (3, 7), (4, 1), (2, 2), (5, 3)])
+@pytest.mark.parametrize(('stride', 'num_memories'), [
+    (1, 7), (3, 7), (4, 1), (2, 2), (5, 3), (3, 10**30), (10**30, 7)])
 def test_pruned_bank_selects_like_one_that_keeps_all(stride, num_memories):
     """Also where frames are missing, as those without [SEG] are."""
     stored = (torch.rand(200, generator=torch.Generator().manual_seed(stride)) < 0.6).tolist()

@@ -16,8 +16,16 @@ def fuzz():
     return programs.load(SCRIPT)
 
 
-@pytest.mark.parametrize('kind', ['annotations', 'rle', 'frames', 'png_masks', 'checkpoints',
-                                  'key_frames', 'list_lines', 'config_typos'])
+KINDS = ('annotations', 'rle', 'frames', 'png_masks', 'checkpoints', 'key_frames', 'list_lines',
+         'long_rvos', 'ref_sav', 'groundmore', 'mose', 'refcoco', 'coco', 'reason_seg', 'talk',
+         'hub', 'clicks', 'figures', 'records', 'config_typos')
+
+
+def test_every_kind_is_sampled(fuzz):
+    assert set(fuzz.KINDS) == set(KINDS)
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_sample(fuzz, kind):
     found = [(case.what, outcome, text) for case, outcome, text in fuzz.fuzz(8, 1, [kind])]
     assert len(found) == 8

@@ -59,7 +59,7 @@ train_dataloader = dict(
         child, dict(child, seed=1, metainfo=dict(dataset='others'))]))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
 param_scheduler = [dict(type='LinearLR', start_factor=0.1, end=4, by_epoch=False)]
-default_hooks = dict(checkpoint=dict(interval=3, max_keep_ckpts=-1))
+default_hooks = dict(checkpoint=dict(interval=3, max_keep_ckpts=-1), logger=dict(interval=1))
 '''
 pytestmark = pytest.mark.slow
 
@@ -99,8 +99,12 @@ def test_killed_and_resumed(start, tmp_path):
     killed = notes_of(tmp_path / 'part.jsonl')
     assert len(killed) == 5
     finish(whole)
-    log = finish(start('part', '--resume'))
-    assert 'the data goes on at sample 6' in log
+    log = finish(start('part', '--resume', '--cfg-options', 'train_dataloader.num_workers=0'))
+    screen = log[:log.index('Iter(train)')].splitlines()[-25:]
+    assert all(any(said in line for line in screen) for said in (
+        'resumes from part/iter_3.pth', 'iteration 3 of 6, saved 2', 'seed ',
+        'weights and buffers, the optimizer, the schedulers, random numbers of 1 process, the log',
+        'train_dataloader.num_workers: 1 -> 0', 'the data goes on at sample 6')), log
     expected = notes_of(tmp_path / 'whole.jsonl')
     resumed = notes_of(tmp_path / 'part.jsonl')[5:]
     assert killed == expected[:5] and resumed == expected[3:]

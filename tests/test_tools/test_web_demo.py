@@ -507,6 +507,30 @@ def test_only_this_machine_is_served(server):
     assert (server.store.root.stat().st_mode & 0o077) == 0
 
 
+def test_settings_are_checked_before_the_model_is_loaded(monkeypatch, capsys):
+    demo, calls = load_demo(), []
+
+    def init_model(*args):
+        calls.append(args)
+        raise ValueError('no such model')
+
+    monkeypatch.setattr(demo, 'init_model', init_model)
+    for option, value, message in (
+            ('--max-megapixels', '0', 'expected a finite max_megapixels above 0, got 0.0'),
+            ('--max-upload-mb', 'inf', 'expected a finite max_upload_mb above 0, got inf'),
+            ('--max-frames', '-1', 'max_frames'), ('--max-seconds', 'nan', 'max_seconds'),
+            ('--max-run-seconds', '0', 'max_work_seconds'),
+            ('--port', '99999', 'expected --port in 0..65535, got 99999')):
+        monkeypatch.setattr('sys.argv', ['web_demo.py', option, value])
+        with pytest.raises(SystemExit) as stop:
+            demo.main()
+        assert message in f'{stop.value.code} {capsys.readouterr().err}' and not calls
+    monkeypatch.setattr('sys.argv', ['web_demo.py'])
+    with pytest.raises(SystemExit, match='web_demo.py: error: no such model'):
+        demo.main()
+    assert capsys.readouterr().out.startswith(f'Loading {demo.CHECKPOINT} ...')
+
+
 def test_samples_are_videos(server):
     for path, texts in server.samples:
         assert len(VideoFileReader(path)) == 12 and len(texts.splitlines()) == 3

@@ -67,7 +67,7 @@ def test_without_frames_nothing_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('fps', [0, -1, float('nan'), float('inf')])
+@pytest.mark.parametrize('fps', [0, -1, float('nan'), float('inf'), 1e300, 1e-300, 10**400])
 def test_frame_rate_is_checked(tmp_path, fps):
     with pytest.raises(ValueError, match='positive number of frames per second'):
         OverlayVideoWriter(tmp_path / 'out.mp4', fps)

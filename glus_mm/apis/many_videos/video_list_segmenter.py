@@ -34,7 +34,7 @@ def earlier_results(out_dir: str | PathLike) -> dict[str, dict]:
         try:
             record = json.loads(line)
             found[record['id']] = record
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             print_log(f'left out a broken line of {path}: {line[:60]!r}', 'current',
                       logging.WARNING)
     newer = FinishedVideos(Path(out_dir) / PARTS).read()

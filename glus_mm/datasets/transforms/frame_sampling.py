@@ -11,6 +11,8 @@ from glus_mm.utils.checked import checked
 from glus_mm.utils.frames import clip_bounds, clip_centres
 
 STRATEGIES = ('global_local', 'global', 'local', 'random', 'among')
+MAX_FRAMES = 512
+"""Of a sample: at 64 tokens a frame as many positions, 32,768, as a large LLM has."""
 
 
 @TRANSFORMS.register_module()
@@ -44,7 +46,8 @@ class SampleContextQueryFrames(BaseTransform):
 
     Args:
         num_context: number of context frames Tc, at least 0; None is 4 in training.
-        num_query: number of query frames Tq in training, at least 1.
+        num_query: number of query frames Tq in training, at least 1; with the context frames at
+            most :data:`MAX_FRAMES`.
         num_expressions: at most this many expressions in training, drawn without replacement.
         strategy: one of the above.
         kind_weights: in training, how readily an expression of each kind is drawn, where the data
@@ -70,6 +73,9 @@ class SampleContextQueryFrames(BaseTransform):
         checked(0, num_context=num_context)
         checked(1, num_query=num_query, num_expressions=num_expressions)
         checked(STRATEGIES, strategy=strategy)
+        if num_context + num_query > MAX_FRAMES:
+            raise ValueError(f'expected num_context + num_query of at most {MAX_FRAMES} frames, '
+                             f'got {num_context!r} + {num_query!r}')
         if test_mode and strategy not in ('global_local', 'local'):
             raise ValueError('a test passes through all frames as model.test_cfg.propagator says: '
                              f'expected no strategy with test_mode=True, got {strategy!r}')

@@ -1,5 +1,6 @@
 """Save checkpoints from which a run goes on exactly, whole or not at all; check loaded ones."""
 
+import ast
 import logging
 import os
 from collections import deque
@@ -18,7 +19,7 @@ from glus_mm.engine.atomic_backend import ATOMIC
 from glus_mm.engine.frozen_base import FrozenBase
 from glus_mm.engine.optimizer_fit import check_optimizer_fit
 from glus_mm.engine.plain_state import drop_objects, from_plain, to_plain
-from glus_mm.engine.run_randomness import RunRandomness
+from glus_mm.engine.run_randomness import KEY as RANDOM_STATE, RunRandomness
 from glus_mm.registry import HOOKS
 from glus_mm.utils.base_weights import KEY as BASE, complete_state, find_base
 from glus_mm.utils.checkpoint import (
@@ -35,6 +36,14 @@ from glus_mm.utils.checkpoint_files import (
     note_checkpoint,
     remove_parts,
 )
+
+# Changed settings that a resumed run names; with the rest of what it says, one screen.
+MAX_CHANGED = 8
+# Top-level keys that belong to a call and not to the training.
+_OF_THE_CALL = ('resume', 'load_from', 'work_dir', 'launcher', 'experiment_name')
+# Settings that a checkpoint's own state replaces.
+_IN_THE_STATE = ('optim_wrapper.optimizer.', 'optim_wrapper.paramwise_cfg.', 'param_scheduler.',
+                 'randomness.seed')
 
 
 @HOOKS.register_module()
@@ -379,21 +388,75 @@ def _source(runner: Runner) -> str:
 
 
 def _resumes(runner: Runner, checkpoint: dict, source: str) -> str:
-    """What a run goes on from, in a few lines."""
+    """What a run goes on from, on one screen: file, iteration, state, changed settings."""
     meta = checkpoint.get('meta') or {}
     before = meta.get('experiment_name')
     rates = sorted({group.get('lr') for group in (checkpoint.get('optimizer') or {}).get(
         'param_groups', [])} - {None})
+    states = len((checkpoint.get(RANDOM_STATE) or {}).get('ranks') or ())
+    parts = {
+        f'{len(checkpoint.get("state_dict", ()))} weights and buffers': True,
+        'the optimizer': checkpoint.get('optimizer'),
+        'the schedulers': checkpoint.get('param_schedulers'),
+        f'random numbers of {states} process{"es" * (states != 1)}' if states else
+        'random numbers': states,
+        'the log': checkpoint.get('message_hub')}
     lines = [
         f'resumes from {source}',
         f'  iteration {meta.get("iter")} of {runner.max_iters}, saved {meta.get("time")}'
         + (f' by the run {before}' if before else ''),
         f'  seed {meta.get("seed")}, learning rates {", ".join(f"{rate:.4g}" for rate in rates)}',
-        f'  {len(checkpoint.get("state_dict", ()))} weights and buffers in the file']
+        f'  restored: {", ".join(name for name, there in parts.items() if there)}']
+    if not all(parts.values()):
+        lines.append('  not in the file: '
+                     + ', '.join(name for name, there in parts.items() if not there))
     if BASE in checkpoint:
         lines.append(f'  {len(checkpoint[BASE]["parameters"])} frozen weights from '
                      f'{checkpoint[BASE]["path"]}')
-    return '\n'.join(lines)
+    return '\n'.join([*lines, *_changed_settings(meta.get('cfg'), runner.cfg.pretty_text)])
+
+
+def _changed_settings(before: object, now: str) -> list[str]:
+    """Lines with what a config says otherwise than the one in a checkpoint.
+
+    Args:
+        before: text of the config in the checkpoint, which is parsed and never run.
+        now: text of the config of the run.
+    """
+    try:
+        old, new = (_settings(ast.parse(text)) for text in (before, now))
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
+        return ['  settings: not compared, as the file does not tell those of its run']
+    changed = [f'    {key}: {old.get(key, "not set")} -> {new.get(key, "not set")}'
+               + ' (without effect: the state that was restored has the old one)'
+               * key.startswith(_IN_THE_STATE)
+               for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)
+               and key.split('.')[0] not in _OF_THE_CALL]
+    if not changed:
+        return ['  settings: as before']
+    more = len(changed) - MAX_CHANGED
+    return ['  settings that were changed since:',
+            *(line if len(line) < 160 else f'{line[:160]} ...' for line in changed[:MAX_CHANGED]),
+            *[f'    and {more} more'] * (more > 0)]
+
+
+def _settings(node: ast.AST, key: str = '') -> dict[str, str]:
+    """Dotted keys and values of the text of a config."""
+    if isinstance(node, ast.Module):
+        items = [(ast.unparse(line.targets[0]), line.value) for line in node.body
+                 if isinstance(line, ast.Assign)]
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and node.keywords:
+        items = [(str(word.arg), word.value) for word in node.keywords]
+    elif isinstance(node, ast.Dict) and node.keys:
+        items = [(ast.unparse(name), value) for name, value in zip(node.keys, node.values)
+                 if name is not None]
+    elif isinstance(node, (ast.List, ast.Tuple)) and any(
+            isinstance(item, (ast.Call, ast.Dict)) for item in node.elts):
+        items = [(str(i), value) for i, value in enumerate(node.elts)]
+    else:
+        return {key: ast.unparse(node)}
+    return {place: value for name, child in items
+            for place, value in _settings(child, f'{key}.{name}'.lstrip('.')).items()}
 
 
 def _is_first_here() -> bool:

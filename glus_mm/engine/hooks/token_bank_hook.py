@@ -89,6 +89,7 @@ class TokenBankHook(Hook):
                       f'{len(states)} processes, this run has {world_size}: process r takes bank '
                       f'r modulo {len(states)}', 'current', logging.WARNING)
         loss.load_resume_state(states[0 if loss.gather else rank % len(states)])
+        print_log(f'the token bank goes on with {len(loss.bank)} tokens', 'current')
         self._states = _exchange(loss)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,

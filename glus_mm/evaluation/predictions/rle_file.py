@@ -17,7 +17,7 @@ from glus_mm.evaluation.predictions.prediction_source import (
     names_of,
 )
 from glus_mm.utils.json_index import JSONIndex
-from glus_mm.utils.masks import check_rle, check_size
+from glus_mm.utils.masks import check_rle, check_size, compress_runs
 
 MASK_KEYS = ('prediction_masks', 'segmentations', 'segmentation', 'masks_rle', 'masks', 'rles')
 VIDEO_KEYS = ('video_id', 'video', 'video_name', 'vid')
@@ -226,14 +226,7 @@ def _decode(rle: Any, size: tuple[int, int] | None, where: str, frame: str) -> n
     """Check and decode an RLE to a mask of 0 and 255."""
     counts = rle.get('counts') if isinstance(rle, dict) else None
     if isinstance(counts, list):
-        check_rle(dict(rle, counts='0'), where, frame)
-        height, width = rle['size']
-        if not all(type(run) is int and run >= 0 for run in counts) \
-                or sum(counts) != height * width:
-            raise ValueError(f'{where}, frame {frame!r}: expected run lengths that cover {height} '
-                             f'x {width} pixels, got {str(counts)[:80]}')
-        rle = coco_mask.frPyObjects(rle, height, width)
-        rle['counts'] = rle['counts'].decode('ascii')
+        rle = compress_runs(rle, where, frame)
     check_rle(dict(rle, size=list(rle['size'])) if isinstance(rle, dict) and isinstance(
         rle.get('size'), (list, tuple)) else rle, where, frame)
     check_size(rle, size or tuple(rle['size']), f'{where}, frame {frame!r}')

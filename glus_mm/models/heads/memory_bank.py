@@ -60,8 +60,9 @@ class MemoryBank:
             frame_idx: position in the pass, 0 for its first frame in either direction.
         """
         newest = (frame_idx - 2) // self.stride * self.stride
-        older = [newest - (t - 2) * self.stride for t in range(self.num_memories, 1, -1)]
-        return [idx for idx in [*older, frame_idx - 1] if idx >= 0]
+        count = min(self.num_memories - 1, newest // self.stride + 1)
+        older = [newest - k * self.stride for k in range(count - 1, -1, -1)]
+        return [*older, frame_idx - 1] if frame_idx else older
 
     def select(self, frame_idx: int) -> list[Tensor]:
         """Entries (tokens, mem_dim) for a frame, oldest first; empty where none is stored."""

@@ -122,6 +122,17 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
         """Modules that ``test_cfg.compile`` compiles: the vision tower, where it has this name."""
         return [part for name, part in self.named_children() if name == 'vision_tower']
 
+    def check_frames(self, number: int, what: str) -> None:
+        """See that a prompt with so many frames can be run, as far as that is known before.
+
+        Args:
+            number: of frames.
+            what: the settings that they come from, for the message.
+
+        Raises:
+            ValueError: they need more positions than the LLM has.
+        """
+
     @abstractmethod
     def encode_images(self, imgs: Tensor) -> Tensor:
         """Turn frames (M, 3, P, P) into visual tokens (M, V, D)."""

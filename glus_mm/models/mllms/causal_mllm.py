@@ -59,7 +59,19 @@ class CausalMLLM(BaseMLLM):
         llm (nn.Module): the decoder without head; its output has ``last_hidden_state``.
         lm_head (nn.Module): hidden states to the vocabulary.
         seg_projector (nn.Module): hidden states (D) to seg tokens (C).
+        tokens_per_image (int | None): V, where each of them takes up one position of the LLM.
     """
+
+    tokens_per_image: int | None = None
+
+    def check_frames(self, number: int, what: str) -> None:
+        """See :meth:`BaseMLLM.check_frames`; rotary positions go on beyond what was trained."""
+        size, most = self.tokens_per_image, self.llm.config.max_position_embeddings
+        if size is not None and number * size > most:
+            raise ValueError(
+                f'{what}: expected at most {most // size} frames in a prompt, as a frame has '
+                f'{size} tokens and the LLM {most} positions (model.mllm.llm.'
+                f'max_position_embeddings), got {number}')
 
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
                 visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str] = 'seg',

@@ -110,6 +110,12 @@ class LlavaMLLM(CausalMLLM):
         return [self.vision_tower, self.projector, self.llm.get_input_embeddings(),
                 *self.llm.layers, self.llm.norm, self.lm_head, self.seg_projector]
 
+    @property
+    def tokens_per_image(self) -> int:
+        """Visual tokens V of a frame."""
+        patches = (self.image_size // self.vision_tower.config.patch_size)**2
+        return patches if self.pooling == 'none' else patches // 4
+
     def encode_images(self, imgs: Tensor) -> Tensor:
         """Visual tokens of frames: tower, pooling, then projector.
 

@@ -144,6 +144,8 @@ class GLUS(HubMixin, BaseModel):
             self.generator = torch.Generator().manual_seed(self.train_cfg.click_seed)
         known = GLUSTestCfg.__dataclass_fields__
         self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
+        self.mllm.check_frames(self.test_cfg.num_context + self.test_cfg.window,
+                               'model.test_cfg.num_context + window')
         if self.train_cfg.attention == 'window' or self.test_cfg.window_cache == 'turns':
             self.mllm.use_turn_window()
         # In a tuple, as a selector with weights of its own is no part of this module.
@@ -382,6 +384,7 @@ class GLUS(HubMixin, BaseModel):
         if one_token:  # the conversation shows only the first query frame
             hidden = [max(len(inputs['sam_imgs'][b]) - 1, 0) for b in video_of]
             visual = [tokens[:len(tokens) - more] for tokens, more in zip(visual, hidden)]
+        self.mllm.check_frames(max(map(len, visual)), 'num_context + num_query of the pipeline')
         seg, ce_logits, ce_targets = self.mllm(
             [torch.as_tensor(ids) for rows in inputs['input_ids'] for ids in rows],
             [torch.as_tensor(labels) for rows in inputs['labels'] for labels in rows],

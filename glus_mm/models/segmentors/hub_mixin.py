@@ -1,5 +1,6 @@
 """A model as a folder that the Hugging Face hub takes: weights, a config of plain data, a card."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -74,13 +75,14 @@ class HubMixin(nn.Module):
                                         f'of one on the hub, got {str(name_or_folder)!r}')
             folder = download(name_or_folder, (CONFIG, *SAFETENSORS, *TOKENIZER_FILES),
                               'Without a network name a folder that was downloaded before')
-        cfg = Config(dict(default_scope=SCOPE, model=_read_config(folder)))
+        content = _read_config(folder)
+        cfg = Config(dict(default_scope=SCOPE, model=content['model']))
         cfg.merge_from_dict(dict(cfg_options or {}))
         model = build_empty(lambda: build_child(MODELS, _with_tokenizer(cfg.model, folder)))
         if not isinstance(model, cls):
             raise TypeError(f'expected a {cls.__name__} in {folder / CONFIG}, got a '
                             f'{type(model).__name__}: load it with that class')
-        state = _read_weights(folder)
+        state = _read_weights(folder, content.get('sha256'))
         try:
             check_fit(model, state, str(folder))
             check_finite(state, str(folder))
@@ -132,10 +134,11 @@ class HubMixin(nn.Module):
             for name in TOKENIZER_FILES:
                 if (tokenizer / name).is_file():
                     shutil.copy2(tokenizer / name, folder / name)
-        content = dict(library_name=LIBRARY, glus_mm_version=__version__, model=model)
-        (folder / CONFIG).write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
         # The types that the weights have; buffers too, of which there are small ones only.
         save_torch_state_dict(self.state_dict(), folder, max_shard_size=max_shard_size)
+        content = dict(library_name=LIBRARY, glus_mm_version=__version__, model=model, sha256={
+            path.name: _sha256(path) for path in sorted(folder.glob('model*.safetensors'))})
+        (folder / CONFIG).write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
         (folder / 'README.md').write_text(
             _card(self, folder.name, license, trained, results), encoding='utf-8')
         return folder
@@ -217,17 +220,33 @@ def _read_config(folder: Path) -> dict:
                          f'{sorted(content)[:8]}; a checkpoint in the official layout is converted '
                          'with "glus-mm convert"')
     check_config(content['model'], str(path))
-    return content['model']
+    return content
 
 
-def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+def _read_weights(folder: Path, digests: Any) -> dict[str, torch.Tensor]:
+    """The weights, whose files have to be those that were saved."""
     if not any(folder.glob('model*.safetensors*')):
         raise FileNotFoundError(f'expected model.safetensors in {folder}, got none: download it or '
                                 'save it again')
+    # Folders of earlier versions have none; safetensors itself knows no checksums.
+    for name, digest in (digests if isinstance(digests, Mapping) else {}).items():
+        path = folder / Path(name).name
+        if path.is_file() and _sha256(path) != digest:
+            raise ValueError(f'expected the weights that {folder / CONFIG} was saved with, got a '
+                             f'damaged file, or one of another model: {path}; download it or save '
+                             'it again')
     try:
         return dict(read_weights(folder).tensors)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{error}; download it or save it again') from error
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _with_tokenizer(model: Config, folder: Path) -> dict:
