@@ -45,7 +45,8 @@ def test_bounded(stride):
     (1, 7), (3, 7), (4, 1), (2, 2), (5, 3), (3, 10**30), (10**30, 7)])
 def test_pruned_bank_selects_like_one_that_keeps_all(stride, num_memories):
     """Also where frames are missing, as those without [SEG] are."""
-    stored = (torch.rand(200, generator=torch.Generator().manual_seed(stride % 1000)) < 0.6).tolist()
+    generator = torch.Generator().manual_seed(stride % 1000)
+    stored = (torch.rand(200, generator=generator) < 0.6).tolist()
     bank, everything = MemoryBank(stride, num_memories), {}
     for frame_idx in range(200):
         expected = [i for i in bank.candidates(frame_idx) if i in everything]

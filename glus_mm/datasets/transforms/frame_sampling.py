@@ -37,7 +37,8 @@ class SampleContextQueryFrames(BaseTransform):
     context is the model's own matter, ``model.test_cfg.num_context``: a number that is stated here
     too has to be the same, which ``tools/test.py`` checks, and ``context_frame_ids`` are then the
     centres of so many clips (none by default). In which order the frames are gone through is said
-    by ``model.test_cfg.propagator``; other strategies than ``'global_local'`` and ``'local'`` are refused.
+    by ``model.test_cfg.propagator``; other strategies than ``'global_local'`` and ``'local'`` are
+    refused.
 
     Required keys: ``frame_names``, ``expressions`` and, unless testing, ``rng``; with
     ``kind_weights`` also ``known_kinds`` where the data set has a list of its kinds.
