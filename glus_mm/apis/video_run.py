@@ -167,7 +167,7 @@ def untaught_words(model: GLUS, texts: Sequence[str]) -> str:
     """What to say of words that a model was never taught, where its data set tells its words.
 
     Args:
-        model: the model.
+        model: its config names the data set.
         texts: (E) expressions.
 
     Returns:
