@@ -171,7 +171,8 @@ class RefinementSession:
         texts = self.out.texts
         if isinstance(expression, str) and expression in texts:
             return texts.index(expression)
-        if _is_number(expression, Integral) and 0 <= expression < len(texts):
+        if isinstance(expression, (int, np.integer)) and not isinstance(expression, bool) \
+                and 0 <= expression < len(texts):
             return int(expression)
         raise ValueError(f'expected one of the texts {list(texts)} or its number from 0 to '
                          f'{len(texts) - 1}, got {expression!r:.80}')
@@ -183,7 +184,7 @@ class RefinementSession:
         num_frames, (height, width) = len(self._session.reader), self._session.reader.shape
         if not _is_number(frame, Integral) or not 0 <= frame < num_frames:
             raise ValueError(f'expected a frame from 0 to {num_frames - 1}, got {frame!r:.80}')
-        points, corners = list(_tuples(points, 2, 'points as pairs (x, y)')), []
+        points = list(_tuples(points, 2, 'points as pairs (x, y)'))
         if labels is None:
             labels = [1] * len(points)
         if not _are_numbers(labels, len(points), Integral) or not {*labels} <= {0, 1}:
@@ -191,16 +192,17 @@ class RefinementSession:
                              f'or 0 off it, got {labels!r:.80}')
         if not points and box is None:
             raise ValueError('expected a point or a box, got none')
+        corners: list[tuple] = []
         if box is not None:
-            box, = _tuples([box], 4, 'a box (x0, y0, x1, y1)')
-            corners = [box[:2], box[2:]]
+            ends, = _tuples([box], 4, 'a box (x0, y0, x1, y1)')
+            corners = [ends[:2], ends[2:]]
         for x, y in [*points, *corners]:
             if not (0 <= x < width and 0 <= y < height):
                 raise ValueError(f'expected points (x, y) inside of the frame, x below {width} and '
                                  f'y below {height}, got {(x, y)!r:.80}')
         if corners and not all(low < high for low, high in zip(*corners)):
             raise ValueError('expected a box (x0, y0, x1, y1) with x0 < x1 and y0 < y1, got '
-                             f'{box}')
+                             f'{ends}')
         return dict(frame=int(frame), points=[[float(x), float(y)] for x, y in points],
                     labels=list(map(int, labels)),
                     box=None if box is None else list(map(float, box)))
