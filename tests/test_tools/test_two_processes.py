@@ -76,10 +76,15 @@ def train(tmp_path, request):
     (tmp_path / 'config.py').write_text(config.format(root=ROOT, data=tmp_path, steps=STEPS))
 
     def start(name, processes, batch_size):
-        return programs.start(
-            ROOT / 'tools' / 'train.py', 'config.py', '--work-dir', name, '--cfg-options',
-            f'train_dataloader.batch_size={batch_size}', cwd=tmp_path, processes=processes,
-            stderr=subprocess.STDOUT)
+        options = ['--work-dir', name, '--cfg-options', f'train_dataloader.batch_size={batch_size}']
+        program = [ROOT / 'tools' / 'train.py', 'config.py']
+        if processes > 1 and request.param == 'talk':  # as without the repository
+            program = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}',
+                       f'--master_port={programs.free_port()}', '-m', 'glus_mm', 'train',
+                       'config.py', '--launcher', 'pytorch']
+            processes = 1
+        return programs.start(*program, *options, cwd=tmp_path, processes=processes,
+                              stderr=subprocess.STDOUT)
 
     return start
 
