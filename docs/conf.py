@@ -14,11 +14,13 @@ author = 'The glus_mm authors'
 copyright = f'2026, {author}'
 version = release = __version__
 
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.autosummary', 'sphinx.ext.napoleon',
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.autosummary', 'sphinx.ext.napoleon',
               'sphinx.ext.viewcode']
 # A block without a language is what a terminal shows.
 highlight_language = 'none'
-source_suffix = {'.md': 'markdown'}
+# myst_nb reads both; the notebook is shown with the pictures that it was committed with.
+source_suffix = {'.md': 'myst-nb', '.ipynb': 'myst-nb'}
+nb_execution_mode = 'off'
 # README.md is the index on GitHub; index.md is the one here.
 exclude_patterns = ['_build', 'README.md']
 html_theme = 'furo'
