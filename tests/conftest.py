@@ -178,18 +178,29 @@ def write_video():
 
 
 @pytest.fixture
-def refusal(monkeypatch, capsys):
-    """``refusal(tool, *args)``: what a tool that has to refuse its arguments says.
-
-    In this process, which has imported all that takes a program seconds.
-    """
+def call_tool(monkeypatch, capsys):
+    """``call_tool(tool, *args)``: exit status, output and errors of a tool, run in this process."""
 
     def call(tool, *args):
         monkeypatch.setattr('sys.argv', [str(tool), *map(str, args)])
         monkeypatch.syspath_prepend(str(Path(tool).parent))
-        with pytest.raises(SystemExit) as stop:
+        status = 0
+        try:
             runpy.run_path(str(tool), run_name='__main__')
-        assert stop.value.code == 2
-        return capsys.readouterr().err
+        except SystemExit as stop:
+            status = stop.code or 0
+        return status, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refusal(call_tool):
+    """``refusal(tool, *args)``: what a tool that has to refuse its arguments says."""
+
+    def call(tool, *args):
+        status, _, error = call_tool(tool, *args)
+        assert status == 2
+        return error
 
     return call

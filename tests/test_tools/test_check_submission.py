@@ -13,7 +13,6 @@ import pytest
 from mmengine.logging import MMLogger
 from PIL import Image
 
-import programs
 from glus_mm.evaluation.metrics import RefVOSMetric
 from glus_mm.evaluation.submissions import write_submission
 
@@ -68,20 +67,13 @@ def pack(path, content):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(call_tool, monkeypatch):
     # A logger of an earlier test writes to a stream that is closed by now.
     monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
-    tool = programs.load(TOOL)
 
     def run(*args):
-        monkeypatch.setattr('sys.argv', ['check_submission.py', *map(str, args)])
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as stop:
-            status = stop.code
-        out, err = capsys.readouterr()
-        return status, out + err
+        status, out, error = call_tool(TOOL, *args)
+        return status, out + error
 
     return run
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmengine import Config
 
-import programs
 from glus_mm.utils.command_line import load_config, set_resume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,10 +16,6 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW'))
 test_evaluator = dict(type='RefVOSMetric')
 default_hooks = dict(visualization=dict(type='RefVOSVisualizationHook'))
 """
-
-
-def load_tool(name):
-    return programs.load(ROOT / 'tools' / f'{name}.py')
 
 
 @pytest.fixture
@@ -38,18 +33,10 @@ def checkpoint(tmp_path):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
+def call(refusal, monkeypatch, tmp_path):
     """Run a tool that has to refuse; return what it says."""
-
-    def run(name, *args):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            load_tool(name).main()
-        assert stop.value.code == 2
-        return capsys.readouterr().err
-
-    return run
+    monkeypatch.chdir(tmp_path)
+    return lambda name, *args: refusal(ROOT / 'tools' / f'{name}.py', *args)
 
 
 def test_config_is_missing(call, checkpoint):

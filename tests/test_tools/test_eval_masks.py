@@ -1,5 +1,6 @@
 """The command line of eval_masks.py, and the benchmark that goes with it."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -19,24 +20,10 @@ CALLS = {
 }
 
 
-def load_tool(name, folder=TOOLS):
-    return programs.load(folder / f'{name}.py')
-
-
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(call_tool):
     """Run the tool in this process; return its exit status and what it says."""
-
-    def run(*args):
-        monkeypatch.setattr('sys.argv', ['eval_masks.py', *map(str, args)])
-        status = 0
-        try:
-            load_tool('eval_masks').main()
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
-
-    return run
+    return functools.partial(call_tool, TOOLS / 'eval_masks.py')
 
 
 def arguments(root, protocol):
@@ -148,7 +135,7 @@ def test_as_a_program_with_two_workers(evaluators, tmp_path):
 
 def test_benchmark(monkeypatch, capsys):
     """It compares before it measures; the figures themselves depend on the machine."""
-    tool = load_tool('benchmark_j_and_f', ROOT / 'dev')
+    tool = programs.load(ROOT / 'dev/benchmark_j_and_f.py')
     monkeypatch.setattr(tool, 'SIZES', {(90, 160): 1.0})
     monkeypatch.setattr(tool, 'GOALS', {(90, 160): 8})
     monkeypatch.setattr('sys.argv', 'benchmark --rounds 1 --pairs 2 --random 50'.split())
@@ -159,7 +146,7 @@ def test_benchmark(monkeypatch, capsys):
 
 
 def test_benchmark_sees_a_difference(monkeypatch):
-    tool = load_tool('benchmark_j_and_f', ROOT / 'dev')
+    tool = programs.load(ROOT / 'dev/benchmark_j_and_f.py')
     monkeypatch.setattr(tool, 'boundary_accuracy', lambda gt, pred: 0.5)
     with pytest.raises(SystemExit, match='expected .* got .*0.5'):
         tool.check_equal(20)
@@ -167,7 +154,7 @@ def test_benchmark_sees_a_difference(monkeypatch):
 
 @pytest.mark.slow
 def test_benchmark_of_eval_masks(tmp_path, capsys):
-    tool = load_tool('benchmark_j_and_f', ROOT / 'dev')
+    tool = programs.load(ROOT / 'dev/benchmark_j_and_f.py')
     tool.measure_eval_masks(str(tmp_path), [1, 2], 1, (2, 3, 2))
     out = capsys.readouterr().out
     assert '1 worker :' in out and '2 workers: ' in out and 'x as fast as 1' in out

@@ -5,12 +5,9 @@ import os
 import signal
 import subprocess
 import time
-from collections import OrderedDict
 from pathlib import Path
 
 import pytest
-from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
 
 import programs
 from glus_mm.apis import GLUSInferencer, init_model
@@ -86,19 +83,14 @@ def test_a_killed_process_and_a_corrupt_video(videos, worker_of_rank, tmp_path):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the tool in this process, which spares the imports: exit status and what it printed."""
-    for kind in (DefaultScope, MMLogger):
-        monkeypatch.setattr(kind, '_instance_dict', OrderedDict())
+def call(call_tool, monkeypatch):
+    """Run the tool in this process: exit status and what it printed."""
+    programs.forget_runs()
     monkeypatch.chdir(ROOT)
-    module = programs.load(ROOT / 'tools' / 'segment_many.py')
 
     def run(*args):
-        monkeypatch.setattr('sys.argv', ['segment_many.py', *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            module.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out + captured.err
+        status, out, error = call_tool(ROOT / 'tools' / 'segment_many.py', *args)
+        return status, out + error
 
     return run
 

@@ -54,17 +54,12 @@ def arguments(video, checkpoint, out_dir, *further):
 
 
 @pytest.fixture
-def refuse(monkeypatch, capsys):
+def refuse(refusal):
     """Call the demo, which has to refuse; return what it says."""
 
     def run(*args):
-        monkeypatch.setattr('sys.argv', ['video_demo.py', *args])
-        module = programs.load(DEMO)
-        with pytest.raises(SystemExit) as stop:
-            module.main()
-        assert stop.value.code == 2
         # A progress bar that has begun stands before it.
-        *before, error = capsys.readouterr().err.splitlines()
+        *before, error = refusal(DEMO, *args).splitlines()
         assert error.startswith('video_demo.py: error: ')
         assert all('mask/s' in line or not line for line in before), 'one line only'
         return error
