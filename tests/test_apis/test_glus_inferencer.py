@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import tempfile
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.masks import encode_mask
 
 ROOT = Path(__file__).resolve().parents[2]
-MEDIA = Path(os.environ.get('GLUS_MM_MEDIA', ROOT.parent / 'shared' / 'media'))
 TEXTS = ['the red box', 'the box moving right']
 
 
@@ -413,14 +411,3 @@ def test_mask_sequence_decodes_on_access():
     np.testing.assert_array_equal(list(sequence[1:]), masks[1:])
     with pytest.raises(IndexError):
         sequence[4]
-
-
-@pytest.mark.skipif(not (MEDIA / 'bedroom.mp4').is_file(),
-                    reason='bedroom.mp4 is absent; GLUS_MM_MEDIA names its folder')
-def test_real_clip(infer):
-    capture = cv2.VideoCapture(str(MEDIA / 'bedroom.mp4'))
-    clip = [cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB) for _ in range(4)]
-    capture.release()
-    out = infer(clip, ['the child who jumps'], key_frames=[1])
-    assert [mask.shape for mask in out['masks'][0]] == [(540, 960)] * 4
-    assert out['is_seg'].shape == (1, 4)
