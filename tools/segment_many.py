@@ -37,8 +37,9 @@ from glus_mm.apis.many_videos import (
 from glus_mm.apis.pretrained import resolve_for
 from glus_mm.apis.result_files import FORMATS
 from glus_mm.cli.options import LAUNCHERS
-from glus_mm.engine.run_fingerprint import checkpoint_digest, named_files
+from glus_mm.engine.run_fingerprint import named_files
 from glus_mm.registry import SCOPE
+from glus_mm.utils.checkpoint_files import checkpoint_digest
 from glus_mm.utils.command_line import read_config
 from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.paths import ensure_writable_dir

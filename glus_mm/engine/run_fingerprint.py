@@ -3,16 +3,15 @@
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine import Config
 from mmengine.dataset import BaseDataset
 
+from glus_mm.utils.checkpoint_files import checkpoint_digest
 from glus_mm.version import __version__
 
 # Of the data loader and the evaluator, what changes no result: how the work is spread, and where
@@ -93,28 +92,6 @@ def _data_files(dataset: BaseDataset) -> Iterator[str]:
             yield from info.get('img_paths', ())
             for expression in info.get('expressions', ()) if masks is not None else ():
                 yield from masks.files(expression)
-
-
-def checkpoint_digest(path: str | PathLike | None) -> str | None:
-    """Digest of the content of a checkpoint, without reading the tensors of a large one.
-
-    Args:
-        path: a file of ``torch.save``, whose list of contents has a checksum of every tensor;
-            another file is read. A name that is no file counts as itself.
-
-    Returns:
-        Hexadecimal digits; None for None.
-    """
-    if path is None:
-        return None
-    if not Path(path).is_file():
-        return hashlib.sha256(str(path).encode()).hexdigest()
-    if not zipfile.is_zipfile(path):
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    with zipfile.ZipFile(path) as archive:
-        parts = [[entry.filename.partition('/')[2], entry.file_size, entry.CRC]
-                 for entry in archive.infolist()]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _plain(value: Any) -> bytes:

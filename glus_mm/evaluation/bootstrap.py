@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import t as student
 
 DRAWS = 10_000
 LEVEL = 0.95
@@ -85,12 +84,14 @@ def cluster_mean(values: Mapping[str, Sequence[float]], draws: int = DRAWS,
     if not error or not len(ratios):
         return ClusterMean(mean, mean, mean, float(mean == 0), number, int(total))
     tail = (1 - LEVEL) / 2
+    from scipy.stats import t as student  # takes half a second, which others need not wait
+
     quantile = float(student.ppf(1 - tail, number - 1))
     # Values that were drawn, not between two of them, so that the p-value says the same.
     lower = np.quantile(ratios, tail, method='lower')
     upper = np.quantile(ratios, 1 - tail, method='higher')
     low, high = mean - max(upper, quantile) * error, mean - min(lower, -quantile) * error
-    p = _p_value(ratios, mean / error, number)
+    p = _p_value(ratios, mean / error, student.sf(abs(mean / error), number - 1))
     return ClusterMean(mean, float(low), float(high), p, number, int(total))
 
 
@@ -101,11 +102,17 @@ def _draw(number: int, draws: int, seed: int) -> np.ndarray:
         number, np.full(number, 1 / number), draws).astype(np.float64)
 
 
-def _p_value(ratios: np.ndarray, found: float, number: int) -> float:
-    """Smallest 1 - level at which the interval leaves 0 out: of two tails, the heavier one."""
+def _p_value(ratios: np.ndarray, found: float, least: float) -> float:
+    """Smallest 1 - level at which the interval leaves 0 out: of two tails, the heavier one.
+
+    Args:
+        ratios: that were drawn.
+        found: the ratio of the data.
+        least: the tail of Student's distribution beyond it.
+    """
     tail = np.mean(ratios >= found) if found > 0 else np.mean(ratios <= found)
     floor = 1 / (len(ratios) + 1)
-    return float(min(1, 2 * max(tail, floor, student.sf(abs(found), number - 1))))
+    return float(min(1, 2 * max(tail, floor, least)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

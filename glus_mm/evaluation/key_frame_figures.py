@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import spearmanr
 
 
 def key_frame_figures(rows: Sequence[dict]) -> dict[str, float | int]:
@@ -48,6 +47,8 @@ def _spearman(scores: np.ndarray, ious: np.ndarray) -> float:
     scores, ious = scores[known], ious[known]
     if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(ious) == 0:
         return 0.0
+    from scipy.stats import spearmanr  # takes half a second, which others need not wait
+
     return float(spearmanr(scores, ious).statistic)
 
 

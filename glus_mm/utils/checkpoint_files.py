@@ -1,6 +1,8 @@
 """Checkpoint files: written whole or not at all, told from torn ones, found and read again."""
 
 import errno
+import hashlib
+import json
 import logging
 import os
 import pickle
@@ -310,3 +312,25 @@ def _noted(work_dir: Path) -> Path | None:
     # The absolute path of then; the folder may have moved since.
     beside = work_dir / Path(text).name
     return beside if beside.exists() else Path(text)
+
+
+def checkpoint_digest(path: str | PathLike | None) -> str | None:
+    """Digest of the content of a checkpoint, without reading the tensors of a large one.
+
+    Args:
+        path: a file of ``torch.save``, whose list of contents has a checksum of every tensor;
+            another file is read. A name that is no file counts as itself.
+
+    Returns:
+        Hexadecimal digits; None for None.
+    """
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        return hashlib.sha256(str(path).encode()).hexdigest()
+    if not zipfile.is_zipfile(path):
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with zipfile.ZipFile(path) as archive:
+        parts = [[entry.filename.partition('/')[2], entry.file_size, entry.CRC]
+                 for entry in archive.infolist()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -4,7 +4,8 @@
 trainer needs, PEFT among it, wherever they are installed: more than torch itself costs, in every
 process. :func:`defer_optional_imports` hides these libraries while the two packages are first
 imported, and only then. What they would have registered is registered on the first look-up of an
-optimizer that is not there otherwise.
+optimizer that is not there otherwise. SciPy, which transformers imports for losses of object
+detection, is imported when one of them is computed.
 """
 
 import importlib
@@ -26,6 +27,7 @@ _OPTIMIZERS = {
     'transformers': ('register_transformers_optimizers', 'TRANSFORMERS_OPTIMIZERS'),
 }
 _HIDDEN = {'mmengine.optim': tuple(_OPTIMIZERS), 'mmengine._strategy': ('deepspeed', )}
+_LOSSES = 'transformers.loss.loss_utils'
 
 
 def defer_optional_imports() -> None:
@@ -39,12 +41,12 @@ def defer_optional_imports() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the packages of ``_HIDDEN`` as everybody does, and runs them with a guard."""
+    """Finds ``_LOSSES`` and what ``_HIDDEN`` has as everybody does, and runs it with a guard."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None,
                   target: ModuleType | None = None) -> ModuleSpec | None:
-        """The package's own spec, the run of which is guarded; None for all other modules."""
-        if fullname not in _HIDDEN:
+        """The module's own spec, the run of which is guarded; None for all other modules."""
+        if fullname not in _HIDDEN and fullname != _LOSSES:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None or spec.loader is None:
@@ -53,11 +55,11 @@ class _Finder(MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             spec.loader.exec_module = run
-            with hidden(_HIDDEN[fullname]):
+            with _scipy_put_off() if fullname == _LOSSES else hidden(_HIDDEN[fullname]):
                 run(module)
             if fullname == 'mmengine.optim':
                 _register_on_first_use()
-            else:
+            elif fullname == 'mmengine._strategy':
                 sys.modules['mmengine._strategy.deepspeed'].deepspeed = _first_use('deepspeed')
 
         spec.loader.exec_module = exec_module
@@ -79,6 +81,28 @@ def hidden(names: Sequence[str]) -> Iterator[None]:
         for name in names:
             del sys.modules[name]
         sys.modules.update(before)
+
+
+@contextmanager
+def _scipy_put_off() -> Iterator[None]:
+    """Let a matching of SciPy be imported that imports SciPy when it is called."""
+    spec = None if 'scipy' in sys.modules else find_spec('scipy')
+    if spec is None:
+        yield
+        return
+
+    def linear_sum_assignment(*args: object, **kwargs: object) -> object:
+        return importlib.import_module('scipy.optimize').linear_sum_assignment(*args, **kwargs)
+
+    package, optimize = ModuleType('scipy'), ModuleType('scipy.optimize')
+    package.__spec__, package.__path__ = spec, []
+    optimize.linear_sum_assignment = linear_sum_assignment
+    sys.modules.update({'scipy': package, 'scipy.optimize': optimize})
+    try:
+        yield
+    finally:
+        for name in ('scipy', 'scipy.optimize'):
+            del sys.modules[name]
 
 
 class _Modules(dict):

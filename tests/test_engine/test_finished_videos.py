@@ -9,8 +9,9 @@ from mmengine import Config
 
 from glus_mm.datasets.binary_mask_store import BinaryMaskStore
 from glus_mm.engine.finished_videos import FinishedVideos
-from glus_mm.engine.run_fingerprint import checkpoint_digest, run_fingerprint
+from glus_mm.engine.run_fingerprint import run_fingerprint
 from glus_mm.evaluation import RefVOSMetric
+from glus_mm.utils.checkpoint_files import checkpoint_digest
 
 
 class Videos(list):

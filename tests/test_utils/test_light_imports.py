@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 from glus_mm.registry import OPTIMIZERS
 from glus_mm.utils.light_imports import hidden
 
-HEAVY = ('bitsandbytes', 'datasets', 'deepspeed', 'gradio', 'matplotlib', 'peft',
+HEAVY = ('bitsandbytes', 'datasets', 'deepspeed', 'gradio', 'matplotlib', 'peft', 'scipy',
          'transformers.trainer', 'transformers.trainer_utils')
 
 
@@ -105,6 +105,18 @@ def test_deepspeed_is_there_once_a_strategy_asks_for_it():
     assert not before
     assert name == 'initialize'
     assert version[0].isdigit()
+
+
+def test_losses_of_object_detection_import_scipy_when_they_match():
+    before, rows, there = in_new_process(
+        'import json, sys\n'
+        'import glus_mm\n'
+        'from transformers.loss import loss_for_object_detection as loss\n'
+        'from transformers.utils import is_scipy_available\n'
+        "before = 'scipy' in sys.modules\n"
+        'rows = loss.linear_sum_assignment([[3, 1], [1, 3]])[1].tolist()\n'
+        'print(json.dumps([before, rows, is_scipy_available()]))')
+    assert not before and rows == [1, 0] and there
 
 
 def test_hidden_modules_come_back():

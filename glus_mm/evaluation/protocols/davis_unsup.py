@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from glus_mm.evaluation.protocols.object_protocol import (
     VOID,
@@ -52,6 +51,8 @@ class DAVISUnsupProtocol(ObjectProtocol):
                 if proposal:
                     table[:, proposal - 1, :, t] = pair
         means = table.mean(axis=3)
+        from scipy.optimize import linear_sum_assignment  # takes half a second
+
         rows, objects = linear_sum_assignment(-(means[0] + means[1]) / 2)
         scores = []
         for number, (row, obj) in enumerate(zip(rows, objects), start=1):
