@@ -111,6 +111,7 @@ def test_losses_of_object_detection_import_scipy_when_they_match():
     before, rows, there = in_new_process(
         'import json, sys\n'
         'import glus_mm\n'
+        'import transformers.modeling_utils\n'
         'from transformers.loss import loss_for_object_detection as loss\n'
         'from transformers.utils import is_scipy_available\n'
         "before = 'scipy' in sys.modules\n"
