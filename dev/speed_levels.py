@@ -1,9 +1,9 @@
 """Measures what the speed levels of inference cost in accuracy.
 
-Each level segments the same videos. With a data set: J&F of each, and the difference to the exact
-level, over all frames and over the first and the last third of each video, where errors add up;
-with a video file: the mean IoU with the masks of the exact level. In both cases how far the seg
-embeddings are from those of the exact level, by the position of the frame. Examples::
+Each level segments the same videos. With a data set: J&F of each over all frames, over the first and
+the last third of each video, where errors add up, and by frame; with a video file: the mean IoU with
+the masks of the first level, ``exact``, which is the config as it is. In both cases how far the seg
+embeddings are from those of that level, by the position of the frame. Examples::
 
     python dev/speed_levels.py configs/glus/glus_tiny_moving-shapes.py \\
         checkpoints/glus_tiny_moving-shapes.pth --videos 25 --expressions 4
@@ -41,7 +41,7 @@ LEVELS = {
     'llm_bits=4': {'model.test_cfg.llm_bits': 4, **FROZEN},
 }
 """Options of the config."""
-SHOWN = 12  # first frames
+SHOWN = 12  # first frames, or parts of a video
 
 
 def parse_args() -> argparse.Namespace:
@@ -109,15 +109,17 @@ def segment(model: GLUS, reader: FrameReader, sample: RefVOSDataSample
 
 
 def j_and_f(gt_rles: list, masks: np.ndarray) -> list[list[float]]:
-    """J&F of each expression: of all frames, of the first and of the last third."""
-    scores = []
-    for rles, predicted in zip(gt_rles, masks):
-        pairs = [(decode_rle(rle), mask) for rle, mask in zip(rles, predicted)]
-        frames = [(region_similarity(*pair) + boundary_accuracy(*pair)) / 2 for pair in pairs]
-        third = max(len(frames) // 3, 1)
-        scores.append([float(np.mean(part)) for part in (
-            frames, frames[:third], frames[-third:])])
-    return scores
+    """J&F of each expression, frame by frame."""
+    return [[(region_similarity(truth, mask) + boundary_accuracy(truth, mask)) / 2
+             for truth, mask in zip(map(decode_rle, rles), predicted)]
+            for rles, predicted in zip(gt_rles, masks)]
+
+
+def in_parts(scores: list[list[float]], number: int) -> np.ndarray:
+    """J&F in percent of so many equal parts of the videos, of fewer where frames are few."""
+    number = min(number, *map(len, scores))
+    return 100 * np.mean([[part.mean() for part in np.array_split(np.array(row), number)]
+                          for row in scores], 0)
 
 
 def distances(exact: np.ndarray, tokens: np.ndarray) -> list[float]:
@@ -145,11 +147,14 @@ def main() -> None:
                 figures[name]['j_and_f'] += j_and_f(sample.gt_rles, masks)
         print(f'after {number} videos', flush=True)
         for name, figure in figures.items():
-            score = '' if args.clip else 'J&F {:6.2f} (thirds {:.2f}, {:.2f})  '.format(
-                *100 * np.mean(figure['j_and_f'], 0))
+            score = '' if args.clip else 'J&F {:6.2f} (thirds {:.2f}, {:.2f}, {:.2f})  '.format(
+                *in_parts(figure['j_and_f'], 1), *in_parts(figure['j_and_f'], 3))
             print(f'  {name:20}{score}IoU with exact {np.mean(figure["iou"]):.4f}  '
                   f'{figure["cpu_s"]:.1f} CPU s', flush=True)
     for name, figure in figures.items():
+        if not args.clip:
+            print(f'{name:20}J&F by frame, or by twelfth of longer videos: '
+                  + ' '.join(f'{score:.1f}' for score in in_parts(figure['j_and_f'], SHOWN)))
         same = min(map(len, figure['distance']))
         by_frame = np.mean([row[:same] for row in figure['distance']], 0)
         print(f'{name:20}seg embeddings differ by, frame by frame: '

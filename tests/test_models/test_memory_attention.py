@@ -62,11 +62,12 @@ def test_equals_the_stock_module(head, stride):
 @torch.no_grad()
 def test_keys_and_values_are_made_once_for_each_memory(head):
     layer, made = head.sam2.memory_attention.layers[0].cross_attn_image, []
-    handle = layer.k_proj.register_forward_hook(lambda _, args, out: made.append(len(args[0])))
-    segment(head, [0], 12, 3, derived=True, shared=True)
+    handle = layer.k_proj.register_forward_hook(lambda _, args, out: made.append(args[0].shape[:2]))
+    segment(head, [0, 0], 12, 3, derived=True, shared=True)
     handle.remove()
-    stored = [place for place in range(12) if place % 3]
-    assert made == [16] * len([place for place in stored if place < 11])
+    # Two tracks, of which each leaves out another frame of three; of both, one batch.
+    tracks = [[(place + i) % 3 > 0 for i in (0, 1)] for place in range(11)]
+    assert made == [(sum(stored), 16) for stored in tracks]
 
 
 def test_with_gradients_the_stock_module_runs(head):

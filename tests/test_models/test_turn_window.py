@@ -141,7 +141,7 @@ def test_what_is_kept_is_bounded(make_glus, make_sample, long_video):
     sizes = []
     for frame in long_video * 2:
         live.step(frame)
-        sizes.append(live.tracks[0].kept.keys[0].shape[1])
+        sizes.append(live.tracks[0].kept.states.shape[3])
     assert sizes == sorted(sizes)
     assert len(set(sizes[WINDOW:])) == 1
 
@@ -186,7 +186,7 @@ def test_turns_that_were_answered_otherwise(make_glus):
 
 def test_masks_of_a_stream():
     """Two conversations; the second has an open end that goes on from the first id."""
-    layout = window_in_stream(2, kept=[2, 4], own=[3, 2], cut=[3, 1], ends=[0, 2])
+    layout = window_in_stream(2, kept=[2, 4], padded=4, own=[3, 2], cut=[3, 1], ends=[0, 2])
     assert layout.positions[0, :3].tolist() == [4, 5, 6]
     assert layout.positions[1].tolist() == [6, 7, 7, 8]
     rows = [[''.join('.x'[key] for key in query) for query in row[0]]

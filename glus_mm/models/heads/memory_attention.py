@@ -6,7 +6,7 @@ stay as they are. The first self-attention has only the frame as its input, so t
 for all tracks of a frame. The modules, and their weights, are those of the package that runs SAM-2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,25 +52,31 @@ def rotary_table(dim: int, side: int, theta: float = 10000.0) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles)
 
 
-def project_memory(attention: nn.Module, entry: Tensor, pos: Tensor) -> ProjectedMemory:
-    """Make the keys and values of a memory.
+def project_memories(attention: nn.Module, entries: Tensor, pos: Tensor) -> list[ProjectedMemory]:
+    """Make the keys and values of memories.
 
     Args:
         attention: the module, in eval mode.
-        entry: (tokens, mem_dim), tokens in raster order of a square.
-        pos: (tokens, mem_dim) its position encoding.
+        entries: (n, tokens, mem_dim), tokens in raster order of a square.
+        pos: (tokens, mem_dim) their position encoding.
+
+    Returns:
+        n, each in a storage of its own, as they live differently long.
     """
     keys, values = [], []
     for layer in attention.layers:
         cross = layer.cross_attn_image
-        source = entry + pos if layer.pos_enc_at_cross_attn_keys else entry
-        keys.append(_rotated(cross, cross.k_proj(source)[None])[0].transpose(0, 1).contiguous())
-        values.append(cross.v_proj(entry).unflatten(-1, (cross.num_heads, -1)))
-    return ProjectedMemory(tuple(keys), tuple(values))
+        source = entries + pos if layer.pos_enc_at_cross_attn_keys else entries
+        keys.append(_rotated(cross, cross.k_proj(source)).transpose(1, 2))
+        values.append(cross.v_proj(entries).unflatten(-1, (cross.num_heads, -1)))
+    return [ProjectedMemory(*(tuple(
+        part[i].clone(memory_format=torch.contiguous_format) for part in parts)
+        for parts in (keys, values))) for i in range(len(entries))]
 
 
 def attend(attention: nn.Module, top: Tensor, top_pos: Tensor,
-           memories: Sequence[Sequence[ProjectedMemory]]) -> Tensor:
+           memories: Sequence[Sequence[ProjectedMemory]],
+           run_layer: Callable[..., Tensor]) -> Tensor:
     """Attend to memories as the module itself does in eval mode.
 
     Args:
@@ -78,6 +84,8 @@ def attend(attention: nn.Module, top: Tensor, top_pos: Tensor,
         top: (n, C, h, w) features of each track's frame, or (1, C, h, w) where it is the same.
         top_pos: (1, C, h, w) position encoding.
         memories: (n) the memories of each track, equally many.
+        run_layer: :func:`attend_layer`, or what it was compiled to. All layers share a graph, as
+            their keys and values are joined outside of it.
 
     Returns:
         (n, C, h, w).
@@ -87,14 +95,28 @@ def attend(attention: nn.Module, top: Tensor, top_pos: Tensor,
     if attention.pos_enc_at_input:
         out = out + 0.1 * pos
     for i, layer in enumerate(attention.layers):
-        out = out + _attend_to_itself(layer, out, pos)
         keys, values = (
             torch.cat([getattr(entry, name)[i] for entries in memories for entry in entries])
             .unflatten(0, (len(memories), -1)).transpose(1, 2) for name in ('keys', 'values'))
-        out = out + _attend_to_memories(layer, out, pos, keys, values)
-        hidden = layer.activation(layer.linear1(layer.norm3(out)))
-        out = out + layer.linear2(hidden)
+        out = run_layer(layer, out, pos, keys, values)
     return attention.norm(out).transpose(1, 2).unflatten(2, shape[1:])
+
+
+def attend_layer(layer: nn.Module, out: Tensor, pos: Tensor, keys: Tensor, values: Tensor
+                 ) -> Tensor:
+    """One layer of the memory attention: (1 or n, L, C) to (n, L, C).
+
+    Args:
+        layer: of the module.
+        out: features of the frame, or what the layer before made of them.
+        pos: (1, L, C).
+        keys: (n, heads, tokens, C/heads) of the memories.
+        values: likewise.
+    """
+    out = out + _attend_to_itself(layer, out, pos)
+    out = out + _attend_to_memories(layer, out, pos, keys, values)
+    hidden = layer.activation(layer.linear1(layer.norm3(out)))
+    return out + layer.linear2(hidden)
 
 
 def _attend_to_itself(layer: nn.Module, out: Tensor, pos: Tensor) -> Tensor:

@@ -1,14 +1,10 @@
 """The SAM-2 spatial memory of one expression."""
 
-from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 from torch import Tensor
 
 from glus_mm.registry import MODELS
-
-Derived = TypeVar('Derived')
-
 
 @MODELS.register_module()
 class MemoryBank:
@@ -25,8 +21,9 @@ class MemoryBank:
         stride: distance r of the older memories; 1 in training, 3 at inference by default.
         num_memories: the most entries that one frame selects; ``model.mask_head.memory_bank`` of a
             config sets it.
-        keeps_derived: keep what is computed of an entry alone as long as the entry itself, see
-            :meth:`select_derived`. For inference: a gradient must not be shared by frames.
+        keeps_derived: whether what is computed of an entry alone may be kept as long as the entry
+            itself, see :meth:`select_derived`. For inference: a gradient must not be shared by
+            frames.
 
     Attributes:
         prompt (Tensor | None): (C) what prompted the latest frame, kept by :class:`TokenUpdate`.
@@ -42,7 +39,7 @@ class MemoryBank:
         self.keeps_derived = keeps_derived
         self.prompt: Tensor | None = None
         self._entries: dict[int, Tensor] = {}
-        self._derived: dict[int, Derived] = {}
+        self._derived: dict[int, Any] = {}
 
     def __len__(self) -> int:
         """Number of stored entries."""
@@ -68,20 +65,18 @@ class MemoryBank:
         """Entries (tokens, mem_dim) for a frame, oldest first; empty where none is stored."""
         return [self._entries[i] for i in self.candidates(frame_idx) if i in self._entries]
 
-    def select_derived(self, frame_idx: int, derive: Callable[[Tensor], Derived]
-                       ) -> list[Derived]:
-        """What ``derive`` makes of the entries of :meth:`select`, computed once for each entry.
+    def underived(self, frame_idx: int) -> dict[int, Tensor]:
+        """Those entries of :meth:`select`, by position, of which nothing is kept yet."""
+        return {i: self._entries[i] for i in self.candidates(frame_idx)
+                if i in self._entries and i not in self._derived}
 
-        Args:
-            frame_idx: position in the pass.
-            derive: always the same function of an entry (tokens, mem_dim).
-        """
-        selected = [i for i in self.candidates(frame_idx) if i in self._entries]
-        made = {i: self._derived[i] if i in self._derived else derive(self._entries[i])
-                for i in selected}
-        if self.keeps_derived:
-            self._derived.update(made)
-        return list(made.values())
+    def keep_derived(self, frame_idx: int, made: Any) -> None:
+        """Keep what was computed of the entry at a position as long as the entry itself."""
+        self._derived[frame_idx] = made
+
+    def select_derived(self, frame_idx: int) -> list[Any]:
+        """What is kept of the entries of :meth:`select`, in their order."""
+        return [self._derived[i] for i in self.candidates(frame_idx) if i in self._entries]
 
     def add(self, frame_idx: int, entry: Tensor) -> None:
         """Store the memory of a frame and drop what no later frame can select.

@@ -15,8 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from glus_mm.models.heads.memory_attention import (
     ProjectedMemory,
     attend,
+    attend_layer,
     can_project,
-    project_memory,
+    project_memories,
 )
 from glus_mm.models.heads.memory_bank import MemoryBank
 from glus_mm.registry import MODELS, build_child
@@ -105,6 +106,7 @@ class MemoryHead(BaseModule):
         self.checkpoint_memory = checkpoint_memory
         memory_bank = dict(dict(type='MemoryBank'), **(memory_bank or {}))
         # Built once to find the class and to check the config; every track gets one of its own.
+        self._attend_layer = attend_layer
         self._bank_class = type(build_child(MODELS, memory_bank))
         self._bank_args = {k: v for k, v in memory_bank.items() if k not in ('type', '_scope_')}
         set_trainable(self, trainable)
@@ -129,6 +131,13 @@ class MemoryHead(BaseModule):
         sam = self.sam2
         return [sam.image_encoder, sam.memory_attention, sam.memory_encoder,
                 sam.sam_prompt_encoder, sam.sam_mask_decoder]
+
+    def compile_parts(self) -> None:
+        """Run encoders, decoder and, at inference, memory attention through ``torch.compile``."""
+        for part in (self.sam2.image_encoder, self.sam2.sam_mask_decoder,
+                     self.sam2.memory_encoder):
+            part.compile()
+        self._attend_layer = torch.compile(attend_layer)
 
     def extract_feat(self, imgs: Tensor) -> SAM2Features:
         """Run the image encoder, without gradients where it is frozen.
@@ -279,10 +288,10 @@ class MemoryHead(BaseModule):
         """Attend to the memories; tracks with equally many are batched. Returns (N, C, h, w)."""
         places = [frame_idx] * len(memory) if isinstance(frame_idx, int) else frame_idx
         once = self._projects_once(memory)
-        selected = [
-            bank.select_derived(place, self._project) if once else bank.select(place)
-            for bank, place in zip(memory, places)
-        ]
+        if once:
+            self._project_new(memory, places)
+        selected = [bank.select_derived(place) if once else bank.select(place)
+                    for bank, place in zip(memory, places)]
         groups = defaultdict(list)
         for track, entries in enumerate(selected):
             groups[len(entries)].append(track)
@@ -307,7 +316,7 @@ class MemoryHead(BaseModule):
     def attend_projected(self, top: Tensor, top_pos: Tensor,
                          memories: Sequence[Sequence[ProjectedMemory]]) -> Tensor:
         """Attend to memories whose keys and values exist, see :func:`attend`."""
-        return attend(self.sam2.memory_attention, top, top_pos, memories)
+        return attend(self.sam2.memory_attention, top, top_pos, memories, self._attend_layer)
 
     def _projects_once(self, memory: Sequence[MemoryBank]) -> bool:
         """Whether keys and values are made once for each memory: at inference, if they are kept."""
@@ -315,11 +324,17 @@ class MemoryHead(BaseModule):
         return (not torch.is_grad_enabled() and not attention.training
                 and all(bank.keeps_derived for bank in memory) and can_project(attention))
 
-    def _project(self, entry: Tensor) -> ProjectedMemory:
-        """Keys and values of a memory (tokens, mem_dim)."""
+    def _project_new(self, memory: Sequence[MemoryBank], places: Sequence[int]) -> None:
+        """Make the keys and values that the tracks need first now, in one batch."""
+        new = [(bank, idx, entry) for bank, place in zip(memory, places)
+               for idx, entry in bank.underived(place).items()]
+        if not new:
+            return
         attention = self.sam2.memory_attention
-        entry = entry.to(dtype_of(attention))
-        return project_memory(attention, entry, self._memory_pos(entry))
+        entries = torch.stack([entry for _, _, entry in new]).to(dtype_of(attention))
+        made = project_memories(attention, entries, self._memory_pos(entries[0]))
+        for (bank, idx, _), projected in zip(new, made):
+            bank.keep_derived(idx, projected)
 
     def _memory_pos(self, stored: Tensor) -> Tensor:
         """Position encoding (tokens, mem_dim) of one memory, of the type of ``stored``."""

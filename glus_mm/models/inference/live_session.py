@@ -187,16 +187,12 @@ class LiveSession:
         keeps = self.model.test_cfg.window_cache == 'turns'
         if keeps:  # the turn before, which is answered by now, and the new one
             turns = 2
+        answers = [None] * len(tracks)
         if self.model.existence == 'answer':  # the first turn of all is expected to have [SEG]
             answers = [track.answers[len(track.answers) - turns + 1:] if track.answers or not keeps
                        else [True] for track in tracks]
-            prompts = [mllm.prompt(track.text, number, turns, said)
-                       for track, said in zip(tracks, answers)]
-        else:
-            for track in tracks:
-                if turns not in track.prompts:
-                    track.prompts[turns] = mllm.prompt(track.text, number, turns)
-            prompts = [track.prompts[turns] for track in tracks]
+        prompts = [mllm.prompt(track.text, number, turns, said)
+                   for track, said in zip(tracks, answers)]
         cut = mllm.split_prefix(prompts[0], number)
         visual = torch.stack(list(self._window)[-turns:])
         if self._prefix is None:

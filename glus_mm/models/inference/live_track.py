@@ -14,7 +14,6 @@ class LiveTrack:
         text: the referring expression.
         start: the first frame that it is segmented on.
         memory: its memory bank.
-        prompts: token ids of its prompt by number of turns, at most as many as the window.
         kept: with ``window_cache='turns'`` what the MLLM keeps of the turns so far.
         answers: see :class:`Track`; at most as many as the window.
     """
@@ -22,6 +21,5 @@ class LiveTrack:
     text: str
     start: int
     memory: MemoryBank
-    prompts: dict[int, list[int]] = field(default_factory=dict)
     kept: Any = None
     answers: list[bool] = field(default_factory=list)

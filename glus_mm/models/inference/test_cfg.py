@@ -41,7 +41,8 @@ class GLUSTestCfg:
             frame, both included, make every frame be encoded once.
         prefetch: frames that are read, in one thread, and resized and normalised, in another one,
             ahead; 0 does without threads.
-        compile: run the image encoders and the mask decoder through ``torch.compile``.
+        compile: run the image encoders, the LLM, memory attention, memory encoder and mask decoder
+            through ``torch.compile``, the LLM with its sequences padded to steps of length.
         llm_bits: 8 or 4 hold the linear layers of the LLM in so many bits, from the first video
             on, through bitsandbytes; 16 leaves them as they are. The model must have nothing to
             train there (``mllm.trainable=[]``).

@@ -117,10 +117,10 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
         """
         return [self]
 
-    @property
-    def vision_parts(self) -> list[nn.Module]:
-        """Modules that ``test_cfg.compile`` compiles: the vision tower, where it has this name."""
-        return [part for name, part in self.named_children() if name == 'vision_tower']
+    def compile_parts(self) -> None:
+        """Run what is hot through ``torch.compile``: the vision tower, where it has this name."""
+        if hasattr(self, 'vision_tower'):
+            self.vision_tower.compile()
 
     def check_frames(self, number: int, what: str) -> None:
         """See that a prompt with so many frames can be run, as far as that is known before.

@@ -4,13 +4,14 @@ import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
@@ -42,6 +43,8 @@ from glus_mm.utils.precision import at_least_float32, dtype_of
 
 # Implementations of attention that take any mask.
 MASKED_ATTENTION = ('sdpa', 'eager', ATTENTION)
+# Compiled, the LLM runs sequences of a multiple of so many positions.
+LENGTH_STEP = 32
 # Of these rotary embeddings a sum of places is a product of rotations.
 PLAIN_ROTARY = ('default', 'linear', 'llama3')
 
@@ -63,6 +66,8 @@ class CausalMLLM(BaseMLLM):
     """
 
     tokens_per_image: int | None = None
+    # Its compiled form, of a function so that a copy of the model runs its own LLM; None without.
+    _compiled_llm: Callable[..., Any] | None = None
 
     def check_frames(self, number: int, what: str) -> None:
         """See :meth:`BaseMLLM.check_frames`; rotary positions go on beyond what was trained."""
@@ -148,11 +153,23 @@ class CausalMLLM(BaseMLLM):
     def _absent_id(self) -> int:
         return absent_id(self.tokenizer, self.template)
 
+    def compile_parts(self) -> None:
+        """See :meth:`BaseMLLM.compile_parts`; at inference also the LLM, if it takes any layout.
+
+        Lengths come in steps, so that shapes repeat: on a GPU as CUDA graphs. A graph's results are
+        overwritten when it runs again, so that keys and values are copied; so are hidden states,
+        of which callers take a few positions.
+        """
+        super().compile_parts()
+        if self._counts_positions:
+            self._compiled_llm = torch.compile(
+                _call, mode='reduce-overhead' if torch.cuda.is_available() else None)
+
     def prompt(self, expression: str, num_context: int, num_turns: int,
                answers: Sequence[bool] | None = None) -> list[int]:
         """See :meth:`BaseMLLM.prompt`."""
-        return build_prompt(
-            self.tokenizer, self.template, expression, num_context, num_turns, answers)
+        return list(_recent_prompt(self.tokenizer, self.template, expression, num_context,
+                                   num_turns, None if answers is None else tuple(answers)))
 
     def split_prefix(self, prompt: list[int], num_context: int) -> int:
         """See :meth:`BaseMLLM.split_prefix`."""
@@ -231,8 +248,9 @@ class CausalMLLM(BaseMLLM):
         rests = [prompt[start:] for prompt in prompts]
         begins = [self.split_prefix(prompt, num_context + 1) - start for prompt in prompts]
         closed = [rest[:begin] for rest, begin in zip(rests, begins)]
-        nothing = KeptTurns(*([getattr(layer, name)[0, :, :0] for layer in prefix.layers]
-                              for name in ('keys', 'values')), [], [])
+        heads, _, width = prefix.layers[0].keys.shape[1:]
+        nothing = KeptTurns(prefix.layers[0].keys.new_empty(
+            2, len(prefix.layers), heads, 0, width), [], [])
         states = [nothing if state is None else self._without_oldest(
             state, len(state.lengths) >= window) for state in self._answered(
                 closed, prefix, kept, visual[0][:0])]
@@ -262,9 +280,7 @@ class CausalMLLM(BaseMLLM):
                                  f'another one from its token {cut} on')
             size = kept[n].size - (len(kept[n].newest) - cut)
             tails.append(closed[n][cut:])
-            short.append(replace(kept[n], keys=[keys[:, :size] for keys in kept[n].keys],
-                                 values=[values[:, :size] for values in kept[n].values],
-                                 lengths=[size]))
+            short.append(replace(kept[n], states=kept[n].states[..., :size, :], lengths=[size]))
         if wrong:
             _, run = self._run_behind(pick(prefix, wrong), short, tails, [[]] * len(tails),
                                       list(map(len, tails)), [no_frame] * len(tails))
@@ -287,20 +303,22 @@ class CausalMLLM(BaseMLLM):
         """
         per_image, seen = visual[0].shape[1], prefix.get_seq_length()
         sizes = [_expanded_length(torch.tensor(row), per_image) for row in ids]
-        layout = window_in_stream(seen, [state.size for state in states], sizes, cuts,
-                                  list(map(len, ends)))
+        kept = pad_sequence([state.states.movedim(3, 0) for state in states])
+        kept = kept.permute(2, 3, 1, 4, 0, 5)  # (2, layers, N, heads, L, d)
+        if self._compiled_llm is not None:
+            kept = F.pad(kept, (0, 0, 0, -kept.shape[4] % LENGTH_STEP))
+        layout = window_in_stream(seen, [state.size for state in states], kept.shape[4], sizes,
+                                  cuts, list(map(len, ends)))
         cache = copy.copy(prefix)
-        cache.layers = [
-            LayerBehindPrefix(layer, [state.keys[i] for state in states],
-                              [state.values[i] for state in states])
-            for i, layer in enumerate(prefix.layers)]
+        cache.layers = [LayerBehindPrefix(layer, kept[:, i])
+                        for i, layer in enumerate(prefix.layers)]
         first = cache.get_seq_length()
         hidden = self._run([torch.tensor(row + end) for row, end in zip(ids, ends)],
                            visual, cache, layout)
-        keep = [replace(state, **{name: [
-            torch.cat([old, getattr(layer, name)[n, :, first:first + size]], 1)
-            for old, layer in zip(getattr(state, name), cache.layers)]
-            for name in ('keys', 'values')}) for n, (state, size) in enumerate(zip(states, sizes))]
+        new = torch.stack([torch.stack([getattr(layer, name)[:, :, first:]
+                                        for layer in cache.layers]) for name in ('keys', 'values')])
+        keep = [replace(state, states=torch.cat([state.states, new[:, :, n, :, :size]], 3))
+                for n, (state, size) in enumerate(zip(states, sizes))]
         return hidden, keep
 
     def _without_oldest(self, state: KeptTurns, full: bool) -> KeptTurns:
@@ -308,10 +326,10 @@ class CausalMLLM(BaseMLLM):
         if not full:
             return state
         drop = state.lengths[0]
-        place = torch.full((1, 1), -drop, device=state.keys[0].device)
-        cos, sin = self.llm.rotary_emb(at_least_float32(state.keys[0][:0]), place)
-        return replace(state, keys=[rotate(keys[:, drop:], cos, sin) for keys in state.keys],
-                       values=[values[:, drop:] for values in state.values],
+        place = torch.full((1, 1), -drop, device=state.states.device)
+        cos, sin = self.llm.rotary_emb(at_least_float32(state.states[:0]), place)
+        keys, values = state.states[..., drop:, :]
+        return replace(state, states=torch.stack([rotate(keys, cos, sin), values]),
                        lengths=state.lengths[1:])
 
     def seg_tokens_from_scratch(self, input_ids: Sequence[list[int]], imgs: Tensor) -> SegTokens:
@@ -440,10 +458,26 @@ class CausalMLLM(BaseMLLM):
             raise ValueError(f'expected {len(visual) // per_image} image places in the '
                              f'conversations, got {int(is_image.sum()) // per_image}')
         embeds = self._embed(ids.masked_fill(is_image, 0), is_image, visual)
-        return self.llm(
-            inputs_embeds=embeds, use_cache=cache is not None,
-            **{cache_argument(type(self.llm)): cache},
-            **self._decoder_arguments(is_image, visual, cache, layout)).last_hidden_state
+        arguments = {**self._decoder_arguments(is_image, visual, cache, layout),
+                     cache_argument(type(self.llm)): cache, 'use_cache': cache is not None}
+        if self._compiled_llm is None or torch.is_grad_enabled():
+            return self.llm(inputs_embeds=embeds, **arguments).last_hidden_state
+        length = embeds.shape[1]
+        more = -length % LENGTH_STEP
+        embeds = F.pad(embeds, (0, 0, 0, more))
+        if layout is not None:
+            arguments['position_ids'] = F.pad(arguments['position_ids'], (0, more))
+            mask = F.pad(arguments['attention_mask'], (0, more, 0, more))
+            mask[:, :, length:, 0] = True  # a row without any key is no number
+            arguments['attention_mask'] = mask
+        seen = 0 if cache is None else cache.get_seq_length()
+        if embeds.is_cuda:
+            torch.compiler.cudagraph_mark_step_begin()
+        hidden = self._compiled_llm(self.llm, inputs_embeds=embeds, **arguments)[:, :length]
+        for layer in [] if cache is None else cache.layers:
+            layer.keys, layer.values = (
+                states[:, :, :seen + length].clone() for states in (layer.keys, layer.values))
+        return hidden
 
     def _embed(self, ids: Tensor, is_image: Tensor, visual: Tensor) -> Tensor:
         """Input of the LLM (N, L, D).
@@ -464,6 +498,15 @@ class CausalMLLM(BaseMLLM):
     def _pad(self, rows: Sequence[Tensor], value: int) -> Tensor:
         padded = pad_sequence(rows, batch_first=True, padding_value=value)
         return padded.to(self.lm_head.weight.device)
+
+
+# A track asks for the same few prompts on each frame.
+_recent_prompt = functools.lru_cache(maxsize=1024)(build_prompt)
+
+
+def _call(llm: nn.Module, **arguments: Any) -> Tensor:
+    """Hidden states; the LLM is an argument, see ``CausalMLLM._compiled_llm``."""
+    return llm(**arguments).last_hidden_state
 
 
 def cast_to_layer(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -112,14 +111,13 @@ class KeptTurns:
     """What stays of a conversation from one frame to the next, beside the prefix.
 
     Attributes:
-        keys: (key heads, L, d) of each layer, rotated at places that go on from the prefix.
-        values: likewise.
+        states: keys and values (2, layers, key heads, L, d), the keys rotated at places that go on
+            from the prefix.
         lengths: positions of each turn, the oldest first; at most as many turns as the window has.
         newest: ids of the last turn as they were run, with the answer that was expected.
     """
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    states: Tensor
     lengths: list[int]
     newest: list[int]
 
@@ -158,8 +156,8 @@ def window_in_training(layout: SharedPrefix, starts: Sequence[Sequence[int]], wi
     return TurnWindow(allowed, layout.positions, shift, turn == 0)
 
 
-def window_in_stream(seen: int, kept: Sequence[int], own: Sequence[int], cut: Sequence[int],
-                     ends: Sequence[int]) -> TurnWindow:
+def window_in_stream(seen: int, kept: Sequence[int], padded: int, own: Sequence[int],
+                     cut: Sequence[int], ends: Sequence[int]) -> TurnWindow:
     """Lay out what is run of N conversations behind what they keep.
 
     The keys are those of the prefix, of the kept turns and of what is run, the latter two padded
@@ -168,12 +166,13 @@ def window_in_stream(seen: int, kept: Sequence[int], own: Sequence[int], cut: Se
     Args:
         seen: length of the prefix.
         kept: (N) positions of the kept turns.
+        padded: what they are padded to.
         own: (N) positions that go on from there, and are kept.
         cut: (N) how many of them the open end of a prompt goes on from.
         ends: (N) positions of that end, behind the others.
     """
     kept, own, cut, ends = (torch.tensor(numbers)[:, None] for numbers in (kept, own, cut, ends))
-    padded, run = int(kept.max()), int((own + ends).max())
+    run = int((own + ends).max())
     place = torch.arange(run)[None]
     is_end = place >= own
     behind = torch.where(is_end, cut + place - own, place)
@@ -191,19 +190,14 @@ class LayerBehindPrefix(DynamicLayer):
     """Keys and values of N conversations behind a prefix, joined when they are attended to.
 
     Args:
-        prefix: of one layer, batch size 1.
-        keys: N of (key heads, L, d).
-        values: likewise.
+        prefix: of one layer, batch size N.
+        kept: keys and values (2, N, key heads, L, d), padded on the right.
     """
 
-    def __init__(self, prefix: DynamicLayer, keys: Sequence[Tensor], values: Sequence[Tensor]
-                 ) -> None:
+    def __init__(self, prefix: DynamicLayer, kept: Tensor) -> None:
         super().__init__()
         self.lazy_initialization(prefix.keys, prefix.values)
-        self.parts = [
-            (start.expand(len(rows), -1, -1, -1),
-             pad_sequence([row.transpose(0, 1) for row in rows], True).transpose(1, 2))
-            for start, rows in ((prefix.keys, keys), (prefix.values, values))]
+        self.parts = tuple(zip((prefix.keys, prefix.values), kept))
 
     def get_seq_length(self) -> int:
         """Length of the prefix and of the longest row behind it."""

@@ -193,13 +193,10 @@ class GLUSPropagator(BasePropagator):
 def _prompt(model: 'GLUS', session: VideoSession, track: Track, old: int, ahead: int
             ) -> list[int]:
     """Prompt for the frame ``ahead`` of the next one, with ``old`` answered frames before that."""
-    expression, turns = session.expressions[track.expression], old + ahead + 1
-    if model.existence == 'answer':
-        answers = track.answers[len(track.answers) - old:] + [_expected(track)] * ahead
-        return model.mllm.prompt(expression, model.test_cfg.num_context, turns, answers)
-    if turns not in track.prompts:
-        track.prompts[turns] = model.mllm.prompt(expression, model.test_cfg.num_context, turns)
-    return track.prompts[turns]
+    answers = None if model.existence == 'mask' else (
+        track.answers[len(track.answers) - old:] + [_expected(track)] * ahead)
+    return model.mllm.prompt(session.expressions[track.expression], model.test_cfg.num_context,
+                             old + ahead + 1, answers)
 
 
 def _points(clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]], tracks: Sequence[Track],

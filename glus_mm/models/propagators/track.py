@@ -19,7 +19,6 @@ class Track:
         memory: what was stored of the frames so far.
         step: number of frames that are done.
         tokens: of frames to come: seg token (C), whether it is a ``[SEG]``, and its probability.
-        prompts: token ids for each number of turns, where the history is always the same.
         answers: whether ``[SEG]`` was the answer on the frames that have a token, the newest last;
             only with ``model.existence='answer'``, where it is the history.
         kept: with ``window_cache='turns'`` what the MLLM keeps of the turns so far.
@@ -30,6 +29,5 @@ class Track:
     memory: MemoryBank
     step: int = 0
     tokens: deque[tuple[Tensor, Tensor, Tensor]] = field(default_factory=deque)
-    prompts: dict[int, list[int]] = field(default_factory=dict)
     answers: list[bool] = field(default_factory=list)
     kept: Any = None

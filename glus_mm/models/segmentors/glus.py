@@ -156,9 +156,8 @@ class GLUS(HubMixin, BaseModel):
             MODELS, self.test_cfg.propagator or dict(type='GLUSPropagator'))
         check_llm_bits(self, self.test_cfg.llm_bits)
         if self.test_cfg.compile:
-            for part in (*self.mllm.vision_parts, self.mask_head.sam2.image_encoder,
-                         self.mask_head.sam2.sam_mask_decoder):
-                part.compile()
+            self.mllm.compile_parts()
+            self.mask_head.compile_parts()
 
     def _build_networks(self, mllm: dict, mask_head: dict, dtype: torch.dtype) -> None:
         """Build the parts that have parameters, frozen ones in ``dtype``."""
