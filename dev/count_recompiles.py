@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools' / 'analysis_tools'))
-from inference_benchmark import (  # noqa: E402
+from inference_benchmark import (
     build_model,
     emit_seg_always,
     make_frames,
     make_sample,
 )
 
-from glus_mm.video import ArrayReader  # noqa: E402
+from glus_mm.video import ArrayReader
 
 FRAMES = 14
 VIDEOS = [(number, cache) for cache in ('none', 'turns') for number in (1, 1, 2, 8, 3)]

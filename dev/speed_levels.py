@@ -1,9 +1,9 @@
 """Measures what the speed levels of inference cost in accuracy.
 
-Each level segments the same videos. With a data set: J&F of each over all frames, over the first and
-the last third of each video, where errors add up, and by frame; with a video file: the mean IoU with
-the masks of the first level, ``exact``, which is the config as it is. In both cases how far the seg
-embeddings are from those of that level, by the position of the frame. Examples::
+Each level segments the same videos. With a data set: J&F of each over all frames, by thirds of a
+video, as errors may add up, and by frame; with a video file: the mean IoU with the masks of the
+first level, ``exact``, which is the config as it is. In both cases how far the seg embeddings are
+from those of that level, by the position of the frame. Examples::
 
     python dev/speed_levels.py configs/glus/glus_tiny_moving-shapes.py \\
         checkpoints/glus_tiny_moving-shapes.pth --videos 25 --expressions 4

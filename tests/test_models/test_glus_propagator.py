@@ -1,6 +1,7 @@
 """Expressions in lockstep: each frame encoded once, features kept within their bound."""
 
 import gc
+import shutil
 import sys
 from pathlib import Path
 
@@ -138,16 +139,23 @@ def test_tensors_do_not_grow_with_the_video(talking, video, make_sample):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('options', [{}, {'test_cfg.window_cache': 'turns'},
-                                     {'test_cfg.window_stride': 2}], ids=str)
-def test_compiled_is_eager_within_rounding(talking, video, make_sample, options):
-    """With gcc the compiler of CPUs, else only what traces; key frames, growing memories."""
-    plain, compiled = talking(options), talking({**options, 'test_cfg.compile': True})
-    assert set(compiled.state_dict()) == set(plain.state_dict())
+@pytest.mark.parametrize(('options', 'backend'), [
+    ({}, 'aot_eager'), ({'test_cfg.window_stride': 2}, 'aot_eager'),
+    ({'test_cfg.window_cache': 'turns'}, 'inductor')], ids=str)
+def test_compiled_is_eager_within_rounding(talking, video, make_sample, monkeypatch, options,
+                                           backend):
+    """Key frames and growing memories; graphs are kernels only where there is a C++ compiler."""
+    if backend == 'inductor' and shutil.which('g++') is None:
+        backend = 'aot_eager'
+    compiled = torch.compile
+    monkeypatch.setattr(torch, 'compile', lambda part, mode=None: compiled(part, backend=backend))
+    torch._dynamo.reset()
+    model, plain = talking({**options, 'test_cfg.compile': True}), talking(options)
+    assert set(model.state_dict()) == set(plain.state_dict())
     keys = [0, 2, 0][:len(make_sample())]
-    with torch._dynamo.config.patch(error_on_recompile=False, suppress_errors=False):
-        equal(run(compiled, video, make_sample(), keys)[0],
-              run(plain, video, make_sample(), keys)[0])
+    found, expected = (run(one, video, make_sample(), keys)[0] for one in (model, plain))
+    for key, logits in expected.items():  # SAM-2 rotates in float32 whatever the type
+        torch.testing.assert_close(found[key], logits, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from glus_mm.registry import MODELS
 
+
 @MODELS.register_module()
 class MemoryBank:
     """What was stored of earlier frames, and which of it a frame may look at.
