@@ -1,5 +1,5 @@
-# The default, trained on for a stream: in clips of 8 query frames a turn sees the 3 turns before it.
-# Starts from the weights that come with the package.
+# The default, trained on for a stream: in clips of 8 query frames a turn sees the 3 turns before
+# it. Starts from the weights that come with the package.
 _base_ = ['./glus_tiny_moving-shapes.py']
 load_from = 'checkpoints/glus_tiny_moving-shapes.pth'
 model = dict(train_cfg=dict(attention='window'), test_cfg=dict(window_cache='turns'))
