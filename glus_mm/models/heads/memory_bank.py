@@ -67,7 +67,7 @@ class MemoryBank:
         return [self._entries[i] for i in self.candidates(frame_idx) if i in self._entries]
 
     def underived(self, frame_idx: int) -> dict[int, Tensor]:
-        """Entries (tokens, mem_dim) of :meth:`select`, by position, of which nothing is kept yet."""
+        """Entries (tokens, mem_dim) of :meth:`select`, by position, of which nothing is kept."""
         return {i: self._entries[i] for i in self.candidates(frame_idx)
                 if i in self._entries and i not in self._derived}
 
