@@ -1,7 +1,9 @@
 """Segmentation: all recorded calls of the official inference code, step by step."""
 
 import re
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +16,10 @@ from glus_mm.video import open_reader
 from official_checks.fixture import OfficialFixture
 from official_checks.recorder import Recording, Step, encode, record
 from official_checks.report import FixtureError, Report
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools'))
+
+from official_order import OFFICIAL
 
 VARIANTS = ('', '_nomem', '_kf', '_gammabug', '_segfail')
 SEG_TOLERANCE = 1e-3
@@ -148,7 +154,7 @@ def _check_uncached(fixture: OfficialFixture, report: Report, official: dict,
                     texts: Sequence[str], cached: dict) -> None:
     """Everything recomputed for each frame, one expression alone, against the batch of all."""
     report.part = 'inference/uncached'
-    model = prepare(fixture, official, {'model.test_cfg.reuse': 'none',
+    model = prepare(fixture, official, {'model.test_cfg.propagator': OFFICIAL,
                                         'model.test_cfg.max_expressions': 1})
     result = GLUSInferencer(model)(
         str(fixture.path(VIDEO)), [texts[UNCACHED]], return_logits=True)

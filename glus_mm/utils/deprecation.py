@@ -1,7 +1,7 @@
 """Names that have moved keep working for one minor version, and say where they went."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -34,3 +34,29 @@ def moved(old: str, new: str, removed_in: str) -> Callable[[str], Any]:
         return value
 
     return getattr_
+
+
+def without_fixed(values: Mapping[str, Any] | None, where: str, removed_in: str,
+                  **fixed: Any) -> dict[str, Any]:
+    """Settings without those that have one value left, which is no longer written down.
+
+    Args:
+        values: a part of a config, or None for an empty one.
+        where: what it is called, such as ``'model.test_cfg'``.
+        removed_in: the version of glus_mm that will not know their names any more.
+        **fixed: their names and values; one that has this value is dropped with a
+            DeprecationWarning.
+
+    Raises:
+        ValueError: a setting has another value.
+    """
+    values = dict(values or {})
+    for name, value in fixed.items():
+        if name not in values:
+            continue
+        if values[name] != value:
+            raise ValueError(f'{where}.{name} is {value!r} always, got {values[name]!r}')
+        warnings.warn(f'{where}.{name} is {value!r} always; the name goes with glus_mm '
+                      f'{removed_in}', DeprecationWarning, stacklevel=3)
+        del values[name]
+    return values

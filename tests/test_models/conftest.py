@@ -3,8 +3,8 @@
 A model with random weights never says ``[SEG]``; :func:`emit_seg` makes it do so.
 """
 
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,14 @@ from mmengine import Config
 
 from glus_mm.models import GLUS
 from glus_mm.models.inference import ArrayReader
+from glus_mm.models.propagators import GLUSPropagator
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.text.prompt import build_conversation
 from glus_mm.utils.image import sam2_image, vision_tower_image
 
 REPO = Path(__file__).resolve().parents[2]
+sys.path.append(str(REPO / 'tools' / 'analysis_tools'))  # official_order is there
 TINY = REPO / 'configs' / '_base_' / 'models' / 'glus_tiny.py'
 EXPRESSIONS = ('the red circle', 'the big blue square that moves to the left', 'all stars')
 VISION_TOWER = dict(
@@ -145,13 +147,13 @@ def emit_seg(make_sample) -> Callable[..., GLUS]:
             model.mllm.lm_head.weight.zero_()
         handle = model.mllm.lm_head.register_forward_pre_hook(
             lambda _, args: states.append(args[0]))
-        # The official schedule makes logits at every position, of which one decides.
-        test_cfg, model.test_cfg = model.test_cfg, replace(model.test_cfg, reuse='exact')
+        # The official order makes logits at every position, of which one decides.
+        propagator, model.propagator = model.propagator, GLUSPropagator()
         session = model.init_session(ArrayReader(frames), make_sample(expressions))
         for _ in model.segment(session):
             pass
         handle.remove()
-        model.test_cfg = test_cfg
+        model.propagator = propagator
         states = torch.cat([state.flatten(0, -2) for state in states])
         mean = states.mean(0)
         row = 100 * mean

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from official_order import OFFICIAL, train_officially
 
 from glus_mm.models.inference import ArrayReader
 from glus_mm.models.inference.live_session import LiveSession
@@ -105,9 +106,9 @@ def batch_of(make_batch, video):
 
 
 @pytest.mark.parametrize('ce_target, number', [('seg', 8), ('answer', None)])
-@pytest.mark.parametrize('reuse', ['exact', 'none'])
-def test_the_other_answer_is_supervised(make_glus, batch_of, ce_target, number, reuse):
-    model = make_glus({**ANSWER, 'ce_target': ce_target, 'train_cfg.reuse': reuse})
+@pytest.mark.parametrize('officially', [False, True])
+def test_the_other_answer_is_supervised(make_glus, batch_of, ce_target, number, officially):
+    model = train_officially(make_glus({**ANSWER, 'ce_target': ce_target}), officially)
     inputs, samples = batch_of(model, {0: [0, 3]})
     said = [torch.tensor([[False, True, True, False], [True] * 4])]
     _, logits, targets, tokens, *_ = model._forward(inputs, samples, said)
@@ -222,7 +223,7 @@ def test_expressions_do_not_disturb_each_other(wavering, video, make_sample):
     """Different histories in a batch, key frames and both directions."""
     model, names = wavering(), make_sample().expressions
     together = run(model, video, make_sample(), key_frames=[3, 0, 5])
-    official = wavering({'test_cfg.reuse': 'none'})
+    official = wavering({'test_cfg.propagator': OFFICIAL})
     for e, key in enumerate([3, 0, 5]):
         for other in (model, official):
             alone = run(other, video, make_sample([names[e]]), key_frames=[key])

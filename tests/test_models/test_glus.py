@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from official_order import OFFICIAL
 from torch.nn import functional as F
 
 from glus_mm.models.inference import ArrayReader
@@ -165,8 +166,8 @@ def test_batched_expressions_equal_one_by_one(talking, video, make_sample):
 @pytest.mark.parametrize('always', [True, False])
 def test_reuse_is_exact(make_glus, emit_seg, video, make_sample, options, always):
     options = {f'test_cfg.{key}': value for key, value in options.items()}
-    exact, plain = (make_glus(dict(options, **{'test_cfg.reuse': reuse}))
-                    for reuse in ('exact', 'none'))
+    exact, plain = (make_glus({**options, 'test_cfg.propagator': propagator})
+                    for propagator in (None, OFFICIAL))
     emit_seg(exact, video, always=always)
     plain.load_state_dict(exact.state_dict())
     sample = make_sample()
@@ -179,8 +180,8 @@ def test_reuse_is_exact(make_glus, emit_seg, video, make_sample, options, always
 
 
 def test_reuse_in_float32(talking, video, make_sample):
-    outs = [run(talking({'test_cfg.reuse': reuse}, torch.float32), video, make_sample())[0]
-            for reuse in ('exact', 'none')]
+    outs = [run(talking({'test_cfg.propagator': propagator}, torch.float32), video,
+                make_sample())[0] for propagator in (None, OFFICIAL)]
     scale = outs[0].std()
     assert (outs[0] - outs[1]).abs().max() < 1e-3 * scale
 
@@ -200,7 +201,7 @@ def test_videos_shorter_than_window_and_context(talking, video, make_sample, num
     frames = video[:num_frames]
     out, masks = predict(talking(), frames, make_sample())
     assert masks.shape == (3, num_frames, 40, 56) and len(out.pred_masks[0]) == num_frames
-    other = predict(talking({'test_cfg.reuse': 'none'}), frames, make_sample())[0]
+    other = predict(talking({'test_cfg.propagator': OFFICIAL}), frames, make_sample())[0]
     assert out.pred_masks == other.pred_masks
 
 
@@ -290,10 +291,10 @@ def test_without_memory_frames_do_not_depend_on_one_another(talking, video, make
     assert (with_memory[:, 1:] - logits[:, 1:]).flatten(2).abs().amax(2).min() > 1e-6
 
 
-@pytest.mark.parametrize('reuse', ['exact', 'none'])
-def test_key_frames(talking, video, make_sample, reuse):
+@pytest.mark.parametrize('propagator', [None, OFFICIAL])
+def test_key_frames(talking, video, make_sample, propagator):
     """Forward and backward passes, each on its own, for expressions with different key frames."""
-    model, sample = talking({'test_cfg.reuse': reuse}), make_sample()
+    model, sample = talking({'test_cfg.propagator': propagator}), make_sample()
     key_frames = [3, 7, 3]
     logits = run(model, video, sample, key_frames)[0]
     for e, key in enumerate(key_frames):
@@ -341,7 +342,7 @@ def test_each_encoder_sees_each_frame_once(talking, video, make_sample, max_expr
 
 def test_official_schedule_recomputes(talking, video, make_sample):
     """Every step of every expression encodes its context, its window, and the frame for SAM-2."""
-    model = talking({'test_cfg.reuse': 'none'})
+    model = talking({'test_cfg.propagator': OFFICIAL})
     vision = count_images(model.mllm.vision_tower)
     sam = count_images(model.mask_head.sam2.image_encoder)
     predict(model, video, make_sample())
@@ -421,12 +422,12 @@ def test_model_in_bfloat16(talking, video, make_sample):
     ({'test_cfg.window_stride': 5}, ValueError,
      r'model\.test_cfg\.window_stride must be at most window, which is 4, got 5'),
     ({'test_cfg.window_stride': 0}, ValueError, r'model\.test_cfg\.window_stride .* got 0'),
-    ({'test_cfg.window_stride': 2, 'test_cfg.reuse': 'none'}, ValueError, 'official schedule'),
     ({'test_cfg.feature_cache': 0}, ValueError, r'model\.test_cfg\.feature_cache .* got 0'),
     ({'test_cfg.prefetch': -1}, ValueError, r'model\.test_cfg\.prefetch .* got -1'),
     ({'test_cfg.compile': 1}, ValueError, r'model\.test_cfg\.compile .* got 1'),
     ({'test_cfg.llm_bits': 3}, ValueError, r'model\.test_cfg\.llm_bits .*\(4, 8, 16\), got 3'),
-    ({'test_cfg.reuse': 'all'}, ValueError, r"model\.test_cfg\.reuse must be one of .*'all'"),
+    ({'test_cfg.reuse': 'none'}, ValueError,
+     r"model\.test_cfg\.reuse is 'exact' always, got 'none'"),
     ({'test_cfg.use_memory': 'no'}, ValueError, r"model\.test_cfg\.use_memory .* got 'no'"),
     ({'train_cfg.memory_strid': 1}, TypeError, 'model.train_cfg.*memory_strid'),
     ({'train_cfg.memory_stride': 0}, ValueError, r'model\.train_cfg\.memory_stride .* got 0'),
@@ -439,6 +440,11 @@ def test_model_in_bfloat16(talking, video, make_sample):
 def test_wrong_configs(make_glus, options, error, message):
     with pytest.raises(error, match=message):
         make_glus(options)
+
+
+def test_settings_that_have_one_value_left_are_no_error_yet(make_glus):
+    with pytest.warns(DeprecationWarning, match=r"model\.train_cfg\.reuse is 'exact' always"):
+        make_glus({'train_cfg.reuse': 'exact'})
 
 
 def test_unknown_mode(talking):

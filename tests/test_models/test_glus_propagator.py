@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from official_order import OFFICIAL
 
 from glus_mm.apis import GLUSInferencer
 from glus_mm.models.inference import ArrayReader
@@ -68,7 +69,8 @@ def test_both_directions_share_the_features(talking, video, make_sample, key_fra
     shared, session = run(model, video, make_sample(), key_frames)
     assert sum(seen['vision']) == sum(seen['sam']) == len(video)
     assert len(session.sam_features) <= 1 + max(key_frames) - min(key_frames) + 1
-    equal(shared, run(talking({'test_cfg.reuse': 'none'}), video, make_sample(), key_frames)[0])
+    equal(shared, run(talking({'test_cfg.propagator': OFFICIAL}), video, make_sample(),
+                      key_frames)[0])
 
 
 @pytest.mark.parametrize('bound', [1, 2, 4])

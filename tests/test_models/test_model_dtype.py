@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from official_order import OFFICIAL
 from torch.nn import functional as F
 
 from glus_mm.models.inference import ArrayReader
@@ -170,10 +171,10 @@ def test_constants_are_those_of_a_float32_model(build, video, make_sample, rope)
         assert value.dtype == half[name].dtype and torch.equal(value, half[name]), name
 
 
-@pytest.mark.parametrize(('dtype', 'reuse'), [
-    ('bfloat16', 'exact'), ('bfloat16', 'none'), ('float16', 'exact')])
-def test_inference_in_half_precision(pair, video, make_sample, dtype, reuse):
-    mixed, full = pair(dict(FROZEN, **{'test_cfg.reuse': reuse}), dtype)
+@pytest.mark.parametrize(('dtype', 'propagator'), [
+    ('bfloat16', None), ('bfloat16', OFFICIAL), ('float16', None)])
+def test_inference_in_half_precision(pair, video, make_sample, dtype, propagator):
+    mixed, full = pair(dict(FROZEN, **{'test_cfg.propagator': propagator}), dtype)
     logits = run(mixed, video, make_sample())
     assert logits.dtype == torch.float32
     close(logits, run(full, video, make_sample()), dtype)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from official_order import train_officially
 
 from glus_mm.text.prompt import build_talk
 from glus_mm.utils.image import vision_tower_image
@@ -96,8 +97,8 @@ def test_talk_alone_trains_the_mllm_without_sam2(make_glus, batch):
     ids=['plain', 'one token', 'contrastive', 'answers and clicks'])
 def test_reuse_changes_neither_losses_nor_gradients(make_glus, batch, options):
     results = []
-    for reuse in ('exact', 'none'):
-        model = make_glus(dict(options, **{'train_cfg.reuse': reuse})).train()
+    for officially in (False, True):
+        model = train_officially(make_glus(options).train(), officially)
         inputs, samples = batch(model, 1, 2)
         if 'train_cfg.seg_per' in options:
             one_turn(model, inputs)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from official_order import train_officially
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -19,10 +20,10 @@ NO_DROPOUT = {'mllm.lora': dict(r=2, dropout=0.0)}
 
 @pytest.fixture
 def step(make_glus, make_batch, video):
-    """``step(options, videos)``: a model and its batch, with the frames named."""
+    """``step(options, videos, officially)``: a model and its batch, with the frames named."""
 
-    def make(options=None, videos=VIDEOS):
-        model = make_glus(options).train()
+    def make(options=None, videos=VIDEOS, officially=False):
+        model = train_officially(make_glus(options).train(), officially)
         inputs, samples = make_batch(model, [(video, *rest) for rest in videos])
         for sample, (_, context, query) in zip(samples, videos):
             sample.set_metainfo(dict(context_frame_ids=context, query_frame_ids=query))
@@ -64,15 +65,14 @@ def record(model, name):
     {'mllm.pooling': 'none'}],
     ids=['answer', 'seg', 'lora', 'checkpointing', 'eager', 'projector', 'all patches'])
 def test_reuse_changes_neither_losses_nor_gradients(step, options):
-    results = [gradients(*step(dict(options, **{'train_cfg.reuse': reuse})))
-               for reuse in ('exact', 'none')]
+    results = [gradients(*step(options, officially=officially)) for officially in (False, True)]
     assert_equal(*results)
 
 
 def test_reuse_in_float32(step):
     losses = []
-    for reuse in ('exact', 'none'):
-        model, inputs, samples = step({'train_cfg.reuse': reuse})
+    for officially in (False, True):
+        model, inputs, samples = step(officially=officially)
         model.float()
         inputs = {key: [v.float() if torch.is_tensor(v) else v for v in values]
                   for key, values in inputs.items()}
@@ -95,12 +95,12 @@ def test_encoders_see_each_frame_once_whatever_the_number_of_expressions(step, n
 
 def test_official_order_of_work(step):
     """The vision tower runs for each expression, and logits are made at every position."""
-    model, *batch = step({'train_cfg.reuse': 'none'})
+    model, *batch = step(officially=True)
     vision = record(model, 'mllm.vision_tower')
     sam = record(model, 'mask_head.sam2.image_encoder')
     llm, logits = record(model, 'mllm.llm'), record(model, 'mllm.lm_head')
     model(*batch, mode='loss')
-    assert vision == [(5 * 8, 3, 16, 16)] and sam == [(2 * 4, 3, 64, 64)]
+    assert vision == [(5 * 8, 3, 16, 16)] and sam == [(sum(DISTINCT[1]), 3, 64, 64)]
     (number, length, width), = llm
     assert number == 5 and logits == [(5, length - 1, width)]
 
@@ -137,7 +137,7 @@ def test_videos_of_very_unequal_numbers_run_as_they_are(step):
     llm = record(model, 'mllm.llm')
     results = gradients(model, *batch)
     assert llm[0][0] == 6, 'a sequence for each conversation'
-    model, *batch = step(dict(options, **{'train_cfg.reuse': 'none'}), [many, one, one, one])
+    model, *batch = step(options, [many, one, one, one], officially=True)
     assert_equal(results, gradients(model, *batch))
 
 
@@ -145,11 +145,11 @@ def test_the_same_text_twice(step):
     """All of both conversations is shared, their [SEG] too."""
     videos = [(['a star', 'a star'], *VIDEOS[0][1:])]
     results = []
-    for reuse in ('exact', 'none'):
-        model, *batch = step({'train_cfg.reuse': reuse}, videos)
+    for officially in (False, True):
+        model, *batch = step({}, videos, officially)
         llm = record(model, 'mllm.llm')
         results.append(gradients(model, *batch))
-        assert llm[0][0] == (1 if reuse == 'exact' else 2)
+        assert llm[0][0] == (2 if officially else 1)
     assert_equal(*results)
 
 

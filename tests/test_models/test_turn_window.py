@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from official_order import train_officially
 
 from glus_mm.models.inference import ArrayReader
 from glus_mm.models.inference.live_session import LiveSession
@@ -83,8 +84,8 @@ def test_backward_from_a_key_frame(make_glus, make_batch, make_sample, long_vide
 
 
 def test_without_sharing_between_expressions(make_glus, make_batch, long_video):
-    shared, alone = (exact_rotary(make_glus({**TRAINED, 'train_cfg.reuse': reuse}))
-                     for reuse in ('exact', 'none'))
+    shared, alone = (train_officially(exact_rotary(make_glus(TRAINED)), officially)
+                     for officially in (False, True))
     tokens = [trained(model, long_video, make_batch, [0, 5], range(9)) for model in (shared, alone)]
     assert (tokens[0] - tokens[1]).abs().max() < 1e-12 * tokens[0].abs().max()
 
@@ -198,7 +199,6 @@ def test_masks_of_a_stream():
 @pytest.mark.parametrize(('options', 'message'), [
     ({'test_cfg.window_cache': 'all'}, "window_cache must be one of .*got 'all'"),
     ({'test_cfg.window_cache': 'turns', 'test_cfg.window_stride': 2}, 'window_stride=1.*got 2'),
-    ({'test_cfg.window_cache': 'turns', 'test_cfg.reuse': 'none'}, "exact', got 1 and 'none"),
     ({'train_cfg.attention': 'window', 'train_cfg.seg_per': 'video'}, "seg_per='frame'"),
     ({'train_cfg.attention': 'local'}, "attention must be one of .*got 'local'"),
     ({**TRAINED, 'mllm.llm.attn_implementation': 'eager'}, "'eager' and would have to be sdpa"),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from official_order import seg_tokens_from_scratch
 
 from glus_mm.models.inference import ArrayReader
 from glus_mm.models.mllms.base_mllm import BaseMLLM
@@ -58,7 +59,7 @@ def test_one_sequence_equals_one_by_one(make_glus, visual, expressions, template
 def test_from_scratch_equals_reuse(mllm, make_glus):
     images = torch.randn(3, 3, mllm.image_size, mllm.image_size, dtype=torch.float64)
     prompts = [mllm.prompt(text, 2, 1) for text in EXPRESSIONS]
-    scratch = mllm.seg_tokens_from_scratch(prompts, images)
+    scratch = seg_tokens_from_scratch(mllm, prompts, images)
     reused = mllm.next_seg_tokens(prompts, mllm.encode_images(images))
     torch.testing.assert_close(scratch.tokens, reused.tokens, rtol=0, atol=1e-10)
     assert torch.equal(scratch.is_seg, reused.is_seg)
@@ -84,7 +85,7 @@ def test_blocks_of_frames(make_glus, emit_seg, video, make_sample, window_stride
         images = torch.stack([image(model, video[i]) for i in [*context, *range(t - seen, t + 1)]])
         prompts = [model.mllm.prompt(text, len(context), seen + 1) for text in EXPRESSIONS]
         with torch.no_grad():
-            expected = model.mllm.seg_tokens_from_scratch(prompts, images).tokens
+            expected = seg_tokens_from_scratch(model.mllm, prompts, images).tokens
         torch.testing.assert_close(tokens[t], expected, rtol=0, atol=1e-8)
 
 

@@ -2,8 +2,8 @@
 
 Models with random weights at the sizes of real ones, changed so that every step says ``[SEG]`` and
 masks are neither empty nor full. Two schedules of work take turns on the same video: the official
-one, in which everything is computed anew for each expression and frame
-(``model.test_cfg.reuse='none'``), and ours. Their masks are compared. Examples::
+one, in which everything is computed anew for each expression and frame, and ours. Their masks are
+compared. Examples::
 
     python tools/analysis_tools/benchmark_inference.py --size small --expressions 8
     python tools/analysis_tools/benchmark_inference.py --size tiny --dtype float64
@@ -122,9 +122,10 @@ def prepared_model(args: argparse.Namespace, expressions: int) -> GLUS:
     return model
 
 
-def make_run(model: GLUS, frames: list, expressions: int, options: dict, keep: bool) -> Run:
+def make_run(model: GLUS, frames: list, expressions: int, options: dict, keep: bool,
+             official: bool = False) -> Run:
     """A run with the number of its masks. Nothing is prepared while another run has its turn."""
-    run = Run(model, ArrayReader(frames), expressions, {'prefetch': 0, **options}, keep)
+    run = Run(model, ArrayReader(frames), expressions, {'prefetch': 0, **options}, keep, official)
     run.total = expressions * len(frames)
     return run
 
@@ -143,10 +144,11 @@ def compare(args: argparse.Namespace) -> dict:
     """Let both schedules take turns, and compare them."""
     model = prepared_model(args, args.expressions)
     frames = make_frames(args.frames, args.shape)
-    official = make_run(model, frames, args.official_expressions, dict(reuse='none'), True)
+    official = make_run(model, frames, args.official_expressions, {}, True, official=True)
     ours = make_run(model, frames, args.expressions, args.options, True)
-    for options in (dict(reuse='none'), args.options):  # not timed: what libraries set up at first
-        make_run(model, frames[:1], 1, options, False).step()
+    for run in (official, ours):  # not timed: what libraries set up at first
+        make_run(model, frames[:1], 1, {} if run is official else args.options, False,
+                 run is official).step()
 
     def say(runs: list[Run]) -> None:
         print('\r' + ', '.join(f'{run.count}/{run.total} masks in {run.timer.wall:.0f} s'
@@ -179,7 +181,7 @@ def unwatched(model: GLUS, frames: list, args: argparse.Namespace) -> dict[str, 
         mask on the host, and on a GPU ``device_peak_gb``, with the weights.
     """
     cuda = args.device.startswith('cuda')
-    model.test_cfg = replace(model.test_cfg, reuse='exact', **{'prefetch': 2, **args.options})
+    model.test_cfg = replace(model.test_cfg, **{'prefetch': 2, **args.options})
     if cuda:
         torch.cuda.reset_peak_memory_stats()
         torch.cuda.synchronize()
@@ -229,9 +231,9 @@ def alone(args: argparse.Namespace) -> dict:
 def count_flops(model: GLUS, frames: list, args: argparse.Namespace, figures: dict) -> None:
     """Count the operations of a short video with both schedules."""
     frames = frames[:FLOP_FRAMES]
-    for name, expressions, options in (('official', 1, dict(reuse='none')),
+    for name, expressions, options in (('official', 1, {}),
                                        ('ours', args.expressions, args.options)):
-        run = make_run(model, frames, expressions, options, False)
+        run = make_run(model, frames, expressions, options, False, name == 'official')
         with FlopCounterMode(display=False) as counter:
             while run.step():
                 pass

@@ -1,9 +1,8 @@
 """Measures what a training step costs: samples/s, peak memory, and where the time goes.
 
-Models with random weights and videos of noise. Steps that compute what expressions share once
-(``model.train_cfg.reuse='exact'``) are interleaved with steps in the official order of work
-(``'none'``) on the same batches and weights, and their losses are compared. Reading data is not
-measured. Examples::
+Models with random weights and videos of noise. Steps that compute what expressions share once are
+interleaved with steps in the official order of work on the same batches and weights, and their
+losses are compared. Reading data is not measured. Examples::
 
     python tools/analysis_tools/benchmark_train.py --size small --steps 4
     python tools/analysis_tools/benchmark_train.py --size 7b --device cuda --dtype bfloat16 \\
@@ -53,7 +52,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--warmup', type=int, default=1, metavar='N',
                         help='steps before (default: %(default)s)')
     parser.add_argument('--json', metavar='FILE', help='write the figures there, too')
-    parser.add_argument('--measure-memory', metavar='REUSE,MEMORY', help=argparse.SUPPRESS)
+    parser.add_argument('--measure-memory', metavar='ORDER,MEMORY', help=argparse.SUPPRESS)
     args = parser.parse_args()
     for name in ('videos', 'expressions', 'steps'):
         if getattr(args, name) < 1:
@@ -115,7 +114,7 @@ def host_peak(args: argparse.Namespace, variant: Variant) -> dict[str, float]:
     command = [sys.executable, __file__, '--size', args.size, '--videos', str(args.videos),
                '--expressions', str(args.expressions), '--dtype', args.dtype,
                '--llm-bits', str(args.llm_bits),
-               '--measure-memory', f'{variant.reuse},{variant.memory}']
+               '--measure-memory', f'{variant.order},{variant.memory}']
     # What is freed goes back to the system at once, so that the resident set is what is in use.
     environment = dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536', MALLOC_ARENA_MAX='1')
     out = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
@@ -199,7 +198,7 @@ def main() -> None:
     if args.measure_memory:
         report_host_peak(args, Variant(*args.measure_memory.split(',')))
         return
-    variants = [Variant('none', args.memory[0])] + [Variant('exact', m) for m in args.memory]
+    variants = [Variant('official', args.memory[0])] + [Variant('ours', m) for m in args.memory]
     figures = measure(args, variants)
     if args.device == 'cpu' and sys.platform == 'linux':
         for variant in variants:

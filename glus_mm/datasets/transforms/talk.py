@@ -31,8 +31,7 @@ class BuildTalk(BaseTransform):
         num_pairs: None takes a conversation as it is, with all its turns. A number is for data
             whose pairs of question and answer do not depend on one another: at most so many pairs
             are drawn, and each is a conversation of its own about the same images, whose tokens
-            are computed once (``model.train_cfg.reuse='exact'``), so that no answer gives another
-            one away.
+            are computed once, so that no answer gives another one away.
         max_images: the most images that a conversation may show, frames of videos included.
 
     Raises:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from glus_mm.utils.checked import checked
 from glus_mm.utils.quantize import LLM_BITS
 
-REUSE = ('exact', 'none')
 WINDOW_CACHE = ('none', 'turns')
 
 
@@ -46,8 +45,6 @@ class GLUSTestCfg:
         llm_bits: 8 or 4 hold the linear layers of the LLM in so many bits, from the first video
             on, through bitsandbytes; 16 leaves them as they are. The model must have nothing to
             train there (``mllm.trainable=[]``).
-        reuse: ``'exact'`` computes what expressions share once; ``'none'`` recomputes everything
-            for each expression and frame, as the official code does.
         selector: config of a :class:`BaseKeyFrameSelector`; the first frame by default. One with
             weights names them as ``checkpoint``, as they are no part of those of GLUS.
         propagator: config of a :class:`BasePropagator`; :class:`GLUSPropagator` by default.
@@ -66,7 +63,6 @@ class GLUSTestCfg:
     prefetch: int = 2
     compile: bool = False
     llm_bits: int = 16
-    reuse: str = 'exact'
     selector: dict | None = None
     propagator: dict | None = None
 
@@ -80,7 +76,6 @@ class GLUSTestCfg:
         checked(bool, where, use_memory=self.use_memory, compile=self.compile)
         checked(LLM_BITS, where, llm_bits=self.llm_bits)
         checked(WINDOW_CACHE, where, window_cache=self.window_cache)
-        checked(REUSE, where, reuse=self.reuse)
         threshold = self.seg_threshold
         if threshold is not None and not (
                 isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
@@ -89,11 +84,6 @@ class GLUSTestCfg:
         if self.window_stride > self.window:
             raise ValueError(f'model.test_cfg.window_stride must be at most window, which is '
                              f'{self.window}, got {self.window_stride!r}')
-        if self.window_cache == 'turns' and (self.window_stride > 1 or self.reuse == 'none'):
-            raise ValueError(
-                "model.test_cfg.window_cache='turns' runs the turn of each frame once: expected "
-                f"window_stride=1 and reuse='exact', got {self.window_stride!r} and "
-                f'{self.reuse!r}')
-        if self.reuse == 'none' and self.window_stride > 1:
-            raise ValueError("model.test_cfg.reuse='none' is the official schedule, whose "
-                             f'window_stride is 1, got {self.window_stride!r}')
+        if self.window_cache == 'turns' and self.window_stride > 1:
+            raise ValueError("model.test_cfg.window_cache='turns' runs the turn of each frame "
+                             f'once: expected window_stride=1, got {self.window_stride!r}')

@@ -140,7 +140,7 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
     @abstractmethod
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
                 visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str],
-                all_logits: bool = False, groups: Sequence[int] | None = None,
+                groups: Sequence[int] | None = None,
                 answers: Sequence[Sequence[bool]] | None = None,
                 window: int | None = None, layers: Sequence[int] = ()
                 ) -> tuple[SegTokens, Tensor, Tensor]:
@@ -151,8 +151,6 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
             labels: N of (L), -100 where nothing is supervised.
             visual_tokens: N of (frames, V, D) in the order of the conversation.
             ce_target: ``'seg'`` or ``'answer'``, which labels count; or (N) for each conversation.
-            all_logits: make logits at every position before those that count are taken, as the
-                official code does; the result is the same.
             groups: (N) equal for conversations that show the same frames. What they have in
                 common may then be computed once; the result is the same up to rounding. None
                 where every conversation is to run alone.
@@ -289,15 +287,3 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
             Seg tokens (N, C), and what to keep of each conversation, bounded by the window.
         """
         raise NotImplementedError
-
-    def seg_tokens_from_scratch(self, input_ids: Sequence[list[int]], imgs: Tensor) -> SegTokens:
-        """What the official code computes for a step, nothing of it reused or left out.
-
-        Args:
-            input_ids: N whole prompts.
-            imgs: (frames, 3, P, P), normalised, that all N of them show.
-
-        Returns:
-            As :meth:`next_seg_tokens`.
-        """
-        return self.next_seg_tokens(input_ids, self.encode_images(imgs))

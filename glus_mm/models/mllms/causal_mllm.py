@@ -80,7 +80,7 @@ class CausalMLLM(BaseMLLM):
 
     def forward(self, input_ids: Sequence[Tensor], labels: Sequence[Tensor],
                 visual_tokens: Sequence[Tensor], ce_target: str | Sequence[str] = 'seg',
-                all_logits: bool = False, groups: Sequence[int] | None = None,
+                groups: Sequence[int] | None = None,
                 answers: Sequence[Sequence[bool]] | None = None,
                 window: int | None = None, layers: Sequence[int] = ()
                 ) -> tuple[SegTokens, Tensor, Tensor]:
@@ -108,10 +108,7 @@ class CausalMLLM(BaseMLLM):
             ce_target = [ce_target] * len(input_ids)
         whole = torch.tensor([target == 'answer' for target in ce_target], device=targets.device)
         counted = torch.where(whole[:, None], targets != IGNORE_INDEX, next_is_seg)
-        if all_logits:
-            logits = self._token_logits(hidden)[counted]
-        else:
-            logits = self._token_logits(hidden[counted])
+        logits = self._logits_at(hidden, counted)
         trace = None if not layers else ConversationTrace(
             {layer: state.flatten(0, 1) for layer, state in states.items()}, index,
             [_image_starts(row, per_image) for row in input_ids],
@@ -332,15 +329,6 @@ class CausalMLLM(BaseMLLM):
         return replace(state, states=torch.stack([rotate(keys, cos, sin), values]),
                        lengths=state.lengths[1:])
 
-    def seg_tokens_from_scratch(self, input_ids: Sequence[list[int]], imgs: Tensor) -> SegTokens:
-        """See :meth:`BaseMLLM.seg_tokens_from_scratch`: also logits at every position."""
-        visual_tokens = self.encode_images(imgs)
-        ids = [torch.tensor(i) for i in input_ids]
-        hidden = self._run(ids, [visual_tokens] * len(ids))
-        last = [_expanded_length(i, visual_tokens.shape[1]) - 1 for i in ids]
-        rows, last = torch.arange(len(ids)), torch.tensor(last)
-        return self._choose(hidden[rows, last], self._token_logits(hidden)[rows, last])
-
     def _run_start_once(self, ids: list[Tensor], visual: list[Tensor],
                         prefixes: list[DynamicCache | None]
                         ) -> tuple[list[Tensor], list[Tensor], list[DynamicCache | None]]:
@@ -371,13 +359,13 @@ class CausalMLLM(BaseMLLM):
 
     def _predict(self, hidden: Tensor) -> SegTokens:
         """Seg tokens of states (..., D) that predict a token."""
-        return self._choose(hidden, self._token_logits(hidden))
-
-    def _choose(self, hidden: Tensor, logits: Tensor) -> SegTokens:
-        """Seg tokens of states (..., D) with token logits (..., vocabulary)."""
-        seg_id = self.tokenizer.seg_id
+        logits, seg_id = self._token_logits(hidden), self.tokenizer.seg_id
         return SegTokens(self._project_seg(hidden), logits.argmax(-1) == seg_id,
                          logits.float().softmax(-1)[..., seg_id])
+
+    def _logits_at(self, hidden: Tensor, chosen: Tensor) -> Tensor:
+        """Logits (K, vocabulary) of the K states (N, L, D) that are chosen, bool (N, L)."""
+        return self._token_logits(hidden[chosen])
 
     def _token_logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden.to(dtype_of(self.lm_head)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.inference.together import Steps
+from glus_mm.registry import MODELS, build_child
 
 if TYPE_CHECKING:
     from glus_mm.models.segmentors.glus import GLUS
@@ -33,6 +34,13 @@ class BasePropagator(metaclass=ABCMeta):
         Yields:
             ``(frame_idx, exp_indices, prediction)``, each frame once for each expression.
         """
+
+    def propagate(self, model: 'GLUS', session: VideoSession, exp_indices: Sequence[int],
+                  start: int = 0, reverse: bool = False
+                  ) -> Iterator[tuple[int, MaskPrediction]]:
+        """See :meth:`GLUS.propagate`, which is :class:`GLUSPropagator` whatever this one does."""
+        frame_by_frame = build_child(MODELS, dict(type='GLUSPropagator'))
+        return frame_by_frame.propagate(model, session, exp_indices, start, reverse)
 
     def steps(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]) -> Steps:
         """As :meth:`segment`, with the work that several videos may have done at once.

@@ -13,7 +13,6 @@ from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.inference.together import Steps, Work, alone
 from glus_mm.models.propagators.base_propagator import BasePropagator
 from glus_mm.models.propagators.frame_encoder import FrameEncoder
-from glus_mm.models.propagators.official_schedule import OfficialFrames
 from glus_mm.models.propagators.track import Track
 from glus_mm.registry import MODELS
 
@@ -30,7 +29,12 @@ class GLUSPropagator(BasePropagator):
 
     All expressions go through the video together, in one forward and one backward sweep, each
     from its key frame on, so that they share what is computed of a frame.
+
+    Attributes:
+        source: what gives a sweep the features of its frames.
     """
+
+    source: type[FrameEncoder] = FrameEncoder
 
     def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
@@ -40,19 +44,14 @@ class GLUSPropagator(BasePropagator):
     @torch.no_grad()
     def steps(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]) -> Steps:
         """See :meth:`BasePropagator.steps`."""
-        num_frames, num_exp = len(session.reader), len(key_frames)
-        groups = [[e] for e in range(num_exp)]
-        if model.test_cfg.reuse == 'exact':
-            groups = [list(range(num_exp))]
-        for exps in groups:
-            keys = {e: key_frames[e] for e in exps}
-            backward = {e: key for e, key in keys.items() if key > 0}
-            first = min(keys.values())
-            session.keep_features(range(first, max(keys.values()) + 1) if backward else range(0))
-            yield from self.sweep(model, session, keys, range(first, num_frames))
-            if backward:
-                yield from self.sweep(model, session, backward,
-                                      range(max(backward.values()), -1, -1), skip_starts=True)
+        keys = dict(enumerate(key_frames))
+        backward = {e: key for e, key in keys.items() if key > 0}
+        first = min(key_frames)
+        session.keep_features(range(first, max(key_frames) + 1) if backward else range(0))
+        yield from self.sweep(model, session, keys, range(first, len(session.reader)))
+        if backward:
+            yield from self.sweep(model, session, backward,
+                                  range(max(backward.values()), -1, -1), skip_starts=True)
 
     def propagate(self, model: 'GLUS', session: VideoSession, exp_indices: Sequence[int],
                   start: int = 0, reverse: bool = False
@@ -86,12 +85,10 @@ class GLUSPropagator(BasePropagator):
             ``(frame_idx, exp_indices, prediction)`` for the expressions that have joined in, and
             the work that it takes.
         """
-        exact = model.test_cfg.reuse == 'exact'
         stride = model.test_cfg.memory_stride
-        tracks = [Track(e, start, model.mask_head.new_memory(stride, keeps_derived=exact))
+        tracks = [Track(e, start, model.mask_head.new_memory(stride, keeps_derived=True))
                   for e, start in starts.items()]
-        source = FrameEncoder if exact else OfficialFrames
-        with closing(source(model, session, frames)) as features:
+        with closing(self.source(model, session, frames)) as features:
             yield from features.open()
             for place, t in enumerate(frames):
                 active = [track for track in tracks if track.step or track.start == t]
@@ -110,8 +107,8 @@ class GLUSPropagator(BasePropagator):
                     yield t, [active[i].expression for i in new], _rows(pred, new)
 
     def _fill_tokens(self, model: 'GLUS', session: VideoSession,
-                     features: 'FrameEncoder | OfficialFrames', tracks: Sequence[Track],
-                     frames: range, place: int) -> Generator[Work, Any, None]:
+                     features: FrameEncoder, tracks: Sequence[Track], frames: range,
+                     place: int) -> Generator[Work, Any, None]:
         """Run the MLLM for the tracks without a seg token for this frame.
 
         Those whose window has the same frames are batched. Where answers enter the history, those
@@ -158,7 +155,7 @@ class GLUSPropagator(BasePropagator):
                     track.answers = [bool(token[1])]
 
     def _predict_frame(self, model: 'GLUS', session: VideoSession,
-                       features: 'FrameEncoder | OfficialFrames', tracks: Sequence[Track],
+                       features: FrameEncoder, tracks: Sequence[Track],
                        frame_idx: int, clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]]
                        ) -> Generator[Work, Any, MaskPrediction]:
         """Decode the tracks that have a ``[SEG]`` or clicks; the others get an empty mask, no

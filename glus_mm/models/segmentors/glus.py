@@ -17,13 +17,13 @@ from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.inference.together import Prediction, Steps, Video, together
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.mllms.base_mllm import ConversationTrace
-from glus_mm.models.propagators import GLUSPropagator
 from glus_mm.models.segmentors.batch import distinct_frames, token_identities, visible_frames
 from glus_mm.models.segmentors.clicks import correcting_clicks
 from glus_mm.models.segmentors.hub_mixin import HubMixin
 from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.deprecation import without_fixed
 from glus_mm.utils.empty_weights import load_weights
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.modules import check_keys
@@ -129,9 +129,9 @@ class GLUS(HubMixin, BaseModel):
             for loss in (loss_motion, loss_grounding))
         self.ce_target = ce_target
         self.existence = existence
+        train_cfg = without_fixed(train_cfg, 'model.train_cfg', '0.2', reuse='exact')
         known = GLUSTrainCfg.__dataclass_fields__
-        self.train_cfg = GLUSTrainCfg(
-            **check_keys(dict(train_cfg or {}), known, 'model.train_cfg'))
+        self.train_cfg = GLUSTrainCfg(**check_keys(train_cfg, known, 'model.train_cfg'))
         if self.train_cfg.seg_per == 'video' and loss_contrastive is not None:
             raise ValueError("model.loss_contrastive compares the tokens of frames: expected None "
                              "with model.train_cfg.seg_per='video', got a loss")
@@ -142,8 +142,9 @@ class GLUS(HubMixin, BaseModel):
                 f'{existence!r} and {self.train_cfg.click_prob!r}')
         if self.train_cfg.click_prob:
             self.generator = torch.Generator().manual_seed(self.train_cfg.click_seed)
+        test_cfg = without_fixed(test_cfg, 'model.test_cfg', '0.2', reuse='exact')
         known = GLUSTestCfg.__dataclass_fields__
-        self.test_cfg = GLUSTestCfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
+        self.test_cfg = GLUSTestCfg(**check_keys(test_cfg, known, 'model.test_cfg'))
         self.mllm.check_frames(self.test_cfg.num_context + self.test_cfg.window,
                                'model.test_cfg.num_context + window')
         if self.train_cfg.attention == 'window' or self.test_cfg.window_cache == 'turns':
@@ -374,7 +375,6 @@ class GLUS(HubMixin, BaseModel):
         them in the same order of the backward pass, too, which a blank track does not give: an
         error.) Where no process has masks, mask logits and scores are (0, 0).
         """
-        reuse = self.train_cfg.reuse == 'exact'
         video_of = [b for b, ids in enumerate(inputs['input_ids']) for _ in range(len(ids))]
         asked = _with_query_frames(inputs)
         sam_imgs = [inputs['sam_imgs'][b] for b in asked]
@@ -388,8 +388,7 @@ class GLUS(HubMixin, BaseModel):
             [torch.as_tensor(ids) for rows in inputs['input_ids'] for ids in rows],
             [torch.as_tensor(labels) for rows in inputs['labels'] for labels in rows],
             visual, [self.ce_target if b in asked else 'answer' for b in video_of],
-            all_logits=not reuse, groups=video_of if reuse else None,
-            answers=None if said is None else [
+            groups=video_of, answers=None if said is None else [
                 row[:1] if one_token else row for frames in said for row in frames.tolist()],
             **self._turn_window(), **self._traced_layers(data_samples))
         num_query = self._most_query_frames(max(map(len, inputs['sam_imgs'])), ce_logits.device)
@@ -410,8 +409,7 @@ class GLUS(HubMixin, BaseModel):
             raise ValueError(
                 'expected as many query frames in every video of a batch as its conversations have '
                 f'[SEG], got {sorted(found)} in {len(prompts)} of {len(tracks)} conversations')
-        rows, place = distinct_frames(
-            sam_imgs, samples if reuse else None, ['query_frame_ids'])
+        rows, place = distinct_frames(sam_imgs, samples, ['query_frame_ids'])
         feats = self.mask_head.extract_feat(torch.cat(sam_imgs)[rows])
         memory = [self.mask_head.new_memory(self.train_cfg.memory_stride) for _ in tracks]
         place = torch.tensor(place, device=prompts.device).view(-1, num_query)[tracks]
@@ -491,14 +489,10 @@ class GLUS(HubMixin, BaseModel):
     def _encode_clips(self, clip_imgs: Sequence[Tensor], video_of: Sequence[int],
                       data_samples: Sequence[RefVOSDataSample] | None) -> list[Tensor]:
         """Visual tokens (Tc + Tq, V, D) of the video of each of N conversations."""
-        lengths = [len(imgs) for imgs in clip_imgs]
-        if self.train_cfg.reuse == 'none':
-            visual = self.mllm.encode_images(torch.cat([clip_imgs[b] for b in video_of]))
-            return list(visual.split([lengths[b] for b in video_of]))
         rows, place = distinct_frames(
             clip_imgs, data_samples, ['context_frame_ids', 'query_frame_ids'])
         visual = self.mllm.encode_images(torch.cat(tuple(clip_imgs))[rows])
-        videos = visual[place].split(lengths)
+        videos = visual[place].split([len(imgs) for imgs in clip_imgs])
         return [videos[b] for b in video_of]
 
     def decode(self, feats: SAM2Features, seg_tokens: Tensor, memory: Sequence[MemoryBank],
@@ -607,8 +601,7 @@ class GLUS(HubMixin, BaseModel):
                              f'{type(self.propagator).__name__!r}, which goes by the words')
         return VideoSession(reader, tuple(data_sample.expressions),
                             reader.context_frames(cfg.num_context),
-                            window=cfg.window + cfg.window_stride - 1
-                            if cfg.reuse == 'exact' else 0,
+                            window=cfg.window + cfg.window_stride - 1,
                             feature_cache=cfg.feature_cache, prefetch=cfg.prefetch,
                             key_masks=key_masks)
 
@@ -671,7 +664,7 @@ class GLUS(HubMixin, BaseModel):
         Yields:
             ``(frame_idx, prediction)``, frame by frame, for all of ``exp_indices``.
         """
-        return GLUSPropagator().propagate(self, session, exp_indices, start, reverse)
+        return self.propagator.propagate(self, session, exp_indices, start, reverse)
 
 
 def _with_query_frames(inputs: dict) -> list[int]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from glus_mm.utils.checked import checked
 
-REUSE = ('exact', 'none')
 NORMALIZE = ('global', 'local')
 SEG_PER = ('frame', 'video')
 ATTENTION = ('full', 'window')
@@ -17,9 +16,6 @@ class GLUSTrainCfg:
     Attributes:
         memory_stride: distance of the older memories; 1 as in section B.2 of the paper.
         use_memory: False decodes every frame without the memory bank.
-        reuse: ``'exact'`` computes what expressions share once, and logits only where the loss
-            needs them; ``'none'`` works as the official code does: the vision tower runs once for
-            each expression and logits are made at every position. The losses are the same.
         normalize: what the losses are means over with several processes. ``'global'``: over the
             masks and tokens of all processes, so that neither the number of processes nor who
             has which video matters, and every process reports the same losses. ``'local'``: over
@@ -43,7 +39,6 @@ class GLUSTrainCfg:
 
     memory_stride: int = 1
     use_memory: bool = True
-    reuse: str = 'exact'
     normalize: str = 'global'
     seg_per: str = 'frame'
     attention: str = 'full'
@@ -57,7 +52,6 @@ class GLUSTrainCfg:
         checked(0, where, click_seed=self.click_seed)
         checked(1, where, memory_stride=self.memory_stride, max_clicks=self.max_clicks)
         checked(bool, where, use_memory=self.use_memory)
-        checked(REUSE, where, reuse=self.reuse)
         checked(NORMALIZE, where, normalize=self.normalize)
         checked(SEG_PER, where, seg_per=self.seg_per)
         checked(ATTENTION, where, attention=self.attention)

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from official_order import OfficialPropagator
 
 from glus_mm.models import GLUS
+from glus_mm.models.propagators import BasePropagator
 from glus_mm.video import FrameReader
 from inference_benchmark.model import make_sample
 from inference_benchmark.part_timer import PartTimer
@@ -42,10 +44,11 @@ class Run:
         expressions: number E.
         options: fields of ``test_cfg`` that differ from the model's.
         keep: whether the outcomes are kept.
+        official: work in the official order.
     """
 
     def __init__(self, model: GLUS, reader: FrameReader, expressions: int, options: dict,
-                 keep: bool = True) -> None:
+                 keep: bool = True, official: bool = False) -> None:
         self.model = model
         self.timer = PartTimer(model)
         self.outcomes: dict[tuple[int, int], Outcome] = {}
@@ -55,7 +58,8 @@ class Run:
         self.keep = keep
         self._cfg = replace(model.test_cfg, **options)
         self._seen: dict[str, list[float]] = dict(margin=[], stability=[])
-        self._steps = self._segment(reader, expressions)
+        propagator = OfficialPropagator() if official else model.propagator
+        self._steps = self._segment(propagator, reader, expressions)
 
     def step(self) -> int:
         """Do what the next yield of the model needs; returns the number of masks, 0 at the end."""
@@ -80,9 +84,10 @@ class Run:
             self._record(t, exps, pred, masks)
         return len(exps)
 
-    def _segment(self, reader: FrameReader, expressions: int) -> Iterator:
+    def _segment(self, propagator: BasePropagator, reader: FrameReader, expressions: int
+                 ) -> Iterator:
         session = self.model.init_session(reader, make_sample(expressions))
-        yield from self.model.segment(session)
+        yield from propagator.segment(self.model, session, [0] * expressions)
 
     def _hook(self) -> Sequence:
         """Watch the logit of ``[SEG]`` and the stability of masks."""

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from mmengine.optim import OptimWrapper
+from official_order import train_officially
 from torch import nn
 
 from glus_mm.models import GLUS
@@ -25,16 +26,16 @@ class Variant:
     """A way to work.
 
     Attributes:
-        reuse: ``model.train_cfg.reuse``.
+        order: ``'official'``, or ``'ours'``.
         memory: key of :data:`MEMORY`: no gradient through the memory, with it, or with it and
             recomputed activations.
     """
 
-    reuse: str
+    order: str
     memory: str
 
     def __str__(self) -> str:
-        return f'{self.reuse}, {self.memory}'
+        return f'{self.order}, {self.memory}'
 
 
 class PhaseTimer:
@@ -110,7 +111,7 @@ class TrainStep:
 
     def use(self, variant: Variant) -> None:
         """Switch the model to a variant."""
-        self.model.train_cfg = replace(self.model.train_cfg, reuse=variant.reuse)
+        train_officially(self.model, variant.order == 'official')
         for name, value in MEMORY[variant.memory].items():
             setattr(self.model.mask_head, name, value)
 
