@@ -4,12 +4,11 @@ import logging
 
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from glus_mm.engine.batches import CallAfter
 from glus_mm.engine.random_state import random_state, set_random_state
+from glus_mm.utils.modules import unwrapped
 
 KEY = 'random_state'
 
@@ -50,7 +49,7 @@ class RunRandomness:
                       'current', logging.WARNING)
 
         def resume() -> None:
-            set_random_state(states[rank % len(states)], _model(runner))
+            set_random_state(states[rank % len(states)], unwrapped(runner.model))
 
         loop = runner.train_loop
         if hasattr(loop, 'dataloader_iterator'):
@@ -61,32 +60,26 @@ class RunRandomness:
 
     def begin_validation(self, runner: Runner) -> None:
         """Remember the state of training."""
-        self._training = random_state(_model(runner))
+        self._training = random_state(unwrapped(runner.model))
 
     def end_validation(self, runner: Runner) -> None:
         """Go on with it, however much validation drew."""
         state, self._training = self._training, None
-        set_random_state(state, _model(runner))
+        set_random_state(state, unwrapped(runner.model))
 
     def gather(self, runner: Runner) -> None:
         """Collect the states of all processes for the next checkpoint; each has to call it."""
-        own = self._training or random_state(_model(runner))
+        own = self._training or random_state(unwrapped(runner.model))
         self._gathered = all_gather_object(own)
 
     def save(self, runner: Runner, checkpoint: dict) -> None:
-        """Put the states that were gathered into a checkpoint, unless another hook did.
+        """Put the states that were gathered into a checkpoint.
 
         Where nobody gathered them a single process does so now; several cannot, as only one of
         them saves.
         """
         states, self._gathered = self._gathered, None
-        if KEY in checkpoint:
-            return
         if states is None and get_dist_info()[1] == 1:
-            states = [self._training or random_state(_model(runner))]
+            states = [self._training or random_state(unwrapped(runner.model))]
         if states is not None:
             checkpoint[KEY] = dict(ranks=states)
-
-
-def _model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

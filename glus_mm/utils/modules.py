@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from mmengine.model import is_model_wrapper
 from torch import nn
 
 from glus_mm.utils.spelling import nearest
@@ -31,6 +32,11 @@ def set_trainable(module: nn.Module, patterns: Sequence[str] | None) -> None:
                 f'{sorted({name.split(".")[0] for name in names})}')
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of MMEngine's wrapper for several processes, or itself."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def is_trained(*modules: nn.Module) -> bool:

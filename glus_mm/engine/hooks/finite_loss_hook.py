@@ -13,21 +13,18 @@ from mmengine.dist import (
     get_dist_info,
     is_main_process,
 )
-from mmengine.hooks import CheckpointHook, Hook
-from mmengine.logging import HistoryBuffer, print_log
-from mmengine.model import is_model_wrapper
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import Tensor, distributed, nn
 
-from glus_mm.engine.random_state import random_state, set_random_state
-from glus_mm.engine.run_randomness import KEY as RANDOM
 from glus_mm.registry import HOOKS
-from glus_mm.utils.checkpoint_files import newest_whole, note_checkpoint
+from glus_mm.utils.checkpoint_files import newest_whole
+from glus_mm.utils.modules import unwrapped
 
 NORM = 'train/grad_norm'
-_NO_MODULES = nn.Module()
 _LAST = 5
 
 
@@ -35,14 +32,11 @@ _LAST = 5
 class FiniteLossHook(Hook):
     """Stop every process when the loss, or the norm of the gradients, is NaN or infinite.
 
-    It stops before the optimizer takes the step, saves the state as it was after the last whole
-    iteration as ``iter_<n>.pth``, from which ``--resume`` goes on, and raises an error with the
-    iteration, the losses, the videos and the expressions. With several processes all of them stop,
-    and the message is about those in which it happened. The checkpoint is one more than
-    ``max_keep_ckpts`` allows. Whether that state is still a good one only people can tell: the
-    error has the last losses, norms and learning rates, and the largest weight. With gradient
-    accumulation the gradients since the last step of the optimizer are lost, as no checkpoint
-    holds gradients. Nothing is saved where weights are not finite themselves.
+    It stops before the optimizer takes the step, and raises an error with the iteration, the
+    losses, the videos and the expressions. With several processes all of them stop, and the message
+    is about those in which it happened. It saves nothing: the run goes on from its last checkpoint,
+    which the error names. Whether that is still a good one only people can tell: the error has the
+    last losses, norms and learning rates, and the largest weight.
 
     The check looks at the sum of all losses (whatever the model's output has under a name with
     "loss"), and at the norm that gradient clipping computes (``clip_grad`` of the optimizer
@@ -69,8 +63,6 @@ class FiniteLossHook(Hook):
         self._work: distributed.Work | None = None
         # Of the batches since the last step of the optimizer; strings, to hold no images.
         self._batches: list[str] = []
-        self._random: dict | None = None
-        self._saved_random: list[dict] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Begin to watch the model and the optimizer."""
@@ -88,7 +80,8 @@ class FiniteLossHook(Hook):
             self._check_norm(runner)
             self._batches.clear()
 
-        self._handles = [_unwrapped(runner).register_forward_hook(after_forward, with_kwargs=True)]
+        model = unwrapped(runner.model)
+        self._handles = [model.register_forward_hook(after_forward, with_kwargs=True)]
         wrapper = runner.optim_wrapper
         # DeepSpeed calls the optimizer in the midst of its own step, which must not be interrupted.
         self._deferred = isinstance(wrapper, OptimWrapper) and \
@@ -97,7 +90,7 @@ class FiniteLossHook(Hook):
             self._handles.append(wrapper.optimizer.register_step_pre_hook(before_step))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Note what the batch consists of, and where the random numbers stand.
+        """Note what the batch consists of.
 
         Args:
             data_batch: ``data_samples`` of it are named in the error.
@@ -105,8 +98,6 @@ class FiniteLossHook(Hook):
         if not self._deferred:
             self._batches.clear()
         self._batches.append(_describe(data_batch))
-        # Without generators that modules hold: to look for them takes milliseconds.
-        self._random = random_state(_NO_MODULES)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: dict | None = None) -> None:
@@ -116,13 +107,6 @@ class FiniteLossHook(Hook):
             FloatingPointError: it is not finite.
         """
         self._check_loss(runner)
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Let a checkpoint that is saved here be one before the iteration."""
-        if self._saved_random is not None:
-            checkpoint[RANDOM] = dict(ranks=self._saved_random)
-            if 'meta' in checkpoint:  # MMEngine's FlexibleRunner counts the running iteration
-                checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)
 
     def after_train(self, runner: Runner) -> None:
         """Stop watching."""
@@ -173,7 +157,7 @@ class FiniteLossHook(Hook):
         self._stop(runner, 'norm of the gradients', f'grad_norm {norm:.6g}\n{batches}')
 
     def _stop(self, runner: Runner, what: str, report: str | None) -> None:
-        """Save, and raise the same error in every process.
+        """Raise the same error in every process.
 
         Args:
             what: what is not finite.
@@ -188,61 +172,33 @@ class FiniteLossHook(Hook):
             if text is not None:
                 place = f'process {rank} of {len(reports)}: ' if len(reports) > 1 else ''
                 lines.append(f'{place}{text}')
-        message = '\n'.join(lines)
-        if is_main_process():  # first of all, whatever may go wrong below
-            print_log(message, 'current', logging.ERROR)
-        told = [self._save(runner)]
+        told = [_known(runner)]
         broadcast_object_list(told)  # losses in the log are those of the first process
-        saved = told[0]
+        message = '\n'.join([*lines, *told])
         if is_main_process():
-            print_log(saved, 'current', logging.ERROR)
-        # A launcher ends the other processes as soon as one has failed; the file is whole by now.
+            print_log(message, 'current', logging.ERROR)
+        # A launcher ends the other processes as soon as one has failed.
         barrier()
-        raise FloatingPointError(f'{message}\n{saved}')
-
-    def _save(self, runner: Runner) -> str:
-        """Save the state before the iteration; returns what to tell about it."""
-        model = _unwrapped(runner)
-        largest = {name: torch.stack(torch.aminmax(value)).abs().max().item()
-                   for name, value in model.state_dict().items()
-                   if value.is_floating_point() and value.numel()}
-        bad = [name for name, value in largest.items() if not math.isfinite(value)]
-        known = _known(runner, largest)
-        if bad:
-            return (f'nothing was saved, as {len(bad)} weights are not finite themselves, such as '
-                    f'{bad[0]}: go back to an earlier checkpoint\n{known}')
-        earlier, _ = newest_whole(runner.work_dir, runner.iter)
-        _forget_last_norm(runner)
-        set_random_state(self._random, _NO_MODULES)
-        self._saved_random = all_gather_object(random_state(model))
-        hook = next((h for h in runner.hooks if isinstance(h, CheckpointHook)), None)
-        folder = getattr(hook, 'out_dir', None) or runner.work_dir
-        path = f'{folder}/iter_{runner.iter}.pth'
-        try:
-            runner.save_checkpoint(
-                folder, f'iter_{runner.iter}.pth', by_epoch=False,
-                meta=dict(epoch=runner.epoch, iter=runner.iter),
-                backend_args=getattr(hook, 'backend_args', None))
-            if is_main_process():
-                note_checkpoint(runner.work_dir, path)
-        except OSError as error:
-            return f'the state before it could not be saved: {error}'
-        finally:
-            self._saved_random = None
-        instead = f'--resume {earlier}' if earlier is not None else 'a start from the beginning'
-        return (f'the state before it is in {path}, from where --resume goes on with the same '
-                'samples. Whether it is a good one, or a step before has ruined the weights, is '
-                f'not known: where these numbers had begun to grow, {instead} is safer\n{known}')
+        raise FloatingPointError(message)
 
 
-def _known(runner: Runner, largest: dict[str, float]) -> str:
-    """What tells a state that is well from one that an earlier step has ruined.
-
-    Args:
-        runner: the runner, whose message hub has losses and norms.
-        largest: for each weight the largest absolute value in it.
-    """
-    parts = []
+def _known(runner: Runner) -> str:
+    """Where to go on, and what tells a state that is well from one that a step has ruined."""
+    largest = {name: torch.stack(torch.aminmax(value)).abs().max().item()
+               for name, value in unwrapped(runner.model).state_dict().items()
+               if value.is_floating_point() and value.numel()}
+    bad = [name for name, value in largest.items() if not math.isfinite(value)]
+    newest, earlier = (newest_whole(runner.work_dir, before)[0] for before in (None, runner.iter))
+    lines, parts = [], []
+    if bad:
+        lines.append(f'{len(bad)} weights are not finite themselves, such as {bad[0]}')
+    if newest is None:
+        lines.append('there is no checkpoint yet: the run has to begin anew')
+    else:
+        instead = 'a start from the beginning' if earlier is None else f'--resume {earlier}'
+        lines.append(f'the newest checkpoint is {newest}, from where --resume goes on. Whether it '
+                     'is a good one, or a step before has ruined the weights, is not known: where '
+                     f'these numbers had begun to grow, {instead} is safer')
     for key, name in (('train/loss', 'loss'), (NORM, 'grad_norm'), ('train/lr', 'lr')):
         history = runner.message_hub.log_scalars.get(key)
         values = [] if history is None else list(history.data[0][-_LAST:])
@@ -250,11 +206,7 @@ def _known(runner: Runner, largest: dict[str, float]) -> str:
             parts.append(f'{name} {", ".join(f"{value:.4g}" for value in values)}')
     name = max(largest, key=lambda key: (not math.isfinite(largest[key]), largest[key]))
     parts.append(f'largest weight {largest[name]:.4g} in {name}')
-    return f'the last {_LAST} iterations and steps: ' + '; '.join(parts)
-
-
-def _unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return '\n'.join([*lines, f'the last {_LAST} iterations and steps: ' + '; '.join(parts)])
 
 
 def _scalar(value: Tensor | Sequence[Tensor]) -> Tensor:
@@ -282,13 +234,3 @@ def _name(sample: Any) -> str:
     return (f'{sample.get("dataset")}, video {sample.video_id!r}, context frames '
             f'{sample.get("context_frame_ids")}, query frames {sample.get("query_frame_ids")}, '
             f'expressions: {expressions}')
-
-
-def _forget_last_norm(runner: Runner) -> None:
-    """Take a norm that belongs to no whole iteration out of the log of a resumed run."""
-    history = runner.message_hub.log_scalars.get(NORM)
-    if history is not None:
-        values, counts = history.data
-        if len(values) and not math.isfinite(values[-1]):
-            runner.message_hub.log_scalars[NORM] = HistoryBuffer(
-                values[:-1], counts[:-1], history.max_length)

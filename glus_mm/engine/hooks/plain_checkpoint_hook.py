@@ -10,7 +10,6 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
@@ -36,6 +35,7 @@ from glus_mm.utils.checkpoint_files import (
     note_checkpoint,
     remove_parts,
 )
+from glus_mm.utils.modules import unwrapped
 
 # Changed settings that a resumed run names; with the rest of what it says, one screen.
 MAX_CHANGED = 8
@@ -152,7 +152,7 @@ class PlainCheckpointHook(CheckpointHook):
                 does not fit.
         """
         source = _source(runner)
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         if Path(source).is_file():
             check_whole(source)
         stored = complete_state(checkpoint, source, self.base, verify=_is_first_here())
@@ -238,7 +238,7 @@ class PlainCheckpointHook(CheckpointHook):
                       logging.WARNING)
             self._frozen = None
         else:
-            number = self._frozen.watch(_unwrapped(runner))
+            number = self._frozen.watch(unwrapped(runner.model))
             print_log(f'checkpoints leave out {number} frozen parameters and need '
                       f'{self._frozen.path} beside them', 'current')
 
@@ -307,7 +307,7 @@ class PlainCheckpointHook(CheckpointHook):
             self._randomness.save(runner, checkpoint)
         if self._frozen is not None and 'state_dict' in checkpoint:
             entry = self._frozen.leave_out(
-                _unwrapped(runner), checkpoint['state_dict'], self.out_dir)
+                unwrapped(runner.model), checkpoint['state_dict'], self.out_dir)
             if entry is not None:
                 checkpoint[BASE] = entry
         if checkpoint.get('message_hub') is not None:
@@ -375,10 +375,6 @@ class PlainCheckpointHook(CheckpointHook):
             self.file_backend.remove(path)
         elif self.file_backend.isdir(path):  # as DeepSpeed writes them
             self.file_backend.rmtree(path)
-
-
-def _unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _source(runner: Runner) -> str:

@@ -5,12 +5,11 @@ import logging
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from glus_mm.registry import HOOKS
 from glus_mm.utils.checked import checked
+from glus_mm.utils.modules import unwrapped
 from glus_mm.utils.quantize import (
     QUANT_TYPES,
     check_bitsandbytes,
@@ -58,7 +57,7 @@ class QuantizeHook(Hook):
         Raises:
             ValueError: no layer of the LLM is frozen.
         """
-        self._types = quantize_frozen(_unwrapped(runner), self.quant_type, self.double_quant)
+        self._types = quantize_frozen(unwrapped(runner.model), self.quant_type, self.double_quant)
         print_log(f'{len(self._types)} frozen linear layers of the LLM are in 4 bits '
                   f'({self.quant_type})', 'current', logging.INFO)
 
@@ -71,12 +70,8 @@ class QuantizeHook(Hook):
         state = checkpoint.get('state_dict')
         if state is None or not self._types:
             return
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         for name, dtype in self._types.items():
             for key in [key for key in state if key.startswith(f'{name}.weight')]:
                 del state[key]
             state[f'{name}.weight'] = dequantized(model.get_submodule(name)).to('cpu', dtype)
-
-
-def _unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

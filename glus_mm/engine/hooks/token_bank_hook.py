@@ -7,11 +7,11 @@ import torch
 from mmengine.dist import all_gather, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from glus_mm.models.losses import ObjectContrastiveLoss
 from glus_mm.registry import HOOKS
+from glus_mm.utils.modules import unwrapped
 
 KEY = 'token_bank'
 
@@ -149,7 +149,7 @@ class TokenBankHook(Hook):
 
 
 def _find_loss(runner: Runner) -> ObjectContrastiveLoss | None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     losses = [m for m in model.modules() if isinstance(m, ObjectContrastiveLoss)]
     if len(losses) > 1:
         raise ValueError('expected one ObjectContrastiveLoss in the model, got '
