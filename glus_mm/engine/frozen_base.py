@@ -11,9 +11,6 @@ from torch import Tensor, nn
 from glus_mm.utils.base_weights import base_entry, digests
 from glus_mm.utils.checkpoint import list_keys
 
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_CHUNK = 1 << 22
-
 
 class FrozenBase:
     """The frozen parameters of a model that are those of a file, and whether they stay so.
@@ -32,7 +29,7 @@ class FrozenBase:
         self.keys = dict(keys)
         self._values: dict[str, Tensor] = dict(values)
         self._digests: dict[str, str] = dict(fingerprints or {})
-        self._marks: dict[str, str | int] = {}
+        self._marks: dict[str, str] = {}
 
     def watch(self, model: nn.Module) -> int:
         """Choose the parameters to leave out: frozen ones with exactly the base's values.
@@ -50,7 +47,7 @@ class FrozenBase:
                   and torch.equal(parameter, value.to(parameter))}
         self._digests.update(digests({name: value for name, value in chosen.items()
                                       if name not in self._digests}))
-        self._marks = content_marks({name: parameters[name] for name in chosen})
+        self._marks = digests({name: parameters[name] for name in chosen})
         self._values = {}
         return len(chosen)
 
@@ -72,7 +69,7 @@ class FrozenBase:
         parameters = _parameters(model)
         frozen = {name: parameters[name] for name in self._marks
                   if _is_frozen(parameters.get(name))}
-        marks = content_marks(frozen)
+        marks = digests(frozen)
         changed = [name for name, mark in self._marks.items() if marks.get(name) != mark]
         if changed:
             print_log(list_keys('no longer the frozen weights that training started from, and '
@@ -84,39 +81,6 @@ class FrozenBase:
             return None
         return base_entry(self.path, folder, {name: self.keys[name] for name in taken},
                           self._digests)
-
-
-def content_marks(tensors: Mapping[str, Tensor]) -> dict[str, str | int]:
-    """Something small for each tensor that changes with any bit of it.
-
-    Args:
-        tensors: any tensors, by name.
-
-    Returns:
-        Marks to compare with those of the same tensors at another time.
-    """
-    marks: dict[str, str | int] = digests(
-        {name: value for name, value in tensors.items() if value.device.type == 'cpu'})
-    # Next to nothing on an accelerator, where a hash would need a copy on the CPU.
-    marks.update((name, device_checksum(value)) for name, value in tensors.items()
-                 if name not in marks)
-    return marks
-
-
-def device_checksum(tensor: Tensor) -> int:
-    """A 64-bit number that depends on every bit of a tensor and its place; finds accidents only.
-
-    Args:
-        tensor: any shape.
-    """
-    bits = tensor.detach().contiguous().reshape(-1).view(_INTEGERS[tensor.element_size()])
-    total = torch.zeros((), dtype=torch.int64, device=bits.device)
-    for start in range(0, len(bits), _CHUNK):
-        part = bits[start:start + _CHUNK].to(torch.int64)
-        place = torch.arange(start, start + len(part), device=bits.device)
-        # Integers wrap around; odd factors lose no bit.
-        total += (part * (2 * place + 1)).sum() * 0x9E3779B97F4A7C1 + part.sum()
-    return int(total)
 
 
 def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
