@@ -70,7 +70,6 @@ def seg_tokens_from_scratch(mllm: CausalMLLM, input_ids: Sequence[list[int]], im
     """What the official code computes for a step, nothing of it reused or left out.
 
     Args:
-        mllm: the MLLM.
         input_ids: N whole prompts.
         imgs: (frames, 3, P, P), normalised, that all N of them show.
 
@@ -97,7 +96,6 @@ class OfficialFrames:
     resized once for each expression. Nothing is batched with other videos.
 
     Args:
-        model: the model.
         session: state of the video.
         frames: positions in the order in which they are needed.
     """
@@ -148,6 +146,7 @@ class OfficialPropagator(GLUSPropagator):
     """One expression after the other, each frame of each from scratch."""
 
     source = OfficialFrames
+    keeps_derived = False
 
     def steps(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]) -> Steps:
         """See :meth:`BasePropagator.steps`."""
