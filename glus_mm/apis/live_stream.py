@@ -9,8 +9,8 @@ import torch
 
 from glus_mm.apis.background_iterator import BackgroundIterator
 from glus_mm.apis.live_frame import LiveFrame, LiveText
-from glus_mm.models.inference.live_session import LiveSession
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
+from glus_mm.models.propagators.live_session import LiveSession
 from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.checked import checked
 

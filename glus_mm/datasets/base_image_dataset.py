@@ -16,8 +16,8 @@ class BaseImageDataset(BaseRefVOSDataset):
     A training sample repeats the frame: all context and query frames of
     ``SampleContextQueryFrames`` are the image, and each turn asks about it again. The number of
     frames has to be that of the other videos in the batch, and the losses are finite; the image is
-    read once, and each encoder sees it once, so that the cost of a sample is that of a video's tokens
-    in the LLM, and of its query frames in the mask decoder.
+    read once, and each encoder sees it once, so that a sample costs the tokens of a video in the
+    LLM, and its query frames in the mask decoder.
 
     When testing, the image is one frame. J of ``RefVOSMetric`` is then the IoU of an expression,
     and its mean what LISA calls gIoU.

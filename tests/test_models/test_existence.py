@@ -5,7 +5,7 @@ import torch
 from official_order import OFFICIAL, train_officially
 
 from glus_mm.models.inference import ArrayReader
-from glus_mm.models.inference.live_session import LiveSession
+from glus_mm.models.propagators.live_session import LiveSession
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.text.prompt import (
     TEMPLATES,

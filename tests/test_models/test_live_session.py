@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from glus_mm.models.inference import ArrayReader, FrameError
-from glus_mm.models.inference.live_session import LiveSession
+from glus_mm.models.propagators.live_session import LiveSession
 from glus_mm.utils.frames import clip_centres
 
 TEXTS = ('the red circle', 'the big blue square that moves to the left', 'all stars')
@@ -98,7 +98,7 @@ def test_memory_is_bounded(model, video):
     sizes = []
     for t in range(37):
         session.step(video[t % LENGTH])
-        sizes.append((len(session._window), len(session._seen),
+        sizes.append((len(session.visual_tokens), len(session._seen),
                       max(len(track.memory) for track in session.tracks.values())))
     assert np.max(sizes, 0).tolist() == np.max(sizes[:34], 0).tolist()
     assert np.max(sizes, 0)[:2].tolist() == [3, 32]

@@ -8,8 +8,8 @@ import torch
 from official_order import train_officially
 
 from glus_mm.models.inference import ArrayReader
-from glus_mm.models.inference.live_session import LiveSession
 from glus_mm.models.mllms.turn_window import window_in_stream
+from glus_mm.models.propagators.live_session import LiveSession
 
 WINDOW = 3
 STREAM = {'test_cfg.window': WINDOW, 'test_cfg.window_cache': 'turns', 'test_cfg.num_context': 2}

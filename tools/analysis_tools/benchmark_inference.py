@@ -46,7 +46,7 @@ from inference_benchmark.operations import count_operations
 from torch.utils.flop_counter import FlopCounterMode
 
 from glus_mm.models import GLUS
-from glus_mm.models.inference.live_session import LiveSession
+from glus_mm.models.propagators.live_session import LiveSession
 from glus_mm.video import ArrayReader
 
 FOREGROUND = (0.05, 0.95)

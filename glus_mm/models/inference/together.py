@@ -3,13 +3,14 @@
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from glus_mm.models.inference.video_session import MaskPrediction
 
 Prediction = tuple[int, list[int], MaskPrediction]
+Result = TypeVar('Result')
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,34 @@ def together(videos: Iterable[Video], max_tracks: int, max_rows: int
             one.video.steps.close()
 
 
-def alone(steps: Steps) -> Generator[Prediction, None, None]:
-    """The predictions of one video."""
-    with closing(together([Video(None, 1, steps)], 1, 1)) as results:
-        for _, item in results:
-            if isinstance(item, Exception):
-                raise item
-            if item is not None:
+@torch.no_grad()
+def alone(steps: Steps) -> Generator[Prediction, None, Any]:
+    """The predictions of one video; its work is done as it comes. Returns what the steps return."""
+    answer = None
+    with closing(steps):
+        while True:
+            try:
+                item = steps.send(answer)
+            except StopIteration as end:
+                return end.value
+            answer = None
+            if isinstance(item, Work):
+                answer, = item.run([item.args])
+            else:
                 yield item
+
+
+def outcome(work: Generator[Work, Any, Result]) -> Result:
+    """Do work that makes no predictions; gives back what it returns.
+
+    Raises:
+        TypeError: it made a prediction.
+    """
+    try:
+        next(alone(work))
+    except StopIteration as end:
+        return end.value
+    raise TypeError('expected work without predictions, got one')
 
 
 def _tracks(going: list[_Going]) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from glus_mm.models.inference.caches import BoundedCache
@@ -45,7 +46,7 @@ class VideoSession:
         reader: the frames.
         expressions: (E).
         context_frame_ids: (Tc) 0-based positions.
-        window: query frames whose visual tokens are kept; 0 keeps no feature at all.
+        window: query frames whose visual tokens are kept.
         feature_cache: frames whose features are kept besides, between the two directions.
         prefetch: frames that are read and resized ahead in a thread; 0 for readers whose frames
             come as they are asked for.
@@ -58,28 +59,31 @@ class VideoSession:
         self.reader = reader
         self.expressions = expressions
         self.context_frame_ids = context_frame_ids
-        self.feature_cache = feature_cache if window else 0
+        self.feature_cache = feature_cache
         self.prefetch = prefetch
         self.key_masks = key_masks
-        self.visual_tokens: BoundedCache[Tensor] = BoundedCache(window, self.feature_cache)
-        self.sam_features: BoundedCache[SAM2Features] = BoundedCache(
-            min(window, 1), self.feature_cache)
-        self.context_tokens: BoundedCache[Tensor] = BoundedCache(
-            len(context_frame_ids) if window else 0)
-        self.prefix: BoundedCache[Any] = BoundedCache(min(window, 1))
-        self._frames: BoundedCache[Any] = BoundedCache(2)
+        self.visual_tokens: BoundedCache[Tensor] = BoundedCache(
+            window, feature_cache + len(context_frame_ids))
+        self.sam_features: BoundedCache[SAM2Features] = BoundedCache(1, feature_cache)
+        self.prefix: BoundedCache[Any] = BoundedCache(1)
         self._reading = threading.Lock()
+        self.keep_features(range(0))
 
-    def frame(self, frame_idx: int):
-        """Frame at a position, uint8 (H, W, 3); both encoders read it, so it is kept shortly.
+    @property
+    def context(self) -> Mapping[int, Tensor]:
+        """Visual tokens (V, D) of the context frames, once they were encoded."""
+        return self.visual_tokens
 
-        May be called from several threads.
-        """
+    def frame(self, frame_idx: int) -> np.ndarray:
+        """Read a frame, uint8 (H, W, 3); may be called from several threads."""
         with self._reading:
-            return self._frames.get(frame_idx, lambda: self.reader.read(frame_idx))
+            return self.reader.read(frame_idx)
 
     def keep_features(self, frames: range) -> None:
-        """Keep the features of these frames until others are named; the bound cuts the start."""
+        """Keep the features of these frames until others are named; the bound cuts the start.
+
+        Visual tokens of the context frames always stay.
+        """
         frames = frames[max(len(frames) - self.feature_cache, 0):]
-        self.visual_tokens.pin(frames)
+        self.visual_tokens.pin({*frames, *self.context_frame_ids})
         self.sam_features.pin(frames)

@@ -52,6 +52,7 @@ class FoldPropagator(BasePropagator):
             ReorderedReader(session.reader, order),
             RefVOSDataSample(metainfo=dict(expressions=session.expressions)))
         view.context_frame_ids = [order.index(t) for t in session.context_frame_ids]
+        view.keep_features(range(0))
         exps, start = list(range(len(session.expressions))), 0
         for fold in folds:
             with closing(model.propagate(view, exps, start)) as steps:

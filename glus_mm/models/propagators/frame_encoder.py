@@ -16,6 +16,7 @@ from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
 from glus_mm.utils.image import sam2_image, vision_tower_image
 
 if TYPE_CHECKING:
+    from glus_mm.models.propagators.live_session import LiveSession
     from glus_mm.models.segmentors.glus import GLUS
 
 # Stages of a frame's work.
@@ -51,11 +52,12 @@ class FrameEncoder:
     are generators yield :class:`Work` for what is batched with other videos.
 
     Args:
-        session: state of the video.
+        session: state of the video or of the live source.
         frames: positions in the order in which they are needed.
     """
 
-    def __init__(self, model: 'GLUS', session: VideoSession, frames: range) -> None:
+    def __init__(self, model: 'GLUS', session: 'VideoSession | LiveSession', frames: range
+                 ) -> None:
         self.model = model
         self.session = session
         self.frames = frames
@@ -69,7 +71,7 @@ class FrameEncoder:
 
         First of all, so that no thread reads elsewhere in a video file meanwhile.
         """
-        kept = self.session.context_tokens
+        kept = self.session.visual_tokens
         missing = [t for t in dict.fromkeys(self.session.context_frame_ids) if t not in kept]
         if missing:
             frames = [prepare_frame(self.model, self.session.frame(t)) for t in missing]
@@ -88,11 +90,11 @@ class FrameEncoder:
 
     def visual_tokens(self, frame_idx: int) -> Generator[Work, Any, Tensor]:
         """Visual tokens (V, D) of a frame."""
-        for cache in (self.session.context_tokens, self.session.visual_tokens):
-            if frame_idx in cache:
-                return cache[frame_idx]
+        cache = self.session.visual_tokens
+        if frame_idx in cache:
+            return cache[frame_idx]
         tokens, = yield self._vision_work([self._frame(frame_idx)])
-        return self.session.visual_tokens.get(frame_idx, lambda: tokens)
+        return cache.get(frame_idx, lambda: tokens)
 
     def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range
                    ) -> Generator[Work, Any, SegTokens]:
@@ -143,15 +145,14 @@ class FrameEncoder:
 
     def _prefix(self, prompt: list[int], visual: Tensor) -> tuple[int, Any]:
         """Length in ids and state of the part that all prompts of the video share."""
-        mllm, kept = self.model.mllm, self.session.context_tokens
-        ids = self.session.context_frame_ids
+        mllm, kept, ids = self.model.mllm, self.session.context, self.session.context_frame_ids
         cut = mllm.split_prefix(prompt, len(ids))
 
         def prefill():
             context = torch.stack([kept[t] for t in ids]) if ids else visual[:0]
             return mllm.prefill(prompt[:cut], context)
 
-        return cut, self.session.prefix.get('prefix', prefill)
+        return cut, self.session.prefix.get(tuple(ids), prefill)
 
     def _vision_work(self, frames: Sequence[PreparedFrame]) -> Work:
         return Work(VISION, None, len(frames), partial(_encode_vision, self.model.mllm),
@@ -160,8 +161,7 @@ class FrameEncoder:
     def _read_new(self, frame_idx: int) -> np.ndarray | None:
         """Runs in a thread; frames whose features are kept already are not read."""
         session = self.session
-        if frame_idx in session.sam_features and (
-                frame_idx in session.visual_tokens or frame_idx in session.context_tokens):
+        if frame_idx in session.sam_features and frame_idx in session.visual_tokens:
             return None
         return session.frame(frame_idx)
 

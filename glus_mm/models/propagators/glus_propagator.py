@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from glus_mm.models.heads import HeadOutput
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.inference.together import Steps, Work, alone
+from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.models.propagators.base_propagator import BasePropagator
 from glus_mm.models.propagators.frame_encoder import FrameEncoder
 from glus_mm.models.propagators.track import Track
@@ -88,49 +89,84 @@ class GLUSPropagator(BasePropagator):
             the work that it takes.
         """
         stride = model.test_cfg.memory_stride
-        tracks = [Track(e, start, model.mask_head.new_memory(stride, self.keeps_derived))
+        tracks = [Track(e, session.expressions[e], start,
+                        model.mask_head.new_memory(stride, self.keeps_derived))
                   for e, start in starts.items()]
         with closing(self.source(model, session, frames)) as features:
             yield from features.open()
             for place, t in enumerate(frames):
                 active = [track for track in tracks if track.step or track.start == t]
-                if given is None:
-                    yield from self._fill_tokens(model, session, features, active, frames, place)
-                else:
+                if given is not None:
                     for track in active:
                         track.tokens.append(given[track.expression][t])
-                pred = yield from self._predict_frame(
-                    model, session, features, active, t, clicks or {})
-                for track in active:
-                    track.step += 1
+                pred = yield from self.advance(
+                    model, features, active, frames, place, session.reader.shape, clicks)
                 features.release(t)
                 new = [i for i, track in enumerate(active) if not skip_starts or track.start != t]
                 if new:
                     yield t, [active[i].expression for i in new], _rows(pred, new)
 
-    def _fill_tokens(self, model: 'GLUS', session: VideoSession,
-                     features: FrameEncoder, tracks: Sequence[Track], frames: range,
-                     place: int) -> Generator[Work, Any, None]:
-        """Run the MLLM for the tracks without a seg token for this frame.
+    def advance(self, model: 'GLUS', features: FrameEncoder, tracks: Sequence[Track],
+                frames: range, place: int, size: tuple[int, int],
+                clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]] | None = None
+                ) -> Generator[Work, Any, MaskPrediction]:
+        """Bring tracks one frame on: their seg tokens, where they have none yet, and their masks.
+
+        Args:
+            features: of the frames.
+            tracks: N of them, at least one; they are changed.
+            frames: positions of the pass, in order.
+            place: which of them comes.
+            size: (H, W) of a frame.
+            clicks: see :meth:`sweep`.
+
+        Yields:
+            The work that it takes.
+
+        Returns:
+            The masks of the N tracks. A track without ``[SEG]`` and clicks stores no memory.
+        """
+        lacking = [track for track in tracks if not track.tokens]
+        if model.test_cfg.window_cache == 'turns':
+            yield from self._next_turns(model, features, lacking, frames[place])
+        else:
+            yield from self._fill_tokens(model, features, lacking, frames, place)
+        seg = SegTokens(*(torch.stack(rows) for rows in
+                          zip(*[track.tokens.popleft() for track in tracks])))
+        is_seg = seg.is_seg
+        points = _points(clicks or {}, tracks, frames[place], is_seg.device)
+        if points is not None:
+            is_seg = is_seg | (points[1] >= 0).any(1)
+
+        def decode(rows: Tensor) -> Generator[Work, Any, HeadOutput]:
+            chosen = [tracks[i] for i in rows.tolist()]
+            return features.decode(
+                frames[place], seg.tokens[rows], [track.memory for track in chosen],
+                [track.step for track in chosen],
+                None if points is None else tuple(values[rows] for values in points))
+
+        pred = yield from model.predict_masks(seg, is_seg, size, decode)
+        for track in tracks:
+            track.step += 1
+        return pred
+
+    def _fill_tokens(self, model: 'GLUS', features: FrameEncoder, tracks: Sequence[Track],
+                     frames: range, place: int) -> Generator[Work, Any, None]:
+        """Run the MLLM on the windows of tracks.
 
         Those whose window has the same frames are batched. Where answers enter the history, those
         of a block of frames are not known before it is run: each is taken to be the last one, and
         the block ends at the first frame that answers otherwise.
         """
         cfg = model.test_cfg
-        if cfg.window_cache == 'turns':
-            yield from self._next_turns(model, session, features, tracks, frames[place])
-            return
-        groups = defaultdict(list)
+        new, groups = min(cfg.window_stride, len(frames) - place), defaultdict(list)
         for track in tracks:
-            if not track.tokens:
-                new = min(cfg.window_stride, len(frames) - place)
-                groups[min(track.step, cfg.window - new), new].append(track)
-        for (old, new), group in groups.items():
+            groups[min(track.step, cfg.window - new)].append(track)
+        for old, group in groups.items():
             window = frames[place - old:place + new]
             for i in range(0, len(group), cfg.max_expressions):
                 chunk = group[i:i + cfg.max_expressions]
-                prompts = [[_prompt(model, session, track, old, ahead) for ahead in range(new)]
+                prompts = [[_prompt(model, track, old, ahead) for ahead in range(new)]
                            for track in chunk]
                 seg = yield from features.seg_tokens(prompts, window)
                 is_seg = seg.accepted(cfg.seg_threshold)
@@ -140,14 +176,14 @@ class GLUSPropagator(BasePropagator):
                         made = made[:_take_answers(track, rows[1].tolist(), cfg.window)]
                     track.tokens.extend(made)
 
-    def _next_turns(self, model: 'GLUS', session: VideoSession, features: FrameEncoder,
-                    tracks: Sequence[Track], frame_idx: int) -> Generator[Work, Any, None]:
+    def _next_turns(self, model: 'GLUS', features: FrameEncoder, tracks: Sequence[Track],
+                    frame_idx: int) -> Generator[Work, Any, None]:
         """Run the new turn of each track on top of the turns that it keeps."""
         size = model.test_cfg.max_expressions
         for i in range(0, len(tracks), size):
             chunk = tracks[i:i + size]
             seg, kept = yield from features.next_turns(
-                [_prompt(model, session, track, 0, 1) for track in chunk],
+                [_prompt(model, track, 0, 1) for track in chunk],
                 frame_idx, [track.kept for track in chunk])
             is_seg = seg.accepted(model.test_cfg.seg_threshold)
             for track, state, *token in zip(chunk, kept, seg.tokens, is_seg, seg.presence):
@@ -156,46 +192,12 @@ class GLUSPropagator(BasePropagator):
                 if model.existence == 'answer':  # the end of this turn when the next one is run
                     track.answers = [bool(token[1])]
 
-    def _predict_frame(self, model: 'GLUS', session: VideoSession,
-                       features: FrameEncoder, tracks: Sequence[Track],
-                       frame_idx: int, clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]]
-                       ) -> Generator[Work, Any, MaskPrediction]:
-        """Decode the tracks that have a ``[SEG]`` or clicks; the others get an empty mask, no
-        memory."""
-        tokens, is_seg, presence = (torch.stack(rows) for rows in
-                                    zip(*[track.tokens.popleft() for track in tracks]))
-        points = _points(clicks, tracks, frame_idx, tokens.device)
-        if points is not None:
-            is_seg = is_seg | (points[1] >= 0).any(1)
-        num, (height, width) = len(tracks), session.reader.shape
-        side = model.mask_head.mask_side
-        dtype = torch.promote_types(tokens.dtype, torch.float32)
-        logits = tokens.new_full((num, side, side), float('-inf'), dtype=dtype)
-        masks = torch.zeros(num, height, width, dtype=torch.bool, device=logits.device)
-        scores = tokens.new_zeros(num, dtype=dtype)
-        for rows in is_seg.nonzero()[:, 0].split(model.test_cfg.max_expressions):
-            if not len(rows):
-                continue
-            chosen = [tracks[i] for i in rows.tolist()]
-            pred = yield from features.decode(
-                frame_idx, tokens[rows], [track.memory for track in chosen],
-                [track.step for track in chosen],
-                None if points is None else tuple(values[rows] for values in points))
-            logits[rows] = pred.low_res_logits.to(dtype)
-            scores[rows] = pred.scores.to(dtype)
-            masks[rows] = F.interpolate(
-                logits[rows][:, None], (height, width), mode='bilinear',
-                align_corners=False)[:, 0] > 0
-        return MaskPrediction(masks, logits, tokens, is_seg, scores, presence)
 
-
-def _prompt(model: 'GLUS', session: VideoSession, track: Track, old: int, ahead: int
-            ) -> list[int]:
+def _prompt(model: 'GLUS', track: Track, old: int, ahead: int) -> list[int]:
     """Prompt for the frame ``ahead`` of the next one, with ``old`` answered frames before that."""
     answers = None if model.existence == 'mask' else (
         track.answers[len(track.answers) - old:] + [_expected(track)] * ahead)
-    return model.mllm.prompt(session.expressions[track.expression], model.test_cfg.num_context,
-                             old + ahead + 1, answers)
+    return model.mllm.prompt(track.text, model.test_cfg.num_context, old + ahead + 1, answers)
 
 
 def _points(clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]], tracks: Sequence[Track],

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
 from glus_mm.models.inference import GLUSTestCfg, MaskPrediction, VideoSession, map_in_thread
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
-from glus_mm.models.inference.together import Prediction, Steps, Video, together
+from glus_mm.models.inference.together import Prediction, Steps, Video, Work, together
 from glus_mm.models.losses import mean_over_processes
-from glus_mm.models.mllms.base_mllm import ConversationTrace
+from glus_mm.models.mllms.base_mllm import ConversationTrace, SegTokens
 from glus_mm.models.segmentors.batch import distinct_frames, token_identities, visible_frames
 from glus_mm.models.segmentors.clicks import correcting_clicks
 from glus_mm.models.segmentors.hub_mixin import HubMixin
@@ -525,6 +525,38 @@ class GLUS(HubMixin, BaseModel):
         return pred
 
     # Inference
+
+    def predict_masks(self, seg: SegTokens, is_seg: Tensor, size: tuple[int, int],
+                      decode: Callable[[Tensor], Generator[Work, Any, HeadOutput]]
+                      ) -> Generator[Work, Any, MaskPrediction]:
+        """Masks of N tracks on a frame, decoded in batches; the one way from seg tokens to masks.
+
+        Args:
+            seg: the seg tokens (N, C) and their presence.
+            is_seg: bool (N), which tracks are decoded; the others get an empty mask, score 0.
+            size: (H, W) of the masks.
+            decode: does so for rows (K) of the tracks, see :meth:`FrameEncoder.decode`.
+
+        Yields:
+            The work that ``decode`` asks for.
+
+        Returns:
+            The masks.
+        """
+        num, side, tokens = len(is_seg), self.mask_head.mask_side, seg.tokens
+        dtype = torch.promote_types(tokens.dtype, torch.float32)
+        logits = tokens.new_full((num, side, side), float('-inf'), dtype=dtype)
+        masks = torch.zeros(num, *size, dtype=torch.bool, device=logits.device)
+        scores = tokens.new_zeros(num, dtype=dtype)
+        for rows in is_seg.nonzero()[:, 0].split(self.test_cfg.max_expressions):
+            if not len(rows):
+                continue
+            pred = yield from decode(rows)
+            logits[rows] = pred.low_res_logits.to(dtype)
+            scores[rows] = pred.scores.to(dtype)
+            masks[rows] = F.interpolate(
+                logits[rows][:, None], size, mode='bilinear', align_corners=False)[:, 0] > 0
+        return MaskPrediction(masks, logits, tokens, is_seg, scores, seg.presence)
 
     @torch.inference_mode()
     def predict(self, inputs: dict,
