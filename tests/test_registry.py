@@ -35,6 +35,16 @@ MAY_IMPORT = {
              'engine', 'conversion'},
     'cli': {'evaluation', 'utils', 'engine', 'conversion', 'apis'},
 }
+# And the parts of models one another.
+MODELS_MAY_IMPORT = {
+    'heads': set(),
+    'losses': set(),
+    'mllms': set(),
+    'inference': {'heads'},
+    'segmentors': {'heads', 'losses', 'mllms', 'inference'},
+    'selectors': {'losses', 'mllms', 'segmentors'},
+    'propagators': {'heads', 'mllms', 'inference', 'segmentors'},
+}
 
 
 @MODELS.register_module()
@@ -151,6 +161,16 @@ def test_dependency_direction(layer):
             if free or parts[0] in allowed or '.'.join(parts[:2]) in allowed:
                 continue
             wrong.append(f'{file.relative_to(PACKAGE)}:{line} imports {".".join(parts)}')
+    assert not wrong, '\n'.join(wrong)
+
+
+@pytest.mark.parametrize('part', sorted(
+    path.parent.name for path in PACKAGE.glob('models/*/__init__.py')))
+def test_dependency_direction_inside_of_models(part):
+    wrong = [f'{file.name}:{line} imports {".".join(parts)}'
+             for file in sorted((PACKAGE / 'models' / part).rglob('*.py'))
+             for line, parts in imports_of(file)
+             if parts[0] == 'models' and parts[1] not in {part} | MODELS_MAY_IMPORT[part]]
     assert not wrong, '\n'.join(wrong)
 
 

@@ -2,14 +2,11 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.inference.together import Steps
+from glus_mm.models.segmentors import GLUS
 from glus_mm.registry import MODELS, build_child
-
-if TYPE_CHECKING:
-    from glus_mm.models.segmentors.glus import GLUS
 
 
 class BasePropagator(metaclass=ABCMeta):
@@ -22,7 +19,7 @@ class BasePropagator(metaclass=ABCMeta):
     takes_masks = False
 
     @abstractmethod
-    def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]
+    def segment(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
         """Segment every frame for every expression.
 
@@ -35,14 +32,14 @@ class BasePropagator(metaclass=ABCMeta):
             ``(frame_idx, exp_indices, prediction)``, each frame once for each expression.
         """
 
-    def propagate(self, model: 'GLUS', session: VideoSession, exp_indices: Sequence[int],
+    def propagate(self, model: GLUS, session: VideoSession, exp_indices: Sequence[int],
                   start: int = 0, reverse: bool = False
                   ) -> Iterator[tuple[int, MaskPrediction]]:
         """See :meth:`GLUS.propagate`, which is :class:`GLUSPropagator` whatever this one does."""
         frame_by_frame = build_child(MODELS, dict(type='GLUSPropagator'))
         return frame_by_frame.propagate(model, session, exp_indices, start, reverse)
 
-    def steps(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]) -> Steps:
+    def steps(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]) -> Steps:
         """As :meth:`segment`, with the work that several videos may have done at once.
 
         A propagator that does not override this does all its work itself, video by video.

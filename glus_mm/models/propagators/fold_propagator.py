@@ -3,16 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.propagators.base_propagator import BasePropagator
+from glus_mm.models.segmentors import GLUS
 from glus_mm.registry import MODELS
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.video import ReorderedReader
-
-if TYPE_CHECKING:
-    from glus_mm.models.segmentors.glus import GLUS
 
 FRAMES = ('spread', 'consecutive')
 
@@ -40,7 +37,7 @@ class FoldPropagator(BasePropagator):
                              f'got {frames!r}')
         self.frames = frames
 
-    def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]
+    def segment(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
         """See :meth:`BasePropagator.segment`; frames come fold by fold."""
         if any(key_frames):

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,8 @@ from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
 from glus_mm.models.inference import VideoSession, map_in_thread
 from glus_mm.models.inference.together import Work
 from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
+from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.image import sam2_image, vision_tower_image
-
-if TYPE_CHECKING:
-    from glus_mm.models.propagators.live_session import LiveSession
-    from glus_mm.models.segmentors.glus import GLUS
 
 # Stages of a frame's work.
 VISION, LLM, SAM, DECODE = range(4)
@@ -36,7 +33,7 @@ class PreparedFrame:
     sam: Tensor
 
 
-def prepare_frame(model: 'GLUS', frame: np.ndarray) -> PreparedFrame:
+def prepare_frame(model: GLUS, frame: np.ndarray) -> PreparedFrame:
     """Resize and normalise a frame, uint8 (H, W, 3); a thread may do it."""
     normalize = model.data_preprocessor
     vision = vision_tower_image(frame, model.mllm.image_size, model.mllm.vision_crop)
@@ -52,12 +49,11 @@ class FrameEncoder:
     are generators yield :class:`Work` for what is batched with other videos.
 
     Args:
-        session: state of the video or of the live source.
+        session: state of the video, or a :class:`LiveSession`.
         frames: positions in the order in which they are needed.
     """
 
-    def __init__(self, model: 'GLUS', session: 'VideoSession | LiveSession', frames: range
-                 ) -> None:
+    def __init__(self, model: GLUS, session: VideoSession, frames: range) -> None:
         self.model = model
         self.session = session
         self.frames = frames
@@ -189,7 +185,7 @@ def _encode_vision(mllm: BaseMLLM, batch: list[Tensor]) -> list[Tensor]:
     return list(mllm.encode_images(torch.cat(batch)).split(list(map(len, batch))))
 
 
-def _sam_features(model: 'GLUS', batch: list[Tensor]) -> list[SAM2Features]:
+def _sam_features(model: GLUS, batch: list[Tensor]) -> list[SAM2Features]:
     """SAM-2's features, M = 1, of an image (3, S, S) of each video."""
     feats = model.mask_head.extract_feat(torch.stack(batch))
     if len(batch) == 1:
@@ -237,7 +233,7 @@ def _split(seg: SegTokens, batch: list[tuple]) -> list[SegTokens]:
         getattr(seg, name).split(counts) for name in ('tokens', 'is_seg', 'presence')))]
 
 
-def _decode(model: 'GLUS', batch: list[tuple]) -> list[HeadOutput]:
+def _decode(model: GLUS, batch: list[tuple]) -> list[HeadOutput]:
     """Masks of the tracks of each video; one with clicks comes alone."""
     feats, tokens, memory, places, points = zip(*batch)
     counts = list(map(len, memory))

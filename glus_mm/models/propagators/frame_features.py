@@ -1,19 +1,16 @@
 """SAM-2's features of a session's frame, for propagators that run SAM-2 themselves."""
 
-from typing import TYPE_CHECKING
 
 import torch
 
 from glus_mm.models.heads import SAM2Features, SAM2MemoryHead
 from glus_mm.models.inference import VideoSession
+from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.image import sam2_image
-
-if TYPE_CHECKING:
-    from glus_mm.models.segmentors.glus import GLUS
 
 
 @torch.no_grad()
-def frame_features(model: 'GLUS', session: VideoSession, frame_idx: int,
+def frame_features(model: GLUS, session: VideoSession, frame_idx: int,
                    head: SAM2MemoryHead | None = None) -> SAM2Features:
     """Features of one frame (M = 1).
 

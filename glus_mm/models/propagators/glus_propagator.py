@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +15,8 @@ from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.models.propagators.base_propagator import BasePropagator
 from glus_mm.models.propagators.frame_encoder import FrameEncoder
 from glus_mm.models.propagators.track import Track
+from glus_mm.models.segmentors import GLUS
 from glus_mm.registry import MODELS
-
-if TYPE_CHECKING:
-    from glus_mm.models.segmentors.glus import GLUS
 
 
 @MODELS.register_module()
@@ -39,13 +37,13 @@ class GLUSPropagator(BasePropagator):
     source: type[FrameEncoder] = FrameEncoder
     keeps_derived: bool = True
 
-    def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]
+    def segment(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
         """See :meth:`BasePropagator.segment`."""
         return alone(self.steps(model, session, key_frames))
 
     @torch.no_grad()
-    def steps(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]) -> Steps:
+    def steps(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]) -> Steps:
         """See :meth:`BasePropagator.steps`."""
         keys = dict(enumerate(key_frames))
         backward = {e: key for e, key in keys.items() if key > 0}
@@ -56,7 +54,7 @@ class GLUSPropagator(BasePropagator):
             yield from self.sweep(model, session, backward,
                                   range(max(backward.values()), -1, -1), skip_starts=True)
 
-    def propagate(self, model: 'GLUS', session: VideoSession, exp_indices: Sequence[int],
+    def propagate(self, model: GLUS, session: VideoSession, exp_indices: Sequence[int],
                   start: int = 0, reverse: bool = False
                   ) -> Iterator[tuple[int, MaskPrediction]]:
         """See :meth:`GLUS.propagate`."""
@@ -67,7 +65,7 @@ class GLUSPropagator(BasePropagator):
                 yield t, pred
 
     @torch.no_grad()
-    def sweep(self, model: 'GLUS', session: VideoSession, starts: dict[int, int], frames: range,
+    def sweep(self, model: GLUS, session: VideoSession, starts: dict[int, int], frames: range,
               given: Mapping[int, Sequence[tuple[Tensor, Tensor, Tensor]]] | None = None,
               clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]] | None = None,
               skip_starts: bool = False) -> Steps:
@@ -106,7 +104,7 @@ class GLUSPropagator(BasePropagator):
                 if new:
                     yield t, [active[i].expression for i in new], _rows(pred, new)
 
-    def advance(self, model: 'GLUS', features: FrameEncoder, tracks: Sequence[Track],
+    def advance(self, model: GLUS, features: FrameEncoder, tracks: Sequence[Track],
                 frames: range, place: int, size: tuple[int, int],
                 clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]] | None = None
                 ) -> Generator[Work, Any, MaskPrediction]:
@@ -150,7 +148,7 @@ class GLUSPropagator(BasePropagator):
             track.step += 1
         return pred
 
-    def _fill_tokens(self, model: 'GLUS', features: FrameEncoder, tracks: Sequence[Track],
+    def _fill_tokens(self, model: GLUS, features: FrameEncoder, tracks: Sequence[Track],
                      frames: range, place: int) -> Generator[Work, Any, None]:
         """Run the MLLM on the windows of tracks.
 
@@ -176,7 +174,7 @@ class GLUSPropagator(BasePropagator):
                         made = made[:_take_answers(track, rows[1].tolist(), cfg.window)]
                     track.tokens.extend(made)
 
-    def _next_turns(self, model: 'GLUS', features: FrameEncoder, tracks: Sequence[Track],
+    def _next_turns(self, model: GLUS, features: FrameEncoder, tracks: Sequence[Track],
                     frame_idx: int) -> Generator[Work, Any, None]:
         """Run the new turn of each track on top of the turns that it keeps."""
         size = model.test_cfg.max_expressions
@@ -193,7 +191,7 @@ class GLUSPropagator(BasePropagator):
                     track.answers = [bool(token[1])]
 
 
-def _prompt(model: 'GLUS', track: Track, old: int, ahead: int) -> list[int]:
+def _prompt(model: GLUS, track: Track, old: int, ahead: int) -> list[int]:
     """Prompt for the frame ``ahead`` of the next one, with ``old`` answered frames before that."""
     answers = None if model.existence == 'mask' else (
         track.answers[len(track.answers) - old:] + [_expected(track)] * ahead)

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,9 @@ from torch.nn import functional as F
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.propagators.base_propagator import BasePropagator
 from glus_mm.models.propagators.mask_tracker import MaskTracker
+from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.masks import decode_rle
 from glus_mm.utils.precision import at_least_float32
-
-if TYPE_CHECKING:
-    from glus_mm.models.segmentors.glus import GLUS
 
 
 @dataclass
@@ -49,10 +47,10 @@ class KeyMaskPropagator(BasePropagator):
     takes_masks = True
 
     @abstractmethod
-    def tracker(self, model: 'GLUS', session: VideoSession) -> MaskTracker:
+    def tracker(self, model: GLUS, session: VideoSession) -> MaskTracker:
         """Make the tracker of one video."""
 
-    def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]
+    def segment(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
         """See :meth:`BasePropagator.segment`."""
         if not key_frames:
@@ -77,7 +75,7 @@ class KeyMaskPropagator(BasePropagator):
                 if t < key:
                     yield t, group.exps, self._advance(tracker, group, t, reverse=True)
 
-    def _start(self, model: 'GLUS', session: VideoSession, tracker: MaskTracker,
+    def _start(self, model: GLUS, session: VideoSession, tracker: MaskTracker,
                exps: list[int], key: int) -> _Group:
         """Find the objects on the key frame."""
         if session.key_masks is None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.models.propagators.frame_encoder import FrameEncoder, prepare_frame
 from glus_mm.models.propagators.glus_propagator import GLUSPropagator
 from glus_mm.models.propagators.track import Track
+from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.image import check_frame
 from glus_mm.video import FrameError
-
-if TYPE_CHECKING:
-    from glus_mm.models.segmentors.glus import GLUS
 
 # Kept of what was seen; a multiple of any sensible number of context frames.
 MAX_SEEN = 32
@@ -50,7 +48,7 @@ class LiveSession:
         ValueError: an argument cannot be used.
     """
 
-    def __init__(self, model: 'GLUS', context_frames: Sequence[np.ndarray] | None = None,
+    def __init__(self, model: GLUS, context_frames: Sequence[np.ndarray] | None = None,
                  context_growth: float = 1.25) -> None:
         if not context_growth >= 1:
             raise ValueError(f'context_growth must be at least 1, got {context_growth!r}')

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +13,8 @@ from glus_mm.models.inference.together import Steps, Work, alone
 from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.models.propagators.base_propagator import BasePropagator
 from glus_mm.models.propagators.frame_encoder import FrameEncoder
+from glus_mm.models.segmentors import GLUS
 from glus_mm.registry import MODELS
-
-if TYPE_CHECKING:
-    from glus_mm.models.segmentors.glus import GLUS
 
 
 @MODELS.register_module()
@@ -29,7 +27,7 @@ class OneTokenPropagator(BasePropagator):
     no ``[SEG]`` came, all masks are empty and all scores 0.
     """
 
-    def segment(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]
+    def segment(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
         """See :meth:`BasePropagator.segment`.
 
@@ -38,7 +36,7 @@ class OneTokenPropagator(BasePropagator):
         return alone(self.steps(model, session, key_frames))
 
     @torch.no_grad()
-    def steps(self, model: 'GLUS', session: VideoSession, key_frames: Sequence[int]) -> Steps:
+    def steps(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]) -> Steps:
         """See :meth:`BasePropagator.steps`."""
         for key in sorted(set(key_frames)):
             exps = [e for e, k in enumerate(key_frames) if k == key]

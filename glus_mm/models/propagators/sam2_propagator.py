@@ -1,7 +1,6 @@
 """SAM-2's video tracking in place of GLUS's own propagation (Table 6 of the paper)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,13 +10,11 @@ from glus_mm.models.inference import BoundedCache, VideoSession
 from glus_mm.models.propagators.frame_features import frame_features
 from glus_mm.models.propagators.key_mask_propagator import KeyMaskPropagator
 from glus_mm.models.propagators.sam2_tracker import SAM2Tracker
+from glus_mm.models.segmentors import GLUS
 from glus_mm.registry import MODELS
 from glus_mm.utils.checkpoint import check_finite, check_fit, list_keys, model_state_of
 from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.hub import download, is_hub_name
-
-if TYPE_CHECKING:
-    from glus_mm.models.segmentors.glus import GLUS
 
 
 @MODELS.register_module()
@@ -80,7 +77,7 @@ class SAM2Propagator(KeyMaskPropagator):
         self.use_object_scores = use_object_scores
         self._own: SAM2MemoryHead | None = None
 
-    def tracker(self, model: 'GLUS', session: VideoSession) -> SAM2Tracker:
+    def tracker(self, model: GLUS, session: VideoSession) -> SAM2Tracker:
         """See :meth:`KeyMaskPropagator.tracker`."""
         own = None if self.sam2 is None else self._own_head().to(model.mask_head.sam2.device)
         if own is None and not hasattr(model.mask_head.sam2, 'track_step'):

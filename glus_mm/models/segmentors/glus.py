@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -30,9 +30,6 @@ from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import at_least_float32, default_dtype, parse_dtype, set_precision
 from glus_mm.utils.quantize import check_llm_bits, quantize_llm
 from glus_mm.video import FrameReader
-
-if TYPE_CHECKING:
-    from glus_mm.models.selectors import BaseKeyFrameSelector
 
 CE_TARGETS = ('seg', 'answer')
 EXISTENCE = ('mask', 'answer')
@@ -205,8 +202,8 @@ class GLUS(HubMixin, BaseModel):
         return Path(path).expanduser()
 
     @property
-    def selector(self) -> 'BaseKeyFrameSelector':
-        """Chooses key frames, see ``test_cfg.selector``.
+    def selector(self) -> Any:
+        """A :class:`BaseKeyFrameSelector` chooses key frames, see ``test_cfg.selector``.
 
         One with weights of its own gets them when it is asked for first, and is where GLUS is. It
         is outside of this module: not in its ``state_dict``, its parameters or its checkpoints.
