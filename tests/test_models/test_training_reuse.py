@@ -6,7 +6,7 @@ from official_order import train_officially
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from glus_mm.models.mllms.shared_prefix import common_prefix, lay_out
+from glus_mm.models.mllms.layout import common_prefix, lay_out
 from glus_mm.models.segmentors.batch import distinct_frames
 
 # Videos with unequal numbers of expressions, and frames that are shown twice.
@@ -199,7 +199,7 @@ def test_distinct_frames(make_sample):
 def test_layout():
     """Lengths 5 and 4 with a prefix of 3, and a conversation of 2 of its own."""
     layout = lay_out([5, 4, 2], [3, 3, 0], [0, 0, 1])
-    assert layout.part.tolist() == [[0, 0, 0, 1, 1, 2], [1, 1, -1, -1, -1, -1]]
+    assert layout.branch.tolist() == [[0, 0, 0, 1, 1, 2], [1, 1, -1, -1, -1, -1]]
     assert layout.positions.tolist() == [[0, 1, 2, 3, 4, 3], [0, 1, 0, 0, 0, 0]]
     assert layout.index(5).tolist() == [[0, 1, 2, 3, 4], [0, 1, 2, 5, 0], [6, 7, 6, 6, 6]]
     assert layout.size == 12

@@ -8,7 +8,7 @@ import torch
 from official_order import train_officially
 
 from glus_mm.models.inference import ArrayReader
-from glus_mm.models.mllms.turn_window import window_in_stream
+from glus_mm.models.mllms.layout import lay_out
 from glus_mm.models.propagators.live_session import LiveSession
 
 WINDOW = 3
@@ -187,11 +187,11 @@ def test_turns_that_were_answered_otherwise(make_glus):
 
 def test_masks_of_a_stream():
     """Two conversations; the second has an open end that goes on from the first id."""
-    layout = window_in_stream(2, kept=[2, 4], padded=4, own=[3, 2], cut=[3, 1], ends=[0, 2])
+    layout = lay_out([3, 3, 2, 3], [3, 3, 2, 1], [0, 0, 1, 1], seen=2, kept=[2, 4], padded=4)
     assert layout.positions[0, :3].tolist() == [4, 5, 6]
     assert layout.positions[1].tolist() == [6, 7, 7, 8]
     rows = [[''.join('.x'[key] for key in query) for query in row[0]]
-            for row in layout.allowed.tolist()]
+            for row in layout.mask().tolist()]
     assert rows[0][:3] == ['xxxx..x...', 'xxxx..xx..', 'xxxx..xxx.']
     assert rows[1] == ['xxxxxxx...', 'xxxxxxxx..', 'xxxxxxx.x.', 'xxxxxxx.xx']
 

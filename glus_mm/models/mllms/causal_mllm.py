@@ -16,8 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from glus_mm.models.mllms.base_mllm import BaseMLLM, ConversationTrace, SegTokens
+from glus_mm.models.mllms.layout import Layout, common_prefix, lay_out
 from glus_mm.models.mllms.prefix_cache import branches, pick
-from glus_mm.models.mllms.shared_prefix import SharedPrefix, common_prefix, lay_out
 from glus_mm.models.mllms.turn_window import (
     ATTENTION,
     KeptTurns,
@@ -25,10 +25,8 @@ from glus_mm.models.mllms.turn_window import (
     SecondRotation,
     TurnWindow,
     rotate,
-    window_in_stream,
     window_in_training,
 )
-from glus_mm.models.mllms.turns import Turns, lay_out_turns
 from glus_mm.text.prompt import (
     IGNORE_INDEX,
     IMAGE_TOKEN_INDEX,
@@ -210,13 +208,16 @@ class CausalMLLM(BaseMLLM):
         prefix = branches(_for_each(prefix, len(input_ids)))
         per_image, seen = visual[0].shape[1], 0 if prefix is None else prefix.get_seq_length()
         rows = [[torch.tensor(prompt) for prompt in prompts] for prompts in input_ids]
-        layout = lay_out_turns([
-            ([common_prefix([prompt, prompts[-1]]) for prompt in prompts], prompts)
-            for prompts in rows], lambda ids: _expanded_length(ids, per_image), seen)
-        ids = [torch.cat([prompts[-1], *(prompt[common_prefix([prompt, prompts[-1]]):]
-                                         for prompt in prompts[:-1])]) for prompts in rows]
-        hidden = self._run(ids, visual, prefix, layout)
-        return self._predict(hidden[torch.arange(len(ids))[:, None], layout.last])
+        cuts = [[common_prefix([prompt, prompts[-1]]) for prompt in prompts] for prompts in rows]
+        layout = lay_out(
+            [_expanded_length(prompt, per_image) for prompts in rows for prompt in prompts],
+            [_expanded_length(prompt[:cut], per_image) for some, prompts in zip(cuts, rows)
+             for cut, prompt in zip(some, prompts)],
+            [n for n, prompts in enumerate(rows) for _ in prompts], seen)
+        ids = [torch.cat([prompts[-1], *(prompt[cut:] for cut, prompt in zip(some, prompts))])
+               for some, prompts in zip(cuts, rows)]
+        hidden = self._run(ids, visual, prefix, layout).flatten(0, 1)[layout.last]
+        return self._predict(hidden.unflatten(0, (len(rows), -1)))
 
     def use_turn_window(self) -> None:
         """See :meth:`BaseMLLM.use_turn_window`; needs rotary positions that are a plain count."""
@@ -257,11 +258,9 @@ class CausalMLLM(BaseMLLM):
         more = visual[0].shape[1] - 1  # positions of a frame beside its place in the ids
         hidden, keep = self._run_behind(
             prefix, states, closed, ends, [cut + more for cut in cuts], visual)
-        last = [cut + more - 1 if not end else len(turn) + more + len(end) - 1
-                for turn, cut, end in zip(closed, cuts, ends)]
         keep = [replace(state, lengths=[*old.lengths, len(turn) + more], newest=turn)
                 for state, old, turn in zip(keep, states, closed)]
-        return self._predict(hidden[torch.arange(len(last)), torch.tensor(last)]), keep
+        return self._predict(hidden), keep
 
     def _answered(self, closed: Sequence[list[int]], prefix: DynamicCache,
                   kept: Sequence[KeptTurns | None], no_frame: Tensor) -> list[KeptTurns | None]:
@@ -295,8 +294,8 @@ class CausalMLLM(BaseMLLM):
         Everything has N entries, the prefix too.
 
         Returns:
-            Hidden states (N, L, D) of ids and ends, and what is kept with the ids, whose lengths
-            and newest turn are still those of before.
+            Hidden states (N, D) where the open ends end, and what is kept with the ids, whose
+            lengths and newest turn are still those of before.
         """
         per_image, seen = visual[0].shape[1], prefix.get_seq_length()
         sizes = [_expanded_length(torch.tensor(row), per_image) for row in ids]
@@ -304,8 +303,12 @@ class CausalMLLM(BaseMLLM):
         kept = kept.permute(2, 3, 1, 4, 0, 5)  # (2, layers, N, heads, L, d)
         if self._compiled_llm is not None:
             kept = F.pad(kept, (0, 0, 0, -kept.shape[4] % LENGTH_STEP))
-        layout = window_in_stream(seen, [state.size for state in states], kept.shape[4], sizes,
-                                  cuts, list(map(len, ends)))
+        layout = lay_out(
+            [length for size, cut, end in zip(sizes, cuts, ends) for length in (
+                size, cut + len(end))],
+            [length for both in zip(sizes, cuts) for length in both],
+            [n for n in range(len(ids)) for _ in range(2)], seen,
+            [state.size for state in states], kept.shape[4])
         cache = copy.copy(prefix)
         cache.layers = [LayerBehindPrefix(layer, kept[:, i])
                         for i, layer in enumerate(prefix.layers)]
@@ -316,7 +319,7 @@ class CausalMLLM(BaseMLLM):
                                         for layer in cache.layers]) for name in ('keys', 'values')])
         keep = [replace(state, states=torch.cat([state.states, new[:, :, n, :, :size]], 3))
                 for n, (state, size) in enumerate(zip(states, sizes))]
-        return hidden, keep
+        return hidden.flatten(0, 1)[layout.last[1::2]], keep
 
     def _without_oldest(self, state: KeptTurns, full: bool) -> KeptTurns:
         """Drop the oldest turn where the window is full; the others move up to the prefix."""
@@ -401,10 +404,11 @@ class CausalMLLM(BaseMLLM):
             seen = int((first == IMAGE_TOKEN_INDEX).sum())
             visual.append(torch.cat([visual_tokens[some[0]][:seen],
                                      *(visual_tokens[n][seen:] for n in some)]))
-        windowed = layout if window is None else window_in_training(
-            layout, [self._turn_starts(ids, per_image, turns)
-                     for ids, turns in zip(input_ids, num_turns)], window)
-        hidden = self._run(rows, visual, layout=windowed)
+        if window is not None:
+            layout = window_in_training(
+                layout, [self._turn_starts(ids, per_image, turns)
+                         for ids, turns in zip(input_ids, num_turns)], window)
+        hidden = self._run(rows, visual, layout=layout)
         return hidden, layout.index(max(lengths)).to(hidden.device)
 
     def _run_apart(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor]
@@ -419,7 +423,7 @@ class CausalMLLM(BaseMLLM):
         return [_expanded_length(ids[:start], per_image)
                 for start in starts[len(starts) - num_turns:]]
 
-    def _layout_arguments(self, layout: SharedPrefix | Turns | TurnWindow) -> dict[str, Any]:
+    def _layout_arguments(self, layout: Layout) -> dict[str, Any]:
         """Mask and positions for the LLM."""
         device = self.lm_head.weight.device
         mask = layout.mask().to(device)
@@ -430,12 +434,11 @@ class CausalMLLM(BaseMLLM):
         if isinstance(layout, TurnWindow) and layout.shift is not None:
             cos, sin = self.llm.rotary_emb(
                 at_least_float32(self.lm_head.weight[:0]), layout.shift.to(device))
-            arguments['second_rotation'] = SecondRotation(cos, sin, layout.in_prefix.to(device))
+            arguments['second_rotation'] = SecondRotation(cos, sin, (layout.turn == 0).to(device))
         return arguments
 
     def _run(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor],
-             cache: DynamicCache | None = None,
-             layout: SharedPrefix | Turns | TurnWindow | None = None) -> Tensor:
+             cache: DynamicCache | None = None, layout: Layout | None = None) -> Tensor:
         """Hidden states (N, L, D) after the final norm; ``cache`` is read and extended."""
         per_image = visual_tokens[0].shape[1]
         ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids],
@@ -479,7 +482,7 @@ class CausalMLLM(BaseMLLM):
         return embeds.masked_scatter(is_image[..., None], visual.to(embeds.dtype))
 
     def _decoder_arguments(self, is_image: Tensor, visual: Tensor, cache: DynamicCache | None,
-                           layout: SharedPrefix | Turns | TurnWindow | None) -> dict[str, Any]:
+                           layout: Layout | None) -> dict[str, Any]:
         """More arguments of the LLM; a family whose positions are no plain count overrides this."""
         return {} if layout is None else self._layout_arguments(layout)
 

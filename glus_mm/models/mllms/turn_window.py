@@ -27,7 +27,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.llama.modeling_llama import rotate_half
 
-from glus_mm.models.mllms.shared_prefix import SharedPrefix
+from glus_mm.models.mllms.layout import Layout
 from glus_mm.utils.precision import at_least_float32
 
 ATTENTION = 'glus_mm_turn_window'
@@ -86,24 +86,24 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 @dataclass(frozen=True)
-class TurnWindow:
-    """Layout of sequences in which each turn has its window.
+class TurnWindow(Layout):
+    """Layout of sequences in which each turn has its window; positions are running places.
 
     Attributes:
-        allowed: bool (N, 1, Q, K), which keys each position attends to.
-        positions: (N, Q) running places.
-        shift: (N, Q) from there to the place in the own window, 0 or less; None where all are 0.
-        in_prefix: bool (N, K); None without ``shift``.
+        turn: (G, L) number of the turn, 0 before the first one.
+        window: number of turns that a turn attends to.
+        shift: (G, L) from the running place to that in the own window, 0 or less; None where all
+            are 0.
     """
 
-    allowed: Tensor
-    positions: Tensor
-    shift: Tensor | None = None
-    in_prefix: Tensor | None = None
+    turn: Tensor
+    window: int
+    shift: Tensor | None
 
     def mask(self) -> Tensor:
-        """Which keys each position attends to: bool (N, 1, Q, K)."""
-        return self.allowed
+        """See :meth:`Layout.mask`."""
+        near = self.turn[:, :, None] - self.turn[:, None] < self.window
+        return super().mask() & ((self.turn == 0)[:, None] | near)[:, None]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class KeptTurns:
         return sum(self.lengths)
 
 
-def window_in_training(layout: SharedPrefix, starts: Sequence[Sequence[int]], window: int
+def window_in_training(layout: Layout, starts: Sequence[Sequence[int]], window: int
                        ) -> TurnWindow:
     """Give the turns of whole conversations their windows.
 
@@ -136,11 +136,10 @@ def window_in_training(layout: SharedPrefix, starts: Sequence[Sequence[int]], wi
         starts: (N) where the turns of each begin, in positions of the conversation.
         window: number of turns.
     """
-    longest = int(layout.length.max())
-    index = layout.index(longest)
-    turn = torch.zeros(layout.part.numel(), dtype=torch.long)
+    turn = torch.zeros(layout.size, dtype=torch.long)
     shift = torch.zeros_like(turn)
-    for places, length, begins in zip(index, layout.length.tolist(), starts):
+    for places, length, begins in zip(
+            layout.index(int(layout.length.max())), layout.length.tolist(), starts):
         if not begins:
             continue
         begins = torch.tensor(begins)
@@ -148,42 +147,9 @@ def window_in_training(layout: SharedPrefix, starts: Sequence[Sequence[int]], wi
         oldest = (number - window).clamp(min=0)
         turn[places[:length]] = number
         shift[places[:length]] = begins[0] - begins[oldest]
-    turn, shift = (values.view(layout.part.shape) for values in (turn, shift))
-    near = turn[:, :, None] - turn[:, None] < window
-    allowed = layout.mask() & ((turn == 0)[:, None] | near)[:, None]
-    if not shift.any():
-        return TurnWindow(allowed, layout.positions)
-    return TurnWindow(allowed, layout.positions, shift, turn == 0)
-
-
-def window_in_stream(seen: int, kept: Sequence[int], padded: int, own: Sequence[int],
-                     cut: Sequence[int], ends: Sequence[int]) -> TurnWindow:
-    """Lay out what is run of N conversations behind what they keep.
-
-    The keys are those of the prefix, of the kept turns and of what is run, the latter two padded
-    on the right. Nothing that is kept is out of the window, so that all places are those in it.
-
-    Args:
-        seen: length of the prefix.
-        kept: (N) positions of the kept turns.
-        padded: what they are padded to.
-        own: (N) positions that go on from there, and are kept.
-        cut: (N) how many of them the open end of a prompt goes on from.
-        ends: (N) positions of that end, behind the others.
-    """
-    kept, own, cut, ends = (torch.tensor(numbers)[:, None] for numbers in (kept, own, cut, ends))
-    run = int((own + ends).max())
-    place = torch.arange(run)[None]
-    is_end = place >= own
-    behind = torch.where(is_end, cut + place - own, place)
-    before = place[:, None] <= place[..., None]
-    visible = ~is_end[:, None] | (is_end[..., None] & (place < own + ends)[:, None])
-    own_of_end = ~is_end[..., None] | is_end[:, None] | (place < cut)[:, None]
-    allowed = torch.cat([
-        torch.ones(len(kept), run, seen, dtype=torch.bool),
-        (torch.arange(padded) < kept)[:, None].expand(-1, run, -1),
-        before & visible & own_of_end], 2)
-    return TurnWindow(allowed[:, None], seen + kept + behind)
+    turn, shift = (values.view(layout.branch.shape) for values in (turn, shift))
+    return TurnWindow(
+        **vars(layout), turn=turn, window=window, shift=shift if shift.any() else None)
 
 
 class LayerBehindPrefix(DynamicLayer):

@@ -20,7 +20,7 @@ from glus_mm.models.mllms.causal_mllm import (
     cast_to_layer,
     checkpoint_activations,
 )
-from glus_mm.models.mllms.shared_prefix import SharedPrefix
+from glus_mm.models.mllms.layout import Layout
 from glus_mm.registry import MODELS
 from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template, replace_answers
 from glus_mm.utils.image import VISION_CROPS
@@ -164,7 +164,7 @@ class QwenVLMLLM(CausalMLLM):
         return super()._embed(ids, is_image, visual[:, :self.llm.config.hidden_size])
 
     def _decoder_arguments(self, is_image: Tensor, visual: Tensor, cache: DynamicCache | None,
-                           layout: SharedPrefix | None) -> dict[str, Any]:
+                           layout: Layout | None) -> dict[str, Any]:
         """Positions, and what inner layers of the tower add to the first layers of the LLM."""
         if layout is None:
             arguments = dict(position_ids=mrope_positions(is_image, self.grid, _start(cache)))
@@ -176,7 +176,7 @@ class QwenVLMLLM(CausalMLLM):
             arguments.update(visual_pos_masks=is_image, deepstack_visual_embeds=list(deep))
         return arguments
 
-    def _layout_positions(self, is_image: Tensor, layout: SharedPrefix) -> Tensor:
+    def _layout_positions(self, is_image: Tensor, layout: Layout) -> Tensor:
         """Positions (3, G, L) where a sequence holds the rests of several conversations."""
         index = layout.index(int(layout.length.max())).to(is_image.device)
         positions = mrope_positions(is_image.flatten()[index], self.grid)
