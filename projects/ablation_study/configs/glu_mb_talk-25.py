@@ -1,5 +1,6 @@
 # As glu_mb.py, a quarter of the samples being talk about the default variant, without masks.
-_base_ = ['./glu_mb.py']
+_base_ = ['./glu.py']
+model = dict(train_cfg=dict(use_memory=True), test_cfg=dict(use_memory=True))
 talk = dict(
     type='ConversationDataset', data_root=f'{_base_.data_root}/default/train', ann_file='talk.json',
     pipeline=[
