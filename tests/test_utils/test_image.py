@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.utils.image import check_frame, read_image, sam2_image, vision_tower_image
@@ -134,3 +135,11 @@ def test_read_image_is_bounded(tmp_path):
                           ('pipe.jpg', 'regular file')):
         with pytest.raises(ValueError, match=f'expected .*{message}.*{name}'):
             read_image(tmp_path / name)
+
+
+def test_read_image_is_bounded_where_pillow_is_not(tmp_path, monkeypatch):
+    """Programs switch Pillow's own limit off."""
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
+    (tmp_path / 'huge.png').write_bytes(png_of(20_000, 20_000))
+    with pytest.raises(ValueError, match='at most 178956970 pixels, got 20000 x 20000: .*huge.png'):
+        read_image(tmp_path / 'huge.png')
