@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
+from glus_mm.models.mllms import causal_mllm
 from glus_mm.registry import MODELS, build_child
-from glus_mm.text.prompt import build_conversation
+from glus_mm.text.prompt import build_conversation, build_prompt
 
 NUM_CONTEXT = 2
 TEXTS = ('the star', 'the big blue square that moves to the left', 'all red shapes')
@@ -99,6 +100,20 @@ def test_a_window_of_turns_predicts_what_training_sees(mllm, visual):
             assert prompt == ids[:len(prompt)].tolist()
             close(mllm.next_seg_tokens([prompt], visual[:NUM_CONTEXT + turns]).tokens[0],
                   train[turns - 1])
+
+
+def test_prompts_are_those_that_are_built(mllm):
+    """They are remembered, in a bounded number; who changes one changes nobody else's."""
+    for _ in range(2):
+        for text in TEXTS:
+            for turns, answers in ((1, None), (3, None), (3, [True, False]), (3, [False, True])):
+                prompt = mllm.prompt(text, NUM_CONTEXT, turns, answers)
+                assert prompt == build_prompt(
+                    mllm.tokenizer, mllm.template, text, NUM_CONTEXT, turns, answers)
+                prompt.clear()
+        with pytest.raises(ValueError, match='expression'):
+            mllm.prompt('', NUM_CONTEXT, 1)
+    assert causal_mllm._recent_prompt.cache_info().maxsize == 1024
 
 
 def test_is_seg_is_the_most_likely_next_token(mllm, visual):
