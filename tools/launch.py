@@ -12,13 +12,23 @@ import tempfile
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.run import main as torchrun
 
 from glus_mm.engine.preemption import LAUNCHER, NOTE, STATUS
 
 # Seconds that processes have to save after a signal before torchrun (2.10 and newer) kills them.
 SHUTDOWN_TIMEOUT = 600
+
+
+def first_failure(failures: dict[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
+    """The rank whose end brought down the others, and how it ended.
+
+    torchrun looks at all processes at once and its times are whole seconds. One that lost its peer
+    ends with an error, or by the SIGABRT of NCCL's watchdog; any other signal came from outside.
+    """
+    return min(failures.items(), key=lambda item: (
+        item[1].exitcode >= 0 or item[1].exitcode == -signal.SIGABRT, item[1].timestamp))
 
 
 def main() -> int:
@@ -35,7 +45,7 @@ def main() -> int:
         except ChildFailedError as error:
             if note.exists():
                 return STATUS
-            rank, failure = error.get_first_failure()
+            rank, failure = first_failure(error.failures)
             print(f'process {rank} failed first, with status {failure.exitcode}; its own message '
                   'is above', file=sys.stderr)
             return 1

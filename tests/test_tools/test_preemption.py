@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 import programs
 from glus_mm.engine.preemption import LAUNCHER, Preemption
@@ -217,6 +219,19 @@ def test_a_launcher_that_was_gone_before(monkeypatch):
             assert time.monotonic() < end
             time.sleep(0.05)
     assert preemption.reason == 'the process that started it is gone'
+
+
+@pytest.mark.parametrize('statuses, first', [
+    ({0: 1, 1: -signal.SIGKILL}, 1), ({0: -signal.SIGABRT, 1: -signal.SIGSEGV}, 1),
+    ({0: -signal.SIGABRT, 1: 1}, 0), ({0: 1, 1: 2}, 0)])
+def test_the_failure_that_is_told(statuses, first):
+    """Where torchrun finds several at once, in one second."""
+    failures = {rank: ProcessFailure(rank, 1000 + rank, status, error_file='')
+                for rank, status in statuses.items()}
+    for failure in failures.values():
+        failure.timestamp = 0
+    first_failure = runpy.run_path(str(ROOT / 'tools' / 'launch.py'))['first_failure']
+    assert first_failure(failures) == (first, failures[first])
 
 
 def test_kill_9_of_one_process_under_deepspeed(start, tmp_path):
