@@ -77,6 +77,22 @@ def test_a_share_of_the_masks_is_clicked(trainable):
     assert mask_loss(model, batch) == plain
 
 
+def test_a_share_of_the_seg_tokens_is_another_expressions(trainable):
+    model, batch = trainable(click_prob=1e-9)
+    plain, seen = [], []
+    for prob, tokens in ((0.0, plain), (1.0, seen)):
+        model, _ = trainable(click_prob=1e-9, mistaken_prob=prob)
+        model.mask_head.register_forward_pre_hook(
+            lambda module, args, tokens=tokens: tokens.append(args[1:2] + args[4:]))
+        mask_loss(model, batch)
+    # Two expressions: each gets the other's token, and clicks on every frame.
+    for (own, *_), (other, points) in zip(plain, seen[1::2]):
+        assert torch.equal(other, own.flip(0)) and (points[1] >= 0).any(1).all()
+    assert len(plain) * 2 == len(seen) == 6
+    model.loss(*batch)['loss_mask_bce'].backward()
+    assert not any(p.grad.any() for p in model.mllm.parameters() if p.grad is not None)
+
+
 def test_clicks_train_the_prompt_encoder_too(trainable):
     model, batch = trainable(click_prob=1.0)
     batch[1][0].gt_masks[:, 1:] = 0  # off what is painted there
@@ -109,6 +125,9 @@ def test_a_resumed_run_has_the_same_clicks(trainable):
 
 @pytest.mark.parametrize('options, match', [
     (dict(click_prob=1.5), r'model\.train_cfg\.click_prob must be a number in 0\.\.1, got 1\.5'),
+    (dict(click_prob=0.1, mistaken_prob=-1),
+     r'model\.train_cfg\.mistaken_prob must be a number in 0\.\.1, got -1'),
+    (dict(mistaken_prob=0.1), r'mistaken_prob needs simulated clicks: expected .*click_prob above'),
     (dict(max_clicks=0), r'model\.train_cfg\.max_clicks must be an integer of at least 1, got 0'),
 ])
 def test_refused_settings(trainable, options, match):

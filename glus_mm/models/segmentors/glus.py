@@ -417,8 +417,11 @@ class GLUS(HubMixin, BaseModel):
         for q in range(num_query):
             frame, tokens = feats.select(place[:, q]), prompts[:, q]
             store = with_mask[:, q] & (self.train_cfg.use_memory and q < num_query - 1)
-            points = None if targets is None else self._simulate_clicks(
-                frame, tokens, memory, q, targets[:, q], with_mask[:, q])
+            points = None
+            if targets is not None:
+                tokens, clicked = self._mistaken_tokens(tokens, tracks)
+                points = self._simulate_clicks(
+                    frame, tokens, memory, q, targets[:, q], with_mask[:, q], clicked)
             preds.append(self.decode(frame, tokens, memory, q, store.tolist(), points))
         return (torch.stack([pred.low_res_logits for pred in preds], 1), ce_logits, ce_targets,
                 seg_tokens, torch.stack([pred.scores for pred in preds], 1), seg.trace)
@@ -440,17 +443,36 @@ class GLUS(HubMixin, BaseModel):
         size = (self.mask_head.image_size, ) * 2
         return torch.cat([F.interpolate(sample.gt_masks, size) > 0 for sample in data_samples])
 
+    def _mistaken_tokens(self, seg_tokens: Tensor, tracks: Sequence[int]
+                         ) -> tuple[Tensor, Tensor]:
+        """Seg tokens (N, C), a share of them another expression's of the video, and which (N)."""
+        if not self.train_cfg.mistaken_prob:
+            return seg_tokens, torch.zeros(len(tracks), dtype=torch.bool)
+        video = torch.tensor(tracks)
+        others = (video[:, None] == video).float().fill_diagonal_(0)
+        mistaken = torch.rand(len(video), generator=self.generator) < self.train_cfg.mistaken_prob
+        mistaken &= others.any(1)
+        source = torch.arange(len(video))
+        if mistaken.any():
+            source[mistaken] = torch.multinomial(
+                others[mistaken], 1, generator=self.generator)[:, 0]
+        # What the mask loses by it is no fault of either expression's answer.
+        wrong, at = mistaken.to(seg_tokens.device), source.to(seg_tokens.device)
+        return torch.where(wrong[:, None], seg_tokens[at].detach(), seg_tokens), mistaken
+
     @torch.no_grad()
     def _simulate_clicks(self, feats: SAM2Features, seg_tokens: Tensor,
                          memory: Sequence[MemoryBank], frame_idx: int, target: Tensor,
-                         with_mask: Tensor) -> tuple[Tensor, Tensor] | None:
+                         with_mask: Tensor, clicked: Tensor) -> tuple[Tensor, Tensor] | None:
         """Clicks on some of N tracks, where the mask of the seg token alone is wrong.
 
         ``target`` is bool (N, S, S), ``with_mask`` bool (N), which tracks have a mask on this
-        frame. Returns ``points`` of :meth:`decode`.
+        frame, ``clicked`` bool (N), which get clicks in any case. Returns ``points`` of
+        :meth:`decode`.
         """
         cfg, num = self.train_cfg, len(seg_tokens)
-        rows = (torch.rand(num, generator=self.generator) < cfg.click_prob) & with_mask
+        drawn = torch.rand(num, generator=self.generator) < cfg.click_prob
+        rows = (drawn | clicked) & with_mask
         rows = rows.nonzero()[:, 0]
         if not len(rows):
             return None

@@ -33,6 +33,10 @@ class GLUSTrainCfg:
         click_prob: share of the masks that are prompted with simulated clicks beside the seg
             token, where the seg token alone is wrong, so that the decoder learns both. Which they
             are is drawn for each expression and frame. 0 as published.
+        mistaken_prob: share of the masks that are prompted with the seg token of another
+            expression of the video and, if they have a target, with clicks: a person clicks where
+            the answer is wrong, which a model that knows its training videos hardly shows. Drawn
+            where clicks are, ``click_prob`` above 0.
         max_clicks: the most clicks on such a mask; it gets 1 to so many.
         click_seed: seed of the clicks. A resumed run goes on with the same ones.
     """
@@ -43,6 +47,7 @@ class GLUSTrainCfg:
     seg_per: str = 'frame'
     attention: str = 'full'
     click_prob: float = 0.0
+    mistaken_prob: float = 0.0
     max_clicks: int = 3
     click_seed: int = 0
 
@@ -55,9 +60,13 @@ class GLUSTrainCfg:
         checked(NORMALIZE, where, normalize=self.normalize)
         checked(SEG_PER, where, seg_per=self.seg_per)
         checked(ATTENTION, where, attention=self.attention)
-        if not isinstance(self.click_prob, (int, float)) or not 0 <= self.click_prob <= 1:
-            raise ValueError('model.train_cfg.click_prob must be a number in 0..1, '
-                             f'got {self.click_prob!r}')
+        for name in ('click_prob', 'mistaken_prob'):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise ValueError(f'model.train_cfg.{name} must be a number in 0..1, got {value!r}')
+        if self.mistaken_prob and not self.click_prob:
+            raise ValueError('model.train_cfg.mistaken_prob needs simulated clicks: expected '
+                             'model.train_cfg.click_prob above 0 with it, got 0')
         if self.attention == 'window' and self.seg_per == 'video':
             raise ValueError("model.train_cfg.attention='window' is one of turns: expected "
                              f"model.train_cfg.seg_per='frame', got {self.seg_per!r}")
