@@ -28,7 +28,7 @@ def run(head: SAM2MemoryHead, images: torch.Tensor, tokens: torch.Tensor, train:
     start = now()
     feats = [head.extract_feat(image[None]) for image in images]
     encoded = now()
-    banks = [head.new_memory(keeps_derived=not train) for _ in range(tokens.shape[1])]
+    banks = [head.new_memory() for _ in range(tokens.shape[1])]
     logits = []
     for t, frame in enumerate(feats):
         pred = head(frame, tokens[t], banks, t)

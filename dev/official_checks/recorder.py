@@ -104,7 +104,7 @@ def record(model: GLUS, limit: int = 0) -> Iterator[Recording]:
         for handle in handles:
             handle.remove()
         for owner, name in ((model, 'init_session'), (model.propagator, 'sweep'),
-                            (model.mask_head, 'attend_projected'),
+                            (model.mask_head, '_attend'),
                             (model.mllm, 'prefill'), (model.mllm, 'next_seg_tokens')):
             delattr(owner, name)
 
@@ -144,7 +144,7 @@ def _hook(model: GLUS, recording: Recording, pending: _Pending) -> list:
 def _wrap(model: GLUS, recording: Recording, pending: _Pending) -> None:
     """Put recording methods in front of the model's own."""
     init_session, sweep = model.init_session, model.propagator.sweep
-    attend = model.mask_head.attend_projected
+    attend = model.mask_head._attend
     prefill, next_seg_tokens = model.mllm.prefill, model.mllm.next_seg_tokens
     prefixes: dict[int, list[int]] = {}
 
@@ -163,9 +163,9 @@ def _wrap(model: GLUS, recording: Recording, pending: _Pending) -> None:
         pending.ids.extend(start + list(ids) for ids in input_ids)
         return next_seg_tokens(input_ids, visual_tokens, prefix)
 
-    def wrapped_attend(top: Tensor, top_pos: Tensor, memories) -> Tensor:
-        out = attend(top, top_pos, memories)
-        recording.memories.append((len(memories), len(memories[0])))
+    def wrapped_attend(top: Tensor, top_pos: Tensor, stored: Tensor) -> Tensor:
+        out = attend(top, top_pos, stored)
+        recording.memories.append((len(top), len(stored) // top_pos[0, 0].numel()))
         recording.keep(recording.attended, out)
         return out
 
@@ -194,7 +194,7 @@ def _wrap(model: GLUS, recording: Recording, pending: _Pending) -> None:
             answer = None
 
     model.init_session, model.propagator.sweep = wrapped_init, wrapped_sweep
-    model.mask_head.attend_projected = wrapped_attend
+    model.mask_head._attend = wrapped_attend
     model.mllm.prefill, model.mllm.next_seg_tokens = wrapped_prefill, wrapped_next
 
 

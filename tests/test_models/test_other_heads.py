@@ -72,8 +72,8 @@ def test_batch_memory_and_clicks(made):
     feats = head.extract_feat(torch.randn(3, 3, side, side, generator=generator))
     seg = torch.randn(3, 2, head.token_dim, generator=generator)
 
-    def track(rows, keeps, points=None):
-        banks, out = [MemoryBank(keeps_derived=keeps) for _ in rows], []
+    def track(rows, points=None):
+        banks, out = [MemoryBank() for _ in rows], []
         for t in range(3):
             pred = head(feats.select(torch.full((len(rows), ), t)), seg[t, rows], banks, t,
                         points if t == 2 else None)
@@ -84,14 +84,13 @@ def test_batch_memory_and_clicks(made):
             out.append(pred.low_res_logits)
         return torch.stack(out)
 
-    both = track([0, 1], False)
-    for keeps in (False, True):
-        for i in range(2):
-            torch.testing.assert_close(track([i], keeps)[:, 0], both[:, i], rtol=1e-3, atol=1e-4)
+    both = track([0, 1])
+    for i in range(2):
+        torch.testing.assert_close(track([i])[:, 0], both[:, i], rtol=1e-3, atol=1e-4)
     alone = head(feats.select(torch.tensor([2])), seg[2, :1], [MemoryBank()], 0).low_res_logits
     assert (alone[0] - both[2, 0]).abs().max() > 1e-5
     points = torch.tensor([[[20., 30.]]]), torch.tensor([[1]])
-    assert (track([0], False, points)[2, 0] - both[2, 0]).abs().max() > 1e-3
+    assert (track([0], points)[2, 0] - both[2, 0]).abs().max() > 1e-3
 
 
 @torch.no_grad()

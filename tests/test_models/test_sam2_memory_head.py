@@ -258,7 +258,7 @@ def test_the_number_of_memories_is_configurable():
     """model.mask_head.memory_bank, for training and inference alike."""
     head, few = make_head(), make_head(memory_bank=dict(num_memories=2))
     assert head.new_memory(3).num_memories == 7 and few.new_memory(3).num_memories == 2
-    assert few.new_memory(3, keeps_derived=True).stride == 3
+    assert few.new_memory(3).stride == 3
     feats, tokens = head.extract_feat(random(5, 3, 64, 64)), random(5, 1, 32, seed=2)
     outputs = []
     for which in (head, few):

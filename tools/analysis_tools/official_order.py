@@ -146,7 +146,6 @@ class OfficialPropagator(GLUSPropagator):
     """One expression after the other, each frame of each from scratch."""
 
     source = OfficialFrames
-    keeps_derived = False
 
     def steps(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]) -> Steps:
         """See :meth:`BasePropagator.steps`."""

@@ -1,7 +1,5 @@
 """The SAM-2 spatial memory of one expression."""
 
-from typing import Any
-
 from torch import Tensor
 
 from glus_mm.registry import MODELS
@@ -22,25 +20,19 @@ class MemoryBank:
         stride: distance r of the older memories; 1 in training, 3 at inference by default.
         num_memories: the most entries that one frame selects; ``model.mask_head.memory_bank`` of a
             config sets it.
-        keeps_derived: whether what is computed of an entry alone may be kept as long as the entry
-            itself, see :meth:`select_derived`. For inference: a gradient must not be shared by
-            frames.
 
     Attributes:
         prompt (Tensor | None): (C) what prompted the latest frame, kept by :class:`TokenUpdate`.
     """
 
-    def __init__(self, stride: int = 1, num_memories: int = 7,
-                 keeps_derived: bool = False) -> None:
+    def __init__(self, stride: int = 1, num_memories: int = 7) -> None:
         if not all(type(value) is int and value > 0 for value in (stride, num_memories)):
             raise ValueError(f'stride and num_memories must be integers of at least 1, '
                              f'got {stride!r} and {num_memories!r}')
         self.stride = stride
         self.num_memories = num_memories
-        self.keeps_derived = keeps_derived
         self.prompt: Tensor | None = None
         self._entries: dict[int, Tensor] = {}
-        self._derived: dict[int, Any] = {}
 
     def __len__(self) -> int:
         """Number of stored entries."""
@@ -66,19 +58,6 @@ class MemoryBank:
         """Entries (tokens, mem_dim) for a frame, oldest first; empty where none is stored."""
         return [self._entries[i] for i in self.candidates(frame_idx) if i in self._entries]
 
-    def underived(self, frame_idx: int) -> dict[int, Tensor]:
-        """Entries (tokens, mem_dim) of :meth:`select`, by position, of which nothing is kept."""
-        return {i: self._entries[i] for i in self.candidates(frame_idx)
-                if i in self._entries and i not in self._derived}
-
-    def keep_derived(self, frame_idx: int, made: Any) -> None:
-        """Keep what was computed of the entry at a position as long as the entry itself."""
-        self._derived[frame_idx] = made
-
-    def select_derived(self, frame_idx: int) -> list[Any]:
-        """What is kept of the entries of :meth:`select`, in their order."""
-        return [self._derived[i] for i in self.candidates(frame_idx) if i in self._entries]
-
     def add(self, frame_idx: int, entry: Tensor) -> None:
         """Store the memory of a frame and drop what no later frame can select.
 
@@ -87,11 +66,9 @@ class MemoryBank:
             entry: (tokens, mem_dim).
         """
         self._entries[frame_idx] = entry
-        self._derived.pop(frame_idx, None)
         oldest = (frame_idx - 1) // self.stride * self.stride - \
             (self.num_memories - 2) * self.stride
         self._entries = {
             idx: kept for idx, kept in self._entries.items()
             if idx == frame_idx or (idx % self.stride == 0 and idx >= oldest)
         }
-        self._derived = {idx: kept for idx, kept in self._derived.items() if idx in self._entries}

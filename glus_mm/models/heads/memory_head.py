@@ -12,13 +12,6 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from glus_mm.models.heads.memory_attention import (
-    ProjectedMemory,
-    attend,
-    attend_layer,
-    can_project,
-    project_memories,
-)
 from glus_mm.models.heads.memory_bank import MemoryBank
 from glus_mm.registry import MODELS, build_child
 from glus_mm.utils.modules import is_trained, set_trainable
@@ -106,14 +99,13 @@ class MemoryHead(BaseModule):
         self.checkpoint_memory = checkpoint_memory
         memory_bank = dict(dict(type='MemoryBank'), **(memory_bank or {}))
         # Built once to find the class and to check the config; every track gets one of its own.
-        self._attend_layer = attend_layer
         self._bank_class = type(build_child(MODELS, memory_bank))
         self._bank_args = {k: v for k, v in memory_bank.items() if k not in ('type', '_scope_')}
         set_trainable(self, trainable)
 
-    def new_memory(self, stride: int = 1, keeps_derived: bool = False) -> MemoryBank:
-        """An empty memory for one track; arguments as for :class:`MemoryBank`."""
-        return self._bank_class(stride=stride, keeps_derived=keeps_derived, **self._bank_args)
+    def new_memory(self, stride: int = 1) -> MemoryBank:
+        """An empty memory for one track; ``stride`` as for :class:`MemoryBank`."""
+        return self._bank_class(stride=stride, **self._bank_args)
 
     @property
     def token_dim(self) -> int:
@@ -133,11 +125,10 @@ class MemoryHead(BaseModule):
                 sam.sam_prompt_encoder, sam.sam_mask_decoder]
 
     def compile_parts(self) -> None:
-        """Run encoders, decoder and, at inference, memory attention through ``torch.compile``."""
-        for part in (self.sam2.image_encoder, self.sam2.sam_mask_decoder,
-                     self.sam2.memory_encoder):
+        """Run encoders, decoder and memory attention through ``torch.compile``."""
+        for part in (self.sam2.image_encoder, self.sam2.memory_attention,
+                     self.sam2.sam_mask_decoder, self.sam2.memory_encoder):
             part.compile()
-        self._attend_layer = torch.compile(attend_layer)
 
     def extract_feat(self, imgs: Tensor) -> SAM2Features:
         """Run the image encoder, without gradients where it is frozen.
@@ -172,8 +163,7 @@ class MemoryHead(BaseModule):
         Args:
             feats: features of the frame of each track, M = N, or of the one frame of all, M = 1.
             seg_tokens: (N, C).
-            memory: the N banks. Where they all keep what is derived of their entries, and nothing
-                is trained, keys and values of a memory are made once.
+            memory: the N banks.
             frame_idx: position in the pass, or (N) those of the tracks; the first frame of a pass
                 is 0.
             points: clicks beside the seg token, as SAM-2 takes them: positions (N, K, 2) as (x, y)
@@ -287,54 +277,24 @@ class MemoryHead(BaseModule):
                    frame_idx: int | Sequence[int]) -> Tensor:
         """Attend to the memories; tracks with equally many are batched. Returns (N, C, h, w)."""
         places = [frame_idx] * len(memory) if isinstance(frame_idx, int) else frame_idx
-        once = self._projects_once(memory)
-        if once:
-            self._project_new(memory, places)
-        selected = [bank.select_derived(place) if once else bank.select(place)
-                    for bank, place in zip(memory, places)]
+        selected = [bank.select(place) for bank, place in zip(memory, places)]
         groups = defaultdict(list)
         for track, entries in enumerate(selected):
             groups[len(entries)].append(track)
         parts, order = [], []
         for count, tracks in groups.items():
             top = feats.top[tracks] if len(groups) > 1 and len(feats.top) > 1 else feats.top
-            entries = [selected[track] for track in tracks]
             if count == 0:
                 top = top + self.sam2.no_mem_embed.view(1, -1, 1, 1)
                 parts.append(top.expand(len(tracks), -1, -1, -1))
-            elif once:
-                parts.append(self.attend_projected(top, feats.top_pos, entries))
             else:
-                stored = torch.stack([torch.cat(some) for some in entries], dim=1)
+                stored = torch.stack([torch.cat(selected[track]) for track in tracks], dim=1)
                 top = top.expand(len(tracks), -1, -1, -1)
                 parts.append(self._run_memory(self._attend, top, feats.top_pos, stored))
             order += tracks
         if len(parts) == 1:
             return parts[0]
         return torch.cat(parts)[torch.tensor(order, device=feats.top.device).argsort()]
-
-    def attend_projected(self, top: Tensor, top_pos: Tensor,
-                         memories: Sequence[Sequence[ProjectedMemory]]) -> Tensor:
-        """Attend to memories whose keys and values exist, see :func:`attend`."""
-        return attend(self.sam2.memory_attention, top, top_pos, memories, self._attend_layer)
-
-    def _projects_once(self, memory: Sequence[MemoryBank]) -> bool:
-        """Whether keys and values are made once for each memory: at inference, if they are kept."""
-        attention = self.sam2.memory_attention
-        return (not torch.is_grad_enabled() and not attention.training
-                and all(bank.keeps_derived for bank in memory) and can_project(attention))
-
-    def _project_new(self, memory: Sequence[MemoryBank], places: Sequence[int]) -> None:
-        """Make the keys and values that the tracks need first now, in one batch."""
-        new = [(bank, idx, entry) for bank, place in zip(memory, places)
-               for idx, entry in bank.underived(place).items()]
-        if not new:
-            return
-        attention = self.sam2.memory_attention
-        entries = torch.stack([entry for _, _, entry in new]).to(dtype_of(attention))
-        made = project_memories(attention, entries, self._memory_pos(entries[0]))
-        for (bank, idx, _), projected in zip(new, made):
-            bank.keep_derived(idx, projected)
 
     def _memory_pos(self, stored: Tensor) -> Tensor:
         """Position encoding (tokens, mem_dim) of one memory, of the type of ``stored``."""

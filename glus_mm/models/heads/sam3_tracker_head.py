@@ -41,6 +41,5 @@ class Sam3TrackerHead(MemoryHead):
                  trainable: Sequence[str] | None = None,
                  init_cfg: dict | None = None) -> None:
         parts = load_tracker('Sam3TrackerVideo', model, image_size, patch_size, dynamic_multimask)
-        parts.memory_attention.allow_projecting(image_size // patch_size)
         super().__init__(parts, image_size, patch_size, detach_memory, checkpoint_memory,
                          memory_bank, trainable, init_cfg)

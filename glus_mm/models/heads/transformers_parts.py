@@ -16,7 +16,6 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from glus_mm.models.heads.memory_attention import rotary_table
 from glus_mm.utils.hub import download, is_hub_name
 
 if TYPE_CHECKING:
@@ -278,26 +277,11 @@ class _MemoryEncoder(_Part):
 
 class _MemoryAttention(_Part):
 
-    pos_enc_at_input = True
-
     def forward(self, curr: list[Tensor], memory: Tensor, curr_pos: list[Tensor],
                 memory_pos: Tensor, num_obj_ptr_tokens: int = 0, **kwargs: int) -> Tensor:
         # Its rotary embeddings are those of a batch.
         out = self.run(curr[0], memory, curr_pos[0], memory_pos, num_obj_ptr_tokens, **kwargs)
         return out[0].transpose(0, 1) if out.dim() == 4 else out
-
-    def allow_projecting(self, side: int) -> None:
-        """Say what :func:`glus_mm.models.heads.memory_attention.attend` reads, for a square."""
-        self.batch_first = True
-        for ours, layer in zip(self.layers, self.source.layers):
-            ours.pos_enc_at_attn = ours.pos_enc_at_cross_attn_queries = False
-            ours.pos_enc_at_cross_attn_keys = True
-            ours.activation = layer.activation
-            for part, attention in ((ours.self_attn, layer.self_attn),
-                                    (ours.cross_attn_image, layer.cross_attn_image)):
-                part.num_heads = attention.num_attention_heads
-                part.freqs_cis = rotary_table(
-                    attention.head_dim, side, attention.config.rope_parameters['rope_theta'])
 
 
 class _RandomPositions(nn.Module):
@@ -470,9 +454,7 @@ def build_parts(arch: dict[str, Any], image_size: int, dynamic_multimask: bool) 
             nn.init.constant_(parameter, scale)
         elif '.' not in name:
             nn.init.trunc_normal_(parameter, std=0.02)
-    parts = TrackerParts(model, 16)
-    parts.memory_attention.allow_projecting(image_size // 16)
-    return parts
+    return TrackerParts(model, 16)
 
 
 def load_tracker(kind: str, model: str | dict[str, Any], image_size: int, stride: int,

@@ -31,11 +31,9 @@ class GLUSPropagator(BasePropagator):
 
     Attributes:
         source: what gives a sweep the features of its frames.
-        keeps_derived: see :class:`MemoryBank`.
     """
 
     source: type[FrameEncoder] = FrameEncoder
-    keeps_derived: bool = True
 
     def segment(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]
                 ) -> Iterator[tuple[int, list[int], MaskPrediction]]:
@@ -87,8 +85,7 @@ class GLUSPropagator(BasePropagator):
             the work that it takes.
         """
         stride = model.test_cfg.memory_stride
-        tracks = [Track(e, session.expressions[e], start,
-                        model.mask_head.new_memory(stride, self.keeps_derived))
+        tracks = [Track(e, session.expressions[e], start, model.mask_head.new_memory(stride))
                   for e, start in starts.items()]
         with closing(self.source(model, session, frames)) as features:
             yield from features.open()

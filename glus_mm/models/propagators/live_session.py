@@ -94,8 +94,8 @@ class LiveSession:
         """
         self.model.mllm.prompt(text, self.model.test_cfg.num_context, 1)
         key = self._num_added
-        self.tracks[key] = Track(key, text, self.num_frames, self.model.mask_head.new_memory(
-            self.model.test_cfg.memory_stride, keeps_derived=True))
+        memory = self.model.mask_head.new_memory(self.model.test_cfg.memory_stride)
+        self.tracks[key] = Track(key, text, self.num_frames, memory)
         self._num_added += 1
         return key
 

@@ -98,8 +98,6 @@ def _decoding(model: GLUS) -> dict[str, float]:
 class _NoMemory:
     """A bank of the first frame."""
 
-    keeps_derived = False
-
     def select(self, frame_idx: int) -> list[Tensor]:
         """Nothing is stored."""
         return []
