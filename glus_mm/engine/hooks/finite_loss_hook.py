@@ -2,15 +2,15 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from mmengine.dist import (
     all_gather_object,
+    all_reduce,
     barrier,
     broadcast_object_list,
-    get_dist_info,
     is_main_process,
 )
 from mmengine.hooks import Hook
@@ -18,7 +18,7 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from glus_mm.registry import HOOKS
 from glus_mm.utils.checkpoint_files import newest_whole
@@ -43,11 +43,8 @@ class FiniteLossHook(Hook):
     wrapper), since finite losses may have gradients that are not. Not with a loss scaler, for
     which infinite gradients are normal.
 
-    Cost: one comparison on the device in the forward pass, with several processes also the
-    exchange of one number, during the backward pass. The result is read where MMEngine waits for
-    the device anyway (for the norm of the gradients, and for the losses that it logs), so that the
-    device is waited for no more often than without this hook. With DeepSpeed it is read right after
-    the forward pass, and the norm is not checked.
+    Cost: the device is waited for once after the forward pass, and several processes exchange one
+    number. With DeepSpeed the norm is not checked.
 
     The model has to be one of MMEngine's ``BaseModel``: it is watched by a forward hook.
     """
@@ -57,26 +54,19 @@ class FiniteLossHook(Hook):
 
     def __init__(self) -> None:
         self._handles: list[Any] = []
-        self._deferred = False
-        self._losses: dict[str, Tensor] | None = None
-        self._finite: Tensor | None = None
-        self._work: distributed.Work | None = None
+        self._sees_steps = False
         # Of the batches since the last step of the optimizer; strings, to hold no images.
         self._batches: list[str] = []
 
     def before_train(self, runner: Runner) -> None:
         """Begin to watch the model and the optimizer."""
-        self._release()
+        self.after_train(runner)
 
         def after_forward(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
             if module.training and kwargs.get('mode') == 'loss' and isinstance(output, dict):
-                self._check_loss(runner)
-                self._note(output)
-                if not self._deferred:
-                    self._check_loss(runner)
+                self._check_loss(runner, module.parse_losses(output)[1])
 
         def before_step(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-            self._check_loss(runner)
             self._check_norm(runner)
             self._batches.clear()
 
@@ -84,9 +74,9 @@ class FiniteLossHook(Hook):
         self._handles = [model.register_forward_hook(after_forward, with_kwargs=True)]
         wrapper = runner.optim_wrapper
         # DeepSpeed calls the optimizer in the midst of its own step, which must not be interrupted.
-        self._deferred = isinstance(wrapper, OptimWrapper) and \
+        self._sees_steps = isinstance(wrapper, OptimWrapper) and \
             type(wrapper).update_params is OptimWrapper.update_params
-        if self._deferred:
+        if self._sees_steps:
             self._handles.append(wrapper.optimizer.register_step_pre_hook(before_step))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -95,54 +85,25 @@ class FiniteLossHook(Hook):
         Args:
             data_batch: ``data_samples`` of it are named in the error.
         """
-        if not self._deferred:
+        if not self._sees_steps:
             self._batches.clear()
         self._batches.append(_describe(data_batch))
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
-                         outputs: dict | None = None) -> None:
-        """Check the loss where the optimizer took no step.
-
-        Raises:
-            FloatingPointError: it is not finite.
-        """
-        self._check_loss(runner)
-
     def after_train(self, runner: Runner) -> None:
         """Stop watching."""
-        self._release()
-
-    def _release(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles, self._batches = [], []
-        self._losses = self._finite = self._work = None
 
-    def _note(self, output: dict) -> None:
-        """Begin to find out whether the losses of a forward pass are finite in every process."""
-        self._losses = {name: _scalar(value) for name, value in output.items()}
-        total = sum(value for name, value in self._losses.items() if 'loss' in name)
-        self._finite = torch.as_tensor(total).isfinite().float()
-        self._work = None
-        if get_dist_info()[1] > 1:
-            self._work = distributed.all_reduce(
-                self._finite, distributed.ReduceOp.MIN, async_op=True)
-
-    def _check_loss(self, runner: Runner) -> None:
-        finite, self._finite = self._finite, None
-        if finite is None:
-            return
-        if self._work is not None:
-            self._work.wait()
+    def _check_loss(self, runner: Runner, losses: Mapping[str, Tensor]) -> None:
+        finite = torch.as_tensor(losses['loss']).detach().isfinite().float()
+        all_reduce(finite, 'min')
         if finite.item():
             return
-        values = {name: value.item() for name, value in self._losses.items()}
-        values = {'loss': sum(v for name, v in values.items() if 'loss' in name), **values}
-        report = None
-        if not math.isfinite(values['loss']):
-            text = ', '.join(f'{name} {value:.6g}' for name, value in values.items())
-            report = f'{text}\n{self._batches[-1]}'
-        self._stop(runner, 'loss', report)
+        values = {name: value.item() for name, value in losses.items()}
+        text = ', '.join(f'{name} {value:.6g}' for name, value in values.items())
+        self._stop(runner, 'loss', None if math.isfinite(values['loss']) else
+                   f'{text}\n{self._batches[-1]}')
 
     def _check_norm(self, runner: Runner) -> None:
         wrapper = runner.optim_wrapper
@@ -207,13 +168,6 @@ def _known(runner: Runner) -> str:
     name = max(largest, key=lambda key: (not math.isfinite(largest[key]), largest[key]))
     parts.append(f'largest weight {largest[name]:.4g} in {name}')
     return '\n'.join([*lines, f'the last {_LAST} iterations and steps: ' + '; '.join(parts)])
-
-
-def _scalar(value: Tensor | Sequence[Tensor]) -> Tensor:
-    """As MMEngine's ``parse_losses`` reads an output of a model."""
-    if isinstance(value, Tensor):
-        return value.detach().mean()
-    return sum(item.detach().mean() for item in value)
 
 
 def _describe(data_batch: Any) -> str:
