@@ -199,9 +199,6 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]],
         service: segments.
         samples: path and expressions of the sample videos.
         knows: what the model was trained on, in words.
-
-    Returns:
-        The page, to be launched.
     """
     import gradio as gr
 
@@ -403,11 +400,7 @@ def free_port(host: str) -> int:
 
 
 def use_store(store: TemporaryStore) -> None:
-    """Let Gradio, which must not be imported yet, put its files there and stay off the network.
-
-    Args:
-        store: where uploads and results lie.
-    """
+    """Let Gradio, which must not be imported yet, put its files there and stay off the network."""
     os.environ.update(
         GRADIO_TEMP_DIR=str(store.root), GRADIO_EXAMPLES_CACHE=str(store.root / 'examples'),
         GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')

@@ -29,9 +29,6 @@ def check(fixture_dir: str, parts: list[str]) -> Report:
     Args:
         fixture_dir: the folder of the fixture.
         parts: names out of ``CHECKS``.
-
-    Returns:
-        All comparisons.
     """
     report = Report()
     with tempfile.TemporaryDirectory(prefix='check_official_') as work_dir:

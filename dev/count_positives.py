@@ -97,9 +97,6 @@ def build_loss(cfg: Config) -> ObjectContrastiveLoss:
 def iter_samples(cfg: Config) -> Iterator[list[RefVOSDataSample]]:
     """The samples of a config's training in the order of all processes, one by one.
 
-    Args:
-        cfg: a config; its pipelines are cut.
-
     Yields:
         Data samples that know what they refer to, and nothing else.
 

@@ -35,12 +35,6 @@ see below.
 def load(path: Path = SOURCE) -> dict:
     """Read the figures and check them.
 
-    Args:
-        path: the YAML file.
-
-    Returns:
-        Its content.
-
     Raises:
         ValueError: something is missing, unknown or out of range.
     """

@@ -48,9 +48,6 @@ def collect(model: GLUS, cfg: Config, num_videos: int | None = None) -> FeatureR
         cfg: its config.
         num_videos: only so many.
 
-    Returns:
-        What was read.
-
     Raises:
         ValueError: the data set has no masks, or the MLLM's visual tokens have no places.
     """
@@ -119,9 +116,6 @@ def plot(results: Results, layers: list[str]) -> Figure:
     Args:
         results: of the probes.
         layers: names of the LLM's layers.
-
-    Returns:
-        The figure.
     """
     probes = [probe for probe in PROBES if any(key[1] == probe for key in results)]
     figure = Figure(figsize=(3.2 * len(probes), 3.4), dpi=100, layout='constrained')

@@ -59,9 +59,6 @@ def build_child(registry: Registry, cfg: Any, **defaults) -> Any:
         cfg: a config with ``type``, or an object that is built already, which is returned as is.
         **defaults: values for keys that ``cfg`` does not set.
 
-    Returns:
-        The built object.
-
     Raises:
         TypeError: ``cfg`` is neither a dict with ``type`` nor a built object.
     """

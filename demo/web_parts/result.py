@@ -97,9 +97,6 @@ class SegmentationResult:
             seconds: time that it worked.
             notes: what else the user should know.
             key: see above.
-
-        Returns:
-            The result.
         """
         out = run.out
         shown = next((name for name in _CURVES if name in out.trained_scores

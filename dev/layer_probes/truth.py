@@ -72,12 +72,7 @@ class ObjectTrack:
 
 
 def video_of(dataset: BaseDataset | ConcatDataset, index: int) -> tuple[BaseRefVOSDataset, int]:
-    """The data set that a video comes from, and its position there.
-
-    Args:
-        dataset: a data set, or a mix of them.
-        index: position of the video.
-    """
+    """The data set that a video comes from, and its position there."""
     while isinstance(dataset, ConcatDataset):
         child, index = dataset._get_ori_dataset_idx(index)
         dataset = dataset.datasets[child]
@@ -85,11 +80,7 @@ def video_of(dataset: BaseDataset | ConcatDataset, index: int) -> tuple[BaseRefV
 
 
 def read_records(dataset: BaseRefVOSDataset) -> dict[str, list[dict]]:
-    """``objects.json`` beside the annotation of a data set, by video; empty if there is none.
-
-    Args:
-        dataset: the data set.
-    """
+    """``objects.json`` beside the annotation of a data set, by video; empty if there is none."""
     path = Path(dataset.ann_file).with_name('objects.json')
     return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
 

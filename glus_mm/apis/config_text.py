@@ -60,9 +60,6 @@ def check_shared_settings(cfg: Config) -> None:
     That is tokens, template, crop, tokens for each frame or video, and the context of a test. The
     latter is the model's; a test pipeline may leave it out.
 
-    Args:
-        cfg: a config whose tokenizers are filled in.
-
     Raises:
         ValueError: a pipeline differs from the model; the message names both keys and values.
     """

@@ -101,12 +101,7 @@ class ResultFiles:
             self._rles[e][frame_idx] = encode_mask(mask)
 
     def finish(self, out: 'Segmentation', model: nn.Module) -> None:
-        """Write what the masks are.
-
-        Args:
-            out: of all frames.
-            model: what made them.
-        """
+        """Write what the masks are."""
         if self._rles:
             write = coco_document if self.format == 'coco' else _ytvis
             _write_json(self.out_dir / masks_place(self.name, self.format),

@@ -99,10 +99,6 @@ class SegmentJob:
     def run(self, inferencer: GLUSInferencer, progress: bool = False) -> Segmentation:
         """Segment, then draw.
 
-        Args:
-            inferencer: holds the model.
-            progress: show progress bars on standard error.
-
         Returns:
             What the inferencer gives; the masks are in files.
 

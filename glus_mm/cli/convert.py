@@ -17,11 +17,7 @@ _EPILOG = """Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the kinds of conversion with their arguments.
-
-    Args:
-        parser: of the command.
-    """
+    """Add the kinds of conversion with their arguments."""
     parser.epilog = _EPILOG
     kinds = parser.add_subparsers(dest='kind', metavar='KIND', required=True)
     for name, (summary, add, _) in KINDS.items():
@@ -30,9 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Convert.
-
-    Args:
-        args: parsed arguments.
 
     Raises:
         UserError: the checkpoint cannot be used, or the result cannot be written.

@@ -22,11 +22,7 @@ fractions of 1. Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command.
-
-    Args:
-        parser: of the command.
-    """
+    """Add the arguments of the command."""
     from glus_mm.evaluation.predictions import PREDICTION_FORMATS
     from glus_mm.evaluation.protocols import PROTOCOLS
 
@@ -73,9 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate, print and write.
-
-    Args:
-        args: parsed arguments.
 
     Raises:
         UserError: files or values are not as they should be.

@@ -9,11 +9,7 @@ from glus_mm.version import __version__
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command.
-
-    Args:
-        parser: of the command.
-    """
+    """Add the arguments of the command."""
     parser.epilog = ('The first lines belong into every report of a problem. "configs" is where '
                      'configs that come with the package lie; inherit them by that path.')
     parser.add_argument('--json', action='store_true', help='print JSON instead of text')
@@ -21,9 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print what is known.
-
-    Args:
-        args: parsed arguments.
 
     Raises:
         UserError: the package was installed without its configs.

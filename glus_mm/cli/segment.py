@@ -27,11 +27,7 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command.
-
-    Args:
-        parser: of the command.
-    """
+    """Add the arguments of the command."""
     parser.epilog = _EPILOG
     parser.add_argument('videos', metavar='VIDEO', nargs='+',
                         help='video file, image, folder of images or of videos, pattern '
@@ -89,9 +85,6 @@ def job_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> None:
     """Check what was asked for, the quick things first, then segment and draw.
-
-    Args:
-        args: parsed arguments.
 
     Raises:
         UserError: something is wrong that the user can mend.

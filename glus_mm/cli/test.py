@@ -27,11 +27,7 @@ object (swap). Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command.
-
-    Args:
-        parser: of the command.
-    """
+    """Add the arguments of the command."""
     from glus_mm.utils.frames import PROBES
 
     parser.epilog = _EPILOG
@@ -178,14 +174,7 @@ def set_probe(cfg: 'Config', probe: str) -> None:
 
 
 def run_test(cfg: 'Config') -> dict[str, float]:
-    """Run one test.
-
-    Args:
-        cfg: a config that is ready.
-
-    Returns:
-        The figures of its metrics.
-    """
+    """Run one test."""
     from glus_mm.apis.pretrained import mapped_weights
     from glus_mm.utils.run_log import build_runner
 
@@ -196,9 +185,6 @@ def run_test(cfg: 'Config') -> dict[str, float]:
 
 def run(args: argparse.Namespace) -> None:
     """Check what was asked for, then test.
-
-    Args:
-        args: parsed arguments.
 
     Raises:
         SystemExit: with status 2 if it cannot begin, as after a ValueError without CHECKPOINT, with

@@ -19,11 +19,7 @@ The exit status is 0 when the training is done, 75 if it saved and ended because
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command.
-
-    Args:
-        parser: of the command.
-    """
+    """Add the arguments of the command."""
     parser.epilog = _EPILOG
     parser.add_argument('config', metavar='CONFIG',
                         help='config file, or the name of a shipped one without its suffix')
@@ -57,9 +53,6 @@ def _use_amp(cfg: 'Config') -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check what was asked for, then train.
-
-    Args:
-        args: parsed arguments.
 
     Raises:
         SystemExit: see the epilog.

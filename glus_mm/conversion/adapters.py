@@ -19,9 +19,6 @@ def merge_adapters(model: nn.Module, state: Mapping[str, Tensor], source: str
         state: weights of a checkpoint, with adapters or, where they were merged before, without.
         source: the checkpoint, for messages.
 
-    Returns:
-        The state under the names of a model without adapters.
-
     Raises:
         ValueError: something is missing, unknown or has another shape; the message lists it.
     """

@@ -88,9 +88,6 @@ def convert_chat_univi(hf_dir: str | Path,
 def read_clusters(official: OfficialConfig) -> dict[str, Any]:
     """The settings of the clustering, as ``ChatUniViMLLM`` names them.
 
-    Args:
-        official: config.json of the checkpoint.
-
     Returns:
         ``spatial_clusters`` and ``temporal_cluster_rate``.
 

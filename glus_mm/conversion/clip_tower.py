@@ -58,9 +58,6 @@ def load_clip_tower(clip: str | None, official: OfficialConfig,
         held: the tower's weights if the checkpoint itself holds them, under the names of a
             ``CLIPVisionModel``. They are used unless ``clip`` is given.
 
-    Returns:
-        The tower.
-
     Raises:
         ConnectionError: the hub cannot be reached.
         FileNotFoundError: there is no such folder, or a file is missing in it.

@@ -109,9 +109,6 @@ def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer) -> 
         model: of :func:`model_config`.
         origin: what the weights were made from, one or more lines.
         tokenizer: its ids are noted.
-
-    Returns:
-        A config in MMEngine's text style.
     """
     tokens = (SEG_TOKEN, IM_START_TOKEN, IM_END_TOKEN)
     header = _header('GLUS', origin, tokenizer, tokens, GLUS_USAGE)
@@ -128,9 +125,6 @@ def selector_config_text(model: dict[str, Any], title: str, origin: str,
         title: what it is.
         origin: what the weights were made from, one or more lines.
         tokenizer: its ids are noted.
-
-    Returns:
-        A config in MMEngine's text style.
     """
     header = _header(title, origin, tokenizer, (SCORE_TOKEN, ), '')
     return f'{header}{_assigned(model)}' + RUNTIME.format(

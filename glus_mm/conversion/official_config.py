@@ -60,9 +60,6 @@ def read_official_config(folder: str | Path, what: str = LLAVA,
         what: what is expected, for messages.
         model_types: what it may call itself.
 
-    Returns:
-        What it says.
-
     Raises:
         FileNotFoundError: there is no such folder or no config.json in it.
         ValueError: it is of another kind, or has what is not supported here.

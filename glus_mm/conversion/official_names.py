@@ -45,9 +45,6 @@ def with_tower_names_of(model: Iterable[str], state: Mapping[str, T]) -> dict[st
         model: names of its weights. Early versions of transformers 5 have CLIP's prefix
             ``vision_model.`` in them, later ones have not.
         state: weights under our names, without that prefix.
-
-    Returns:
-        The state under the model's names.
     """
     prefix = VISION_TOWER + CLIP_PREFIX
     if not any(name.startswith(prefix) for name in model):

@@ -33,9 +33,6 @@ def joined_state(checkpoints: Sequence[str | PathLike], config: Config | None = 
         config: see :func:`plain_state`, likewise the errors.
         base: likewise.
 
-    Returns:
-        Names and tensors.
-
     Raises:
         ValueError: two files hold the same weight.
     """

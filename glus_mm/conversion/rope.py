@@ -12,9 +12,6 @@ def inv_freq(config: LlamaConfig) -> Tensor:
 
     Scaling types act later, on positions or at long sequences, and leave the buffer as it is.
 
-    Args:
-        config: its sizes.
-
     Returns:
         float32 (Dh / 2), Dh the width of a head.
     """

@@ -103,9 +103,6 @@ def parse_text(entry: Any, key: str, where: str) -> str:
         key: the field with the text.
         where: named in an error.
 
-    Returns:
-        The text.
-
     Raises:
         ValueError: it is missing, empty, too long, or holds a special token.
     """

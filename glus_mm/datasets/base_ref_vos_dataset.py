@@ -265,9 +265,6 @@ class BaseRefVOSDataset(BaseDataset):
             idx: the position of a video, or a pair of it and the number of the draw (0 for a
                 plain position).
 
-        Returns:
-            What the pipeline returns.
-
         Raises:
             IndexError: there is no such video.
             ValueError: a transform returned None.

@@ -68,9 +68,6 @@ class MixedRefVOSDataset(ConcatDataset):
         Args:
             idx: the position of a video, or a pair of it and the number of the draw.
 
-        Returns:
-            What the pipeline of its data set returns.
-
         Raises:
             IndexError: there is no such video.
             Exception: whatever the data set raises.

@@ -21,10 +21,6 @@ class AtomicLocalBackend(LocalBackend):
     def put(self, obj: bytes, filepath: str | PathLike) -> None:
         """Write bytes; the folder is made if need be.
 
-        Args:
-            obj: what to write.
-            filepath: where to.
-
         Raises:
             OSError: it cannot be written, for example as the disk is full; what was there stays.
         """

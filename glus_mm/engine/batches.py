@@ -24,11 +24,7 @@ class Batches:
         return next(self.batches)
 
     def skip_iter(self, num_iters: int) -> None:
-        """Move on without a batch.
-
-        Args:
-            num_iters: by so many of them.
-        """
+        """Move on without a batch."""
         if hasattr(self.batches, 'skip_iter'):
             self.batches.skip_iter(num_iters)
             # onedl-mmengine would begin with the data at the next batch, which draws a random

@@ -34,9 +34,6 @@ class FinishedVideos:
             video_id: the video.
             results: what is to be known of it, as JSON.
 
-        Returns:
-            The file.
-
         Raises:
             OSError: it cannot be written.
             ValueError: a number is not finite.

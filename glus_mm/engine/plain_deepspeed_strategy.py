@@ -102,9 +102,6 @@ class PlainDeepSpeedStrategy(BaseStrategy):
             compile: not supported.
             dispatch_kwargs: what the runner says about the training.
 
-        Returns:
-            The prepared parts.
-
         Raises:
             ValueError: another ``optim_wrapper``, ``compile``, or settings of the model that make
                 the processes of ZeRO-3 wait for one another.
@@ -169,9 +166,6 @@ class PlainDeepSpeedStrategy(BaseStrategy):
             revise_keys: not used: ``PlainCheckpointHook`` brings names to those of the model.
             callback: called with the checkpoint before the weights are taken.
 
-        Returns:
-            The rest of the checkpoint.
-
         Raises:
             ValueError: with ``strict``, something is missing.
         """
@@ -201,9 +195,6 @@ class PlainDeepSpeedStrategy(BaseStrategy):
             resume_optimizer: take the optimizer's state too.
             resume_param_scheduler: take the schedulers' state too.
             callback: called with the checkpoint before it is used.
-
-        Returns:
-            The rest of the checkpoint.
         """
         checkpoint = self.load_checkpoint(filename, callback=callback)
         saved = checkpoint.pop('optimizer', None)

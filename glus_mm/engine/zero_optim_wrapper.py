@@ -54,9 +54,6 @@ class ZeroOptimWrapper(OptimWrapper):
         talk and another one has masks, or clicks on other frames, their passes differ in order
         and in which parameters they reach, so that different ones would be added up. Autograd runs
         nodes that were made first last. So zeros from here reach every parameter after all else.
-
-        Args:
-            module: a forward pre-hook gets it.
         """
         if torch.is_grad_enabled():
             self._ordered = torch.cat([

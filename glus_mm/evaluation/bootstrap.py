@@ -118,9 +118,6 @@ def _p_value(ratios: np.ndarray, found: float, least: float) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number, by the step-down rule of Holm (1979).
 
-    Args:
-        p_values: of the tests that are made together.
-
     Returns:
         The corrected ones in the same order: rejecting those below 0.05 makes any false rejection
         among them at most as likely as that.

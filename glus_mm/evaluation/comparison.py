@@ -124,9 +124,6 @@ def compare_figures(protocol: str, names: tuple[str, str],
         figures: 'per_expression' of the JSON document of each.
         attributes: for each key of the two the video and its attributes.
 
-    Returns:
-        The comparison.
-
     Raises:
         ValueError: they are not about the same expressions of this annotation, or none of these
             has a target.

@@ -108,9 +108,6 @@ class DAVISAnnotations:
         Args:
             sequence: one of ``frames``.
 
-        Returns:
-            The number of objects.
-
         Raises:
             OSError: the file cannot be read.
             ValueError: it is no such PNG file, or shows no object.

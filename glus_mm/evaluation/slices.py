@@ -91,19 +91,11 @@ class Slice:
     members: tuple[SlicedExpression, ...]
 
     def average(self, figure: str) -> float:
-        """Mean of a figure over the expressions.
-
-        Args:
-            figure: its name.
-        """
+        """Mean of a figure over the expressions."""
         return sum(member.figures[figure] for member in self.members) / len(self.members)
 
     def interval(self, figure: Callable[[SlicedExpression], float]) -> ClusterMean:
-        """Mean over the expressions, with an interval over their videos.
-
-        Args:
-            figure: computes the figure of an expression.
-        """
+        """Mean over the expressions, with an interval over their videos."""
         by_video: dict[str, list[float]] = {}
         for member in self.members:
             by_video.setdefault(member.video, []).append(figure(member))

@@ -216,9 +216,6 @@ def get_template(name: str) -> PromptTemplate:
     Args:
         name: key in :data:`TEMPLATES`.
 
-    Returns:
-        The template.
-
     Raises:
         ValueError: there is none of that name.
     """
@@ -233,12 +230,6 @@ def clean_expression(text: str) -> str:
     An expression is data and must not bring tokens of its own: one that contains the text of a
     special token, in upper or lower case, is refused rather than changed. Use it on the raw
     expression only; the builders below do so themselves.
-
-    Args:
-        text: the expression as annotated or typed.
-
-    Returns:
-        The cleaned expression.
 
     Raises:
         TypeError: ``text`` is no string.
@@ -424,9 +415,6 @@ def build_prompt(
 
 def absent_id(tokenizer: SegTokenizer, template: PromptTemplate) -> int:
     """Find the token that stands in place of the answer token where there is no object.
-
-    Args:
-        template: the texts.
 
     Returns:
         The id of ``template.absent``.

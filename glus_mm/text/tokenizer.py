@@ -107,9 +107,6 @@ class SegTokenizer:
             cache_size: as in the constructor.
             answer_token: as in the constructor.
 
-        Returns:
-            The tokenizer.
-
         Raises:
             ConnectionError: it is the name of a repository, and the hub cannot be reached.
             FileNotFoundError: the folder or its ``tokenizer.model`` does not exist.
@@ -198,9 +195,6 @@ class SegTokenizer:
         Args:
             text: the text; added and special tokens in it become their ids.
             add_bos: whether ``<s>`` is put first. Defaults to False.
-
-        Returns:
-            The ids.
         """
         chunks = self._pattern.split(text)
         # An odd number of chunks: text at even positions (may be ''), tokens at odd ones.

@@ -185,9 +185,6 @@ def newest_whole(work_dir: str | PathLike, before: int | None = None
 def choose_resume(work_dir: str | PathLike) -> Path | None:
     """:func:`newest_whole` for a run that resumes: says what was skipped.
 
-    Args:
-        work_dir: folder of the run.
-
     Returns:
         The checkpoint; None if the run has to start afresh.
 
@@ -220,9 +217,6 @@ def read_checkpoint(path: str | PathLike, mapped: bool | None = None) -> Any:
         path: the file.
         mapped: map it instead of reading it, which only files that torch >= 1.6 wrote allow; None
             maps those.
-
-    Returns:
-        What is in it.
 
     Raises:
         OSError: the disk or its system says so; the message names the file.

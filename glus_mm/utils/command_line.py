@@ -21,9 +21,6 @@ from glus_mm.utils.spelling import nearest
 def refuse(parser: argparse.ArgumentParser) -> Iterator[None]:
     """Around what is checked before the work: errors that a user can mend end it, in one line.
 
-    Args:
-        parser: of the tool.
-
     Raises:
         SystemExit: with status 2.
     """

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 def config_from_file(path: str | PathLike) -> 'Config':
     """Read a config; what goes wrong in it is told with its name.
 
-    Args:
-        path: an existing file.
-
     Raises:
         ValueError: it cannot be read; the message, one line, says why and, of Python, where.
     """

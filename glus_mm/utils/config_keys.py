@@ -51,9 +51,6 @@ def top_keys() -> frozenset[str]:
 def check_model_keys(cfg: Config) -> None:
     """:func:`check_config_keys` for the model alone, which is all that inference reads.
 
-    Args:
-        cfg: the config.
-
     Raises:
         KeyError: a part of the model has a key that its class does not know.
     """
@@ -72,9 +69,6 @@ def check_config_keys(cfg: Config) -> None:
     - A hook of ``default_hooks`` may have any name that is no edit away from a known one.
 
     Parts of a model without ``type`` (``mllm.llm``, ``test_cfg``) are checked by the model.
-
-    Args:
-        cfg: the config with its overrides.
 
     Raises:
         KeyError: there is one; the message, one line, has its path and the nearest known key.

@@ -33,10 +33,6 @@ def clip_centres(num_frames: int, num_clips: int) -> list[int]:
     clip's last frame. A video shorter than the number of clips gives repeats, and where the first
     clip is empty the rule's -1 means the last frame.
 
-    Args:
-        num_frames: length T of the video.
-        num_clips: number of context frames Tc.
-
     Returns:
         Tc positions, 0-based.
     """

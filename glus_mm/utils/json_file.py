@@ -8,9 +8,6 @@ from typing import Any
 def read_json_object(path: str | PathLike) -> dict:
     """Read a JSON file that holds one object, and refuse keys that occur twice.
 
-    Args:
-        path: the file.
-
     Returns:
         The object. Python's own parser would silently keep the last of two equal keys.
 
@@ -22,11 +19,7 @@ def read_json_object(path: str | PathLike) -> dict:
 
 
 def read_json_list(path: str | PathLike) -> list:
-    """Read a JSON file that holds one list; errors as for :func:`read_json_object`.
-
-    Args:
-        path: the file.
-    """
+    """Read a JSON file that holds one list; errors as for :func:`read_json_object`."""
     return _read(path, list, 'list')
 
 
@@ -49,9 +42,6 @@ def unique_pairs(pairs: list[tuple[str, Any]]) -> dict:
 
     Args:
         pairs: keys and values in the order of the file.
-
-    Returns:
-        The dict.
 
     Raises:
         ValueError: a key occurs twice.

@@ -77,9 +77,6 @@ class JSONIndex:
         Args:
             key: the entry's.
 
-        Returns:
-            The note.
-
         Raises:
             KeyError: there is no such entry.
         """

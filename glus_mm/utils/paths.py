@@ -15,9 +15,6 @@ def ensure_writable_dir(path: str | os.PathLike) -> Path:
     Args:
         path: the folder; ``~`` is expanded.
 
-    Returns:
-        The folder.
-
     Raises:
         NotADirectoryError: the path or one of its parents is a file.
         PermissionError: it cannot be created or written to.
@@ -48,9 +45,6 @@ def ensure_writable_file(path: str | os.PathLike) -> Path:
     Args:
         path: the file; ``~`` is expanded.
 
-    Returns:
-        The file's path.
-
     Raises:
         IsADirectoryError: the path is a folder.
         NotADirectoryError: a parent is a file.
@@ -77,9 +71,6 @@ def read_regular(path: str | os.PathLike, max_bytes: int = 1 << 30) -> bytes:
     Args:
         path: the file. A pipe, which could keep a reader waiting for ever, is refused.
         max_bytes: bound of its size.
-
-    Returns:
-        Its content.
 
     Raises:
         OSError: it cannot be read.

@@ -20,12 +20,6 @@ def read_plain_pickle(path: str | PathLike) -> Any:
     and has it called. Here every name is refused before it is imported. What is left are the
     containers and values that the format itself has.
 
-    Args:
-        path: the file.
-
-    Returns:
-        What it holds.
-
     Raises:
         FileNotFoundError: the file cannot be opened.
         ValueError: it is no pickle, or holds anything else.

@@ -27,9 +27,6 @@ def build_runner(cfg: Config) -> Runner:
     The screen and the levels from INFO on have what happens; MMEngine's tables are in the log file
     too, at the level DEBUG, and its warning of every frozen parameter is one line with their
     number.
-
-    Args:
-        cfg: a checked config.
     """
     make = MMLogger.__init__
 
@@ -74,9 +71,6 @@ def one_line_errors(prog: str) -> Iterator[None]:
 
     Where there is no log file, as in all processes but the first, an error that may be a bug keeps
     its traceback.
-
-    Args:
-        prog: name of the tool.
 
     Raises:
         SystemExit: with status 1 after such an error.

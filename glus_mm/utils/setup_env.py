@@ -32,9 +32,6 @@ def choose_dist_backend(cfg: Config) -> str:
     Args:
         cfg: a config; ``env_cfg.dist_cfg.backend`` is set in it. Without CUDA the wrapper of
             the model is set too, as MMEngine's default one names a CUDA device.
-
-    Returns:
-        The backend's name.
     """
     # Assigned as whole values: a Config hands out copies of the dicts that are put into it.
     env_cfg = cfg.get('env_cfg') or {}

@@ -86,9 +86,6 @@ def read_weight_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
             ``weights_only=True``: objects in it are refused, not made.
         key: the entry of the file's dict that holds the tensors, None for the dict itself.
 
-    Returns:
-        The tensors, mapped.
-
     Raises:
         ValueError: the file cannot be read, or holds anything but named tensors.
     """

@@ -71,9 +71,6 @@ def make_tasks(names: list[str] | None, seeds: list[int], reduced: bool = False)
         seeds: seeds of each.
         reduced: leave out rows of kind 'tested', too.
 
-    Returns:
-        The tasks, those that others need first.
-
     Raises:
         ValueError: there is no such row, or it cannot be run.
     """

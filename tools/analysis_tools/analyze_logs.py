@@ -78,9 +78,6 @@ class Series:
 def find_logs(path: str) -> list[Path]:
     """Find the log files of a run, in the order of time.
 
-    Args:
-        path: a work dir, a folder of it, or a file.
-
     Raises:
         FileNotFoundError: there is nothing, or no log in it.
     """
@@ -278,9 +275,6 @@ def draw(runs: dict[str, dict[str, Series]], keys: Sequence[str], smooth: float 
         keys: what to draw.
         smooth: weight of the past in training curves, 0..1; what was logged stays visible.
         title: of the figure.
-
-    Returns:
-        The figure.
     """
     columns = len(keys) if len(keys) <= 3 else 2 if len(keys) == 4 else 3
     rows = -(-len(keys) // columns)

@@ -37,9 +37,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def build_datasets(args: argparse.Namespace) -> list[BaseRefVOSDataset]:
     """Build the data sets of a config without their pipelines.
 
-    Args:
-        args: the command line.
-
     Returns:
         The data sets; more than one if they are mixed.
 

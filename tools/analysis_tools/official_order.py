@@ -35,9 +35,6 @@ def train_officially(model: GLUS, officially: bool = True) -> GLUS:
     Args:
         model: changed in place.
         officially: False makes it the default one again.
-
-    Returns:
-        The model.
     """
     own = {model: {'_encode_clips': partial(_encode_clips, model)},
            model.mllm: {'forward': partial(_forward, model.mllm),

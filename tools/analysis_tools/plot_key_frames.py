@@ -69,9 +69,6 @@ def plot_rows(rows: Sequence[Row], frame_names: Sequence[str], title: str) -> Fi
         rows: the expressions.
         frame_names: (T) names of the frames.
         title: of the figure.
-
-    Returns:
-        The figure.
     """
     figure = Figure(figsize=(14, 0.6 + 2.9 * len(rows)), dpi=100, layout='constrained')
     figure.suptitle(title, fontsize=12)
@@ -146,9 +143,6 @@ def make_rows(sample: RefVOSDataSample, reader: FrameReader, exp_ids: Sequence[s
         exp_ids: which expressions; None for the first ``max_rows``.
         sources: ``scores`` and ``ious``, readers of files or None.
         max_rows: number of expressions where none are named.
-
-    Returns:
-        The rows.
 
     Raises:
         ValueError: the video has no such expression, or a file is that of another data set.

@@ -46,10 +46,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def read_names(path: Path, offset: int) -> dict[int, str]:
     """Read the names of the classes.
 
-    Args:
-        path: the file.
-        offset: added to its numbers.
-
     Returns:
         Name of each number in a label map.
 

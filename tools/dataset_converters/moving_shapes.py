@@ -17,9 +17,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     Args:
         argv: arguments without the program's name. Defaults to ``sys.argv``.
-
-    Returns:
-        The arguments, in range.
     """
     parser = argparse.ArgumentParser(description='Generate a split of MovingShapes.')
     parser.add_argument('out', help='root of the data set; the split becomes a folder in it')

@@ -87,9 +87,6 @@ def read_split(path: Path) -> list[str]:
     Args:
         path: a file of ``ImageSets/2017``.
 
-    Returns:
-        The names.
-
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it names no video, or something that is no folder name.

@@ -40,10 +40,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def foreground(dataset: ReVOSDataset, index: int) -> tuple[str, dict]:
     """Unite the masks of a video.
 
-    Args:
-        dataset: the data set.
-        index: position of the video.
-
     Returns:
         The video's id, and ``masks_rle`` and ``foreground_ratio``, lists with one entry per frame.
 

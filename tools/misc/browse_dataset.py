@@ -137,10 +137,6 @@ def label(results: dict, frame_idx: int) -> str:
 def draw_sample(results: dict, title: str) -> list[np.ndarray]:
     """Draw a sample.
 
-    Args:
-        results: what the pipeline left.
-        title: begins the first line.
-
     Returns:
         uint8 (H, W, 3) in RGB: one sheet for every ``EXPRESSIONS_PER_SHEET`` expressions.
 

@@ -101,9 +101,6 @@ class AnnotatedExpressions:
             frame_idx: 0-based position of the frame.
             size: ``(H, W)``.
 
-        Returns:
-            Number of pixels.
-
         Raises:
             ValueError: a mask has another size, or is corrupt.
         """
@@ -135,9 +132,6 @@ def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpression
         protocol: name of a protocol for expressions.
         root: the folder with the annotation. For Ref-DAVIS17 also the one that is trained and
             tested on, from which the split ``valid`` is taken.
-
-    Returns:
-        Its expressions.
 
     Raises:
         FileNotFoundError: a file is missing.

@@ -65,9 +65,6 @@ class MaskComparison:
         Args:
             number: of examples of a kind; see :meth:`examples`.
 
-        Returns:
-            The page.
-
         Raises:
             OSError: a file cannot be read.
             ValueError: a mask or an image is not as it should be.
@@ -158,9 +155,6 @@ class _MaskReader:
 def expression_keys(annotation: AnnotatedExpressions) -> dict[str, tuple[dict, dict]]:
     """Video and expression by the keys that figures have in a JSON document.
 
-    Args:
-        annotation: the expressions.
-
     Returns:
         By ``<video>_<exp>`` where that is unique, and by ``<dataset>/<video>/<exp>``.
     """
@@ -208,12 +202,7 @@ def slice_figures(protocol: str, ann_root: str | PathLike, document: Mapping,
 
 def keyed_attributes(annotation: AnnotatedExpressions,
                      progress: bool = False) -> dict[str, tuple[str, Attributes]]:
-    """Video and attributes of all expressions by their keys; see :func:`expression_keys`.
-
-    Args:
-        annotation: the expressions.
-        progress: show a progress bar.
-    """
+    """Video and attributes of all expressions by their keys; see :func:`expression_keys`."""
     table = expression_attributes(annotation, progress)
     return {key: (video['video_id'], table[video['video_id'], expression['exp_id']])
             for key, (video, expression) in expression_keys(annotation).items()}
@@ -233,9 +222,6 @@ def read_figures(path: str | PathLike, protocol: str) -> dict:
     Args:
         path: the JSON file.
         protocol: name of the protocol that they should be of.
-
-    Returns:
-        The document.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -299,9 +285,6 @@ def compare_masks(protocol: str,
         pred_values: likewise.
         pred_format: likewise.
         progress: likewise.
-
-    Returns:
-        The comparison.
 
     Raises:
         OSError: a file is missing or cannot be read.

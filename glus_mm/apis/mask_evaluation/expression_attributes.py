@@ -120,10 +120,6 @@ class _ObjectTracks:
 def object_tracks(annotation: AnnotatedExpressions, video: dict) -> dict[str, list[dict | None]]:
     """Masks of all objects that expressions of a video refer to.
 
-    Args:
-        annotation: with their masks.
-        video: one of its videos.
-
     Returns:
         By the object's id, a COCO RLE for each frame, its counts as bytes, or None where the object
         is not seen. Nothing where no mask states a size.

@@ -143,9 +143,6 @@ def expression_folders(items: Sequence[tuple[dict, dict]]) -> list[FrameFolder]:
 
     Args:
         items: videos with one of their expressions, as the data sets have them.
-
-    Returns:
-        A folder for each.
     """
     return [FrameFolder((*video['video_id'].split('/'), expression['exp_id']),
                         video['frame_names'],

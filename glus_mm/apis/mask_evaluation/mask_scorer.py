@@ -61,24 +61,11 @@ class MaskScorer(ABC):
 
     @abstractmethod
     def num_frames(self, job: int) -> int:
-        """Number of frames that a job scores.
-
-        Args:
-            job: its position.
-
-        Returns:
-            The number.
-        """
+        """Number of frames that a job scores."""
 
     @abstractmethod
     def score(self, job: int) -> Scored:
         """Score one job.
-
-        Args:
-            job: its position.
-
-        Returns:
-            Its figures.
 
         Raises:
             OSError: a file cannot be read.

@@ -47,9 +47,6 @@ def write_probes(protocol: str, ann_root: str | PathLike, out: str | PathLike,
         seed: of orders and words.
         progress: show a progress bar.
 
-    Returns:
-        The folder.
-
     Raises:
         FileExistsError: the folder holds something.
         OSError: an image or the annotation is missing, or the folder cannot be written.

@@ -21,9 +21,6 @@ def open_submission_videos(format_name: str, root: str | PathLike) -> list[Submi
             the folder with ``meta_expressions/`` and ``valid/``, from whose videos those of
             ``test`` are taken away. Sizes are known where the images are there.
 
-    Returns:
-        What is expected.
-
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: the annotation has not the layout it should have, or an image is broken.

@@ -132,9 +132,6 @@ def _pick(rng: np.random.Generator, candidates: list[Expression], count: int,
 def enumerate_expressions(scene: Scene) -> list[Expression]:
     """All expressions of all kinds that are true and unambiguous in a scene.
 
-    Args:
-        scene: the truth.
-
     Returns:
         In a fixed order.
     """

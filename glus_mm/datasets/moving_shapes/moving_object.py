@@ -55,9 +55,6 @@ class MovingObject:
     def over(self, num_frames: int) -> 'MovingObject':
         """The same course in more frames: slower, and along the same path.
 
-        Args:
-            num_frames: number of frames T.
-
         Returns:
             The object; its centres lie on straight lines between those of this one,
             and what happens on one frame here happens on all frames that are nearest to it.

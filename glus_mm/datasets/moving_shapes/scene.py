@@ -40,9 +40,6 @@ def sample_scene(rng: np.random.Generator, variant: Variant = VARIANTS['default'
         rng: owned randomness.
         variant: the chances. Defaults to the default's.
 
-    Returns:
-        The truth of one video.
-
     Raises:
         RuntimeError: no scene of so many objects was found within the tries.
     """

@@ -79,9 +79,6 @@ def get_variant(name: str) -> Variant:
     Args:
         name: a key of ``VARIANTS``.
 
-    Returns:
-        Its chances.
-
     Raises:
         ValueError: there is none of this name.
     """

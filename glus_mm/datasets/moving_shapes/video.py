@@ -49,9 +49,6 @@ def generate_video(seed: int, split: str, index: int, variant: str = 'default',
         num_frames: number of frames T. More than 12 show the same scene, with the same
             expressions, in slower motion. Defaults to 12.
 
-    Returns:
-        The video.
-
     Raises:
         ValueError: the split or the variant is unknown, a number is negative, or there would be
             fewer frames than 12.

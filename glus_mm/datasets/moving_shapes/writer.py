@@ -53,9 +53,6 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
             file. It has no influence on the other files. Defaults to 0.
         num_frames: number of frames of a video, see :func:`generate_video`. Defaults to 12.
 
-    Returns:
-        The folder of the split.
-
     Raises:
         ValueError: an argument is out of its range.
         FileExistsError: the split's folder holds something and ``overwrite`` is False.

@@ -46,9 +46,6 @@ def check_sample(sample: dict, with_gt: bool) -> None:
 def check_path_names(sample: dict) -> None:
     """Refuse ids that, as parts of a path, would lead out of the output folder.
 
-    Args:
-        sample: a checked sample.
-
     Raises:
         ValueError: an expression's or a frame's name, or a part of the video's id between slashes,
             is empty, '.' or '..', or has a separator, a null character or, on Windows, a drive.

@@ -20,12 +20,6 @@ class SampleScorer(ABC):
     def score(self, sample: dict) -> list[Track]:
         """Score the predictions of a video and write them, one frame at a time.
 
-        Args:
-            sample: a checked sample.
-
-        Returns:
-            Figures of its expressions or objects.
-
         Raises:
             ValueError: masks are missing or of another size.
             OSError: a mask cannot be written.

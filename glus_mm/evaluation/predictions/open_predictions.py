@@ -39,9 +39,6 @@ def open_predictions(pred_format: str, path: str | PathLike, folders: Sequence[F
         folders: what should be there, one for each expression.
         extra: ``'warn'`` notes predictions nobody asked for, ``'error'`` refuses them.
 
-    Returns:
-        The predictions.
-
     Raises:
         OSError: something is missing or cannot be read.
         ValueError: the format is unknown, or cannot be told.

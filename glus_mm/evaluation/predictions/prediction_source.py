@@ -65,9 +65,6 @@ class PredictionSource(ABC):
     def scan(self) -> TreeScan:
         """Compare what is there with what should be, before any mask is read.
 
-        Returns:
-            What is missing and what nobody asked for.
-
         Raises:
             OSError: the root is missing, or something cannot be read.
             ValueError: there is something that is no prediction.

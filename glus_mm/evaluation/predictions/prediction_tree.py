@@ -64,9 +64,6 @@ class PredictionTree(PredictionSource):
     def scan(self) -> TreeScan:
         """Look at all folders.
 
-        Returns:
-            What is missing and what nobody asked for.
-
         Raises:
             FileNotFoundError: there is no such root.
             NotADirectoryError: a file is where a folder should be.

@@ -66,10 +66,6 @@ def _measure_frame(frame: LabelFrame,
                    num_objects: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """Compare all objects with all proposals that are visible on a frame.
 
-    Args:
-        frame: its label maps.
-        num_objects: number of true objects.
-
     Returns:
         J and F (2, objects) against a proposal that is not visible; by proposal the same against
         it, and under 0 nothing of interest, so that there is a highest number.

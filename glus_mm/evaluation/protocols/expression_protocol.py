@@ -53,9 +53,6 @@ class ExpressionProtocol(BaseProtocol):
     def measure(self, frame: ExpressionFrame) -> dict[str, float]:
         """Measure one frame.
 
-        Args:
-            frame: its masks.
-
         Returns:
             A figure for each of ``measures``, 0..1.
 

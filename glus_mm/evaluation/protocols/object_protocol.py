@@ -66,23 +66,13 @@ class ObjectProtocol(BaseProtocol):
     def frames_to_score(self, num_frames: int) -> range:
         """Which frames of a sequence count.
 
-        Args:
-            num_frames: length of the sequence.
-
         Returns:
             0-based positions.
         """
 
     @abstractmethod
     def max_label(self, num_objects: int) -> int:
-        """Highest number that a predicted label map may hold.
-
-        Args:
-            num_objects: number of true objects.
-
-        Returns:
-            The number.
-        """
+        """Highest number that a predicted label map may hold."""
 
     @abstractmethod
     def score(self, frames: Iterable[LabelFrame], num_objects: int) -> list[ObjectScore]:
@@ -91,9 +81,6 @@ class ObjectProtocol(BaseProtocol):
         Args:
             frames: those of ``frames_to_score``, in their order; no label above ``max_label``.
             num_objects: number of true objects.
-
-        Returns:
-            A score for each true object.
         """
 
     def track_figures(self, track: Track) -> Figures:

@@ -24,9 +24,6 @@ def write_submission(folder: Path, format_name: str,
             folder holds.
         path: the zip; ``<folder>/<format_name>.zip`` if None.
 
-    Returns:
-        The zip.
-
     Raises:
         FileNotFoundError: a mask is missing.
         OSError: the zip cannot be written.

@@ -19,7 +19,7 @@ class MemoryBank:
     Args:
         stride: distance r of the older memories; 1 in training, 3 at inference by default.
         num_memories: the most entries that one frame selects; ``model.mask_head.memory_bank`` of a
-            config sets it.
+            config sets it. Like ``stride`` at least 1, else a ValueError.
 
     Attributes:
         prompt (Tensor | None): (C) what prompted the latest frame, kept by :class:`TokenUpdate`.

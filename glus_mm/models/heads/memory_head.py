@@ -136,9 +136,6 @@ class MemoryHead(BaseModule):
         Args:
             imgs: (M, 3, S, S), normalised.
 
-        Returns:
-            The features of the M frames.
-
         Raises:
             ValueError: the images have another size.
         """
@@ -170,9 +167,6 @@ class MemoryHead(BaseModule):
                 in pixels of the input, 0..S, and labels (N, K), 1 on the object, 0 off it, 2 and 3
                 the upper left and lower right corner of a box, -1 for no click. A track without
                 any click is decoded from its seg token alone.
-
-        Returns:
-            The masks.
         """
         conditioned = self._condition(feats, memory, frame_idx)
         sparse = seg_tokens[:, None]

@@ -24,9 +24,6 @@ def mean_over_processes(losses: Mapping[str, Tensor], counts: Mapping[str, int]
         losses: scalars with the same names in every process.
         counts: how many items a loss is the mean of; one without a count is a quantity of which
             the processes' plain average is meant. A process without items has a loss of 0.
-
-    Returns:
-        The losses under the same names.
     """
     world_size = get_world_size()
     if world_size == 1:

@@ -83,9 +83,6 @@ class LiveSession:
     def add(self, text: str) -> int:
         """Segment a text from the next frame on.
 
-        Args:
-            text: a referring expression.
-
         Returns:
             The key of its track, never used again.
 

@@ -527,9 +527,6 @@ class GLUS(HubMixin, BaseModel):
                 is 0.
             store: whether a later frame may need the memory, or (N) that of each track.
             points: clicks beside the seg tokens, see :meth:`MemoryHead.forward`.
-
-        Returns:
-            The masks.
         """
         if self.token_update is not None:
             seg_tokens = self.token_update(seg_tokens, memory)
@@ -558,9 +555,6 @@ class GLUS(HubMixin, BaseModel):
 
         Yields:
             The work that ``decode`` asks for.
-
-        Returns:
-            The masks.
         """
         num, side, tokens = len(is_seg), self.mask_head.mask_side, seg.tokens
         dtype = torch.promote_types(tokens.dtype, torch.float32)
@@ -632,9 +626,6 @@ class GLUS(HubMixin, BaseModel):
         Args:
             reader: its frames.
             data_sample: its expressions; every one is checked here, before any work.
-
-        Returns:
-            The session, to hand to :meth:`propagate`.
 
         Raises:
             ModuleNotFoundError: ``test_cfg.llm_bits`` needs bitsandbytes, which is not here.

@@ -108,9 +108,6 @@ class HubMixin(nn.Module):
             trained: for the card, how the model was trained.
             results: for the card, by data set: metric and value in percent.
 
-        Returns:
-            The folder.
-
         Raises:
             OSError: it cannot be written.
             ValueError: the model does not know its config, or that names files or classes that

@@ -33,7 +33,4 @@ class BaseKeyFrameSelector(metaclass=ABCMeta):
         Args:
             reader: the frames of the video.
             data_sample: its expressions, ``video_id`` and ``exp_ids``.
-
-        Returns:
-            The key frames.
         """

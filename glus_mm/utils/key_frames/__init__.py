@@ -19,9 +19,6 @@ def open_scores(path: str | PathLike) -> ScoreFile | ScoreFolder:
     Args:
         path: a JSON file in our layout, or a folder in the official one.
 
-    Returns:
-        What reads them.
-
     Raises:
         FileNotFoundError: there is neither.
         ValueError: the file is none of scores.

@@ -16,12 +16,7 @@ PANELS = (ALL, 'event', 'look-alike', CROWD, IN_SIGHT)
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draw a panel for each of some groups: a dot for each seed, a bar for their mean.
-
-    Args:
-        results: what to draw.
-        path: PNG file to write.
-    """
+    """Draw a panel for each of some groups: a dot for each seed, a bar for their mean."""
     rows = [row for row in ROWS if row.name in results.figures]
     figure, axes = plt.subplots(
         1, len(PANELS), figsize=(13, 1 + 0.34 * len(rows)), sharey=True, squeeze=False,

@@ -40,11 +40,7 @@ def _with_kinds(record: dict[str, Any], kinds: dict[str, dict]) -> dict[str, Any
 
 
 def write_log(out: Path) -> None:
-    """Write all records into one file; the kinds of expressions, the same in all, stand first.
-
-    Args:
-        out: folder of the study.
-    """
+    """Write all records into one file; the kinds of expressions, the same in all, stand first."""
     records = load_records(out)
     if not records:
         return
@@ -58,9 +54,6 @@ def write_log(out: Path) -> None:
 
 def training_log(folder: Path) -> list[dict[str, float]]:
     """Losses of a training from its scalars, the parts of a resumed one joined.
-
-    Args:
-        folder: its work folder.
 
     Returns:
         ``step``, ``loss`` and its parts, as logged every tenth iteration.
@@ -78,9 +71,6 @@ def training_log(folder: Path) -> list[dict[str, float]]:
 
 def last_scalars(folder: Path) -> dict[str, float]:
     """The figures that a test logged last.
-
-    Args:
-        folder: its work folder.
 
     Returns:
         Figure -> value; none where the test logged none.

@@ -49,9 +49,6 @@ class Results:
         Args:
             records: what :func:`ablation_study.runs.run_row` recorded.
 
-        Returns:
-            The results.
-
         Raises:
             ValueError: two records are not about the same expressions.
         """

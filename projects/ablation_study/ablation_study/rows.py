@@ -152,12 +152,6 @@ COMPARISONS = (
 def get_row(name: str) -> Row:
     """Look a row up.
 
-    Args:
-        name: its name.
-
-    Returns:
-        The row.
-
     Raises:
         ValueError: there is none.
     """

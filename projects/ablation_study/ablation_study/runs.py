@@ -265,9 +265,6 @@ def write_truth(dump: Path, data: Path, path: Path) -> None:
 def frames_in_sight(data: Path) -> dict[str, dict[str, list[int]]]:
     """Look up which frames show the targets of the test videos.
 
-    Args:
-        data: root of the variants.
-
     Returns:
         video -> expression -> positions.
     """
