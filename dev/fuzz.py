@@ -46,8 +46,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch import nn
 
-from glus_mm.apis.many_videos import read_requests
-from glus_mm.apis.many_videos.video_list_segmenter import PARTS, earlier_results
+from glus_mm.apis.many_videos import PARTS, earlier_results, read_requests
 from glus_mm.apis.mask_evaluation.annotated_expressions import open_expressions
 from glus_mm.apis.mask_evaluation.compare_masks import MaskComparison, read_figures
 from glus_mm.apis.refinement_session import RefinementSession
@@ -67,7 +66,7 @@ from glus_mm.datasets import (
     RefSAVDataset,
     SampleContextQueryFrames,
 )
-from glus_mm.datasets.binary_mask_store import BinaryMaskStore
+from glus_mm.datasets.mask_sources import BinaryMaskStore
 from glus_mm.engine.finished_videos import FinishedVideos
 from glus_mm.evaluation.mose_annotations import MOSEAnnotations
 from glus_mm.evaluation.predictions.png_file import write_label_png

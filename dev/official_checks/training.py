@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glus_mm.conversion.official_names import to_ours
+from glus_mm.conversion.official_weights import to_ours
 from glus_mm.models import GLUS
 from official_checks.batch import check_batch, make_batch
 from official_checks.contrastive import check_in_step, filled_loss

@@ -1,14 +1,11 @@
 from .glus_inferencer import GLUSInferencer
-from .incomplete_video_error import IncompleteVideoError
 from .initialization import init_model
-from .live_frame import LiveFrame, LiveText
 from .live_job import LiveJob
-from .live_stream import LiveStream
+from .live_stream import LiveFrame, LiveStream, LiveText
 from .pretrained import resolve_checkpoint
 from .refinement_session import RefinementSession
-from .rle_mask_sequence import RLEMaskSequence
 from .segment_job import SegmentJob
-from .segmentation import Segmentation
+from .segmentation import IncompleteVideoError, RLEMaskSequence, Segmentation
 
 __all__ = [
     'GLUSInferencer', 'IncompleteVideoError', 'init_model', 'LiveFrame', 'LiveJob', 'LiveStream',

@@ -1,20 +1,137 @@
-"""Masks of a live source, frame by frame."""
+"""Read an iterator in a thread, with a limit on how long it may take."""
 
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from threading import Lock
+from dataclasses import dataclass
+from threading import Condition, Lock, Thread
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 
-from glus_mm.apis.background_iterator import BackgroundIterator
-from glus_mm.apis.live_frame import LiveFrame, LiveText
 from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.propagators.live_session import LiveSession
 from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.checked import checked
 
+Item = TypeVar('Item')
 ON_STALL = ('raise', 'end')
+
+
+class BackgroundIterator(Generic[Item]):
+    """Yield ``(position, item)`` of an iterator that a thread reads, one item ahead.
+
+    Args:
+        source: what is read, by one thread only.
+        timeout: seconds to wait for an item; None waits for ever.
+        keep_latest: an item that was not asked for in time is replaced by the next one; else the
+            source waits.
+
+    Raises:
+        ValueError: ``timeout`` is not positive.
+    """
+
+    def __init__(self, source: Iterable[Item], timeout: float | None = None,
+                 keep_latest: bool = False) -> None:
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f'timeout must be positive or None, got {timeout!r}')
+        self.timeout = timeout
+        self.keep_latest = keep_latest
+        self._items: deque[tuple[int, Item]] = deque()
+        self._error: Exception | None = None
+        self._ended = False
+        self._closed = False
+        self._changed = Condition()
+        self._last = -1
+        Thread(target=self._read, args=(iter(source), ), daemon=True).start()
+
+    def _read(self, source: Iterator[Item]) -> None:
+        try:
+            for position, item in enumerate(source):
+                with self._changed:
+                    if self.keep_latest:
+                        self._items.clear()
+                    else:
+                        self._changed.wait_for(lambda: self._closed or not self._items)
+                    if self._closed:
+                        return
+                    self._items.append((position, item))
+                    self._changed.notify_all()
+        except Exception as error:  # noqa: BLE001 - raised where the items are asked for
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def __iter__(self) -> 'BackgroundIterator[Item]':
+        """Itself."""
+        return self
+
+    def __next__(self) -> tuple[int, Item]:
+        """Wait for the next item.
+
+        Raises:
+            TimeoutError: none came in time. The next call waits again.
+            Exception: what the source has raised, after its last item.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._items or self._ended, self.timeout):
+                after = 'its start' if self._last < 0 else f'frame {self._last}'
+                raise TimeoutError(f'expected a frame of the source within {self.timeout:g} s '
+                                   f'after {after}, got none: it has stalled')
+            if self._items:
+                self._last, item = self._items.popleft()
+                self._changed.notify_all()
+                return self._last, item
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        raise StopIteration
+
+    def close(self) -> None:
+        """Let the thread end with the item that it waits for."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class LiveText:
+    """A text of a live stream; ``LiveStream.drop`` takes it.
+
+    Attributes:
+        key: number of the text in its stream, never used again.
+        text: the referring expression.
+    """
+
+    key: int
+    text: str
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """Masks of one frame for the ``E`` texts that are followed at that time.
+
+    Attributes:
+        frame_idx: position in the source; some are missing where frames are skipped.
+        image: the frame, RGB uint8 (H, W, 3).
+        texts: (E) in the order in which they were added.
+        masks: bool (E, H, W).
+        scores: float32 (E), the IoU that the mask decoder expects, 0 without ``[SEG]``.
+        is_seg: bool (E), whether a ``[SEG]`` was generated; where not, the mask is empty.
+        presence: float32 (E), the probability of ``[SEG]``.
+    """
+
+    frame_idx: int
+    image: np.ndarray
+    texts: tuple[LiveText, ...]
+    masks: np.ndarray
+    scores: np.ndarray
+    is_seg: np.ndarray
+    presence: np.ndarray
 
 
 class LiveStream:

@@ -1,4 +1,4 @@
-"""What a video was segmented into."""
+"""What a segmented video gives, whole or broken off; its masks are decoded when looked at."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from glus_mm.apis.result_files import SCHEMA, coco_document, numbers
-from glus_mm.apis.rle_mask_sequence import RLEMaskSequence
+from glus_mm.utils.masks import decode_rle
 from glus_mm.version import __version__
 from glus_mm.video import FrameError, FrameReader
 
@@ -18,6 +18,51 @@ if TYPE_CHECKING:
 _TABLES = ('scores', 'is_seg', 'made', 'presence', 'key_frame_scores')
 _TRACKS = ('masks', 'low_res_logits', 'seg_tokens')
 _FRAMES = ('frame_names', 'frame_ids', 'timestamps')
+
+
+class RLEMaskSequence(Sequence[np.ndarray | None]):
+    """The masks of one expression, held as COCO RLE.
+
+    ``sequence[t]`` decodes a bool mask (H, W), a new array each time; a slice gives another
+    sequence without decoding.
+
+    Args:
+        rles: (T) COCO RLEs; None, which stays None, where a video broke off before the frame.
+
+    Attributes:
+        rles: (T) what the masks are decoded from, ready for JSON.
+    """
+
+    def __init__(self, rles: Sequence[dict | None]) -> None:
+        self.rles: list[dict | None] = list(rles)
+
+    def __len__(self) -> int:
+        """Number of frames, T."""
+        return len(self.rles)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray | None: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> 'RLEMaskSequence': ...
+
+    def __getitem__(self, index: int | slice) -> 'np.ndarray | RLEMaskSequence | None':
+        """Decode the mask (H, W) of a frame, or cut out a part of the video."""
+        if isinstance(index, slice):
+            return RLEMaskSequence(self.rles[index])
+        return _decode(self.rles[index])
+
+    def __iter__(self) -> Iterator[np.ndarray | None]:
+        """Decode the masks one by one."""
+        return map(_decode, self.rles)
+
+    def __repr__(self) -> str:
+        """Length only: there may be thousands of masks."""
+        return f'{type(self).__name__}({len(self)} masks)'
+
+
+def _decode(rle: dict | None) -> np.ndarray | None:
+    return None if rle is None else decode_rle(rle)
 
 
 @dataclass
@@ -239,3 +284,23 @@ class Segmentation:
 def _attribute(key: object) -> str:
     """The attribute that a key means."""
     return 'texts' if key == 'expressions' else str(key)
+
+
+class IncompleteVideoError(ValueError):
+    """A video breaks off, or a frame of it cannot be used; what was segmented is kept.
+
+    Args:
+        message: what is wrong, and where.
+        frame_idx: 0-based position of the first frame that cannot be used.
+        result: see below.
+
+    Attributes:
+        frame_idx (int): likewise.
+        result (Segmentation): what ``GLUSInferencer`` would have returned, as far as it goes:
+            a mask is None where the frame was not reached.
+    """
+
+    def __init__(self, message: str, frame_idx: int, result: Segmentation) -> None:
+        super().__init__(message)
+        self.frame_idx = frame_idx
+        self.result = result

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
-from glus_mm.apis.incomplete_video_error import IncompleteVideoError
 from glus_mm.apis.result_files import FORMATS, ResultFiles
-from glus_mm.apis.segmentation import Segmentation
+from glus_mm.apis.segmentation import IncompleteVideoError, Segmentation
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.segmentors import GLUS
 from glus_mm.models.selectors import BaseKeyFrameSelector

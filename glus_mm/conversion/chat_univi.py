@@ -11,14 +11,17 @@ from torch import Tensor, nn
 
 from glus_mm.conversion.clip_tower import clip_folder, load_clip_tower
 from glus_mm.conversion.config_file import HERE, origin_text, selector_config_text
-from glus_mm.conversion.empty_model import empty_model
 from glus_mm.conversion.fit import check_converted
 from glus_mm.conversion.official_config import OfficialConfig, read_official_config
-from glus_mm.conversion.official_names import VISION_TOWER, with_tower_names_of
-from glus_mm.conversion.official_weights import run_dtype, split_weights
+from glus_mm.conversion.official_weights import (
+    VISION_TOWER,
+    run_dtype,
+    split_weights,
+    with_tower_names_of,
+)
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
-from glus_mm.conversion.selector_tokenizer import write_selector_tokenizer
-from glus_mm.conversion.selector_weights import FRESH, TABLES, selector_state
+from glus_mm.conversion.plain_weights import empty_model
+from glus_mm.conversion.selector import FRESH, TABLES, selector_state, write_selector_tokenizer
 from glus_mm.models.selectors.key_frame_selector import SCORE_DIM
 from glus_mm.text.tokenizer import SCORE_TOKEN, TOKENIZER_FILES, SegTokenizer
 from glus_mm.utils.weight_files import own_storages, read_weights

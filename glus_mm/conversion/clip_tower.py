@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPVisionConfig
 
 from glus_mm.conversion.official_config import OfficialConfig
-from glus_mm.conversion.official_names import CLIP_PREFIX
+from glus_mm.conversion.official_weights import CLIP_PREFIX
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.utils.hub import download, is_hub_name
 from glus_mm.utils.json_file import read_json_object

@@ -12,18 +12,19 @@ from torch import Tensor, nn
 
 from glus_mm.conversion.clip_tower import ClipTower, clip_folder, load_clip_tower
 from glus_mm.conversion.config_file import HERE, config_text, model_config, origin_text
-from glus_mm.conversion.empty_model import empty_model
 from glus_mm.conversion.fit import check_converted
 from glus_mm.conversion.official_config import OfficialConfig, read_official_config
-from glus_mm.conversion.official_names import (
+from glus_mm.conversion.official_weights import (
     OFFICIAL_FCS,
     SAM2,
     SEG_PROJECTOR,
     VISION_TOWER,
+    run_dtype,
+    split_weights,
     with_tower_names_of,
 )
-from glus_mm.conversion.official_weights import run_dtype, split_weights
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
+from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.conversion.sam2_weights import is_yaml, read_sam2_weights, sam2_image_size
 from glus_mm.models.inference import GLUSTestCfg
 from glus_mm.text.tokenizer import TOKENIZER_FILES, SegTokenizer

@@ -11,15 +11,19 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
-from glus_mm.conversion.adapters import merge_adapters
 from glus_mm.conversion.clip_tower import OPENAI_TOWERS, SIZES
-from glus_mm.conversion.empty_model import empty_model
 from glus_mm.conversion.fit import check_values, official_label
+from glus_mm.conversion.official_config import check_official_settings
 from glus_mm.conversion.official_files import write_json, write_official_files
-from glus_mm.conversion.official_names import CLIP_PREFIX, INV_FREQ, VISION_TOWER, to_official
-from glus_mm.conversion.official_settings import check_official_settings
+from glus_mm.conversion.official_weights import (
+    CLIP_PREFIX,
+    INV_FREQ,
+    VISION_TOWER,
+    inv_freq,
+    to_official,
+)
 from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
-from glus_mm.conversion.rope import inv_freq
+from glus_mm.conversion.plain_weights import empty_model, merge_adapters
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.text.tokenizer import TOKENIZER_FILES
 from glus_mm.utils.base_weights import complete_state

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from glus_mm.conversion.official_names import CLIP_PREFIX, SAM2, VISION_TOWER, to_official
+from glus_mm.conversion.official_weights import CLIP_PREFIX, SAM2, VISION_TOWER, to_official
 from glus_mm.conversion.sam2_weights import fitting_configs
 from glus_mm.utils.checkpoint import list_keys
 from glus_mm.utils.weight_files import DTYPES

@@ -1,25 +1,90 @@
-"""The weights of a training, complete, without adapters, and in a file of their own."""
+"""The model that a config describes, without values: what names and shapes it has."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 import torch
+from accelerate import init_empty_weights
+from huggingface_hub.errors import StrictDataclassError
 from mmengine import Config
-from torch import Tensor
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
 
-from glus_mm.conversion.adapters import merge_adapters
-from glus_mm.conversion.empty_model import empty_model
+from glus_mm.registry import MODELS, SCOPE
 from glus_mm.utils.base_weights import complete_state
-from glus_mm.utils.checkpoint import list_keys
+from glus_mm.utils.checkpoint import adapt_lora, check_fit, list_keys
 from glus_mm.utils.checkpoint_files import atomic_file, read_checkpoint
 from glus_mm.utils.precision import is_adapter
 
-# Names on the command line; 'keep' leaves each weight its own type.
-DTYPES = dict(keep=None, fp32=torch.float32, fp16=torch.float16, bf16=torch.bfloat16)
-
+# What the libraries raise that build a model's parts.
+_ERRORS = (KeyError, OmegaConfBaseException, StrictDataclassError, TypeError,
+           ValueError)
 # Parts that nothing but training uses.
 TRAINING_ONLY = ('loss_motion.', 'loss_grounding.', 'reader.')
+
+
+def empty_model(cfg: Config, where: str) -> nn.Module:
+    """Build a model whose parameters have no data.
+
+    Args:
+        cfg: a config with ``model``.
+        where: where its values came from, for the message.
+
+    Returns:
+        The model; its buffers are real.
+
+    Raises:
+        ValueError: a key is not known, or a value cannot be used.
+    """
+    if not isinstance(cfg.get('model'), dict) or 'type' not in cfg.model:
+        raise ValueError(f'expected a config with model = dict(type=...), got '
+                         f'{cfg.get("model")!r}: {where}')
+    model = dict(cfg.model)
+    model.setdefault('_scope_', cfg.get('default_scope') or SCOPE)
+    # Buffers with random values are made too; the caller's generator goes on as if they were not.
+    with torch.random.fork_rng(devices=[]), init_empty_weights(include_buffers=False):
+        try:
+            return MODELS.build(model)
+        except _ERRORS as error:
+            raise ValueError(f'{where}: expected a model, but building it fails with: '
+                             f'{error}') from error
+
+
+def merge_adapters(model: nn.Module, state: Mapping[str, Tensor], source: str
+                   ) -> dict[str, Tensor]:
+    """Check that a checkpoint fills a model, and put weights and adapters together.
+
+    A merged weight is W + alpha / r * B @ A, computed in float32, in the type of W.
+
+    Args:
+        model: the model, with adapters if its config has them; its values do not matter.
+        state: weights of a checkpoint, with adapters or, where they were merged before, without.
+        source: the checkpoint, for messages.
+
+    Raises:
+        ValueError: something is missing, unknown or has another shape; the message lists it.
+    """
+    has_adapters = any(map(is_adapter, state))
+    state = adapt_lora(model, state, source)
+    unknown = check_fit(model, state, source)
+    if unknown:
+        raise ValueError('\n'.join([f'expected only weights that the config has a place for: '
+                                    f'{source}', list_keys('unknown', unknown)]))
+    merged = {}
+    for name, value in state.items():
+        layer, base, end = name.partition('.base_layer.')
+        if base and end == 'weight' and has_adapters:
+            a, b = (state[f'{layer}.lora_{x}.default.weight'].float() for x in 'AB')
+            update = (b @ a).mul_(model.get_submodule(layer).scaling['default'])
+            value = update.add_(value.float()).to(value.dtype)
+        if not is_adapter(name):
+            merged[f'{layer}.{end}' if base else name] = value
+    return merged
+
+
+# Names on the command line; 'keep' leaves each weight its own type.
+DTYPES = dict(keep=None, fp32=torch.float32, fp16=torch.float16, bf16=torch.bfloat16)
 
 
 def joined_state(checkpoints: Sequence[str | PathLike], config: Config | None = None,

@@ -2,21 +2,23 @@
 
 from glus_mm.datasets.base_image_dataset import BaseImageDataset
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.binary_mask_store import BinaryMaskStore
 from glus_mm.datasets.coco_class import COCOClassDataset
-from glus_mm.datasets.coco_masks import COCOMasks
 from glus_mm.datasets.conversation_dataset import ConversationDataset
 from glus_mm.datasets.groundmore import GroundMoReDataset
 from glus_mm.datasets.long_rvos import LongRVOSDataset
 from glus_mm.datasets.lv_vis import LVVISDataset
-from glus_mm.datasets.mask_source import MaskSource
-from glus_mm.datasets.mask_store import MaskStore
-from glus_mm.datasets.mevis import MeViSDataset
-from glus_mm.datasets.mevis_v2 import MeViSv2Dataset
+from glus_mm.datasets.mask_sources import (
+    BinaryMaskStore,
+    COCOMasks,
+    MaskSource,
+    MaskStore,
+    PaletteMaskStore,
+    WindowedMaskStore,
+)
+from glus_mm.datasets.mevis import MeViSDataset, MeViSv2Dataset
 from glus_mm.datasets.mixed_ref_vos_dataset import MixedRefVOSDataset
 from glus_mm.datasets.mose import MOSEDataset
 from glus_mm.datasets.moving_shapes_dataset import MovingShapesDataset
-from glus_mm.datasets.palette_mask_store import PaletteMaskStore
 from glus_mm.datasets.reason_seg import ReasonSegDataset
 from glus_mm.datasets.reason_vos import ReasonVOSDataset
 from glus_mm.datasets.ref_davis import RefDAVISDataset
@@ -42,7 +44,6 @@ from glus_mm.datasets.transforms import (
     ResizeForEncoders,
     SampleContextQueryFrames,
 )
-from glus_mm.datasets.windowed_mask_store import WindowedMaskStore
 
 __all__ = [
     'BalancedVideoSampler', 'BaseImageDataset', 'BaseRefVOSDataset', 'BinaryMaskStore',

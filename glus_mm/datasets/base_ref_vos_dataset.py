@@ -17,7 +17,7 @@ from glus_mm.datasets.annotation_fields import (
     parse_shape,
     parse_text,
 )
-from glus_mm.datasets.mask_source import MaskSource
+from glus_mm.datasets.mask_sources import MaskSource
 from glus_mm.utils.checked import checked
 from glus_mm.utils.json_file import read_json_object
 

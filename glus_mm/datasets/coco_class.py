@@ -4,7 +4,7 @@ import os.path as osp
 from collections.abc import Iterable
 
 from glus_mm.datasets.base_image_dataset import BaseImageDataset
-from glus_mm.datasets.coco_masks import COCOMasks
+from glus_mm.datasets.mask_sources import COCOMasks
 from glus_mm.registry import DATASETS
 
 

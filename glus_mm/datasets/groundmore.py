@@ -9,8 +9,7 @@ import numpy as np
 
 from glus_mm.datasets.annotation_fields import check_name, get_field, parse_palette_index
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_source import MaskSource
-from glus_mm.datasets.windowed_mask_store import WindowedMaskStore
+from glus_mm.datasets.mask_sources import MaskSource, WindowedMaskStore
 from glus_mm.registry import DATASETS
 
 NUM_FRAMES = 20

@@ -4,7 +4,7 @@ import os.path as osp
 
 from glus_mm.datasets.annotation_fields import parse_ids, parse_kind
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_store import MaskStore
+from glus_mm.datasets.mask_sources import MaskStore
 from glus_mm.registry import DATASETS
 
 
@@ -61,3 +61,18 @@ class MeViSDataset(BaseRefVOSDataset):
                 raise ValueError(f"{where}: expected {num_frames} masks (as in 'frames') for anno "
                                  f'{anno_id!r} in {self.masks.path}, got '
                                  f'{self.masks.num_frames(anno_id)}')
+
+
+@DATASETS.register_module()
+class MeViSv2Dataset(MeViSDataset):
+    """A split of MeViSv2 (``train``, ``valid_u``, ``valid``).
+
+    An assumption, made without an official file at hand: the layout is that of MeViS (see
+    :class:`MeViSDataset`), and an expression without a target has empty lists as ``obj_id`` and
+    ``anno_id``. What else an expression has there, such as its audio, is not read. Should the
+    official files differ, this class is the place to change.
+
+    Expressions without a target are trained on with empty masks, and score in N-acc and T-acc.
+    """
+
+    METAINFO: dict = dict(dataset='mevis_v2')

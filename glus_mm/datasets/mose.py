@@ -6,8 +6,7 @@ from typing import Any
 
 from glus_mm.datasets.annotation_fields import get_field, parse_palette_index
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_source import MaskSource
-from glus_mm.datasets.palette_mask_store import PaletteMaskStore
+from glus_mm.datasets.mask_sources import MaskSource, PaletteMaskStore
 from glus_mm.registry import DATASETS
 
 

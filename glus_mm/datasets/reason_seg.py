@@ -10,7 +10,7 @@ import numpy as np
 
 from glus_mm.datasets.annotation_fields import get_field
 from glus_mm.datasets.base_image_dataset import BaseImageDataset
-from glus_mm.datasets.mask_source import MaskSource
+from glus_mm.datasets.mask_sources import MaskSource
 from glus_mm.registry import DATASETS
 from glus_mm.utils.json_file import unique_pairs
 from glus_mm.utils.masks import encode_mask

@@ -5,8 +5,7 @@ from typing import Any
 
 from glus_mm.datasets.annotation_fields import check_name, check_unique, get_field, parse_ids
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.binary_mask_store import BinaryMaskStore
-from glus_mm.datasets.mask_source import MaskSource
+from glus_mm.datasets.mask_sources import BinaryMaskStore, MaskSource
 from glus_mm.registry import DATASETS
 
 

@@ -9,8 +9,7 @@ from glus_mm.datasets.annotation_fields import (
     parse_kind,
     parse_palette_index,
 )
-from glus_mm.datasets.mask_source import MaskSource
-from glus_mm.datasets.mask_store import MaskStore
+from glus_mm.datasets.mask_sources import MaskSource, MaskStore
 from glus_mm.datasets.ref_youtube_vos import RefYouTubeVOSDataset
 from glus_mm.registry import DATASETS
 

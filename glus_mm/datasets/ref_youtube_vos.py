@@ -4,8 +4,7 @@ import os.path as osp
 
 from glus_mm.datasets.annotation_fields import parse_kind, parse_palette_index
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_source import MaskSource
-from glus_mm.datasets.palette_mask_store import PaletteMaskStore
+from glus_mm.datasets.mask_sources import MaskSource, PaletteMaskStore
 from glus_mm.registry import DATASETS
 
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from glus_mm.datasets.annotation_fields import get_field
 from glus_mm.datasets.base_image_dataset import BaseImageDataset
-from glus_mm.datasets.coco_masks import COCOMasks
+from glus_mm.datasets.mask_sources import COCOMasks
 from glus_mm.registry import DATASETS
 from glus_mm.utils.json_file import read_json_list
 from glus_mm.utils.plain_pickle import read_plain_pickle

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from glus_mm.evaluation.bootstrap import ClusterMean, cluster_mean
-from glus_mm.evaluation.protocols.base_protocol import Figures
-from glus_mm.evaluation.protocols.track import Track
+from glus_mm.evaluation.protocols.base_protocol import Figures, Track
 from glus_mm.utils.frames import PROBES
 
 __all__ = ['PLAIN', 'PROBES', 'difference_lines', 'probe_differences', 'probe_table']

@@ -1,15 +1,138 @@
-"""Who is who on an image: a coloured box, the confidence and the text of every expression."""
+"""Text in pictures, and the legend of an overlay."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from glus_mm.visualization.text import Color, darken, font_size_for, load_font, wrap_text
+Color = tuple[int, int, int]
 
+MAX_LINES = 2
+# More than this fits no two lines; measuring it would only take time.
+_MAX_CHARACTERS = 400
+_ELLIPSIS = '\N{HORIZONTAL ELLIPSIS}'
+_PANEL_DARKENING = 0.32
 _GROUND = 32
 _WHITE: Color = (255, 255, 255)
+
+
+@lru_cache(maxsize=16)
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which ships with matplotlib, which need not be imported; ``size`` in pixels."""
+    package = Path(find_spec('matplotlib').origin).parent
+    path = package / 'mpl-data' / 'fonts' / 'ttf' / 'DejaVuSans.ttf'
+    return ImageFont.truetype(str(path), size)
+
+
+def font_size_for(width: int) -> int:
+    """Font size in pixels that is readable on an image of that width."""
+    return max(14, round(width / 36))
+
+
+def wrap_text(text: str, font: ImageFont.FreeTypeFont, max_width: int,
+              max_lines: int = MAX_LINES) -> list[str]:
+    """Break a text into lines, between words where that is possible.
+
+    Args:
+        text: any text; white space is collapsed, and what is no valid Unicode is replaced.
+        font: the font it is measured in.
+        max_width: of a line, in pixels.
+        max_lines: what does not fit into them is cut, which an ellipsis shows.
+
+    Returns:
+        1 to ``max_lines`` lines.
+    """
+    text = ' '.join(text.encode('utf-8', 'replace').decode('utf-8').split())
+    rest = text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + _ELLIPSIS
+    lines = []
+    while rest and len(lines) < max_lines:
+        count = _fitting(rest, font, max_width)
+        if count < len(rest) and len(lines) == max_lines - 1:
+            count = _fitting(rest, font, max_width - int(font.getlength(_ELLIPSIS)))
+            return [*lines, rest[:count].rstrip() + _ELLIPSIS]
+        if count < len(rest):
+            # A word that is longer than a line, or a script without spaces, breaks anywhere.
+            space = rest.rfind(' ', 0, count + 1)
+            count = space if space > 0 else count
+        lines.append(rest[:count])
+        rest = rest[count:].lstrip()
+    return lines or ['']
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont, max_width: int) -> int:
+    """Number of leading characters, at least one, that fit into ``max_width`` pixels."""
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if font.getlength(text[:middle]) <= max_width:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def draw_caption(image: np.ndarray, text: str) -> np.ndarray:
+    """Draw a short text, such as a frame's name, into the lower right corner.
+
+    Args:
+        image: uint8 (H, W, 3).
+        text: drawn on one line.
+
+    Returns:
+        uint8 (H, W, 3), a new image.
+    """
+    height, width = image.shape[:2]
+    size = max(11, round(font_size_for(width) * 0.75))
+    font = load_font(size)
+    line = wrap_text(text, font, width - size, max_lines=1)[0]
+    panel_w, panel_h = min(width, round(font.getlength(line)) + size), round(size * 1.5)
+    canvas = Image.fromarray(
+        darken(image, height - panel_h, width - panel_w, panel_h, panel_w))
+    ImageDraw.Draw(canvas).text((width - panel_w // 2, height - panel_h // 2), line,
+                                fill=(255, 255, 255), font=font, anchor='mm')
+    return np.asarray(canvas)
+
+
+def title_strip(text: str, color: Color, width: int, font_size: int, ground: int) -> np.ndarray:
+    """Make a strip that holds a text on its one or two lines.
+
+    Args:
+        text: wrapped to the width.
+        color: RGB of the text.
+        width: of the strip, in pixels.
+        font_size: in pixels.
+        ground: grey value of the strip.
+
+    Returns:
+        uint8 (h, width, 3).
+    """
+    font, pad, step = load_font(font_size), font_size // 2, round(font_size * 1.3)
+    lines = wrap_text(text, font, max(1, width - 2 * pad))
+    canvas = Image.new('RGB', (width, len(lines) * step + pad), (ground, ground, ground))
+    draw = ImageDraw.Draw(canvas)
+    for i, line in enumerate(lines):
+        draw.text((pad, pad + i * step + step // 2), line, fill=color, font=font, anchor='lm')
+    return np.asarray(canvas)
+
+
+def darken(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    """A copy of an image with a rectangle darkened, so that text on it can be read.
+
+    Args:
+        image: uint8 (H, W, 3).
+        top: first row.
+        left: first column.
+        height: rows.
+        width: columns; what lies outside the image is left out.
+    """
+    image = image.copy()
+    panel = image[max(0, top):top + height, max(0, left):left + width]
+    panel[:] = (panel * _PANEL_DARKENING).astype(np.uint8)
+    return image
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,15 @@ from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.checked import checked
 from glus_mm.utils.image import check_frame
 from glus_mm.utils.masks import decode_rle
-from glus_mm.visualization.legend import LegendEntry, draw_legend, legend_strip
-from glus_mm.visualization.text import Color, draw_caption, font_size_for, title_strip
+from glus_mm.visualization.legend import (
+    Color,
+    LegendEntry,
+    draw_caption,
+    draw_legend,
+    font_size_for,
+    legend_strip,
+    title_strip,
+)
 
 # Okabe and Ito's colours, which people with any colour vision tell apart. Their darker ones are a
 # little lighter here, and black is a light grey, as texts stand on a dark panel.

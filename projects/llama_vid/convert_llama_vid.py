@@ -12,8 +12,7 @@ from pathlib import Path
 
 from llama_vid.official_weights import to_ours
 
-from glus_mm.conversion.empty_model import empty_model
-from glus_mm.conversion.plain_weights import write_weights
+from glus_mm.conversion.plain_weights import empty_model, write_weights
 from glus_mm.utils.checkpoint import check_fit, list_keys
 from glus_mm.utils.command_line import read_config
 from glus_mm.utils.paths import ensure_writable_file

@@ -12,7 +12,7 @@ import torch
 from mmengine.logging import MMLogger
 
 from glus_mm.apis import GLUSInferencer, RLEMaskSequence, init_model
-from glus_mm.apis.incomplete_video_error import IncompleteVideoError
+from glus_mm.apis.segmentation import IncompleteVideoError
 from glus_mm.models.inference import ArrayReader, ImageFolderReader, VideoFileReader
 from glus_mm.models.selectors import KeyFrames
 from glus_mm.structures import RefVOSDataSample

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glus_mm.apis import GLUSInferencer
-from glus_mm.apis.background_iterator import BackgroundIterator
+from glus_mm.apis.live_stream import BackgroundIterator
 from glus_mm.models.inference import FrameError
 from glus_mm.utils.frames import clip_centres
 

@@ -16,9 +16,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor
 
-from glus_mm.conversion.empty_model import empty_model
-from glus_mm.conversion.official_names import CLIP_PREFIX, VISION_TOWER, to_official
-from glus_mm.conversion.rope import inv_freq
+from glus_mm.conversion.official_weights import CLIP_PREFIX, VISION_TOWER, inv_freq, to_official
+from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.models.heads.sam2_arch import sam2_sizes
 
 DATA = Path(__file__).resolve().parents[1] / 'data'

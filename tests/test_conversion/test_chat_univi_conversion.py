@@ -8,7 +8,7 @@ from mmengine import Config
 
 from glus_mm.apis import init_model
 from glus_mm.conversion import convert_chat_univi, convert_glus, convert_lisa
-from glus_mm.conversion.official_names import to_official
+from glus_mm.conversion.official_weights import to_official
 from glus_mm.models import KeyFrameSelector, VideoQASelector
 from glus_mm.models.inference import ArrayReader
 from glus_mm.structures import RefVOSDataSample

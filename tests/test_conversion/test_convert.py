@@ -12,7 +12,7 @@ from mmengine import Config
 from glus_mm.apis import init_model
 from glus_mm.conversion import convert_glus, convert_lisa
 from glus_mm.conversion.convert import OUTPUTS
-from glus_mm.conversion.official_names import to_ours, with_tower_names_of
+from glus_mm.conversion.official_weights import to_ours, with_tower_names_of
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = {'config.py', 'model.pth', 'sam2.yaml', 'tokenizer.model', 'added_tokens.json'}

@@ -9,7 +9,7 @@ from mmengine import Config
 from safetensors.torch import load_file
 
 from glus_mm.conversion import convert_glus, export_official
-from glus_mm.conversion.official_names import to_ours
+from glus_mm.conversion.official_weights import to_ours
 from glus_mm.models import MaskBCELoss
 from glus_mm.registry import MODELS, build_child
 from glus_mm.utils.weight_files import read_weights

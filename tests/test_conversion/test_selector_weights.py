@@ -7,7 +7,7 @@ import torch
 
 import programs
 from glus_mm.apis import init_model
-from glus_mm.conversion.selector_weights import selector_state
+from glus_mm.conversion.selector import selector_state
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = REPO / 'configs' / 'selectors' / 'key-frame-selector_tiny_moving-shapes.py'

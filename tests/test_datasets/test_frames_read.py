@@ -14,7 +14,7 @@ from glus_mm.datasets import (
     SampleContextQueryFrames,
 )
 from glus_mm.datasets.moving_shapes import write_split
-from glus_mm.datasets.transforms import loading, resize
+from glus_mm.datasets.transforms import formatting, loading
 
 VISION, SAM = 28, 32
 
@@ -41,8 +41,8 @@ def calls(monkeypatch):
         monkeypatch.setattr(module, function, counting)
 
     count(loading, 'read_image', 'read')
-    count(resize, 'vision_tower_image', 'vision')
-    count(resize, 'sam2_image', 'sam')
+    count(formatting, 'vision_tower_image', 'vision')
+    count(formatting, 'sam2_image', 'sam')
     return calls
 
 

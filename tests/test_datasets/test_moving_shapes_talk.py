@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glus_mm.datasets.moving_shapes import VARIANTS, generate_video, write_split
-from glus_mm.datasets.moving_shapes.moving_object import COLOURS, SHAPES
+from glus_mm.datasets.moving_shapes.scene import COLOURS, SHAPES
 from glus_mm.datasets.moving_shapes.talk import NUMBERS, PLACES, QUOTAS, enumerate_talk, sample_talk
 from glus_mm.text.tokenizer import SegTokenizer
 

@@ -14,7 +14,7 @@ from glus_mm.datasets.moving_shapes import (
     generate_video,
     write_split,
 )
-from glus_mm.datasets.moving_shapes.trajectories import motion_of
+from glus_mm.datasets.moving_shapes.scene import motion_of
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters' / 'moving_shapes.py'
 SEED, NUM_VIDEOS, NUM_FRAMES = 3, 12, 12

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import programs
-from glus_mm.engine.random_state import random_state, set_random_state
+from glus_mm.engine.run_randomness import random_state, set_random_state
 
 
 @DATASETS.register_module()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine import Config
 
-from glus_mm.datasets.binary_mask_store import BinaryMaskStore
+from glus_mm.datasets.mask_sources import BinaryMaskStore
 from glus_mm.engine.finished_videos import FinishedVideos
 from glus_mm.engine.run_fingerprint import run_fingerprint
 from glus_mm.evaluation import RefVOSMetric

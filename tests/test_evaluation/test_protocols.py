@@ -15,7 +15,7 @@ from glus_mm.evaluation.protocols import (
     ReVOSProtocol,
     Track,
 )
-from glus_mm.evaluation.protocols.davis_statistics import davis_statistics
+from glus_mm.evaluation.protocols.object_protocol import davis_statistics
 from glus_mm.evaluation.protocols.ref_davis import merge_masks, place_of
 
 

@@ -10,7 +10,7 @@ import torch
 
 from glus_mm.apis import init_model
 from glus_mm.conversion import convert_glus
-from glus_mm.conversion.official_names import to_ours
+from glus_mm.conversion.official_weights import to_ours
 from glus_mm.models import ObjectContrastiveLoss
 from glus_mm.models.losses import token_identity
 from glus_mm.structures import RefVOSDataSample

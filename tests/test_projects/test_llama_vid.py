@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import programs
 from glus_mm.apis import init_model
-from glus_mm.conversion.empty_model import empty_model
+from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.models.inference import ArrayReader
 from glus_mm.models.mllms import AnswerCfg
 from glus_mm.registry import MODELS, build_child

@@ -9,8 +9,8 @@ from glus_mm.registry import VISUALIZERS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask
 from glus_mm.visualization import RefVOSLocalVisualizer, contact_sheet
+from glus_mm.visualization.legend import load_font, wrap_text
 from glus_mm.visualization.local_visualizer import PALETTE
-from glus_mm.visualization.text import load_font, wrap_text
 
 GREY = 90
 

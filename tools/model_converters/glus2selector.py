@@ -16,7 +16,7 @@ import torch
 
 from glus_mm.apis import init_model
 from glus_mm.conversion.plain_weights import DTYPES, plain_state, write_weights
-from glus_mm.conversion.selector_weights import selector_state
+from glus_mm.conversion.selector import selector_state
 from glus_mm.utils.command_line import read_config, require_file
 from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.paths import ensure_writable_file

@@ -11,8 +11,8 @@ import numpy as np
 from glus_mm.evaluation.comparison import Comparison, ComparisonRow, p_text
 from glus_mm.version import __version__
 from glus_mm.visualization import RefVOSLocalVisualizer
-from glus_mm.visualization.sample_sheet import shrink_frame
-from glus_mm.visualization.text import Color
+from glus_mm.visualization.legend import Color
+from glus_mm.visualization.sheets import shrink_frame
 
 # Okabe and Ito's blue and vermilion, and a green that is neither.
 SYSTEM_COLORS: tuple[Color, Color] = ((0, 114, 178), (213, 94, 0))

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .moving_object import COLOURS, SHAPES
-from .scene import Scene
-from .trajectories import DIRECTIONS, motion_of
+from .scene import COLOURS, DIRECTIONS, SHAPES, Scene, motion_of
 from .variants import VARIANTS, Variant
 
 KINDS = ('appearance', 'position', 'motion', 'event', 'look-alike', 'group', 'no-target')

@@ -11,8 +11,7 @@ from itertools import permutations
 import numpy as np
 
 from .expressions import POSITION_MARGIN, SIZE_RATIO
-from .moving_object import COLOURS, NUM_FRAMES, SHAPES, MovingObject
-from .trajectories import DIRECTIONS, motion_of
+from .scene import COLOURS, DIRECTIONS, NUM_FRAMES, SHAPES, MovingObject, motion_of
 
 QUARTERS = 4
 # How near a centre may come to the border between two thirds of a side, as a part of the side.

@@ -12,9 +12,8 @@ import numpy as np
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.video_writer import OverlayVideoWriter
 
-from .moving_object import NUM_FRAMES
+from .scene import NUM_FRAMES, motion_of
 from .talk import Pair, sample_talk
-from .trajectories import motion_of
 from .variants import get_variant
 from .video import SPLIT_CODES, MovingShapesVideo, generate_video
 

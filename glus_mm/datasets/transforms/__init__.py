@@ -1,7 +1,6 @@
 """The pipeline from a video's annotation to the inputs of the model."""
 
-from glus_mm.datasets.transforms.conversation import BuildConversation
-from glus_mm.datasets.transforms.formatting import PackRefVOSInputs
+from glus_mm.datasets.transforms.formatting import PackRefVOSInputs, ResizeForEncoders
 from glus_mm.datasets.transforms.frame_sampling import SampleContextQueryFrames
 from glus_mm.datasets.transforms.frame_scores import LoadFrameScores
 from glus_mm.datasets.transforms.loading import (
@@ -13,8 +12,7 @@ from glus_mm.datasets.transforms.loading import (
 )
 from glus_mm.datasets.transforms.objects import LoadObjects
 from glus_mm.datasets.transforms.probe_video import ProbeVideo
-from glus_mm.datasets.transforms.resize import ResizeForEncoders
-from glus_mm.datasets.transforms.talk import BuildTalk
+from glus_mm.datasets.transforms.talk import BuildConversation, BuildTalk
 
 __all__ = [
     'BuildConversation', 'BuildTalk', 'LoadFrameScores', 'LoadKeyMasks', 'LoadObjects',

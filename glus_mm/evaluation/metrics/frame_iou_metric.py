@@ -15,7 +15,7 @@ from glus_mm.evaluation.frame_score_output import (
     write_scores,
 )
 from glus_mm.evaluation.functional import region_similarity
-from glus_mm.evaluation.metrics.sample_masks import check_path_names, check_sample, iter_masks
+from glus_mm.evaluation.metrics.sample_scorers import check_path_names, check_sample, iter_masks
 from glus_mm.registry import METRICS
 from glus_mm.utils.checked import checked
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file

@@ -12,10 +12,13 @@ from mmengine.structures import BaseDataElement
 
 from glus_mm.evaluation.davis_annotations import DAVISAnnotations
 from glus_mm.evaluation.json_document import write_document
-from glus_mm.evaluation.metrics.expression_sample_scorer import ExpressionSampleScorer
-from glus_mm.evaluation.metrics.sample_masks import check_path_names, check_sample
-from glus_mm.evaluation.metrics.sample_scorer import SampleScorer
-from glus_mm.evaluation.metrics.sequence_sample_scorer import SequenceSampleScorer
+from glus_mm.evaluation.metrics.sample_scorers import (
+    ExpressionSampleScorer,
+    SampleScorer,
+    SequenceSampleScorer,
+    check_path_names,
+    check_sample,
+)
 from glus_mm.evaluation.mose_annotations import MOSEAnnotations
 from glus_mm.evaluation.protocols import (
     PROTOCOLS,

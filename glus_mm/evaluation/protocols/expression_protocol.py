@@ -10,10 +10,10 @@ from glus_mm.evaluation.protocols.base_protocol import (
     BaseProtocol,
     Figures,
     Summary,
+    Track,
     mean_figures,
     with_mean,
 )
-from glus_mm.evaluation.protocols.track import Track
 
 
 class ExpressionFrame(NamedTuple):

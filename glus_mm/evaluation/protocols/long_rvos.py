@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import cv2
 
-from glus_mm.evaluation.protocols.base_protocol import Figures, Summary
+from glus_mm.evaluation.protocols.base_protocol import Figures, Summary, Track
 from glus_mm.evaluation.protocols.expression_protocol import ExpressionFrame, ExpressionProtocol
-from glus_mm.evaluation.protocols.track import Track
 
 PARTS = {'static': 'static', 'dynamic': 'dynamic', 'hybrid': 'static+dynamic'}
 """Parts of the result, and the ``type`` of their expressions in the annotation."""

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from glus_mm.evaluation.protocols.base_protocol import Summary
+from glus_mm.evaluation.protocols.base_protocol import Summary, Track
 from glus_mm.evaluation.protocols.expression_protocol import ExpressionProtocol
-from glus_mm.evaluation.protocols.track import Track
 
 INFERRED = 'Final, the mean of J&F, N-acc and T-acc, is inferred'
 

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 
 from glus_mm.evaluation.functional import adaptive_boundary_accuracy
-from glus_mm.evaluation.protocols.base_protocol import Figures, Summary, mean_figures
+from glus_mm.evaluation.protocols.base_protocol import Figures, Summary, Track, mean_figures
 from glus_mm.evaluation.protocols.object_protocol import LabelFrame, ObjectProtocol, ObjectScore
-from glus_mm.evaluation.protocols.track import Track
 
 
 class MOSEv2Protocol(ObjectProtocol):
@@ -17,7 +16,7 @@ class MOSEv2Protocol(ObjectProtocol):
     Numbers of objects are compared directly; the first and the last frame do not count. J is
     (intersection + 1) / (union + 1), and 1 where both masks are empty. F-dot is F with a tolerance
     that follows the size of the object, see
-    :func:`glus_mm.evaluation.functional.adaptive_boundary_accuracy`. J&F-dot is the mean of J and
+    :func:`glus_mm.evaluation.functional`. J&F-dot is the mean of J and
     F-dot, J&F that of J and F.
 
     J&F-d and J&F-r are J&F-dot over the frames after an object disappeared and after it reappeared:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from glus_mm.evaluation.protocols.base_protocol import Summary, mean_figures
-from glus_mm.evaluation.protocols.davis_unsup import DAVISUnsupProtocol
-from glus_mm.evaluation.protocols.track import Track
+from glus_mm.evaluation.protocols.base_protocol import Summary, Track, mean_figures
+from glus_mm.evaluation.protocols.davis import DAVISUnsupProtocol
+from glus_mm.evaluation.protocols.expression_protocol import ExpressionProtocol
 
 NUM_ANNOTATORS = 4
 ANNOTATORS = tuple(f'anno_{a}' for a in range(NUM_ANNOTATORS))
@@ -109,3 +109,15 @@ def merge_masks(masks: Iterable[tuple[int, np.ndarray]], size: tuple[int, int]) 
     for number, mask in sorted(masks, key=lambda pair: -pair[0]):
         labels[mask] = number
     return labels
+
+
+class RefDAVISGLUSProtocol(ExpressionProtocol):
+    """Ref-DAVIS17 with one folder of binary masks per expression, as VISA and GLUS report it.
+
+    See :class:`ExpressionProtocol`: all frames, the plain mean over expressions. There is no
+    competition between the objects of a video, no matching, and void pixels count as background,
+    so that the figures are not those of :class:`RefDAVISProtocol`. The official script rounds the
+    result to two decimals in percent.
+    """
+
+    name = 'ref-davis-glus'

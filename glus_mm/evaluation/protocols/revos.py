@@ -4,9 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glus_mm.evaluation.protocols.base_protocol import Figures, Summary, mean_figures, with_mean
+from glus_mm.evaluation.protocols.base_protocol import (
+    Figures,
+    Summary,
+    Track,
+    mean_figures,
+    with_mean,
+)
 from glus_mm.evaluation.protocols.expression_protocol import ExpressionFrame, ExpressionProtocol
-from glus_mm.evaluation.protocols.track import Track
 
 REFERRING, REASON, HALLUCINATION = 'referring', 'reason', 'hallucination'
 KINDS = (REFERRING, REASON, HALLUCINATION)

@@ -1,7 +1,8 @@
-"""A key-frame selector that is trained: an MLLM scores every frame."""
+"""The settings of a key-frame selector's inference, checked when it is built."""
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,10 +14,10 @@ from torch.nn import functional as F
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.segmentors.batch import distinct_frames
 from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
-from glus_mm.models.selectors.key_frame_selector_cfg import KeyFrameSelectorCfg
 from glus_mm.models.selectors.reference_frames import reference_frames
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.checked import checked
 from glus_mm.utils.image import vision_tower_image
 from glus_mm.utils.key_frames import best_frame
 from glus_mm.utils.modules import check_keys
@@ -26,6 +27,29 @@ from glus_mm.video import FrameReader
 # Width of the second layer of the score MLP: Linear(D, D), ReLU, Linear(D, 256) are the MLLM's
 # projector of answer tokens, ReLU, Linear(256, 1) follow here.
 SCORE_DIM = 256
+
+
+@dataclass(frozen=True)
+class KeyFrameSelectorCfg:
+    """``model.test_cfg`` of a :class:`KeyFrameSelector`; the defaults are the paper's.
+
+    Attributes:
+        num_reference: the most reference frames, see :func:`reference_frames`.
+        max_expressions: expressions that are batched; more are worked off in chunks.
+        need_token: a frame has a score only where ``[SCORE]`` is the most likely next token, as
+            in the official code. False takes the score of any hidden state, so that a selector
+            that was not trained has some.
+    """
+
+    num_reference: int = 8
+    max_expressions: int = 16
+    need_token: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        checked(2, 'model.test_cfg.', num_reference=self.num_reference)
+        checked(1, 'model.test_cfg.', max_expressions=self.max_expressions)
+        checked(bool, 'model.test_cfg.', need_token=self.need_token)
 
 
 @MODELS.register_module()

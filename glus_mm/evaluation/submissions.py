@@ -1,18 +1,101 @@
-"""Checking a zip before it is uploaded."""
+"""Masks for the servers of the field: packing them, and checking what was packed."""
 
+import os
 import posixpath
 import stat
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from glus_mm.evaluation.predictions.png_file import decode_mask_png
-from glus_mm.evaluation.submissions.formats import SUBMISSION_FORMATS, SubmissionFormat
+
+__all__ = ['SUBMISSION_FORMATS', 'SubmissionFormat', 'SubmissionVideo', 'check_submission',
+           'write_submission']
+# The earliest time that a zip can hold: the same masks give the same bytes.
+_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class SubmissionFormat:
+    """A zip file of masks, ``<prefix><video>/<expression>/<frame>.png``, mode L, 0 and 255.
+
+    Attributes:
+        prefix: folder at the root of the zip, with a slash, or nothing.
+        num_videos: number of videos that the server's split has.
+        labels: the masks are label maps, ``<prefix><video>/<frame>.png``, mode P or L, and there
+            are no expressions: their only id is ``''``.
+    """
+
+    prefix: str
+    num_videos: int
+    labels: bool = False
+
+    def name(self, video_id: str, exp_id: str, frame: str) -> str:
+        """Name of a mask in the zip.
+
+        Args:
+            video_id: the video.
+            exp_id: the expression.
+            frame: name of the frame.
+        """
+        folder = video_id if self.labels else f'{video_id}/{exp_id}'
+        return f'{self.prefix}{folder}/{frame}.png'
+
+
+SUBMISSION_FORMATS = {
+    'mose-v2': SubmissionFormat('', 433, labels=True),
+    'mevis-v2': SubmissionFormat('', 140),
+    'mevis': SubmissionFormat('', 140),
+    'ref-youtube-vos': SubmissionFormat('Annotations/', 202),
+}
+"""The formats, by name: the valid splits of MeViS, MeViSv2 (taken to be that of MeViS) and MOSEv2;
+valid minus test of Ref-YouTube-VOS."""
+
+
+def write_submission(folder: Path, format_name: str,
+                     videos: Iterable[tuple[str, Sequence[str], Sequence[str]]],
+                     path: Path | None = None) -> Path:
+    """Pack masks that lie in a folder; the zip appears complete or not at all.
+
+    Args:
+        folder: ``<video>/<expression>/<frame>.png``, or ``<video>/<frame>.png``.
+        format_name: one of ``SUBMISSION_FORMATS``.
+        videos: id, expressions and frames of each video. Nothing else is packed, whatever the
+            folder holds.
+        path: the zip; ``<folder>/<format_name>.zip`` if None.
+
+    Raises:
+        FileNotFoundError: a mask is missing.
+        OSError: the zip cannot be written.
+    """
+    path = folder / f'{format_name}.zip' if path is None else path
+    layout = SUBMISSION_FORMATS[format_name]
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'wb') as file, zipfile.ZipFile(file, 'w') as archive:
+            for video_id, exp_ids, frames in videos:
+                for exp_id in exp_ids:
+                    for frame in frames:
+                        source = folder / video_id / exp_id / f'{frame}.png'
+                        info = zipfile.ZipInfo(layout.name(video_id, exp_id, frame), _TIME)
+                        info.compress_type = zipfile.ZIP_DEFLATED
+                        info.external_attr = 0o644 << 16
+                        archive.writestr(info, source.read_bytes())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(part, 0o666 & ~mask)
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+    return path
+
 
 # What a PNG of a mask cannot exceed, beside one byte per pixel and row.
 _SLACK = 1 << 16

@@ -1,4 +1,4 @@
-"""GroundMoRe."""
+"""GroundMoRe and ReasonVOS, which have the plain rules."""
 
 from glus_mm.evaluation.protocols.expression_protocol import ExpressionProtocol
 
@@ -12,3 +12,13 @@ class GroundMoReProtocol(ExpressionProtocol):
     """
 
     name = 'groundmore'
+
+
+class ReasonVOSProtocol(ExpressionProtocol):
+    """The protocol of ReasonVOS (https://github.com/showlab/VideoLISA).
+
+    See :class:`ExpressionProtocol`: all frames, the plain mean over expressions. The official
+    script leaves out expressions whose folder of predictions is missing (``--missing skip``).
+    """
+
+    name = 'reason-vos'
