@@ -5,6 +5,7 @@ import os.path as osp
 from glus_mm.datasets.annotation_fields import parse_kind, parse_palette_index
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
 from glus_mm.datasets.mask_sources import MaskSource, PaletteMaskStore
+from glus_mm.datasets.mevis import MeViSDataset
 from glus_mm.registry import DATASETS
 
 
@@ -54,3 +55,21 @@ class RefYouTubeVOSDataset(BaseRefVOSDataset):
                                         f'{folder}, got no such folder')
         return dict(object_ids=ids, anno_ids=ids, kind=parse_kind(entry, where),
                     frame_names=video['frame_names'])
+
+
+@DATASETS.register_module()
+class LVVISDataset(MeViSDataset):
+    """The training split of LV-VIS (https://github.com/haochenheheda/LVVIS) with expressions.
+
+    The expressions and masks are those that the authors of VISA publish, in MeViS's form::
+
+        data_root/
+          meta_expressions.json
+          mask_dict.json
+          train/JPEGImages/<video>/<frame>.jpg
+
+    It serves for training only. For the arguments and errors see :class:`BaseRefVOSDataset`.
+    """
+
+    METAINFO: dict = dict(dataset='lv_vis')
+    DATA_PREFIX: dict = dict(img='train/JPEGImages', mask='mask_dict.json')

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glus_mm.engine.run_randomness import random_state, set_random_state
-from glus_mm.models.segmentors.clicks import correcting_clicks, draw_points
+from glus_mm.models.segmentors.batch import correcting_clicks, draw_points
 
 
 def blank(*boxes):

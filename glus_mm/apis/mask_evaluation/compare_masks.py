@@ -19,7 +19,7 @@ from glus_mm.apis.mask_evaluation.comparison_report import (
 )
 from glus_mm.apis.mask_evaluation.evaluate_masks import evaluate_masks
 from glus_mm.apis.mask_evaluation.expression_attributes import expression_attributes
-from glus_mm.apis.mask_evaluation.expression_scorer import expression_folders
+from glus_mm.apis.mask_evaluation.scorers import expression_folders
 from glus_mm.evaluation.comparison import Comparison, compare_figures, difference_of
 from glus_mm.evaluation.predictions import open_predictions
 from glus_mm.evaluation.protocols import PROTOCOLS, ExpressionProtocol

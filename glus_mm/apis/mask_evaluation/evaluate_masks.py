@@ -10,9 +10,13 @@ from os import PathLike
 import cv2
 from tqdm import tqdm
 
-from glus_mm.apis.mask_evaluation.expression_scorer import ExpressionScorer
-from glus_mm.apis.mask_evaluation.mask_scorer import MISSING_POLICIES, MaskScorer, Scored
-from glus_mm.apis.mask_evaluation.sequence_scorer import SequenceScorer
+from glus_mm.apis.mask_evaluation.scorers import (
+    MISSING_POLICIES,
+    ExpressionScorer,
+    MaskScorer,
+    Scored,
+    SequenceScorer,
+)
 from glus_mm.evaluation.predictions import PREDICTION_FORMATS
 from glus_mm.evaluation.protocols import (
     PROTOCOLS,

@@ -1,17 +1,16 @@
 """The pipeline from a video's annotation to the inputs of the model."""
 
 from glus_mm.datasets.transforms.formatting import PackRefVOSInputs, ResizeForEncoders
-from glus_mm.datasets.transforms.frame_sampling import SampleContextQueryFrames
-from glus_mm.datasets.transforms.frame_scores import LoadFrameScores
+from glus_mm.datasets.transforms.frame_sampling import ProbeVideo, SampleContextQueryFrames
 from glus_mm.datasets.transforms.loading import (
+    LoadFrameScores,
     LoadKeyMasks,
+    LoadObjects,
     LoadRefVOSFrames,
     LoadRefVOSGroundTruth,
     LoadRefVOSMasks,
     OpenFrameReader,
 )
-from glus_mm.datasets.transforms.objects import LoadObjects
-from glus_mm.datasets.transforms.probe_video import ProbeVideo
 from glus_mm.datasets.transforms.talk import BuildConversation, BuildTalk
 
 __all__ = [

@@ -10,12 +10,12 @@ from mmengine.structures import BaseDataElement
 
 from glus_mm.evaluation.frame_score_output import (
     by_video,
+    key_frame_figures,
     write_key_frames,
     write_official_key_frames,
     write_official_scores,
     write_scores,
 )
-from glus_mm.evaluation.key_frame_figures import key_frame_figures
 from glus_mm.registry import METRICS
 from glus_mm.utils.paths import ensure_writable_dir
 

@@ -1,6 +1,6 @@
-"""GLUS makes the mask of the key frame, another model carries it through the video."""
+"""What carries masks through a video, once it has them on one frame."""
 
-from abc import abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,10 +12,45 @@ from torch.nn import functional as F
 
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.propagators.base_propagator import BasePropagator
-from glus_mm.models.propagators.mask_tracker import MaskTracker
 from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.masks import decode_rle
 from glus_mm.utils.precision import at_least_float32
+
+
+class MaskTracker(metaclass=ABCMeta):
+    """A semi-supervised video object segmentation model at work on one video.
+
+    Made for each video by :meth:`KeyMaskPropagator.tracker`; it reads the frames itself. Of the
+    frames it must keep a bounded number only.
+    """
+
+    @abstractmethod
+    def start(self, frame_idx: int, masks: Tensor) -> Any:
+        """Begin n tracks.
+
+        Args:
+            frame_idx: the key frame.
+            masks: bool (n, H, W), none of them empty.
+
+        Returns:
+            The state of these tracks, for :meth:`track`.
+        """
+
+    @abstractmethod
+    def track(self, frame_idx: int, state: Any, reverse: bool) -> tuple[Tensor, Tensor]:
+        """Segment the next frame.
+
+        For a state this is called with key + 1, key + 2, ... to the end of the video, then, with
+        ``reverse``, with key - 1, key - 2, ... to its start; calls for other states lie between.
+
+        Args:
+            frame_idx: 0-based position.
+            state: of the tracks; it may be changed.
+            reverse: whether the video is followed to its start.
+
+        Returns:
+            Logits (n, ., .) of any size, above 0 on the object, and scores (n) in 0..1.
+        """
 
 
 @dataclass

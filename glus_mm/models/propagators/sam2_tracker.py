@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glus_mm.models.heads import SAM2Features
-from glus_mm.models.propagators.mask_tracker import MaskTracker
+from glus_mm.models.propagators.key_mask_propagator import MaskTracker
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base

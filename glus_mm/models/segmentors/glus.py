@@ -17,8 +17,12 @@ from glus_mm.models.inference.out_of_memory import explain_out_of_memory
 from glus_mm.models.inference.together import Prediction, Steps, Video, Work, together
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.mllms.base_mllm import ConversationTrace, SegTokens
-from glus_mm.models.segmentors.batch import distinct_frames, token_identities, visible_frames
-from glus_mm.models.segmentors.clicks import correcting_clicks
+from glus_mm.models.segmentors.batch import (
+    correcting_clicks,
+    distinct_frames,
+    token_identities,
+    visible_frames,
+)
 from glus_mm.models.segmentors.hub_mixin import HubMixin
 from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
 from glus_mm.registry import MODELS, build_child
