@@ -113,9 +113,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def write_samples(folder: Path) -> list[tuple[Path, str]]:
     """Generate the sample videos.
 
-    Args:
-        folder: where the mp4 files go.
-
     Returns:
         Path and expressions of each.
     """
@@ -407,11 +404,7 @@ def use_store(store: TemporaryStore) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Check what was asked for, then serve until interrupted.
-
-    Args:
-        argv: what :func:`parse_args` takes.
-    """
+    """Check what was asked for, then serve until interrupted."""
     args = parse_args(argv)
     try:
         limits = WebLimits(max_upload_mb=args.max_upload_mb, max_seconds=args.max_seconds,

@@ -81,11 +81,7 @@ def _figures(content: dict) -> list[tuple[str, dict]]:
 
 
 def render(content: dict) -> str:
-    """Lay the figures out as a page in Markdown.
-
-    Args:
-        content: what ``load`` returned.
-    """
+    """Lay the figures out as a page in Markdown."""
     benchmarks = content['benchmarks']
     lines = [_HEAD, '| system | ' + ' | '.join(benchmarks.values())
              + ' | weights | frames | external VOS |',

@@ -1,4 +1,4 @@
-"""Read an iterator in a thread, with a limit on how long it may take."""
+"""Masks of a live source, frame by frame."""
 
 import weakref
 from collections import deque

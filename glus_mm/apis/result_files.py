@@ -1,4 +1,4 @@
-"""Masks as COCO RLE, written as they come."""
+"""What a run writes for one video: masks in one of four formats, and ``results.json``."""
 
 import json
 import math

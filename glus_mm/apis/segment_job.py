@@ -121,11 +121,7 @@ class SegmentJob:
         return out
 
     def summary(self, out: Segmentation) -> str:
-        """Two lines that say what was done and where the results are.
-
-        Args:
-            out: what :meth:`run` gave.
-        """
+        """Two lines that say what was done and where the results are."""
         masks = self.out_dir / masks_place(self.name, self.format)
         overlay = f'   overlay: {self.out_dir / self._overlay}' if self.overlay else ''
         return (f'{count(len(self.texts), "text")} on {count(len(self.reader), "frame")} of '

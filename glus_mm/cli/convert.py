@@ -38,9 +38,6 @@ def run(args: argparse.Namespace) -> None:
 def run_tool(kind: str) -> None:
     """Be a program of its own for one kind, as those in ``tools/model_converters``.
 
-    Args:
-        kind: one of :data:`KINDS`.
-
     Raises:
         SystemExit: status 2, with the reason, where the conversion cannot be made.
     """

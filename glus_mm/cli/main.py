@@ -59,9 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_tool(name: str) -> None:
     """Be a program of its own for one command, as ``tools/train.py`` and others are.
 
-    Args:
-        name: one of :data:`COMMANDS`.
-
     Raises:
         SystemExit: status 2, with the reason, where it cannot be done.
     """

@@ -1,4 +1,4 @@
-"""The model that a config describes, without values: what names and shapes it has."""
+"""The weights of a training, complete, without adapters, and in a file of their own."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike

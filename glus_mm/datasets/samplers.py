@@ -84,9 +84,6 @@ class BaseVideoSampler(Sampler):
 
         MMEngine, too, takes the seed from the checkpoint on resume, but after the sampler was
         built.
-
-        Args:
-            state: what :meth:`state_dict` returned then.
         """
         mine = self.state_dict()
         changed = {key: f'{state.get(key)} then, {mine[key]} now' for key in mine

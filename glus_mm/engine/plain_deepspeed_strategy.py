@@ -29,6 +29,8 @@ from glus_mm.utils.checkpoint import list_keys
 from glus_mm.utils.checkpoint_files import atomic_file
 from glus_mm.utils.config_keys import check_custom_keys
 
+# What follows is collective: every process has to call it. Gathered weights and states have the
+# names, shapes and order of a run without DeepSpeed, so that checkpoints are the same.
 Groups = Sequence[Sequence[nn.Parameter]]
 
 
@@ -80,9 +82,6 @@ def whole_shapes(model: nn.Module, zero: object, groups: Groups) -> Iterator[Non
 
 def gather_weights(model: nn.Module) -> dict[str, Tensor]:
     """The state dict of a model; what is trained in float32.
-
-    Args:
-        model: the model that the engine has taken over.
 
     Returns:
         Tensors on the CPU in the main process, nothing in the others.
@@ -242,9 +241,6 @@ def keep_small_whole(zero: object) -> None:
 
     Parts of SAM-2 read such parameters outside of the module that owns them, where DeepSpeed does
     not gather them.
-
-    Args:
-        zero: ZeRO's optimizer.
     """
     small = getattr(zero, 'persistent_parameters', [])
     if small:

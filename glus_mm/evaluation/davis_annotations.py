@@ -105,9 +105,6 @@ class DAVISAnnotations:
     def num_objects(self, sequence: str) -> int:
         """Count the objects of a sequence, those of its first frame.
 
-        Args:
-            sequence: one of ``frames``.
-
         Raises:
             OSError: the file cannot be read.
             ValueError: it is no such PNG file, or shows no object.

@@ -1,4 +1,4 @@
-"""Figures about key frames."""
+"""Writing scores per frame and key frames, in our layout and in the official one."""
 
 import json
 from collections.abc import Mapping, Sequence

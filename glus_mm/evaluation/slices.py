@@ -127,9 +127,6 @@ def make_slices(expressions: Sequence[SlicedExpression]) -> list[Slice]:
 def slice_rows(slices: Sequence[Slice]) -> list[dict]:
     """Figures of slices, for the JSON document.
 
-    Args:
-        slices: those of :func:`make_slices`.
-
     Returns:
         For each 'slice', 'bin', 'expressions', 'videos', the mean of every figure that all
         expressions have, and 'J&F-interval': its 95 % interval, or None with too few videos.
@@ -148,11 +145,7 @@ def slice_rows(slices: Sequence[Slice]) -> list[dict]:
 
 
 def slice_table(rows: Sequence[Mapping]) -> str:
-    """Lay the figures of slices out for people, in percent.
-
-    Args:
-        rows: those of :func:`slice_rows`.
-    """
+    """Lay the figures of slices out for people, in percent."""
     titles = {rule.name: rule.title for rule in SLICE_RULES}
     heads = [f'{titles[row["slice"]]}: {row["bin"]}' if row['slice'] in titles else row['bin']
              for row in rows]

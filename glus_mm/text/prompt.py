@@ -213,9 +213,6 @@ def load_tokenizer(name_or_folder: str | Path, template: PromptTemplate) -> SegT
 def get_template(name: str) -> PromptTemplate:
     """Return the template of that name.
 
-    Args:
-        name: key in :data:`TEMPLATES`.
-
     Raises:
         ValueError: there is none of that name.
     """

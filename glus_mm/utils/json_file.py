@@ -40,9 +40,6 @@ def _read(path: str | PathLike, kind: type, name: str) -> Any:
 def unique_pairs(pairs: list[tuple[str, Any]]) -> dict:
     """Make a dict of the pairs of a JSON object; for ``object_pairs_hook``.
 
-    Args:
-        pairs: keys and values in the order of the file.
-
     Raises:
         ValueError: a key occurs twice.
     """

@@ -74,9 +74,6 @@ class JSONIndex:
     def note(self, key: str | int) -> Any:
         """Return what ``check`` returned for the entry.
 
-        Args:
-            key: the entry's.
-
         Raises:
             KeyError: there is no such entry.
         """
@@ -84,9 +81,6 @@ class JSONIndex:
 
     def __getitem__(self, key: str | int) -> Any:
         """Read one value.
-
-        Args:
-            key: the entry's.
 
         Returns:
             The value, which the caller must not change.

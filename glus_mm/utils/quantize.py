@@ -19,9 +19,6 @@ OUTLIER = 6.0
 def check_bitsandbytes(user: str) -> None:
     """Check that bitsandbytes is installed.
 
-    Args:
-        user: what needs it, for the message.
-
     Raises:
         ModuleNotFoundError: it is not; the message gives the command.
     """

@@ -94,9 +94,6 @@ def check_video(dataset: BaseRefVOSDataset, info: dict) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     """Check.
 
-    Args:
-        argv: arguments without the program's name; those of the process by default.
-
     Returns:
         Exit status, 1 where something is wrong.
     """

@@ -13,11 +13,7 @@ from glus_mm.datasets.moving_shapes import SPLIT_CODES, VARIANTS, write_split
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: arguments without the program's name. Defaults to ``sys.argv``.
-    """
+    """Read the command line."""
     parser = argparse.ArgumentParser(description='Generate a split of MovingShapes.')
     parser.add_argument('out', help='root of the data set; the split becomes a folder in it')
     parser.add_argument('--videos', type=int, required=True, help='number of videos')
@@ -50,9 +46,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Generate the split that the command line asks for.
-
-    Args:
-        argv: arguments without the program's name. Defaults to ``sys.argv``.
 
     Returns:
         Exit status, 1 where the folder cannot be used.

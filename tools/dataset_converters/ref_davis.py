@@ -163,9 +163,6 @@ def convert(args: argparse.Namespace, out: Path) -> dict[str, int]:
 def main(argv: list[str] | None = None) -> int:
     """Convert; the folder appears complete or not at all.
 
-    Args:
-        argv: arguments without the program's name; those of the process by default.
-
     Returns:
         Exit status, 1 where something is missing or wrong.
     """

@@ -94,9 +94,6 @@ def write_masks(root: Path, split: str, out: Path) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Generate the file that the command line asks for.
 
-    Args:
-        argv: arguments without the program's name; those of the process by default.
-
     Returns:
         Exit status, 1 where something is missing or wrong.
     """

@@ -57,9 +57,6 @@ class AnnotatedExpressions:
     def size(self, video: dict) -> tuple[int, int] | None:
         """Size of a video's masks.
 
-        Args:
-            video: one of ``videos``.
-
         Returns:
             ``(H, W)``, or None where neither the annotation nor a mask states it.
         """

@@ -65,9 +65,6 @@ class Expression:
 def unknown_words(texts: Iterable[str]) -> list[str]:
     """Words that no expression has, which a model of MovingShapes was therefore never taught.
 
-    Args:
-        texts: texts in any case.
-
     Returns:
         In lower case, in their order, each once.
     """

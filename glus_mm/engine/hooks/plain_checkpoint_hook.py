@@ -214,11 +214,7 @@ class PlainCheckpointHook(CheckpointHook):
     # Around training
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the folder, the base and the random numbers.
-
-        Args:
-            runner: the runner, which has loaded its checkpoint.
-        """
+        """Prepare the folder, the base and the random numbers."""
         super().before_train(runner)
         if is_main_process() and Path(self.out_dir).is_dir():
             remove_parts(self.out_dir)

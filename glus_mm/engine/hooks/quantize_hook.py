@@ -51,9 +51,6 @@ class QuantizeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Replace the layers.
 
-        Args:
-            runner: the runner, which has loaded its checkpoint.
-
         Raises:
             ValueError: no layer of the LLM is frozen.
         """

@@ -38,11 +38,7 @@ class ResumeSamplerHook(Hook):
     priority = 'NORMAL'
 
     def before_train(self, runner: Runner) -> None:
-        """Skip what the run has seen, and note where it stands.
-
-        Args:
-            runner: the runner, which has loaded its checkpoint.
-        """
+        """Skip what the run has seen, and note where it stands."""
         loop = runner.train_loop
         if not isinstance(loop, IterBasedTrainLoop):
             return

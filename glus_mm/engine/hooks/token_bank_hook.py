@@ -61,9 +61,6 @@ class TokenBankHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Put the saved contents into the bank of this process if the run is a resumed one.
 
-        Args:
-            runner: the runner, which has loaded its checkpoint.
-
         Raises:
             ValueError: the parallel wrapper would overwrite the banks, the model has several
                 contrastive losses, or a name in the loss's ``datasets`` is that of no data set.

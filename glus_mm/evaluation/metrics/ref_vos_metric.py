@@ -176,9 +176,6 @@ class RefVOSMetric(BaseMetric):
     def dump_result(self, result: dict) -> dict:
         """Make what is kept of a video ready for JSON, with every digit.
 
-        Args:
-            result: an entry of ``results``.
-
         Returns:
             The same of plain lists; :meth:`load_result` turns it back.
         """

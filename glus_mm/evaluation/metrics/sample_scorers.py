@@ -154,9 +154,6 @@ class SampleScorer(ABC):
     def write(self, sample: dict) -> None:
         """Only write the predictions of a video.
 
-        Args:
-            sample: a checked sample; it needs no ground truth.
-
         Raises:
             ValueError: masks are missing or of another size.
             OSError: a mask cannot be written.

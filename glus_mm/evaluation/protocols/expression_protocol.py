@@ -65,9 +65,6 @@ class ExpressionProtocol(BaseProtocol):
     def score(self, frames: Iterable[ExpressionFrame]) -> tuple[dict[str, list[float]], bool]:
         """Measure all frames of an expression, holding one at a time.
 
-        Args:
-            frames: in their order.
-
         Returns:
             ``Track.values`` and ``Track.predicted``.
         """

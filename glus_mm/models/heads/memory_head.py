@@ -225,9 +225,6 @@ class MemoryHead(BaseModule):
     def encode_memory(self, pred: HeadOutput) -> Tensor:
         """Make the memories of a decoded frame.
 
-        Args:
-            pred: what :meth:`forward` returned.
-
         Returns:
             (N, tokens, mem_dim), one entry of :class:`MemoryBank` per track.
         """

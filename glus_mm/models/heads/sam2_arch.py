@@ -112,9 +112,6 @@ def build_sam2(arch: str | dict, image_size: int, dynamic_multimask: bool = True
 def initial_layer_scale(arch: str | dict) -> float:
     """Initial ``gamma`` of the memory encoder's fuser.
 
-    Args:
-        arch: as for :func:`build_sam2`.
-
     Returns:
         The value; where it is 0 the blocks have no ``gamma``.
     """

@@ -41,11 +41,7 @@ class SeenFrames(Generic[Value]):
         return self.num_seen % self.step == 0
 
     def add(self, value: Value | None) -> None:
-        """Count the next frame.
-
-        Args:
-            value: its value; only needed if :meth:`wants_next`.
-        """
+        """Count the next frame."""
         if self.wants_next():
             self._values[self.num_seen] = value
         self.num_seen += 1

@@ -64,9 +64,6 @@ class Layout:
     def index(self, length: int) -> Tensor:
         """Where the positions of the conversations are in the flattened sequences.
 
-        Args:
-            length: padded length of the conversations.
-
         Returns:
             (N, length); padding points to the first position of a sequence.
         """

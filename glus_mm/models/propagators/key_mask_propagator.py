@@ -1,4 +1,4 @@
-"""What carries masks through a video, once it has them on one frame."""
+"""GLUS makes the mask of the key frame, another model carries it through the video."""
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Clicks of a person who does not exist: what teaches a mask decoder to follow them."""
+"""What the parts of a training batch refer to."""
 
 from collections.abc import Sequence
 

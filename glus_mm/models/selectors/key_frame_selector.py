@@ -1,4 +1,4 @@
-"""The settings of a key-frame selector's inference, checked when it is built."""
+"""A key-frame selector that is trained: an MLLM scores every frame."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The settings of an off-the-shelf key-frame selector, checked when it is built."""
+"""An off-the-shelf key-frame selector: a video MLLM is asked for the relevant moment."""
 
 import hashlib
 import logging
