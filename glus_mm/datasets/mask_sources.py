@@ -257,33 +257,38 @@ class PNGMaskStore(MaskSource):
                              f'decoded: {error}') from error
         return image
 
-    def check_frame(self, expression: dict, anno_id: str, frame_idx: int) -> str:
-        """Name a mask for errors; ``ValueError`` if the video has no such frame.
+    def rles(self, expression: dict, frame_idx: int, size: tuple[int, int]) -> list[dict]:
+        """Masks of one expression's objects on one frame; see :class:`MaskSource`."""
+        found = []
+        for anno_id in expression['anno_ids']:
+            where = self.where(expression, anno_id, frame_idx)
+            if not 0 <= frame_idx < len(expression['frame_names']):
+                raise ValueError(f'{where}: expected a frame of the video, which has '
+                                 f'{len(expression["frame_names"])}')
+            path = self.file_of(expression, anno_id, frame_idx)
+            if self._is_left_out(expression, path, frame_idx):
+                continue
+            shape, masks = self.objects(path, where)
+            if tuple(shape) != tuple(size):
+                raise ValueError(f'{where}: expected a mask of the size of the frame, (H, W) = '
+                                 f'{tuple(size)}, got {tuple(shape)} in {path}')
+            mask = masks.get(self._value_of(anno_id))
+            if mask is None:
+                self._check_absent(expression, anno_id, where)
+            else:
+                found.append(mask)
+        return found
 
-        Args:
-            expression: of the data list, see ``BaseRefVOSDataset.load_data_list``.
-            anno_id: the annotation.
-            frame_idx: 0-based position in the video.
-        """
-        where = self.where(expression, anno_id, frame_idx)
-        if not 0 <= frame_idx < len(expression['frame_names']):
-            raise ValueError(f'{where}: expected a frame of the video, which has '
-                             f'{len(expression["frame_names"])}')
-        return where
+    def _is_left_out(self, expression: dict, path: str, frame_idx: int) -> bool:
+        """Whether an object is not visible, whatever its file says; it need not be there then."""
+        return False
 
-    @staticmethod
-    def check_size(found: tuple[int, int], size: tuple[int, int], path: str, where: str) -> None:
-        """Raise ``ValueError`` unless a file has the size of its frame.
+    def _value_of(self, anno_id: str) -> int:
+        """What the pixels of an object are worth in :meth:`index_map`."""
+        return int(anno_id)
 
-        Args:
-            found: ``(H, W)`` of the file.
-            size: ``(H, W)`` of the frame.
-            path: the file.
-            where: what to name in the error.
-        """
-        if tuple(found) != tuple(size):
-            raise ValueError(f'{where}: expected a mask of the size of the frame, (H, W) = '
-                             f'{tuple(size)}, got {tuple(found)} in {path}')
+    def _check_absent(self, expression: dict, anno_id: str, where: str) -> None:
+        """Raise ``ValueError`` if an object may not be absent from its file."""
 
     def __getstate__(self) -> dict:
         return dict(self.__dict__, _cache=OrderedDict())
@@ -305,33 +310,20 @@ class BinaryMaskStore(PNGMaskStore):
         self.absent_is_empty = absent_is_empty
 
     def file_of(self, expression: dict, anno_id: str, frame_idx: int) -> str:
-        """Path of the file with the mask of an object on a frame.
-
-        See the base class.
-        """
+        """Path of the file with the mask of an object on a frame; see the base class."""
         return osp.join(self.path, anno_id, f'{expression["frame_names"][frame_idx]}.png')
 
     def index_map(self, image: Image.Image, where: str) -> np.ndarray:
-        """1 where the pixel is not black.
-
-        See the base class.
-        """
+        """1 where the pixel is not black; see the base class."""
         if image.mode not in ('1', 'L', 'P'):
             raise ValueError(f'{where}: expected a PNG of mode 1, L or P, got mode {image.mode}')
         return (np.asarray(image.convert('L')) > 0).astype(np.uint8)
 
-    def rles(self, expression: dict, frame_idx: int, size: tuple[int, int]) -> list[dict]:
-        """Masks of one expression's objects on one frame; see :class:`MaskSource`."""
-        found = []
-        for anno_id in expression['anno_ids']:
-            where = self.check_frame(expression, anno_id, frame_idx)
-            path = self.file_of(expression, anno_id, frame_idx)
-            if self.absent_is_empty and not osp.lexists(path):
-                continue
-            shape, masks = self.objects(path, where)
-            self.check_size(shape, size, path, where)
-            found += masks.values()
-        return found
+    def _is_left_out(self, expression: dict, path: str, frame_idx: int) -> bool:
+        return self.absent_is_empty and not osp.lexists(path)
+
+    def _value_of(self, anno_id: str) -> int:
+        return 1
 
     def size(self, expression: dict) -> tuple[int, int] | None:
         """Size of the first file that an expression has; see :class:`MaskSource`."""
@@ -354,12 +346,7 @@ class PaletteMaskStore(PNGMaskStore):
     on all frames: then it is none of the video's, and the annotation is wrong. Finding this out
     takes a look at other frames only where the object is not seen on the frame that is asked for.
 
-    Args:
-        path: folder with one folder per video.
-        cache_size: number of files whose run lengths (a few KB each) are kept.
-
-    Raises:
-        ValueError: ``cache_size`` is below 1.
+    See :class:`PNGMaskStore` for the arguments.
     """
 
     def __init__(self, path: str | PathLike, cache_size: int = 256) -> None:
@@ -367,38 +354,18 @@ class PaletteMaskStore(PNGMaskStore):
         self._seen: set[tuple[str, str]] = set()
 
     def file_of(self, expression: dict, anno_id: str, frame_idx: int) -> str:
-        """Path of the file with all objects of a frame.
-
-        See the base class.
-        """
+        """Path of the file with all objects of a frame; see the base class."""
         name = expression['frame_names'][frame_idx]
         return osp.join(self.path, expression['video_id'], f'{name}.png')
 
     def index_map(self, image: Image.Image, where: str) -> np.ndarray:
-        """The palette indices; in any other mode the numbers of the objects are lost.
-
-        See the base class.
-        """
+        """The palette indices; in any other mode numbers are lost. See the base class."""
         if image.mode != 'P':
             raise ValueError(f'{where}: expected a palette PNG (mode P) whose values are the '
                              f'numbers of the objects, got mode {image.mode}')
         return np.asarray(image)
 
-    def rles(self, expression: dict, frame_idx: int, size: tuple[int, int]) -> list[dict]:
-        """Masks of one expression's objects on one frame; see :class:`MaskSource`."""
-        found = []
-        for anno_id in expression['anno_ids']:
-            where = self.check_frame(expression, anno_id, frame_idx)
-            path = self.file_of(expression, anno_id, frame_idx)
-            shape, masks = self.objects(path, where)
-            self.check_size(shape, size, path, where)
-            if int(anno_id) in masks:
-                found.append(masks[int(anno_id)])
-            else:
-                self._require_elsewhere(expression, anno_id, where)
-        return found
-
-    def _require_elsewhere(self, expression: dict, anno_id: str, where: str) -> None:
+    def _check_absent(self, expression: dict, anno_id: str, where: str) -> None:
         """Raise ``ValueError`` if an object is on no frame of its video."""
         key = (expression['video_id'], anno_id)
         if key in self._seen:
@@ -433,19 +400,10 @@ class WindowedMaskStore(PNGMaskStore):
                              f'of the objects, got mode {image.mode}')
         return np.asarray(image)
 
-    def rles(self, expression: dict, frame_idx: int, size: tuple[int, int]) -> list[dict]:
-        """Masks of one expression's objects on one frame; see :class:`MaskSource`."""
-        found = []
+    def _is_left_out(self, expression: dict, path: str, frame_idx: int) -> bool:
         first, last = expression['window']
-        for anno_id in expression['anno_ids']:
-            where = self.check_frame(expression, anno_id, frame_idx)
-            path = self.file_of(expression, anno_id, frame_idx)
-            if first <= expression['frame_numbers'][frame_idx] <= last and osp.lexists(path):
-                shape, masks = self.objects(path, where)
-                self.check_size(shape, size, path, where)
-                if int(anno_id) in masks:
-                    found.append(masks[int(anno_id)])
-        return found
+        number = expression['frame_numbers'][frame_idx]
+        return not first <= number <= last or not osp.lexists(path)
 
     def size(self, expression: dict) -> tuple[int, int] | None:
         """Size of the first file of the video; see :class:`MaskSource`."""

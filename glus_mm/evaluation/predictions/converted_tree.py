@@ -43,7 +43,7 @@ class ConvertedTree(PredictionSource):
         root: the folder.
         folders: what should be there.
         unit: ``'expressions'``, ``'objects'`` or ``'labels'``.
-        extra: see :class:`PredictionTree`.
+        extra: see :class:`PredictionSource`.
 
     Raises:
         ValueError: with labels, the id of an object is no number from 1 to 255.
@@ -51,8 +51,7 @@ class ConvertedTree(PredictionSource):
 
     def __init__(self, root: str | PathLike, folders: Sequence[FrameFolder], unit: str,
                  extra: str = 'warn') -> None:
-        self.root = Path(root)
-        self.folders = list(folders)
+        super().__init__(root, folders, extra)
         units: dict[tuple[str, ...], int] = {}
         self._parts: list[list[_Part]] = []
         found: list[FrameFolder] = []

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from glus_mm.evaluation.predictions.prediction_source import (
-    EXTRA_POLICIES,
     FrameFolder,
     PredictionSource,
     TreeScan,
@@ -36,22 +35,12 @@ class NPZFiles(PredictionSource):
     that no more than one frame of it is in memory. Values of 8 bits are kept; of others any but 0
     becomes 255.
 
-    Args:
-        root: the folder.
-        folders: what should be there.
-        extra: ``'warn'`` notes predictions nobody asked for, ``'error'`` refuses them.
-
-    Raises:
-        ValueError: ``extra`` is unknown.
+    See :class:`PredictionSource` for the arguments.
     """
 
     def __init__(self, root: str | PathLike, folders: Sequence[FrameFolder],
                  extra: str = 'warn') -> None:
-        if extra not in EXTRA_POLICIES:
-            raise ValueError(f'extra: expected one of {", ".join(EXTRA_POLICIES)}, got {extra!r}')
-        self.root = Path(root)
-        self.folders = list(folders)
-        self.extra = extra
+        super().__init__(root, folders, extra)
         self._members: dict[int, _Member] = {}
         self._open: tuple[int, BinaryIO, int] | None = None
 
@@ -77,10 +66,7 @@ class NPZFiles(PredictionSource):
         paths = {path for path, _ in used}
         extra = sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob('*.npz')
                        if path not in paths and not path.name.startswith('.'))
-        if extra and self.extra == 'error':
-            raise ValueError(f'{self.root}: expected only predictions of the annotation\'s '
-                             f'expressions, got {names_of(extra)}')
-        return TreeScan(missing, extra)
+        return self._found(missing, extra)
 
     def place(self, position: int, frame: str) -> Path:
         """The archive; see the base class."""

@@ -1,8 +1,9 @@
 """Where predicted masks come from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +52,27 @@ class TreeScan:
 class PredictionSource(ABC):
     """Predictions in one of the forms in which systems write them, read one mask at a time.
 
-    Attributes:
+    Args:
         root: the folder or file.
         folders: what should be there; methods take positions in this list.
+        extra: ``'warn'`` notes predictions nobody asked for, ``'error'`` refuses them.
+
+    Attributes:
         format: one of ``PREDICTION_FORMATS``.
+
+    Raises:
+        ValueError: ``extra`` is unknown.
     """
 
     format: str = 'png'
-    root: Path
-    folders: list[FrameFolder]
+
+    def __init__(self, root: str | PathLike, folders: Sequence[FrameFolder],
+                 extra: str = 'warn') -> None:
+        if extra not in EXTRA_POLICIES:
+            raise ValueError(f'extra: expected one of {", ".join(EXTRA_POLICIES)}, got {extra!r}')
+        self.root = Path(root)
+        self.folders = list(folders)
+        self.extra = extra
 
     @abstractmethod
     def scan(self) -> TreeScan:
@@ -99,6 +112,13 @@ class PredictionSource(ABC):
             ValueError: the mask is not as it should be.
         """
         return self.read(position, frame, None).shape
+
+    def _found(self, missing: dict[int, list[str]], extra: list[str]) -> TreeScan:
+        """The result of :meth:`scan`; a ValueError where there is more than is wanted."""
+        if extra and self.extra == 'error':
+            raise ValueError(f'{self.root}: expected only predictions of the annotation\'s '
+                             f'expressions, got {names_of(extra)}')
+        return TreeScan(missing, extra)
 
 
 def names_of(names: Iterable[str]) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 
 from glus_mm.evaluation.predictions.png_file import read_mask_png
 from glus_mm.evaluation.predictions.prediction_source import (
-    EXTRA_POLICIES,
     FrameFolder,
     PredictionSource,
     TreeScan,
@@ -33,23 +32,16 @@ class PredictionTree(PredictionSource):
         siblings_alike: folders with one parent (the expressions of a video) have the same frames.
             An unknown one beside them must have them, too.
         closed: no other folders may be directly below the root.
-        extra: ``'warn'`` notes predictions nobody asked for, ``'error'`` refuses them.
+        extra: see :class:`PredictionSource`.
         modes: modes of the files, as Pillow names them.
-
-    Raises:
-        ValueError: ``extra`` is unknown.
     """
 
     def __init__(self, root: str | os.PathLike, folders: Sequence[FrameFolder],
                  siblings_alike: bool = True, closed: bool = False, extra: str = 'warn',
                  modes: Sequence[str] = ('L', )) -> None:
-        if extra not in EXTRA_POLICIES:
-            raise ValueError(f'extra: expected one of {", ".join(EXTRA_POLICIES)}, got {extra!r}')
-        self.root = Path(root)
-        self.folders = list(folders)
+        super().__init__(root, folders, extra)
         self.siblings_alike = siblings_alike
         self.closed = closed
-        self.extra = extra
         self.modes = modes
 
     def place(self, position: int, frame: str) -> Path:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -10,7 +9,6 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from glus_mm.evaluation.predictions.prediction_source import (
-    EXTRA_POLICIES,
     FrameFolder,
     PredictionSource,
     TreeScan,
@@ -61,8 +59,8 @@ class RLEFile(PredictionSource):
 
     Args:
         path: the file.
-        folders: what should be there.
-        extra: ``'warn'`` notes predictions nobody asked for, ``'error'`` refuses them.
+        folders: see :class:`PredictionSource`.
+        extra: likewise.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -71,11 +69,7 @@ class RLEFile(PredictionSource):
 
     def __init__(self, path: str | PathLike, folders: Sequence[FrameFolder],
                  extra: str = 'warn') -> None:
-        if extra not in EXTRA_POLICIES:
-            raise ValueError(f'extra: expected one of {", ".join(EXTRA_POLICIES)}, got {extra!r}')
-        self.root = Path(path)
-        self.folders = list(folders)
-        self.extra = extra
+        super().__init__(path, folders, extra)
         self._positions = {(folder.video, folder.parts[-1]): position
                            for position, folder in enumerate(self.folders)}
         self._pairs = {f'{video}_{exp}': (video, exp) for video, exp in self._positions}
@@ -86,16 +80,12 @@ class RLEFile(PredictionSource):
 
     def scan(self) -> TreeScan:
         """Compare the entries with what should be there; see the base class."""
-        extra = list(self._extra)
-        if extra and self.extra == 'error':
-            raise ValueError(f'{self.root}: expected only predictions of the annotation\'s '
-                             f'expressions, got {names_of(extra)}')
         missing = {}
         for position, folder in enumerate(self.folders):
             places = self._places(position)
             if len(places) < len(folder.frames):
                 missing[position] = [frame for frame in folder.frames if frame not in places]
-        return TreeScan(missing, extra)
+        return self._found(missing, list(self._extra))
 
     def place(self, position: int, frame: str) -> str:
         """The file; see the base class."""
