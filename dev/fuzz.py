@@ -68,7 +68,7 @@ from glus_mm.datasets import (
 )
 from glus_mm.datasets.mask_sources import BinaryMaskStore
 from glus_mm.engine.finished_videos import FinishedVideos
-from glus_mm.evaluation.mose_annotations import MOSEAnnotations
+from glus_mm.evaluation.davis_annotations import MOSEAnnotations
 from glus_mm.evaluation.predictions.png_file import write_label_png
 from glus_mm.models.segmentors.hub_mixin import HubMixin
 from glus_mm.registry import MODELS

@@ -1,10 +1,9 @@
 from .glus_inferencer import GLUSInferencer
 from .initialization import init_model
-from .live_job import LiveJob
 from .live_stream import LiveFrame, LiveStream, LiveText
 from .pretrained import resolve_checkpoint
 from .refinement_session import RefinementSession
-from .segment_job import SegmentJob
+from .segment_job import LiveJob, SegmentJob
 from .segmentation import IncompleteVideoError, RLEMaskSequence, Segmentation
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from glus_mm.datasets.base_image_dataset import BaseImageDataset
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.coco_class import COCOClassDataset
 from glus_mm.datasets.conversation_dataset import ConversationDataset
 from glus_mm.datasets.groundmore import GroundMoReDataset
 from glus_mm.datasets.long_rvos import LongRVOSDataset
@@ -23,7 +22,7 @@ from glus_mm.datasets.reason_vos import ReasonVOSDataset
 from glus_mm.datasets.ref_davis import RefDAVISDataset
 from glus_mm.datasets.ref_sav import RefSAVDataset
 from glus_mm.datasets.ref_youtube_vos import LVVISDataset, RefYouTubeVOSDataset
-from glus_mm.datasets.refcoco import RefCOCODataset
+from glus_mm.datasets.refcoco import COCOClassDataset, RefCOCODataset
 from glus_mm.datasets.revos import ReVOSDataset
 from glus_mm.datasets.samplers import (
     BalancedVideoSampler,

@@ -4,12 +4,22 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 import zlib
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from mmengine.dist import all_gather_object, broadcast_object_list, get_dist_info, is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
+from glus_mm.datasets.samplers import BalancedVideoSampler
+from glus_mm.engine.run_fingerprint import run_fingerprint
+from glus_mm.registry import HOOKS
+from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.checkpoint_files import atomic_file
 
 
@@ -84,3 +94,115 @@ def _file_name(dataset: str, video_id: str) -> str:
     readable = ''.join(c if c.isascii() and c.isalnum() else '-' for c in video_id)[:60]
     digest = hashlib.sha256(f'{dataset}\0{video_id}'.encode()).hexdigest()[:12]
     return f'{readable}_{digest}.json'
+
+
+@HOOKS.register_module()
+class FinishedVideosHook(Hook):
+    """Record every video that a test finishes, and leave those out that it has finished before.
+
+    The records lie in ``<work_dir>/finished/<fingerprint>/``. The fingerprint covers model,
+    weights, data and metrics (:func:`run_fingerprint`), so that another run's results are never
+    taken for this one's. What a video's figures need is in its record, each number with all its
+    digits: a run that was interrupted and resumed prints the figures of one that was not, at any
+    number of processes in both parts.
+
+    It needs ``BalancedVideoSampler``, and metrics that keep one entry for each video and can write
+    it as JSON (``dump_result``, ``load_result``), as ``RefVOSMetric`` does. With others nothing is
+    recorded.
+
+    Args:
+        resume: go on from the records; False removes those of an earlier run with this
+            fingerprint.
+    """
+
+    # After the overlays of a video are drawn: a recorded video lacks nothing.
+    priority = 'VERY_LOW'
+
+    def __init__(self, resume: bool = False) -> None:
+        self.resume = resume
+        self._store: FinishedVideos | None = None
+        self._start = self._busy = 0.0
+        self._num_before = 0
+
+    def before_test(self, runner: Runner) -> None:
+        """Take over what was finished; the rest is shared out anew.
+
+        Raises:
+            ValueError: the run is to be resumed, but its sampler or a metric cannot be.
+            OSError: the checkpoint or a record cannot be read.
+        """
+        self._start, self._busy = time.perf_counter(), time.process_time()
+        sampler = runner.test_loop.dataloader.sampler
+        metrics = runner.test_loop.evaluator.metrics
+        reason = _why_not(sampler, metrics)
+        self._store = None
+        if reason is not None:
+            if self.resume:
+                raise ValueError(f'expected a test that can be resumed: {reason}')
+            print_log(f'finished videos are not recorded: {reason}', 'current', logging.INFO)
+            return
+        dataset = runner.test_loop.dataloader.dataset
+        found = [None, {}]
+        if is_main_process():
+            fingerprint = run_fingerprint(runner.cfg, dataset, runner._load_from)
+            store = FinishedVideos(Path(runner.work_dir) / 'finished' / fingerprint)
+            if not self.resume:
+                store.clear()
+            found = [fingerprint, store.read()]
+        # Nobody writes before this: the main process may just have removed the folder.
+        broadcast_object_list(found)
+        self._store = FinishedVideos(Path(runner.work_dir) / 'finished' / found[0])
+        self._take_over(found[1], dataset, sampler, metrics)
+
+    def _take_over(self, records: dict[tuple[str, str], list], dataset: Sequence,
+                   sampler: BalancedVideoSampler, metrics: Sequence[BaseMetric]) -> None:
+        """Give the records to the metrics, a share to each process, and skip their videos."""
+        places = {}
+        for i in range(len(dataset)):
+            info = dataset.get_data_info(i)
+            places[str(info.get('dataset')), info['video_id']] = i
+        known = sorted(records.keys() & places.keys())
+        sampler.skip([places[key] for key in known])
+        rank, world_size = get_dist_info()
+        for key in known[rank::world_size]:
+            for metric, result in zip(metrics, records[key], strict=True):
+                metric.results.append(metric.load_result(result))
+        self._num_before = len(known)
+        if self.resume:
+            print_log(f'{len(known)} of {len(places)} videos were finished before: '
+                      f'{self._store.folder}', 'current', logging.INFO)
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                        outputs: Sequence[RefVOSDataSample] | None = None) -> None:
+        """Record the videos of a batch.
+
+        Args:
+            outputs: (B) data samples; the last B entries of each metric are theirs.
+        """
+        if self._store is None:
+            return
+        metrics = runner.test_loop.evaluator.metrics
+        for i, sample in enumerate(outputs):
+            place = i - len(outputs)
+            self._store.add(str(sample.get('dataset')), sample.video_id,
+                            [metric.dump_result(metric.results[place]) for metric in metrics])
+
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Log how long it took from the first video to the last figure, on all processes."""
+        number = len(runner.test_loop.dataloader.dataset) - self._num_before
+        seconds = time.perf_counter() - self._start
+        busy = all_gather_object(time.process_time() - self._busy)
+        print_log(f'tested {number} videos in {seconds:.2f} s, in which the CPUs worked '
+                  f'{", ".join(f"{value:.2f}" for value in busy)} s for the processes', 'current',
+                  logging.INFO)
+
+
+def _why_not(sampler: object, metrics: Sequence[BaseMetric]) -> str | None:
+    """Why a test cannot be recorded; None if it can."""
+    if not isinstance(sampler, BalancedVideoSampler):
+        return (f'test_dataloader.sampler is {type(sampler).__name__} and not '
+                f'BalancedVideoSampler')
+    for metric in metrics:
+        if not callable(getattr(metric, 'dump_result', None)):
+            return f'{type(metric).__name__} in test_evaluator keeps nothing that can be recorded'
+    return None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from glus_mm.models.inference.seen_frames import SeenFrames
+from glus_mm.models.inference.caches import SeenFrames
 from glus_mm.utils.frames import clip_centres
 
 

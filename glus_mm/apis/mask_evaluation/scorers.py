@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from glus_mm.apis.mask_evaluation.annotated_expressions import open_expressions
-from glus_mm.evaluation.davis_annotations import DAVISAnnotations
-from glus_mm.evaluation.mose_annotations import MOSEAnnotations
+from glus_mm.evaluation.davis_annotations import DAVISAnnotations, MOSEAnnotations
 from glus_mm.evaluation.predictions import (
     FrameFolder,
     PredictionSource,

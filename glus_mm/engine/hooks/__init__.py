@@ -1,7 +1,7 @@
 """Hooks of glus_mm, registered in ``HOOKS``."""
 
+from glus_mm.engine.finished_videos import FinishedVideosHook
 from glus_mm.engine.hooks.data_error_hook import DataErrorHook
-from glus_mm.engine.hooks.finished_videos_hook import FinishedVideosHook
 from glus_mm.engine.hooks.finite_loss_hook import FiniteLossHook
 from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
 from glus_mm.engine.hooks.preemption_hook import PreemptionHook

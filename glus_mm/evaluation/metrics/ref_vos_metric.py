@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 
-from glus_mm.evaluation.davis_annotations import DAVISAnnotations
+from glus_mm.evaluation.davis_annotations import DAVISAnnotations, MOSEAnnotations
 from glus_mm.evaluation.json_document import write_document
 from glus_mm.evaluation.metrics.sample_scorers import (
     ExpressionSampleScorer,
@@ -19,7 +19,6 @@ from glus_mm.evaluation.metrics.sample_scorers import (
     check_path_names,
     check_sample,
 )
-from glus_mm.evaluation.mose_annotations import MOSEAnnotations
 from glus_mm.evaluation.protocols import (
     PROTOCOLS,
     MOSEv2Protocol,

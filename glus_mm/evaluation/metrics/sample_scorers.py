@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from glus_mm.evaluation.davis_annotations import DAVISAnnotations
-from glus_mm.evaluation.mose_annotations import MOSEAnnotations
+from glus_mm.evaluation.davis_annotations import DAVISAnnotations, MOSEAnnotations
 from glus_mm.evaluation.predictions import write_label_png
 from glus_mm.evaluation.protocols import (
     ExpressionFrame,

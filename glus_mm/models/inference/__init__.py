@@ -5,14 +5,14 @@ from glus_mm.models.inference.caches import BoundedCache
 from glus_mm.models.inference.test_cfg import GLUSTestCfg
 from glus_mm.models.inference.video_session import MaskPrediction, VideoSession
 from glus_mm.video import (
-                                                   ArrayReader,
-                                                   FrameError,
-                                                   FrameReader,
-                                                   ImageFolderReader,
-                                                   MissingFrameError,
-                                                   SpooledReader,
-                                                   VideoFileReader,
-                                                   open_reader,
+    ArrayReader,
+    FrameError,
+    FrameReader,
+    ImageFolderReader,
+    MissingFrameError,
+    SpooledReader,
+    VideoFileReader,
+    open_reader,
 )
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Features of the frames of a sweep: each is read, resized and encoded once."""
+"""Features of frames for a propagator, each computed once."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
+from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features, SAM2MemoryHead
 from glus_mm.models.inference import VideoSession, map_in_thread
 from glus_mm.models.inference.together import Work
 from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
 from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.image import sam2_image, vision_tower_image
+
+
+@torch.no_grad()
+def frame_features(model: GLUS, session: VideoSession, frame_idx: int,
+                   head: SAM2MemoryHead | None = None) -> SAM2Features:
+    """Features of one frame (M = 1).
+
+    Args:
+        model: whose preprocessor normalises the frame.
+        session: state of the video. Features of the model's own mask head go through its cache.
+        frame_idx: 0-based position.
+        head: another SAM-2 than the model's; its features are not kept.
+    """
+    encoder = model.mask_head if head is None else head
+
+    def encode() -> SAM2Features:
+        image = sam2_image(session.frame(frame_idx), encoder.image_size)
+        return encoder.extract_feat(model.data_preprocessor.normalize_sam(image)[None])
+
+    return encode() if head is not None else session.sam_features.get(frame_idx, encode)
+
 
 # Stages of a frame's work.
 VISION, LLM, SAM, DECODE = range(4)

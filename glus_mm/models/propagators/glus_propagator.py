@@ -12,9 +12,8 @@ from glus_mm.models.heads import HeadOutput
 from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.inference.together import Steps, Work, alone
 from glus_mm.models.mllms.base_mllm import SegTokens
-from glus_mm.models.propagators.base_propagator import BasePropagator
+from glus_mm.models.propagators.base_propagator import BasePropagator, Track
 from glus_mm.models.propagators.frame_encoder import FrameEncoder
-from glus_mm.models.propagators.track import Track
 from glus_mm.models.segmentors import GLUS
 from glus_mm.registry import MODELS
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from glus_mm.models.heads import SAM2Features
 from glus_mm.models.inference import BoundedCache, MaskPrediction
-from glus_mm.models.inference.seen_frames import SeenFrames
+from glus_mm.models.inference.caches import SeenFrames
 from glus_mm.models.inference.together import Work, outcome
 from glus_mm.models.mllms.base_mllm import SegTokens
+from glus_mm.models.propagators.base_propagator import Track
 from glus_mm.models.propagators.frame_encoder import FrameEncoder, prepare_frame
 from glus_mm.models.propagators.glus_propagator import GLUSPropagator
-from glus_mm.models.propagators.track import Track
 from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.image import check_frame
 from glus_mm.video import FrameError

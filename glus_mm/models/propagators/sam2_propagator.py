@@ -7,7 +7,7 @@ import torch
 from glus_mm.models.heads import SAM2Features, SAM2MemoryHead
 from glus_mm.models.heads.sam2_arch import INSTALL_SAM2, load_sam2_yaml, sam2_sizes
 from glus_mm.models.inference import BoundedCache, VideoSession
-from glus_mm.models.propagators.frame_features import frame_features
+from glus_mm.models.propagators.frame_encoder import frame_features
 from glus_mm.models.propagators.key_mask_propagator import KeyMaskPropagator
 from glus_mm.models.propagators.sam2_tracker import SAM2Tracker
 from glus_mm.models.segmentors import GLUS

@@ -1,10 +1,13 @@
 """Key-frame selectors."""
 
-from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
-from glus_mm.models.selectors.file_key_frame_selector import FileKeyFrameSelector
-from glus_mm.models.selectors.first_frame_selector import FirstFrameSelector
+from glus_mm.models.selectors.base_key_frame_selector import (
+           BaseKeyFrameSelector,
+           FileKeyFrameSelector,
+           FirstFrameSelector,
+           KeyFrames,
+           reference_frames,
+)
 from glus_mm.models.selectors.key_frame_selector import KeyFrameSelector, KeyFrameSelectorCfg
-from glus_mm.models.selectors.reference_frames import reference_frames
 from glus_mm.models.selectors.video_qa_selector import VideoQACfg, VideoQASelector
 
 __all__ = ['BaseKeyFrameSelector', 'FileKeyFrameSelector', 'FirstFrameSelector', 'KeyFrameSelector',

@@ -13,8 +13,11 @@ from torch.nn import functional as F
 
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.segmentors.batch import distinct_frames
-from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
-from glus_mm.models.selectors.reference_frames import reference_frames
+from glus_mm.models.selectors.base_key_frame_selector import (
+    BaseKeyFrameSelector,
+    KeyFrames,
+    reference_frames,
+)
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.checked import checked
