@@ -30,8 +30,8 @@ from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from glus_mm.apis import GLUSInferencer, init_model
+from glus_mm.conversion.config_file import check_space
 from glus_mm.conversion.official_weights import to_official
-from glus_mm.conversion.output_folder import check_space
 from glus_mm.datasets.moving_shapes import generate_video
 from glus_mm.models.heads.sam2_arch import build_sam2, sam2_sizes
 from glus_mm.registry import MODELS, build_child

@@ -10,7 +10,14 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from glus_mm.conversion.clip_tower import clip_folder, load_clip_tower
-from glus_mm.conversion.config_file import HERE, origin_text, selector_config_text
+from glus_mm.conversion.config_file import (
+    HERE,
+    check_output_folder,
+    check_space,
+    origin_text,
+    output_folder,
+    selector_config_text,
+)
 from glus_mm.conversion.fit import check_converted
 from glus_mm.conversion.official_config import OfficialConfig, read_official_config
 from glus_mm.conversion.official_weights import (
@@ -19,7 +26,6 @@ from glus_mm.conversion.official_weights import (
     split_weights,
     with_tower_names_of,
 )
-from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
 from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.conversion.selector import FRESH, TABLES, selector_state, write_selector_tokenizer
 from glus_mm.models.selectors.key_frame_selector import SCORE_DIM

@@ -11,7 +11,15 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from glus_mm.conversion.clip_tower import ClipTower, clip_folder, load_clip_tower
-from glus_mm.conversion.config_file import HERE, config_text, model_config, origin_text
+from glus_mm.conversion.config_file import (
+    HERE,
+    check_output_folder,
+    check_space,
+    config_text,
+    model_config,
+    origin_text,
+    output_folder,
+)
 from glus_mm.conversion.fit import check_converted
 from glus_mm.conversion.official_config import OfficialConfig, read_official_config
 from glus_mm.conversion.official_weights import (
@@ -23,7 +31,6 @@ from glus_mm.conversion.official_weights import (
     split_weights,
     with_tower_names_of,
 )
-from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
 from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.conversion.sam2_weights import is_yaml, read_sam2_weights, sam2_image_size
 from glus_mm.models.inference import GLUSTestCfg

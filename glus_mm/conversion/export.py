@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
 from glus_mm.conversion.clip_tower import OPENAI_TOWERS, SIZES
+from glus_mm.conversion.config_file import check_output_folder, check_space, output_folder
 from glus_mm.conversion.fit import check_values, official_label
 from glus_mm.conversion.official_config import check_official_settings
 from glus_mm.conversion.official_files import write_json, write_official_files
@@ -22,7 +23,6 @@ from glus_mm.conversion.official_weights import (
     inv_freq,
     to_official,
 )
-from glus_mm.conversion.output_folder import check_output_folder, check_space, output_folder
 from glus_mm.conversion.plain_weights import empty_model, merge_adapters
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.text.tokenizer import TOKENIZER_FILES

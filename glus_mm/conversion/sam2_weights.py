@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from yaml import YAMLError
 
-from glus_mm.conversion.output_folder import check_output_folder, output_folder
+from glus_mm.conversion.config_file import check_output_folder, output_folder
 from glus_mm.models.heads.sam2_arch import PUBLISHED, load_sam2_yaml
 from glus_mm.models.heads.transformers_parts import (
     from_transformers,

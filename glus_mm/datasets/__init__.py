@@ -4,7 +4,6 @@ from glus_mm.datasets.base_image_dataset import BaseImageDataset
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
 from glus_mm.datasets.conversation_dataset import ConversationDataset
 from glus_mm.datasets.groundmore import GroundMoReDataset
-from glus_mm.datasets.long_rvos import LongRVOSDataset
 from glus_mm.datasets.mask_sources import (
     BinaryMaskStore,
     COCOMasks,
@@ -13,17 +12,21 @@ from glus_mm.datasets.mask_sources import (
     PaletteMaskStore,
     WindowedMaskStore,
 )
-from glus_mm.datasets.mevis import MeViSDataset, MeViSv2Dataset
+from glus_mm.datasets.mevis import (
+    LongRVOSDataset,
+    MeViSDataset,
+    MeViSv2Dataset,
+    MovingShapesDataset,
+    RefSAVDataset,
+    ReVOSDataset,
+)
 from glus_mm.datasets.mixed_ref_vos_dataset import MixedRefVOSDataset
 from glus_mm.datasets.mose import MOSEDataset
-from glus_mm.datasets.moving_shapes_dataset import MovingShapesDataset
 from glus_mm.datasets.reason_seg import ReasonSegDataset
 from glus_mm.datasets.reason_vos import ReasonVOSDataset
 from glus_mm.datasets.ref_davis import RefDAVISDataset
-from glus_mm.datasets.ref_sav import RefSAVDataset
 from glus_mm.datasets.ref_youtube_vos import LVVISDataset, RefYouTubeVOSDataset
 from glus_mm.datasets.refcoco import COCOClassDataset, RefCOCODataset
-from glus_mm.datasets.revos import ReVOSDataset
 from glus_mm.datasets.samplers import (
     BalancedVideoSampler,
     InfiniteVideoSampler,

@@ -1,11 +1,13 @@
-"""MeViS, and every other data set that is laid out like it."""
+"""MeViS, and other data sets that are laid out like it."""
 
 import os.path as osp
 
-from glus_mm.datasets.annotation_fields import parse_ids, parse_kind
+from glus_mm.datasets.annotation_fields import check_name, get_field, parse_ids, parse_kind
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_sources import MaskStore
+from glus_mm.datasets.mask_sources import BinaryMaskStore, MaskSource, MaskStore
+from glus_mm.datasets.moving_shapes.expressions import KINDS, VARIANT_KINDS
 from glus_mm.registry import DATASETS
+from glus_mm.utils.json_file import read_json_object
 
 
 @DATASETS.register_module()
@@ -76,3 +78,143 @@ class MeViSv2Dataset(MeViSDataset):
     """
 
     METAINFO: dict = dict(dataset='mevis_v2')
+
+
+@DATASETS.register_module()
+class ReVOSDataset(MeViSDataset):
+    """A split of ReVOS (https://github.com/cilinyan/ReVOS-api) in its official layout.
+
+    ::
+
+        data_root/
+          meta_expressions_train_.json   as MeViS's, and "type_id" of an expression
+          meta_expressions_valid_.json
+          mask_dict.json                 of both splits
+          JPEGImages/<video>/<frame>.jpg
+
+    The kind of an expression is 'referring' (``type_id`` 0), 'reason' (1) or 'hallucination' (2,
+    which has no target). The id of a video may have several parts, as in ``UVO/all/<id>``: it is a
+    path below ``JPEGImages``.
+
+    ``mask_dict_foreground.json``, which the official robustness score reads, holds the union of the
+    masks of a video's expressions; a test sample has those, so that it is not read here. For the
+    arguments and errors see :class:`BaseRefVOSDataset`; the defaults are those of ``train``.
+    """
+
+    METAINFO: dict = dict(dataset='revos')
+    KINDS: tuple[str, ...] = ('referring', 'reason', 'hallucination')
+    ANN_FILE: str = 'meta_expressions_train_.json'
+    NESTED_VIDEO_IDS: bool = True
+
+    def parse_kind(self, entry: dict, where: str) -> str:
+        """Name the kind, by ``type_id``; see :class:`MeViSDataset`."""
+        type_id = get_field(entry, 'type_id', int, where)
+        if not 0 <= type_id < len(self.KINDS):
+            raise ValueError(f"{where}, key 'type_id': expected 0, 1 or 2, got {type_id}")
+        return self.KINDS[type_id]
+
+
+REF_SAV_KINDS = ('long', 'short')
+"""Kinds of expressions, by ``type_id``."""
+
+
+@DATASETS.register_module()
+class RefSAVDataset(MeViSDataset):
+    """The validation split of Ref-SAV (https://github.com/magic-research/Sa2VA), in MeViS's form.
+
+    ::
+
+        data_root/
+          meta_expressions_valid.json   as MeViS's, and "type_id" of an expression, where it has one
+          mask_dict.json
+          videos/<video>/<frame>.jpg
+
+    The kind of an expression is 'long' (``type_id`` 0) or 'short' (1), where the annotation says
+    so. For the arguments and errors see :class:`BaseRefVOSDataset`.
+    """
+
+    METAINFO: dict = dict(dataset='ref_sav')
+    ANN_FILE: str = 'meta_expressions_valid.json'
+    DATA_PREFIX: dict = dict(img='videos', mask='mask_dict.json')
+
+    def parse_kind(self, entry: dict, where: str) -> str | None:
+        """Name the kind, by ``type_id``; see :class:`MeViSDataset`."""
+        if 'type_id' not in entry:
+            return None
+        type_id = get_field(entry, 'type_id', int, where)
+        if not 0 <= type_id < len(REF_SAV_KINDS):
+            raise ValueError(f"{where}, key 'type_id': expected 0 or 1, got {type_id}")
+        return REF_SAV_KINDS[type_id]
+
+
+@DATASETS.register_module()
+class LongRVOSDataset(BaseRefVOSDataset):
+    """A split of Long-RVOS (https://github.com/iSEE-Laboratory/Long_RVOS) in its official layout.
+
+    ::
+
+        data_root/
+          meta_expressions.json   {"videos": {video: {"frames": [...], "expressions": {id:
+                                  {"exp": ..., "obj_id": 1, "type": "static"}}}}}
+          JPEGImages/<video>/<frame>.jpg
+          Annotations/<video>/<obj_id>/<frame>.png    not black = object
+
+    A frame on which an object is not visible has no file, and an object that is never visible no
+    folder. The kind of an expression is its ``type``: 'static', 'dynamic' or 'static+dynamic',
+    which the paper and the figures call hybrid.
+
+    For the arguments and errors see :class:`BaseRefVOSDataset`.
+    """
+
+    METAINFO: dict = dict(dataset='long_rvos')
+    DATA_PREFIX: dict = dict(img='JPEGImages', mask='Annotations')
+
+    def open_masks(self, videos: dict) -> MaskSource | None:
+        """Find the folder of the masks, where there is one; see the base class."""
+        path = self.data_prefix['mask']
+        if not self.has_masks(path, osp.isdir(path)):
+            return None
+        # All frames of some objects: the expressions of an object come one after the other.
+        return BinaryMaskStore(path, cache_size=4096, absent_is_empty=True)
+
+    def parse_target(self, exp_id: str, entry: dict, video: dict, where: str) -> dict:
+        """Parse ``obj_id`` and ``type``; see the base class."""
+        obj_id = get_field(entry, 'obj_id', object, where)
+        object_ids = parse_ids(dict(obj_id=[obj_id]), 'obj_id', where)
+        check_name(object_ids[0], f"{where}, key 'obj_id'")
+        kind = get_field(entry, 'type', str, where)
+        if not kind:
+            raise ValueError(f"{where}, key 'type': expected text, got ''")
+        anno_ids: tuple[str, ...] = ()
+        if self.masks is not None:
+            folder = osp.join(self.masks.path, video['video_id'])
+            if not osp.isdir(folder):
+                raise FileNotFoundError(f'{where}: expected the masks of the video in the folder '
+                                        f'{folder}, got no such folder')
+            anno_ids = (osp.join(video['video_id'], object_ids[0]), )
+        return dict(object_ids=object_ids, anno_ids=anno_ids, kind=kind,
+                    frame_names=video['frame_names'])
+
+
+@DATASETS.register_module()
+class MovingShapesDataset(MeViSDataset):
+    """A split written by ``tools/dataset_converters/moving_shapes.py``: MeViS's layout.
+
+    Every expression has a ``kind``, and every video its ``height`` and ``width``. Beside the
+    annotation lies ``objects.json``, what each object looks like and when it flashes; where it is
+    there, the items have it as ``objects``, see :class:`LoadObjects`.
+    """
+
+    METAINFO: dict = dict(dataset='moving_shapes')
+    KINDS: tuple[str, ...] = (*KINDS, *VARIANT_KINDS)
+
+    def load_data_list(self) -> list[dict]:
+        """Add what the objects look like; see the base class."""
+        videos = super().load_data_list()
+        path = osp.join(osp.dirname(self.ann_file), 'objects.json')
+        if osp.isfile(path):
+            objects = read_json_object(path)
+            for video in videos:
+                if video['video_id'] in objects:
+                    video['objects'] = objects[video['video_id']]
+        return videos

@@ -15,8 +15,7 @@ from glus_mm.evaluation.protocols import (
     ReVOSProtocol,
     Track,
 )
-from glus_mm.evaluation.protocols.object_protocol import davis_statistics
-from glus_mm.evaluation.protocols.ref_davis import merge_masks, place_of
+from glus_mm.evaluation.protocols.object_protocol import davis_statistics, merge_masks, place_of
 
 
 def official_statistics(values):

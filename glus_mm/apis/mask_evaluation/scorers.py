@@ -27,8 +27,7 @@ from glus_mm.evaluation.protocols import (
     RefDAVISProtocol,
     Track,
 )
-from glus_mm.evaluation.protocols.object_protocol import ObjectScore
-from glus_mm.evaluation.protocols.ref_davis import ANNOTATORS
+from glus_mm.evaluation.protocols.object_protocol import ANNOTATORS, ObjectScore
 
 MISSING_POLICIES = ('error', 'empty', 'skip')
 

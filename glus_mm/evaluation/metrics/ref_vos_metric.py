@@ -26,7 +26,7 @@ from glus_mm.evaluation.protocols import (
     ReVOSProtocol,
     Track,
 )
-from glus_mm.evaluation.protocols.revos import PRED_VALUES
+from glus_mm.evaluation.protocols.expression_protocol import PRED_VALUES
 from glus_mm.evaluation.submissions import SUBMISSION_FORMATS, write_submission
 from glus_mm.registry import METRICS
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file

@@ -20,7 +20,7 @@ from glus_mm.evaluation.protocols import (
     RefDAVISProtocol,
     Track,
 )
-from glus_mm.evaluation.protocols.ref_davis import ANNOTATORS, merge_masks, place_of
+from glus_mm.evaluation.protocols.object_protocol import ANNOTATORS, merge_masks, place_of
 from glus_mm.utils.masks import decode_rle, merge_rles, write_mask_png
 
 _REQUIRED = ('video_id', 'exp_ids', 'frame_names', 'pred_masks')

@@ -1,8 +1,9 @@
-"""What the protocols share that score one binary mask per expression and frame."""
+"""The protocols that score one binary mask per expression and frame."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
@@ -14,6 +15,10 @@ from glus_mm.evaluation.protocols.base_protocol import (
     mean_figures,
     with_mean,
 )
+
+INFERRED = 'Final, the mean of J&F, N-acc and T-acc, is inferred'
+REF_SAV_KINDS = ('long', 'short')
+REFERRING, REASON, HALLUCINATION = 'referring', 'reason', 'hallucination'
 
 
 class ExpressionFrame(NamedTuple):
@@ -126,3 +131,294 @@ class ExpressionProtocol(BaseProtocol):
         if 'T-acc' in figures:
             lines.append(f'T-acc {100 * figures["T-acc"]:.2f}')
         return '\n'.join(lines)
+
+
+class MeViSProtocol(ExpressionProtocol):
+    """The protocol of MeViS (https://henghuiding.github.io/MeViS/), and of MeViSv2.
+
+    See :class:`ExpressionProtocol`, which has its rules. Any value but 0 in a prediction is
+    foreground. The official script rounds only what it prints, and it silently drops an expression
+    with a missing frame or one of the wrong size; here that is an error.
+
+    'Final', by which the server of MeViSv2 ranks, is the mean of J&F, N-acc and T-acc. This is
+    inferred, not read: the report of a challenge's winner (https://arxiv.org/abs/2604.00404) states
+    Final 0.909 at J&F 0.790, which two accuracies of 0.97 make so; no source of the formula was
+    found. The JSON document says so under 'inferred'.
+    """
+
+    name = 'mevis'
+    total_name = 'all with a target'
+
+    def summarise(self, tracks: Sequence[Track]) -> Summary:
+        """Average, and add 'Final' where there are N-acc and T-acc; see the base class."""
+        summary = super().summarise(tracks)
+        figures = summary.dataset
+        if 'N-acc' in figures and 'T-acc' in figures:
+            figures['Final'] = (figures['J&F'] + figures['N-acc'] + figures['T-acc']) / 3
+        return summary
+
+    def document(self, tracks: Sequence[Track], summary: Summary) -> dict:
+        """Say what is inferred; see the base class."""
+        document = super().document(tracks, summary)
+        if 'Final' in summary.dataset:
+            document['inferred'] = {'Final': INFERRED}
+        return document
+
+    def table(self, summary: Summary) -> str:
+        """Add Final; see the base class."""
+        figures = dict(summary.dataset)
+        final = figures.pop('Final', None)
+        lines = [super().table(Summary(figures, summary.parts))]
+        if final is not None:
+            lines.append(f'Final {100 * final:.2f} ({INFERRED})')
+        return '\n'.join(lines)
+
+
+class GroundMoReProtocol(ExpressionProtocol):
+    """The protocol of GroundMoRe (https://github.com/dengandong/GroundMoRe).
+
+    See :class:`ExpressionProtocol`: the plain mean over all questions, and over those of each type.
+    The data set (:class:`glus_mm.datasets.GroundMoReDataset`) chooses the 20 frames of a clip and
+    takes the target away outside of the action, so that all of its frames count.
+    """
+
+    name = 'groundmore'
+
+
+class ReasonVOSProtocol(ExpressionProtocol):
+    """The protocol of ReasonVOS (https://github.com/showlab/VideoLISA).
+
+    See :class:`ExpressionProtocol`: all frames, the plain mean over expressions. The official
+    script leaves out expressions whose folder of predictions is missing (``--missing skip``).
+    """
+
+    name = 'reason-vos'
+
+
+PARTS = {'static': 'static', 'dynamic': 'dynamic', 'hybrid': 'static+dynamic'}
+"""Parts of the result, and the ``type`` of their expressions in the annotation."""
+
+
+class LongRVOSProtocol(ExpressionProtocol):
+    """The protocol of Long-RVOS (https://github.com/iSEE-Laboratory/Long_RVOS, eval/).
+
+    J and F as in :class:`ExpressionProtocol`. With G the frames on which the target is visible and
+    P those on which something was predicted, ``tIoU = |G and P| / |G or P|``, and vIoU is the
+    sum of J over the frames of both, divided by ``|G or P|``; both are 1 where neither has a frame.
+    Averages are plain means over expressions: of each type, and over all of them.
+
+    An expression of another ``type`` than 'static', 'dynamic' and 'static+dynamic' (hybrid) enters
+    no average, as in the official scripts, which look for these words; it is listed. Where nothing
+    was predicted for a whole video, which has no folder, all figures of its expressions are 0.
+    """
+
+    name = 'long-rvos'
+    part_key = None
+    total_name = 'overall'
+    measures = ('J', 'F', 'visible', 'found')
+    unpredicted_video_is_zero = True
+
+    def measure(self, frame: ExpressionFrame) -> dict[str, float]:
+        """Measure J and F; whether the target is visible and whether something was predicted."""
+        return dict(super().measure(frame), visible=float(cv2.countNonZero(frame.gt) > 0),
+                    found=float(cv2.countNonZero(frame.pred) > 0))
+
+    def expression_figures(self, track: Track) -> Figures:
+        """'J', 'F', 'tIoU' and 'vIoU'; see the base class."""
+        figures: Figures = {name: track.mean(name) for name in ('J', 'F')}
+        if track.video_unpredicted:
+            return dict(figures, tIoU=0.0, vIoU=0.0)
+        frames = list(zip(track.values['J'], track.values['visible'], track.values['found']))
+        either = sum(visible or found for _, visible, found in frames)
+        both = [j for j, visible, found in frames if visible and found]
+        if not either:
+            return dict(figures, tIoU=1.0, vIoU=1.0)
+        return dict(figures, tIoU=len(both) / either, vIoU=sum(both) / either)
+
+    def summarise(self, tracks: Sequence[Track]) -> Summary:
+        """Average; see the class.
+
+        Returns:
+            The figures 'overall' as those of the data set; 'static', 'dynamic', 'hybrid' and
+            'overall' as parts, with the number of expressions. 'other_expressions' is the number
+            of those that enter none.
+        """
+        parts: dict[str, Figures] = {
+            part: self._means([track for track in tracks if track.kind == kind])
+            or {'expressions': 0} for part, kind in PARTS.items()}
+        parts['overall'] = self._means([track for track in tracks if track.kind in PARTS.values()])
+        others = sum(track.kind not in PARTS.values() for track in tracks)
+        counts = {'other_expressions': others} if others else {}
+        return Summary({**parts['overall'], **counts}, parts)
+
+    def table(self, summary: Summary) -> str:
+        """Add the number of expressions that enter no average; see the base class."""
+        lines = [super().table(summary)]
+        others = summary.dataset.get('other_expressions')
+        if others:
+            lines.append(f'{others} expressions of a type other than {", ".join(PARTS.values())} '
+                         'enter no average')
+        return '\n'.join(lines)
+
+
+class RefSAVProtocol(ExpressionProtocol):
+    """The two ways in which Ref-SAV is reported.
+
+    The figures of the data set are the plain means over expressions, as UniPixel
+    (https://github.com/PolyU-ChenLab/UniPixel, unipixel/eval/eval_seg.py) computes J, F and J&F.
+    Where the annotation says which expressions are 'long' and which 'short', there are their
+    figures, too, and those 'overall', the mean of the two, as Sa2VA
+    (https://github.com/magic-research/Sa2VA, tools/eval/eval_refsam2.py) reports them: each
+    expression is rounded to two decimals in percent before it is averaged. A is the share of pixels
+    in which prediction (0 or 1) and the sum of the expression's objects are the same number.
+
+    Where nothing was predicted for a whole video, all figures of its expressions are 0.
+    """
+
+    name = 'ref-sav'
+    part_key = None
+    measures = ('J', 'F', 'A')
+    unpredicted_video_is_zero = True
+
+    def measure(self, frame: ExpressionFrame) -> dict[str, float]:
+        """Measure J, F and A of one frame; see the base class."""
+        same = np.count_nonzero(frame.gt == (frame.pred != 0))
+        return dict(super().measure(frame), A=same / frame.pred.size)
+
+    def summarise(self, tracks: Sequence[Track]) -> Summary:
+        """Average; see the class.
+
+        Returns:
+            Figures of the data set; 'long', 'short' and 'overall' as parts, where the expressions
+            have these kinds.
+        """
+        parts = {kind: self._rounded([track for track in tracks if track.kind == kind])
+                 for kind in REF_SAV_KINDS}
+        parts = {kind: figures for kind, figures in parts.items() if figures}
+        if len(parts) == len(REF_SAV_KINDS):
+            parts['overall'] = dict(
+                mean_figures(list(parts.values())),
+                expressions=sum(figures['expressions'] for figures in parts.values()))
+        return Summary(self._means(tracks), parts)
+
+    def _rounded(self, tracks: Sequence[Track]) -> Figures:
+        """Figures of the expressions of one kind; nothing where there are none."""
+        rows = [{name: round(100 * track.mean(name), 2) for name in self.measures}
+                for track in tracks]
+        if not rows:
+            return {}
+        figures = with_mean({name: value / 100 for name, value in mean_figures(rows).items()})
+        return dict(figures, expressions=len(rows))
+
+
+REVOS_KINDS = (REFERRING, REASON, HALLUCINATION)
+"""Kinds of expressions, by ``type_id``."""
+PRED_VALUES = (255, 1)
+"""What foreground pixels of a prediction may be worth in A and R."""
+
+
+class ReVOSProtocol(ExpressionProtocol):
+    """The protocol of ReVOS (https://github.com/cilinyan/ReVOS-api), as VISA and GLUS report it.
+
+    J and F as in :class:`ExpressionProtocol`. Each expression's figures are rounded to two decimals
+    in percent before they are averaged: over the 'referring' expressions, over the 'reason' ones,
+    and 'overall' is the mean of the two. J&F is the mean of averaged J and F. Expressions of kind
+    'hallucination' enter no average; they are listed.
+
+    A (accuracy) is the share of pixels in which prediction and ground truth are the same number. R
+    (robustness) is 1 - falsely predicted area / area of all objects of the video, not below 0. The
+    official script computes both with raw bytes, so that they depend on what a foreground pixel of
+    a prediction is worth: 255 in the PNGs that VISA and GLUS write, 1 in Sa2VA's own evaluation.
+    This is why it must be said with the figures, and why there are two of each here. Bytes also
+    mean that the objects of an expression are added (2 where two overlap, which no prediction
+    equals), and that 1 - 2 is 255.
+
+    Args:
+        pred_values: 255 = the pixels' values as they are; 1 = any value but 0 counts as 1. With
+            both, the measures are named ``A_255``, ``R_255``, ``A_1``, ``R_1``, otherwise ``A``
+            and ``R``.
+
+    Raises:
+        ValueError: ``pred_values`` holds anything else.
+    """
+
+    name = 'revos'
+    part_key = None
+    total_name = 'overall'
+    needs_foreground = True
+
+    def __init__(self, pred_values: Sequence[int] = (255, )) -> None:
+        if not pred_values or not set(pred_values) <= set(PRED_VALUES):
+            raise ValueError(f'pred_values: expected 255, 1 or both, got {list(pred_values)}')
+        self.pred_values = tuple(pred_values)
+        self._names = {value: (f'A_{value}', f'R_{value}') if len(self.pred_values) > 1
+                       else ('A', 'R') for value in self.pred_values}
+        self.measures = ('J', 'F', *(name for names in self._names.values() for name in names))
+
+    def measure(self, frame: ExpressionFrame) -> dict[str, float]:
+        """Measure J, F, A and R of one frame; see the base class."""
+        figures = super().measure(frame)
+        for value, (accuracy, robustness) in self._names.items():
+            pred = frame.pred if value == 255 else (frame.pred != 0).astype(np.uint8)
+            figures[accuracy] = np.count_nonzero(frame.gt == pred) / pred.size
+            false = int(np.sum((np.uint8(1) - frame.gt) * pred))
+            figures[robustness] = max(1 - false / (frame.foreground + 1e-6), 0.0)
+        return figures
+
+    def summarise(self, tracks: Sequence[Track]) -> Summary:
+        """Average; see the class.
+
+        Returns:
+            The figures 'overall' as those of the data set; 'referring', 'reason' and 'overall'
+            as parts, with the number of expressions. With expressions of one kind only, there
+            is no 'overall'. 'hallucination_expressions' is the number of those that enter none.
+
+        Raises:
+            ValueError: an expression has no kind, or an unknown one.
+        """
+        for track in tracks:
+            if track.kind not in REVOS_KINDS:
+                raise ValueError(f'expected one of the kinds {", ".join(REVOS_KINDS)} for the '
+                                 f'ReVOS expression {track.exp_id!r} of video '
+                                 f'{track.video_id!r}, got {track.kind!r}')
+        parts = {kind: self._part(kind, tracks) for kind in (REFERRING, REASON)}
+        parts = {kind: figures for kind, figures in parts.items() if figures}
+        listed = sum(track.kind == HALLUCINATION for track in tracks)
+        counts = {'hallucination_expressions': listed} if listed else {}
+        if len(parts) < 2:
+            return Summary(counts, parts)
+        overall = mean_figures(list(parts.values()))
+        overall['expressions'] = sum(figures['expressions'] for figures in parts.values())
+        return Summary({**overall, **counts}, dict(parts, overall=overall))
+
+    def table(self, summary: Summary) -> str:
+        """Add the number of expressions that enter no average; see the base class."""
+        lines = [super().table(summary)]
+        listed = summary.dataset.get('hallucination_expressions')
+        if listed:
+            lines.append(f'{listed} expressions of kind {HALLUCINATION!r} enter no average')
+        if len(self.pred_values) == 1:
+            lines.append(f'A and R with foreground pixels of value {self.pred_values[0]}')
+        return '\n'.join(lines)
+
+    def _part(self, kind: str, tracks: Sequence[Track]) -> Figures:
+        """Figures of the expressions of one kind; nothing where there are none."""
+        rows = [{name: round(100 * track.mean(name), 2) for name in self.measures}
+                for track in tracks if track.kind == kind]
+        if not rows:
+            return {}
+        figures = with_mean({name: value / 100 for name, value in mean_figures(rows).items()})
+        figures['expressions'] = len(rows)
+        return figures
+
+
+class RefDAVISGLUSProtocol(ExpressionProtocol):
+    """Ref-DAVIS17 with one folder of binary masks per expression, as VISA and GLUS report it.
+
+    See :class:`ExpressionProtocol`: all frames, the plain mean over expressions. There is no
+    competition between the objects of a video, no matching, and void pixels count as background,
+    so that the figures are not those of :class:`RefDAVISProtocol`. The official script rounds the
+    result to two decimals in percent.
+    """
+
+    name = 'ref-davis-glus'

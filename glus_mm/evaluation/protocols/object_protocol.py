@@ -1,12 +1,17 @@
-"""What the DAVIS protocols share, which score label maps with one object per pixel."""
+"""The protocols that score label maps with one object per pixel."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
-from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
+from glus_mm.evaluation.functional import (
+    adaptive_boundary_accuracy,
+    boundary_accuracy,
+    region_similarity,
+)
 from glus_mm.evaluation.protocols.base_protocol import (
     BaseProtocol,
     Figures,
@@ -17,6 +22,8 @@ from glus_mm.evaluation.protocols.base_protocol import (
 )
 
 _NUM_BINS = 4
+MAX_PROPOSALS = 20
+NUM_ANNOTATORS = 4
 
 
 def davis_statistics(values: Sequence[float]) -> tuple[float, float, float]:
@@ -151,3 +158,290 @@ def labels_in(labels: np.ndarray) -> Iterator[int]:
     """
     counts = np.bincount(labels.ravel(), minlength=256)
     yield from (int(label) for label in np.flatnonzero(counts) if label)
+
+
+class DAVISSemiProtocol(ObjectProtocol):
+    """The semi-supervised protocol of davis2017-evaluation.
+
+    Numbers of objects are compared directly. The first frame, whose masks are given to the
+    methods, and the last one do not count. Void pixels are background. A predicted number above
+    that of the objects is an error, upon which the official code exits.
+    """
+
+    name = 'davis-semi'
+    annotation_folder = 'Annotations'
+
+    def frames_to_score(self, num_frames: int) -> range:
+        """All but the first and the last; see the base class."""
+        return range(1, num_frames - 1)
+
+    def max_label(self, num_objects: int) -> int:
+        """The number of true objects; see the base class."""
+        return num_objects
+
+    def score(self, frames: Iterable[LabelFrame], num_objects: int) -> list[ObjectScore]:
+        """Compare each object with the prediction of the same number; see the base class."""
+        scores = [ObjectScore(number, {'J': [], 'F': []}, {})
+                  for number in range(1, num_objects + 1)]
+        for frame in frames:
+            for score in scores:
+                region, boundary = measure_pair(frame.gt == score.number,
+                                                frame.pred == score.number)
+                score.values['J'].append(region)
+                score.values['F'].append(boundary)
+        return scores
+
+
+class DAVISUnsupProtocol(ObjectProtocol):
+    """The unsupervised protocol of davis2017-evaluation.
+
+    All frames count. Void pixels are left out of both masks. Predicted objects are proposals, at
+    most 20; each true object gets one of its own, such that the mean of J and F over frames and
+    objects is the highest.
+
+    The official results are in the order of the proposals: ``<sequence>_1`` is the proposal with
+    the lowest number among those that were given to an object, not object 1. This is kept, and
+    the object is listed.
+    """
+
+    name = 'davis-unsup'
+    annotation_folder = 'Annotations_unsupervised'
+
+    def frames_to_score(self, num_frames: int) -> range:
+        """All; see the base class."""
+        return range(num_frames)
+
+    def max_label(self, num_objects: int) -> int:
+        """20 proposals, however many objects there are; see the base class."""
+        return MAX_PROPOSALS
+
+    def score(self, frames: Iterable[LabelFrame], num_objects: int) -> list[ObjectScore]:
+        """Compare all pairs, then match; see the base class."""
+        columns = [_measure_frame(frame, num_objects) for frame in frames]
+        # A proposal that is on no frame at all is still one, if a higher number exists.
+        num_proposals = max([num_objects, *(max(pairs) for _, pairs in columns)])
+        table = np.empty((2, num_proposals, num_objects, len(columns)))
+        for t, (unmatched, pairs) in enumerate(columns):
+            table[:, :, :, t] = unmatched[:, None]
+            for proposal, pair in pairs.items():
+                if proposal:
+                    table[:, proposal - 1, :, t] = pair
+        means = table.mean(axis=3)
+        from scipy.optimize import linear_sum_assignment  # takes half a second
+
+        rows, objects = linear_sum_assignment(-(means[0] + means[1]) / 2)
+        scores = []
+        for number, (row, obj) in enumerate(zip(rows, objects), start=1):
+            values = {'J': table[0, row, obj].tolist(), 'F': table[1, row, obj].tolist()}
+            notes = {'object': int(obj) + 1, 'proposal': int(row) + 1}
+            scores.append(ObjectScore(number, values, notes))
+        return scores
+
+
+def _measure_frame(frame: LabelFrame,
+                   num_objects: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Compare all objects with all proposals that are visible on a frame.
+
+    Returns:
+        J and F (2, objects) against a proposal that is not visible; by proposal the same against
+        it, and under 0 nothing of interest, so that there is a highest number.
+    """
+    pred = np.where(frame.gt == VOID, 0, frame.pred)
+    objects = [frame.gt == number for number in range(1, num_objects + 1)]
+    nothing = np.zeros(pred.shape, dtype=bool)
+    unmatched = np.array([measure_pair(mask, nothing) for mask in objects]).T
+    # Numbers count even where void covers all their pixels.
+    pairs = {0: unmatched, **dict.fromkeys(labels_in(frame.pred), unmatched)}
+    for proposal in labels_in(pred):
+        mask = pred == proposal
+        pairs[proposal] = np.array([measure_pair(gt, mask) for gt in objects]).T
+    return unmatched, pairs
+
+
+ANNOTATORS = tuple(f'anno_{a}' for a in range(NUM_ANNOTATORS))
+"""The four annotations of each object: two annotators, each for the first frame and the video."""
+
+
+class RefDAVISProtocol(DAVISUnsupProtocol):
+    """Ref-DAVIS17 as ReferFormer (https://github.com/wjn922/ReferFormer) evaluates it.
+
+    The masks of a sequence's expressions become four sequences of label maps, one for each
+    annotation (see :func:`place_of` and :func:`merge_masks`). The unsupervised protocol of DAVIS
+    2017 scores each of them; the result is the mean of the four.
+    """
+
+    name = 'ref-davis'
+    part_key = 'per_annotator'
+    total_name = 'mean'
+
+    def summarise(self, tracks: Sequence[Track]) -> Summary:
+        """Average each annotation on its own, then all of them; see the base class.
+
+        Raises:
+            ValueError: a track belongs to none of the four annotations.
+        """
+        if any(track.part not in ANNOTATORS for track in tracks):
+            raise ValueError(f'expected each track to belong to one of {", ".join(ANNOTATORS)}, '
+                             f'got {sorted({str(track.part) for track in tracks})}')
+        parts = {name: super(RefDAVISProtocol, self).summarise(_of(tracks, name)).dataset
+                 for name in ANNOTATORS}
+        parts = {name: figures for name, figures in parts.items() if figures}
+        figures = mean_figures(list(parts.values()))
+        if figures:
+            figures['objects'] = sum(part['objects'] for part in parts.values())
+        return Summary(figures, parts)
+
+    def document(self, tracks: Sequence[Track], summary: Summary) -> dict:
+        """Means over the annotations, and each of them; see the base class.
+
+        Returns:
+            As the base class: 'dataset', 'per_object' and 'per_frame' are means over the
+            annotations, and 'per_annotator' holds the three for each of ``anno_0`` to ``anno_3``.
+        """
+        parts = {}
+        for name, figures in summary.parts.items():
+            part = super().document(_of(tracks, name), Summary(figures))
+            parts[name] = {key: part[key] for key in ('dataset', 'per_object', 'per_frame')}
+        keys = list(dict.fromkeys(key for part in parts.values() for key in part['per_frame']))
+        per_object, per_frame = {}, {}
+        for key in keys:
+            found = [part for part in parts.values() if key in part['per_frame']]
+            names = [name for name, value in found[0]['per_object'][key].items()
+                     if isinstance(value, float)]
+            per_object[key] = mean_figures(
+                [{name: part['per_object'][key][name] for name in names} for part in found])
+            per_frame[key] = {
+                measure: np.mean([part['per_frame'][key][measure] for part in found],
+                                 axis=0).tolist() for measure in found[0]['per_frame'][key]}
+        return {'protocol': self.name, 'dataset': dict(summary.dataset), 'per_object': per_object,
+                'per_frame': per_frame, 'per_annotator': parts}
+
+
+def _of(tracks: Sequence[Track], part: str) -> list[Track]:
+    return [track for track in tracks if track.part == part]
+
+
+def place_of(exp_id: str, where: str) -> tuple[int, int]:
+    """Find out to which object and annotation an expression of Ref-DAVIS17 belongs.
+
+    Args:
+        exp_id: its id, ``4 * k + a`` for annotation ``a`` of the k-th object (from 0).
+        where: named in an error.
+
+    Returns:
+        Number of the object (from 1) and of the annotation (from 0).
+
+    Raises:
+        ValueError: the id is no such number.
+    """
+    if not (exp_id.isascii() and exp_id.isdigit() and len(exp_id) < 5):
+        raise ValueError(f'{where}: expected the id of a Ref-DAVIS17 expression to be 4 * object + '
+                         f'annotation, got {exp_id!r}')
+    number, annotation = divmod(int(exp_id), NUM_ANNOTATORS)
+    return number + 1, annotation
+
+
+def merge_masks(masks: Iterable[tuple[int, np.ndarray]], size: tuple[int, int]) -> np.ndarray:
+    """Make a label map of the masks of several objects.
+
+    ReferFormer takes the object with the highest probability. Masks have none any more: where
+    several cover a pixel, they are equal, and the lowest number wins, as ``argmax`` decides.
+
+    Args:
+        masks: number and mask, bool (H, W), of each object.
+        size: ``(H, W)``.
+
+    Returns:
+        uint8 (H, W).
+    """
+    labels = np.zeros(size, dtype=np.uint8)
+    for number, mask in sorted(masks, key=lambda pair: -pair[0]):
+        labels[mask] = number
+    return labels
+
+
+class MOSEv2Protocol(ObjectProtocol):
+    """The protocol of MOSEv2 (https://github.com/henghuiding/MOSE-api, MOSEv2/sam2_rcms/tools).
+
+    Numbers of objects are compared directly; the first and the last frame do not count. J is
+    (intersection + 1) / (union + 1), and 1 where both masks are empty. F-dot is F with a tolerance
+    that follows the size of the object, see
+    :func:`glus_mm.evaluation.functional`. J&F-dot is the mean of J and
+    F-dot, J&F that of J and F.
+
+    J&F-d and J&F-r are J&F-dot over the frames after an object disappeared and after it reappeared:
+    the mean over the frames of each span, over the spans of an object, and over the objects that
+    have one. A span of absence at the first frame that counts is no disappearance.
+
+    Where nothing was predicted for a whole video, J, F and F-dot of its objects are 0.
+    """
+
+    name = 'mose-v2'
+    unpredicted_video_is_zero = True
+    measures = ('J', 'F-dot', 'F', 'visible')
+
+    def frames_to_score(self, num_frames: int) -> range:
+        """All but the first and the last; see the base class."""
+        return range(1, num_frames - 1)
+
+    def max_label(self, num_objects: int) -> int:
+        """Any: what is no object's number is background; see the base class."""
+        return 255
+
+    def score(self, frames: Iterable[LabelFrame], num_objects: int) -> list[ObjectScore]:
+        """Compare each object with the prediction of the same number; see the base class."""
+        scores = [ObjectScore(number, {name: [] for name in self.measures}, {})
+                  for number in range(1, num_objects + 1)]
+        for frame in frames:
+            for score in scores:
+                gt, pred = (np.equal(labels, score.number).view(np.uint8) for labels in frame)
+                boundary, adaptive = adaptive_boundary_accuracy(gt, pred)
+                figures = (_smooth_iou(gt, pred), adaptive, boundary,
+                           float(cv2.countNonZero(gt) > 0))
+                for name, value in zip(self.measures, figures):
+                    score.values[name].append(value)
+        return scores
+
+    def track_figures(self, track: Track) -> Figures:
+        """'J', 'F-dot', 'F' and their means; 'J&F-d' and 'J&F-r' where there are such frames."""
+        return _with_means({name: track.mean(name) for name in ('J', 'F-dot', 'F')},
+                           [] if track.video_unpredicted else [_spans(track)])
+
+    def summarise(self, tracks: Sequence[Track]) -> Summary:
+        """Means over objects, each over those that have the figure, and 'objects'."""
+        if not tracks:
+            return Summary({})
+        figures = mean_figures([{name: track.mean(name) for name in ('J', 'F-dot', 'F')}
+                                for track in tracks])
+        spans = [_spans(track) for track in tracks if not track.video_unpredicted]
+        return Summary(dict(_with_means(figures, spans), objects=len(tracks)))
+
+
+def _smooth_iou(gt: np.ndarray, pred: np.ndarray) -> float:
+    """(intersection + 1) / (union + 1) of two masks of 0 and 1; 1 where both are empty."""
+    both = cv2.countNonZero(cv2.bitwise_and(gt, pred))
+    union = cv2.countNonZero(gt) + cv2.countNonZero(pred) - both
+    return (both + 1) / (union + 1)
+
+
+def _spans(track: Track) -> dict[str, tuple[float, float]]:
+    """J and F-dot of an object after it disappeared ('d') and reappeared ('r'), where it did."""
+    visible = np.array(track.values['visible']) > 0
+    borders = [0, *(np.flatnonzero(visible[1:] != visible[:-1]) + 1), len(visible)]
+    values = np.array([track.values['J'], track.values['F-dot']])
+    found: dict[str, list[np.ndarray]] = {}
+    for start, end in zip(borders[1:-1], borders[2:]):
+        found.setdefault('r' if visible[start] else 'd', []).append(
+            values[:, start:end].mean(axis=1))
+    return {kind: tuple(np.mean(means, axis=0)) for kind, means in found.items()}
+
+
+def _with_means(figures: Figures, spans: Sequence[dict[str, tuple[float, float]]]) -> Figures:
+    """Add the means of J and another figure."""
+    result: Figures = dict(figures)
+    for kind in ('d', 'r'):
+        found = [objects[kind] for objects in spans if kind in objects]
+        if found:
+            result[f'J&F-{kind}'] = float(np.mean(np.mean(found, axis=0)))
+    return {'J&F-dot': (figures['J'] + figures['F-dot']) / 2, **result,
+            'J&F': (figures['J'] + figures['F']) / 2}
