@@ -10,8 +10,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect
 
-from web_parts.limits import WebLimits
-from web_parts.store import TemporaryStore
+from web_parts.store import TemporaryStore, WebLimits
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

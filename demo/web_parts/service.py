@@ -11,10 +11,8 @@ from glus_mm.apis.video_run import untaught_words
 from glus_mm.text.prompt import MAX_EXPRESSION_LENGTH, clean_expression
 from glus_mm.video import FrameReader
 from glus_mm.visualization import RefVOSLocalVisualizer
-from web_parts.limits import WebInputError, WebLimits
-from web_parts.result import SegmentationResult
-from web_parts.run import Preview, SegmentationRun
-from web_parts.store import TemporaryStore
+from web_parts.run import Preview, SegmentationResult, SegmentationRun
+from web_parts.store import TemporaryStore, WebInputError, WebLimits
 from web_parts.video import open_limited_video
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from glus_mm.video import FrameReader, ReorderedReader, VideoFileReader, read_header
-from web_parts.limits import WebInputError, WebLimits
+from web_parts.store import WebInputError, WebLimits
 
 # What a decoder is fed with at all: an 8K frame.
 _MAX_DECODED_MEGAPIXELS = 36

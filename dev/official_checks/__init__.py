@@ -3,8 +3,7 @@
 import functools
 
 from official_checks.contrastive import check_units
-from official_checks.fixture import OfficialFixture
-from official_checks.frames import check_preprocessing, check_tables
+from official_checks.fixture import OfficialFixture, check_preprocessing, check_tables
 from official_checks.inference import VARIANTS, check_variant
 from official_checks.report import FixtureError, Report
 from official_checks.round_trip import check_round_trip

@@ -24,8 +24,8 @@ PROJECT = ROOT / 'projects' / 'qwen_vl'
 sys.path.insert(0, str(PROJECT))
 
 from qwen_vl import QwenTokenizer, QwenVLMLLM  # noqa: E402
-from qwen_vl.chat import build_conversation, build_prompt, split_prefix  # noqa: E402
 from qwen_vl.mrope import mrope_positions  # noqa: E402
+from qwen_vl.qwen_tokenizer import build_conversation, build_prompt, split_prefix  # noqa: E402
 
 SIDE = 24
 ROPE = dict(rope_type='default', mrope_section=[2, 3, 3], rope_theta=10000.0)

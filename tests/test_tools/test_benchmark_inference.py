@@ -16,8 +16,7 @@ TOOL = REPO / 'tools' / 'analysis_tools' / 'benchmark_inference.py'
 sys.path.insert(0, str(TOOL.parent))
 
 from inference_benchmark import PARTS, Agreement  # noqa: E402
-from inference_benchmark.memory import write_video  # noqa: E402
-from inference_benchmark.runs import Outcome  # noqa: E402
+from inference_benchmark.runs import Outcome, write_video  # noqa: E402
 
 
 def run(*args):

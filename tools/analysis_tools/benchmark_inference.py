@@ -41,8 +41,8 @@ from inference_benchmark import (
     make_frames,
     make_sample,
 )
-from inference_benchmark.memory import measure_memory, write_video
 from inference_benchmark.operations import count_operations
+from inference_benchmark.runs import measure_memory, write_video
 from torch.utils.flop_counter import FlopCounterMode
 
 from glus_mm.models import GLUS

@@ -26,9 +26,8 @@ from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template, replace_answers
 from glus_mm.utils.image import VISION_CROPS
 from glus_mm.utils.modules import check_keys, is_trained, set_trainable
 from glus_mm.utils.precision import dtype_of
-from qwen_vl.chat import build_prompt, split_prefix
 from qwen_vl.mrope import mrope_positions
-from qwen_vl.qwen_tokenizer import QwenTokenizer
+from qwen_vl.qwen_tokenizer import QwenTokenizer, build_prompt, split_prefix
 
 CONFIGS = dict(qwen2_5_vl=Qwen2_5_VLConfig, qwen3_vl=Qwen3VLConfig)
 

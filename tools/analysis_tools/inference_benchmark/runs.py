@@ -1,17 +1,112 @@
-"""Segment a video frame by frame, so that two schedules of work can take turns."""
+"""Runs of two schedules of work that take turns: their time, memory, and how far they agree."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from official_order import OfficialPropagator
+from torch.nn import functional as F
 
 from glus_mm.models import GLUS
 from glus_mm.models.propagators import BasePropagator
-from glus_mm.video import FrameReader
-from inference_benchmark.model import make_sample
-from inference_benchmark.part_timer import PartTimer
+from glus_mm.video import FrameReader, VideoFileReader
+from inference_benchmark.model import make_frames, make_sample
+
+PARTS = ('vision tower', 'SAM-2 encoder', 'LLM', 'memory attention', 'mask decoder',
+         'memory encoder', 'rest')
+SEG_TOLERANCE = 1e-4
+PIXEL_TOLERANCE = 1e-4
+LOGIT_TOLERANCE = 1e-3
+MARGIN = 1e-4
+SHAPE = (96, 128)
+
+
+class PartTimer:
+    """Adds up wall and CPU seconds of a run and of its parts; waits for the device at borders.
+
+    Methods and modules are wrapped while :meth:`watch` is active. The CPU time, of all threads,
+    hardly depends on what else runs on the machine.
+
+    Args:
+        model: the model that runs.
+    """
+
+    def __init__(self, model: GLUS) -> None:
+        self.model = model
+        self.wall = 0.0
+        self.cpu = 0.0
+        self.parts = dict.fromkeys(PARTS, 0.0)
+        self.images = {'vision tower': 0, 'SAM-2 encoder': 0}
+        self._cuda = next(model.parameters()).is_cuda
+        self._inner = 0.0
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Count the time of a block, and its parts."""
+        head, mllm = self.model.mask_head, self.model.mllm
+        restore = [
+            _wrap(mllm.vision_tower, 'forward', self._timed('vision tower')),
+            _wrap(head.sam2.image_encoder, 'forward', self._timed('SAM-2 encoder')),
+            _wrap(mllm.llm, 'forward', self._timed('LLM')),
+            _wrap(head, '_condition', self._timed('memory attention')),
+            _wrap(head, 'forward', self._timed('mask decoder')),
+            _wrap(head, 'encode_memory', self._timed('memory encoder')),
+        ]
+        before = sum(self.parts.values())
+        start, cpu = self._now(), time.process_time()
+        try:
+            yield
+        finally:
+            wall = self._now() - start
+            self.wall += wall
+            self.cpu += time.process_time() - cpu
+            self.parts['rest'] += wall - (sum(self.parts.values()) - before)
+            for undo in restore:
+                undo()
+
+    def _now(self) -> float:
+        if self._cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def _timed(self, part: str) -> Callable:
+
+        def wrap(function: Callable) -> Callable:
+
+            def timed(*args, **kwargs):
+                if part in self.images:
+                    self.images[part] += len(args[0] if args else next(iter(kwargs.values())))
+                outer, self._inner = self._inner, 0.0
+                start = self._now()
+                out = function(*args, **kwargs)
+                seconds = self._now() - start
+                self.parts[part] += seconds - self._inner
+                self._inner = outer + seconds
+                return out
+
+            return timed
+
+        return wrap
+
+
+def _wrap(owner, name: str, wrap: Callable) -> Callable[[], None]:
+    """Put a wrapper in front of a method of one object; returns what undoes it."""
+    own = owner.__dict__.get(name)
+    setattr(owner, name, wrap(getattr(owner, name)))
+
+    def undo() -> None:
+        if own is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, own)
+
+    return undo
 
 
 @dataclass
@@ -140,3 +235,130 @@ def interleave(runs: Sequence[Run], seconds: float | None = None,
             going.remove(run)
         elif say is not None:
             say(runs)
+
+
+STABLE = 0.98
+"""The threshold of SAM-2 below which it takes another mask token."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What differs between two runs, where both have outcomes.
+
+    Attributes:
+        masks: number that was compared.
+        pixels: of them all.
+        different: pixels that differ.
+        max_logit: the largest |logit| of a pixel that differs.
+        max_seg: the largest difference of a seg embedding.
+        max_low_res: the largest difference of low-resolution logits.
+        other_seg: masks where only one run has a ``[SEG]``.
+        close: (expression, frame) whose ``[SEG]`` or stability margin is below ``MARGIN``.
+    """
+
+    masks: int
+    pixels: int
+    different: int
+    max_logit: float
+    max_seg: float
+    max_low_res: float
+    other_seg: int
+    close: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, ours: dict[tuple[int, int], Outcome], other: dict[tuple[int, int], Outcome]
+           ) -> 'Agreement':
+        """Compare outcomes by (expression, frame)."""
+        keys = sorted(set(ours) & set(other))
+        different, pixels, max_logit, max_seg, max_low_res, other_seg = 0, 0, 0.0, 0.0, 0.0, 0
+        close = []
+        for key in keys:
+            a, b = ours[key], other[key]
+            wrong = a.mask != b.mask
+            pixels += wrong.size
+            different += int(wrong.sum())
+            if wrong.any() and a.is_seg and b.is_seg:
+                max_logit = max(max_logit, float(np.abs(_full(a)[wrong]).max()))
+            max_seg = max(max_seg, float(np.abs(a.seg_token - b.seg_token).max()))
+            if a.is_seg and b.is_seg:
+                max_low_res = max(max_low_res, float(np.abs(a.low_res - b.low_res).max()))
+            other_seg += a.is_seg != b.is_seg
+            if any(abs(o.margin) < MARGIN or
+                   (o.stability is not None and abs(o.stability - STABLE) < MARGIN)
+                   for o in (a, b)):
+                close.append(key)
+        return cls(len(keys), pixels, different, max_logit, max_seg, max_low_res, other_seg, close)
+
+    def holds(self, exactly: bool = False) -> bool:
+        """Whether the runs agree as they must.
+
+        Args:
+            exactly: masks have to be identical, as in float64 at the tiny size.
+        """
+        if exactly:
+            return self.masks > 0 and self.different == 0 and self.other_seg == 0
+        return (self.masks > 0 and self.other_seg == 0 and self.max_seg <= SEG_TOLERANCE
+                and self.different <= PIXEL_TOLERANCE * self.pixels
+                and self.max_logit < LOGIT_TOLERANCE)
+
+    def lines(self) -> list[str]:
+        """In words."""
+        return [
+            f'masks compared {self.masks}: {self.different} of {self.pixels} pixels differ '
+            f'({self.different / max(self.pixels, 1):.1e}), the largest |logit| there '
+            f'{self.max_logit:.1e}',
+            f'seg embeddings differ by at most {self.max_seg:.1e}, low-resolution logits by '
+            f'{self.max_low_res:.1e}; [SEG] on one side only: {self.other_seg}',
+            f'steps with a [SEG] or stability margin below {MARGIN:g}: '
+            f'{", ".join(map(str, self.close)) or "none"}',
+        ]
+
+
+def _full(outcome: Outcome) -> np.ndarray:
+    """Logits at the size of the video."""
+    logits = torch.from_numpy(outcome.low_res)[None, None]
+    return F.interpolate(
+        logits, outcome.mask.shape, mode='bilinear', align_corners=False)[0, 0].numpy()
+
+
+WARMUP = 40
+"""Frames after which caches are full and libraries have set up what they need."""
+
+
+def write_video(path: str | PathLike, frames: int) -> None:
+    """Write a video file that repeats a few frames."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 25.0, SHAPE[::-1])
+    if not writer.isOpened():
+        raise OSError(f'cannot write a video to {path}')
+    some = make_frames(50, SHAPE)
+    for t in range(frames):
+        writer.write(cv2.cvtColor(some[t % len(some)], cv2.COLOR_RGB2BGR))
+    writer.release()
+
+
+@torch.inference_mode()
+def measure_memory(model: GLUS, video: str, expressions: int) -> dict[str, float]:
+    """Segment a video file; masks are handed over and not kept.
+
+    Returns:
+        ``peak_gb``, the largest resident set (Linux), ``early_gb``, the same of the first
+        ``WARMUP`` frames, and on a GPU ``device_peak_gb``.
+    """
+    reader = VideoFileReader(video)
+    session = model.init_session(reader, make_sample(expressions))
+    figures = dict(frames=float(len(reader)))
+    for number, _ in enumerate(model.segment(session)):
+        if number + 1 == WARMUP:
+            figures['early_gb'] = peak_resident_gb()
+    figures['peak_gb'] = peak_resident_gb()
+    if torch.cuda.is_available():
+        figures['device_peak_gb'] = torch.cuda.max_memory_allocated() / 1e9
+    return figures
+
+
+def peak_resident_gb() -> float:
+    """Largest resident set of this process so far."""
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith('VmHWM:'):
+            return int(line.split()[1]) * 1024 / 1e9
+    raise OSError('expected VmHWM in /proc/self/status, got none')
