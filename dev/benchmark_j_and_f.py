@@ -246,8 +246,7 @@ def measure_eval_masks(folder: str, workers: Sequence[int], repeats: int,
         workers: numbers of processes to compare.
         repeats: how often each number is run, alternately.
         counts: videos, expressions of a video, frames of a video.
-        protocol: see :func:`write_synthetic`.
-        pred_format: likewise.
+        protocol, pred_format: see :func:`write_synthetic`.
 
     Raises:
         SystemExit: a run fails, or its figures depend on the number of processes.

@@ -544,8 +544,7 @@ class VideoHeader(NamedTuple):
     """What a video file states of itself, which need not be true.
 
     Attributes:
-        width: of the stored frames, before they are turned.
-        height: likewise.
+        width, height: of the stored frames, before they are turned.
         fps: frames per second.
         num_frames: number of frames, 0 where there is no statement.
     """

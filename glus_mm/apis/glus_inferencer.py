@@ -123,10 +123,7 @@ class GLUSInferencer:
         """Segment a video and keep it open, so that its masks can be refined by clicks.
 
         Args:
-            video: as for the call.
-            texts: likewise.
-            key_frames: likewise.
-            name: likewise.
+            video, texts, key_frames, name: as for the call.
             callback: likewise, for the first masks; they are kept all the same.
 
         Returns:

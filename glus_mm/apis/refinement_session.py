@@ -137,8 +137,7 @@ class RefinementSession:
         """Write the masks, and ``results.json`` with the clicks.
 
         Args:
-            out_dir: as for :meth:`GLUSInferencer.__call__`.
-            format: likewise.
+            out_dir, format: as for :meth:`GLUSInferencer.__call__`.
 
         Raises:
             OSError: a place cannot be written.

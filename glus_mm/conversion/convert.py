@@ -125,9 +125,7 @@ def convert_lisa(hf_dir: str | Path,
 
     Args:
         hf_dir: folder of LISA-7B-v1 or of another one in its layout.
-        out_dir: as for :func:`convert_glus`.
-        clip: likewise.
-        sam2: likewise.
+        out_dir, clip, sam2: as for :func:`convert_glus`.
         sam2_checkpoint: file with the stock weights of SAM-2; by default the published one of the
             name ``sam2``, from the hub.
         num_context: context frames of a video.

@@ -95,8 +95,7 @@ def joined_state(checkpoints: Sequence[str | PathLike], config: Config | None = 
 
     Args:
         checkpoints: the files.
-        config: see :func:`plain_state`, likewise the errors.
-        base: likewise.
+        config, base: see :func:`plain_state`, likewise the errors.
 
     Raises:
         ValueError: two files hold the same weight.

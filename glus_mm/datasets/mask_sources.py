@@ -298,8 +298,7 @@ class BinaryMaskStore(PNGMaskStore):
     """``<path>/<anno_id>/<frame>.png``, in which any pixel that is not black is the object.
 
     Args:
-        path: see :class:`PNGMaskStore`.
-        cache_size: likewise.
+        path, cache_size: see :class:`PNGMaskStore`.
         absent_is_empty: an object is not visible on a frame without a file; it is an error
             otherwise.
     """

@@ -279,12 +279,7 @@ def compare_masks(protocol: str,
         systems: of each its masks, which are evaluated, or the JSON file with its figures.
         names: of the systems; those of the folders or files by default.
         masks: the masks of both, for examples, where ``systems`` are figures.
-        workers: see :func:`evaluate_masks`.
-        missing: likewise.
-        extra: likewise.
-        pred_values: likewise.
-        pred_format: likewise.
-        progress: likewise.
+        workers, missing, extra, pred_values, pred_format, progress: see :func:`evaluate_masks`.
 
     Raises:
         OSError: a file is missing or cannot be read.

@@ -80,11 +80,7 @@ def score_probes(ann_root: str | PathLike, pred_dir: str | PathLike, workers: in
         ann_root: that folder.
         pred_dir: the masks, ``<probe>/<video>/<expression>/<frame>.png`` or what ``pred_format``
             says below ``<probe>``; some probes may be left out, ``video`` may not.
-        workers: see :func:`evaluate_masks`.
-        missing: likewise.
-        extra: likewise.
-        pred_format: likewise.
-        progress: likewise.
+        workers, missing, extra, pred_format, progress: see :func:`evaluate_masks`.
 
     Returns:
         The figures of each run, that of the videos as they are first.

@@ -127,8 +127,7 @@ class ExpressionScorer(MaskScorer):
         protocol: what is measured.
         ann_root: the folder with the annotation.
         pred_dir: the folder, or file, with the predictions.
-        missing: see :class:`MaskScorer`.
-        extra: likewise.
+        missing, extra: see :class:`MaskScorer`.
         pred_values: what foreground pixels are said to be worth, 255 or 1; None = nothing is said,
             which is 255 where it matters. Files with the highest value 1 contradict 255; where 1
             is said, any value but 0 counts as 1.
@@ -267,8 +266,7 @@ class SequenceScorer(MaskScorer):
         protocol: what is measured.
         ann_root: the folder with DAVIS 2017, or MOSE.
         pred_dir: the folder with the predictions.
-        missing: see :class:`MaskScorer`.
-        extra: likewise.
+        missing, extra: see :class:`MaskScorer`.
 
     Raises:
         OSError: a file is missing or cannot be read.

@@ -34,8 +34,7 @@ class Pair:
     """A question and its answer.
 
     Args:
-        question: in the words of the 'tiny' tokenizer, where there are some.
-        answer: likewise.
+        question, answer: in the words of the 'tiny' tokenizer, where there are some.
         kind: a key of ``QUOTAS``.
     """
     question: str

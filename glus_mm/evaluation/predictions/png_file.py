@@ -47,10 +47,8 @@ def decode_mask_png(data: bytes, path: str | PathLike, where: str, modes: Sequen
 
     Args:
         data: the content.
-        path: where it comes from, for errors.
-        where: likewise.
-        modes: see :func:`read_mask_png`.
-        size: likewise.
+        path, where: where it comes from, for errors.
+        modes, size: see :func:`read_mask_png`.
 
     Returns:
         uint8 (H, W): grey values, or indices into the palette.

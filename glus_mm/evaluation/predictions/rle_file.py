@@ -59,8 +59,7 @@ class RLEFile(PredictionSource):
 
     Args:
         path: the file.
-        folders: see :class:`PredictionSource`.
-        extra: likewise.
+        folders, extra: see :class:`PredictionSource`.
 
     Raises:
         FileNotFoundError: there is no such file.

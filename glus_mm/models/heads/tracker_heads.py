@@ -26,10 +26,7 @@ class EdgeTAMHead(MemoryHead):
             ``EdgeTamVideoConfig``.
         image_size: side S of the input, a multiple of 32.
         dynamic_multimask: see :func:`build_sam2`.
-        detach_memory: see :class:`MemoryHead`.
-        checkpoint_memory: likewise.
-        memory_bank: likewise.
-        trainable: likewise.
+        detach_memory, checkpoint_memory, memory_bank, trainable: see :class:`MemoryHead`.
         init_cfg: as in MMEngine.
     """
 
@@ -92,10 +89,7 @@ class Sam3TrackerHead(MemoryHead):
         image_size: side S of the input, a multiple of the side of its patches.
         patch_size: that side.
         dynamic_multimask: see :func:`build_sam2`.
-        detach_memory: see :class:`MemoryHead`.
-        checkpoint_memory: likewise.
-        memory_bank: likewise.
-        trainable: likewise.
+        detach_memory, checkpoint_memory, memory_bank, trainable: see :class:`MemoryHead`.
         init_cfg: as in MMEngine.
     """
 

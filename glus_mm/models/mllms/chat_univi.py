@@ -32,18 +32,12 @@ class ChatUniViMLLM(LlavaMLLM, BaseVideoQA):
     generator; here distances are float32 and the generator has a seed.
 
     Args:
-        vision_tower: as for :class:`LlavaMLLM`, likewise those not listed here.
-        llm: likewise.
-        seg_dim: likewise.
-        tokenizer: likewise.
-        template: likewise.
+        vision_tower, llm, seg_dim: as for :class:`LlavaMLLM`, likewise those not listed here.
+        tokenizer, template: likewise.
         spatial_clusters: tokens of the three levels.
         temporal_cluster_rate: events per frame of a video.
         cluster_seed: of the numbers that break ties of density.
-        vision_select_layer: as for :class:`LlavaMLLM`.
-        vision_crop: likewise.
-        lora: likewise.
-        trainable: likewise.
+        vision_select_layer, vision_crop, lora, trainable: as for :class:`LlavaMLLM`.
         gradient_checkpointing: likewise.
         init_cfg: as in MMEngine.
     """

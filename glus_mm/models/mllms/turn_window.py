@@ -39,8 +39,7 @@ class SecondRotation:
     """Turns a query from its running place to that in its own window.
 
     Attributes:
-        cos: (N, Q, d).
-        sin: likewise.
+        cos, sin: (N, Q, d).
         in_prefix: bool (N, K), the keys that meet the query at the latter.
     """
 
