@@ -36,13 +36,7 @@ class RefCOCODataset(BaseImageDataset):
             and ``refcocog/refs(google).p`` are the others.
         data_prefix: folder of the images (``'img'``), file of the masks (``'mask'``).
         split: which ``split`` of the file: ``train``, ``val``, ``testA``, ``testB`` or ``test``.
-        pipeline: see the base class, as all that follow.
-        test_mode: see the base class.
-        metainfo: see the base class.
-        indices: see the base class.
-        serialize_data: see the base class.
-        lazy_init: see the base class.
-        seed: see the base class.
+        pipeline, test_mode, metainfo, indices, serialize_data, lazy_init, seed: see the base class.
 
     Raises:
         FileNotFoundError: a file is missing.

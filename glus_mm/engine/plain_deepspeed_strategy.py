@@ -291,10 +291,7 @@ class PlainDeepSpeedStrategy(BaseStrategy):
         bf16: DeepSpeed's section of that name. It turns all parameters to bfloat16, trained ones
             too, and is not needed with ``model.dtype='bfloat16'``, which leaves those in float32.
         config: further keys of DeepSpeed's config, or the path of a JSON file.
-        work_dir: as in MMEngine.
-        experiment_name: as in MMEngine.
-        env_kwargs: as in MMEngine.
-        log_kwargs: as in MMEngine.
+        work_dir, experiment_name, env_kwargs, log_kwargs: as in MMEngine.
         auto_scale_lr: not supported.
 
     Raises:

@@ -104,8 +104,7 @@ class SegTokenizer:
                 A folder that is itself called "tiny" is reached as ``./tiny``. Settings in
                 ``tokenizer_config.json`` and ``special_tokens_map.json`` are honoured where there
                 are such files.
-            cache_size: as in the constructor.
-            answer_token: as in the constructor.
+            cache_size, answer_token: as in the constructor.
 
         Raises:
             ConnectionError: it is the name of a repository, and the hub cannot be reached.

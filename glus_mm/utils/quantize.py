@@ -71,8 +71,7 @@ def quantize_frozen(model: nn.Module, quant_type: str = 'nf4', double_quant: boo
 
     Args:
         model: with ``mllm.llm.layers``.
-        quant_type: see :func:`quantize_linear`.
-        double_quant: see :func:`quantize_linear`.
+        quant_type, double_quant: see :func:`quantize_linear`.
 
     Returns:
         Names of the layers that were replaced, and the types that their weights had.

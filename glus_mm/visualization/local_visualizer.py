@@ -48,8 +48,7 @@ class RefVOSLocalVisualizer(Visualizer):
         image: as in MMEngine.
         vis_backends: configs of MMEngine's backends; they get what :meth:`add_datasample` draws.
         save_dir: where backends store files.
-        fig_save_cfg: as in MMEngine.
-        fig_show_cfg: as in MMEngine.
+        fig_save_cfg, fig_show_cfg: as in MMEngine.
         alpha: opacity of the masks, 0..1.
         min_width: narrower frames are enlarged to this width in pixels before drawing, so that
             text stays readable.

@@ -44,8 +44,7 @@ class SAM2Tracker(MaskTracker):
         features: gives the features (M = 1) of a frame.
         num_frames: length T of the video.
         multimask: False never takes mask tokens 1 to 3 in tracking.
-        use_pointers: see :class:`SAM2Propagator`.
-        use_object_scores: see :class:`SAM2Propagator`.
+        use_pointers, use_object_scores: see :class:`SAM2Propagator`.
     """
 
     def __init__(self, sam: 'SAM2Base', features: Callable[[int], SAM2Features], num_frames: int,
