@@ -157,7 +157,6 @@ class FrameReader(metaclass=ABCMeta):
         self._shape: tuple[int, int] | None = None
 
     def __len__(self) -> int:
-        """Number of frames, T."""
         return len(self.frame_names)
 
     def time(self, frame_idx: int) -> Fraction | None:

@@ -55,7 +55,6 @@ class Arrays(Mapping):
         return iter(self._arrays)
 
     def __len__(self) -> int:
-        """Number of arrays."""
         return len(self._arrays)
 
 

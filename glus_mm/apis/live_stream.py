@@ -66,7 +66,6 @@ class BackgroundIterator(Generic[Item]):
                 self._changed.notify_all()
 
     def __iter__(self) -> 'BackgroundIterator[Item]':
-        """Itself."""
         return self
 
     def __next__(self) -> tuple[int, Item]:
@@ -206,7 +205,6 @@ class LiveStream:
             del self._texts[text.key], self._session.tracks[text.key]
 
     def __iter__(self) -> 'LiveStream':
-        """Itself."""
         return self
 
     def __next__(self) -> LiveFrame:
@@ -249,9 +247,7 @@ class LiveStream:
             self._frames.close()
 
     def __enter__(self) -> 'LiveStream':
-        """Itself; the block's end closes it."""
         return self
 
     def __exit__(self, *args: object) -> None:
-        """Close it."""
         self.close()

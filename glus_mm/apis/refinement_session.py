@@ -159,11 +159,9 @@ class RefinementSession:
             self._session.reader.close()
 
     def __enter__(self) -> 'RefinementSession':
-        """Itself; the block's end closes it."""
         return self
 
     def __exit__(self, *args: object) -> None:
-        """Close it."""
         self.close()
 
     def _number(self, expression: int | str) -> int:

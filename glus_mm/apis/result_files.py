@@ -57,11 +57,9 @@ class RLEMaskWriter:
             self._file.write(json.dumps(line) + '\n')
 
     def __enter__(self) -> 'RLEMaskWriter':
-        """Itself."""
         return self
 
     def __exit__(self, *args: object) -> None:
-        """Close the file."""
         self._file.close()
 
 

@@ -37,7 +37,6 @@ class RLEMaskSequence(Sequence[np.ndarray | None]):
         self.rles: list[dict | None] = list(rles)
 
     def __len__(self) -> int:
-        """Number of frames, T."""
         return len(self.rles)
 
     @overload
@@ -153,7 +152,6 @@ class Segmentation:
             times, trained_scores=tuple(trained_scores))
 
     def __len__(self) -> int:
-        """Number of frames, T."""
         return len(self.frame_names)
 
     def __iter__(self) -> Iterator['Segmentation']:

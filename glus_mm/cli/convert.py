@@ -53,13 +53,19 @@ def run_tool(kind: str) -> None:
     print(f'wrote {args.out_dir}')
 
 
-def _add_source_options(parser: argparse.ArgumentParser) -> None:
+def _add_folders(parser: argparse.ArgumentParser) -> None:
     """What the conversions from the official layouts share."""
     parser.add_argument('hf_dir', metavar='HF_DIR', help='folder of the official checkpoint')
     parser.add_argument('out_dir', metavar='OUT_DIR',
                         help='new folder for config.py, model.pth and the tokenizer')
     parser.add_argument('--clip', metavar='DIR_OR_NAME',
                         help='vision tower (default: the one that config.json names)')
+    parser.add_argument('--force', action='store_true',
+                        help='replace the files of an earlier conversion in OUT_DIR')
+
+
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    _add_folders(parser)
     parser.add_argument('--sam2', metavar='NAME_OR_YAML', default='sam2_hiera_l',
                         help='config of SAM-2 (default: %(default)s)')
     parser.add_argument('--context', type=int, default=4, metavar='N',
@@ -68,8 +74,6 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
                         help='query frames in the window (default: %(default)s)')
     parser.add_argument('--memory-stride', type=int, default=3, metavar='N',
                         help='distance of the older memories (default: %(default)s)')
-    parser.add_argument('--force', action='store_true',
-                        help='replace the files of an earlier conversion in OUT_DIR')
 
 
 def _add_lisa_options(parser: argparse.ArgumentParser) -> None:
@@ -81,18 +85,12 @@ def _add_lisa_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_chat_univi_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('hf_dir', metavar='HF_DIR', help='folder of the official checkpoint')
-    parser.add_argument('out_dir', metavar='OUT_DIR',
-                        help='new folder for config.py, model.pth and the tokenizer')
-    parser.add_argument('--clip', metavar='DIR_OR_NAME',
-                        help='vision tower (default: the one that config.json names)')
+    _add_folders(parser)
     parser.add_argument('--as', dest='selector', choices=['score', 'qa'], default='score',
                         help='a selector to be trained, or one that is asked in words '
                              '(default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, metavar='N',
                         help='of the new MLP on [SCORE] (default: %(default)s)')
-    parser.add_argument('--force', action='store_true',
-                        help='replace the files of an earlier conversion in OUT_DIR')
 
 
 def _add_official_options(parser: argparse.ArgumentParser) -> None:

@@ -124,7 +124,6 @@ class MaskStore(MaskSource):
         return anno_id in self._tracks
 
     def __len__(self) -> int:
-        """Number of annotations."""
         return len(self._tracks)
 
     def num_frames(self, anno_id: str) -> int:

@@ -1,9 +1,9 @@
 """Writing figures as JSON."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
+
+from glus_mm.utils.checkpoint_files import atomic_file
 
 
 def write_document(path: Path, document: dict) -> None:
@@ -18,11 +18,5 @@ def write_document(path: Path, document: dict) -> None:
         ValueError: a number is not finite.
     """
     text = json.dumps(document, indent=1, allow_nan=False)
-    with tempfile.NamedTemporaryFile('w', dir=path.parent, prefix=f'.{path.name}.', delete=False,
-                                     encoding='utf-8') as file:
-        file.write(text + '\n')
-    # A temporary file is private to its user; give it the mode that open() would have given.
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(file.name, 0o666 & ~mask)
-    os.replace(file.name, path)
+    with atomic_file(path) as part:
+        part.write_text(text + '\n', encoding='utf-8')

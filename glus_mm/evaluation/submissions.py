@@ -1,9 +1,7 @@
 """Masks for the servers of the field: packing them, and checking what was packed."""
 
-import os
 import posixpath
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +13,7 @@ import cv2
 import numpy as np
 
 from glus_mm.evaluation.predictions.png_file import decode_mask_png
+from glus_mm.utils.checkpoint_files import atomic_file
 
 __all__ = ['SUBMISSION_FORMATS', 'SubmissionFormat', 'SubmissionVideo', 'check_submission',
            'write_submission']
@@ -77,23 +76,15 @@ def write_submission(folder: Path, format_name: str,
     """
     path = folder / f'{format_name}.zip' if path is None else path
     layout = SUBMISSION_FORMATS[format_name]
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file, zipfile.ZipFile(file, 'w') as archive:
-            for video_id, exp_ids, frames in videos:
-                for exp_id in exp_ids:
-                    for frame in frames:
-                        source = folder / video_id / exp_id / f'{frame}.png'
-                        info = zipfile.ZipInfo(layout.name(video_id, exp_id, frame), _TIME)
-                        info.compress_type = zipfile.ZIP_DEFLATED
-                        info.external_attr = 0o644 << 16
-                        archive.writestr(info, source.read_bytes())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(part, 0o666 & ~mask)
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with atomic_file(path) as part, zipfile.ZipFile(part, 'w') as archive:
+        for video_id, exp_ids, frames in videos:
+            for exp_id in exp_ids:
+                for frame in frames:
+                    source = folder / video_id / exp_id / f'{frame}.png'
+                    info = zipfile.ZipInfo(layout.name(video_id, exp_id, frame), _TIME)
+                    info.compress_type = zipfile.ZIP_DEFLATED
+                    info.external_attr = 0o644 << 16
+                    archive.writestr(info, source.read_bytes())
     return path
 
 

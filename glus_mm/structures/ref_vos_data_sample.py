@@ -45,5 +45,4 @@ class RefVOSDataSample(BaseDataElement):
     """
 
     def __len__(self) -> int:
-        """Number of expressions, E."""
         return len(self.exp_ids)

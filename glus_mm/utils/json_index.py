@@ -64,7 +64,6 @@ class JSONIndex:
         return key in self._places
 
     def __len__(self) -> int:
-        """Number of entries."""
         return len(self._places)
 
     def __iter__(self) -> Iterator[str | int]:

@@ -10,15 +10,14 @@ Example:
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
 
 from glus_mm.datasets import RefDAVISDataset
 from glus_mm.datasets.ref_davis import number_expressions
+from glus_mm.utils.checkpoint_files import atomic_file
 from glus_mm.utils.json_file import read_json_object
 from glus_mm.utils.paths import ensure_writable_file
 
@@ -79,15 +78,12 @@ def write_masks(root: Path, split: str, out: Path) -> int:
         read_json_object(dataset.ann_file)['videos'], dataset.ann_file)
     expressions = {(item['video_id'], item['exp_id']): item for index in range(len(dataset))
                    for item in dataset.get_data_info(index)['expressions']}
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix='.masks_') as folder:
-        part = Path(folder) / out.name
-        with open(part, 'w', encoding='ascii') as file:
-            for key, number in tqdm(numbers.items(), desc=split, unit='expression'):
-                opening = '{' if number == '0' else ', '
-                masks = json.dumps(track(dataset, expressions[key]))
-                file.write(f'{opening}{json.dumps(number)}: {masks}')
-            file.write('}\n')
-        os.replace(part, out)
+    with atomic_file(out) as part, open(part, 'w', encoding='ascii') as file:
+        for key, number in tqdm(numbers.items(), desc=split, unit='expression'):
+            opening = '{' if number == '0' else ', '
+            masks = json.dumps(track(dataset, expressions[key]))
+            file.write(f'{opening}{json.dumps(number)}: {masks}')
+        file.write('}\n')
     return len(numbers)
 
 

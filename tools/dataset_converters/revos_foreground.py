@@ -9,15 +9,14 @@ Example:
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from glus_mm.datasets import ReVOSDataset
+from glus_mm.utils.checkpoint_files import atomic_file
 from glus_mm.utils.masks import merge_rles
 from glus_mm.utils.paths import ensure_writable_file
 
@@ -82,22 +81,19 @@ def write_foreground(root: Path, annotations: list[str], out: Path) -> int:
         OSError: the file cannot be written.
     """
     done: set[str] = set()
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix='.foreground_') as folder:
-        part = Path(folder) / out.name
-        with open(part, 'w', encoding='ascii') as file:
-            for name in annotations:
-                # Training mode, so that missing masks are an error.
-                dataset = ReVOSDataset(data_root=str(root), ann_file=name)
-                for index in tqdm(range(len(dataset)), desc=name, unit='video'):
-                    video_id, entry = foreground(dataset, index)
-                    if video_id in done:
-                        raise ValueError(f'{dataset.ann_file}: expected videos that no other '
-                                         f'annotation has, got {video_id!r}')
-                    opening = ', ' if done else '{'
-                    file.write(f'{opening}{json.dumps(video_id)}: {json.dumps(entry)}')
-                    done.add(video_id)
-            file.write('}\n')
-        os.replace(part, out)
+    with atomic_file(out) as part, open(part, 'w', encoding='ascii') as file:
+        for name in annotations:
+            # Training mode, so that missing masks are an error.
+            dataset = ReVOSDataset(data_root=str(root), ann_file=name)
+            for index in tqdm(range(len(dataset)), desc=name, unit='video'):
+                video_id, entry = foreground(dataset, index)
+                if video_id in done:
+                    raise ValueError(f'{dataset.ann_file}: expected videos that no other '
+                                     f'annotation has, got {video_id!r}')
+                opening = ', ' if done else '{'
+                file.write(f'{opening}{json.dumps(video_id)}: {json.dumps(entry)}')
+                done.add(video_id)
+        file.write('}\n')
     return len(done)
 
 

@@ -78,7 +78,6 @@ class MaskScorer(ABC):
                              'folders lack masks, and those are skipped')
 
     def __len__(self) -> int:
-        """Number of jobs."""
         return len(self.jobs)
 
     @abstractmethod

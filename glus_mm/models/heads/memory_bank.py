@@ -35,7 +35,6 @@ class MemoryBank:
         self._entries: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
-        """Number of stored entries."""
         return len(self._entries)
 
     @property

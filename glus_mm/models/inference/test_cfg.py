@@ -67,7 +67,6 @@ class GLUSTestCfg:
     propagator: dict | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
         where = 'model.test_cfg.'
         checked(0, where, num_context=self.num_context, prefetch=self.prefetch)
         checked(1, where, memory_stride=self.memory_stride, window=self.window,

@@ -25,7 +25,6 @@ class AnswerCfg:
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
         checked(1, num_answers=self.num_answers, max_new_tokens=self.max_new_tokens)
         if not 0 <= self.temperature < float('inf'):
             raise ValueError(f'temperature must be 0 or a positive number, got {self.temperature}')

@@ -52,7 +52,6 @@ class GLUSTrainCfg:
     click_seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values."""
         where = 'model.train_cfg.'
         checked(0, where, click_seed=self.click_seed)
         checked(1, where, memory_stride=self.memory_stride, max_clicks=self.max_clicks)

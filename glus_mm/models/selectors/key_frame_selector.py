@@ -49,7 +49,6 @@ class KeyFrameSelectorCfg:
     need_token: bool = True
 
     def __post_init__(self) -> None:
-        """Check the values."""
         checked(2, 'model.test_cfg.', num_reference=self.num_reference)
         checked(1, 'model.test_cfg.', max_expressions=self.max_expressions)
         checked(bool, 'model.test_cfg.', need_token=self.need_token)

@@ -63,7 +63,6 @@ class VideoQACfg:
     fallback: str = 'middle'
 
     def __post_init__(self) -> None:
-        """Check the values."""
         checked(1, 'model.test_cfg.', num_frames=self.num_frames)
         checked(UNITS, 'model.test_cfg.', unit=self.unit)
         checked(FALLBACKS, 'model.test_cfg.', fallback=self.fallback)
