@@ -16,7 +16,7 @@ from glus_mm.apis.live_stream import LiveStream
 from glus_mm.apis.refinement_session import RefinementSession, check_takes_clicks
 from glus_mm.apis.segmentation import Segmentation
 from glus_mm.apis.video_run import Callback, Video, VideoRun, check_texts
-from glus_mm.models.inference.out_of_memory import explain_out_of_memory
+from glus_mm.models.inference.test_cfg import explain_out_of_memory
 from glus_mm.models.segmentors import GLUS
 from glus_mm.models.selectors import BaseKeyFrameSelector
 from glus_mm.registry import INFERENCERS

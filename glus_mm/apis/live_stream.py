@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from glus_mm.models.inference.out_of_memory import explain_out_of_memory
+from glus_mm.models.inference.test_cfg import explain_out_of_memory
 from glus_mm.models.propagators.live_session import LiveSession
 from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.checked import checked

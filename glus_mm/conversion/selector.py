@@ -11,8 +11,8 @@ from mmengine.logging import print_log
 from sentencepiece import SentencePieceProcessor
 from torch import Tensor
 
+from glus_mm.conversion.export import write_json
 from glus_mm.conversion.official_config import OfficialConfig
-from glus_mm.conversion.official_files import write_json
 from glus_mm.models.selectors import KeyFrameSelector
 from glus_mm.text.tokenizer import REQUIRED_TOKENS, SCORE_TOKEN
 from glus_mm.text.tokenizer_files import read_added_tokens

@@ -15,9 +15,13 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
 
 from glus_mm.engine.atomic_backend import ATOMIC
-from glus_mm.engine.frozen_base import FrozenBase
-from glus_mm.engine.optimizer_fit import check_optimizer_fit
-from glus_mm.engine.plain_state import drop_objects, from_plain, to_plain
+from glus_mm.engine.plain_state import (
+    FrozenBase,
+    check_optimizer_fit,
+    drop_objects,
+    from_plain,
+    to_plain,
+)
 from glus_mm.engine.run_randomness import KEY as RANDOM_STATE, RunRandomness
 from glus_mm.registry import HOOKS
 from glus_mm.utils.base_weights import KEY as BASE, complete_state, find_base

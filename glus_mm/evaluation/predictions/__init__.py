@@ -1,6 +1,5 @@
 """Predictions in files, in the forms in which systems write them."""
 
-from glus_mm.evaluation.predictions.converted_tree import ConvertedTree
 from glus_mm.evaluation.predictions.npz_files import NPZFiles
 from glus_mm.evaluation.predictions.open_predictions import (
     PREDICTION_FORMATS,
@@ -8,12 +7,13 @@ from glus_mm.evaluation.predictions.open_predictions import (
     open_predictions,
 )
 from glus_mm.evaluation.predictions.png_file import read_mask_png, write_label_png
-from glus_mm.evaluation.predictions.prediction_source import (
+from glus_mm.evaluation.predictions.prediction_tree import (
+    ConvertedTree,
     FrameFolder,
     PredictionSource,
+    PredictionTree,
     TreeScan,
 )
-from glus_mm.evaluation.predictions.prediction_tree import PredictionTree
 from glus_mm.evaluation.predictions.rle_file import RLEFile
 
 __all__ = ['PREDICTION_FORMATS', 'ConvertedTree', 'FrameFolder', 'NPZFiles', 'PredictionSource',

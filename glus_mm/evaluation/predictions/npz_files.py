@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy_format
 
-from glus_mm.evaluation.predictions.prediction_source import (
+from glus_mm.evaluation.predictions.prediction_tree import (
     FrameFolder,
     PredictionSource,
     TreeScan,

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from glus_mm.evaluation.predictions.converted_tree import ConvertedTree
 from glus_mm.evaluation.predictions.npz_files import NPZFiles
-from glus_mm.evaluation.predictions.prediction_source import (
+from glus_mm.evaluation.predictions.prediction_tree import (
+    ConvertedTree,
     FrameFolder,
     PredictionSource,
+    PredictionTree,
+    entries_of,
     names_of,
 )
-from glus_mm.evaluation.predictions.prediction_tree import PredictionTree, entries_of
 from glus_mm.evaluation.predictions.rle_file import RLEFile
 
 PREDICTION_FORMATS = {

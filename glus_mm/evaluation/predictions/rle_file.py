@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from glus_mm.evaluation.predictions.prediction_source import (
+from glus_mm.evaluation.predictions.prediction_tree import (
     FrameFolder,
     PredictionSource,
     TreeScan,

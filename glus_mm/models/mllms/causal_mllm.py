@@ -16,8 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from glus_mm.models.mllms.base_mllm import BaseMLLM, ConversationTrace, SegTokens
-from glus_mm.models.mllms.layout import Layout, common_prefix, lay_out
-from glus_mm.models.mllms.prefix_cache import branches, pick
+from glus_mm.models.mllms.layout import Layout, branches, common_prefix, lay_out, pick
 from glus_mm.models.mllms.turn_window import (
     ATTENTION,
     KeptTurns,

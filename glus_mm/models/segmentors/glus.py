@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
 from glus_mm.models.inference import GLUSTestCfg, MaskPrediction, VideoSession, map_in_thread
-from glus_mm.models.inference.out_of_memory import explain_out_of_memory
+from glus_mm.models.inference.test_cfg import explain_out_of_memory
 from glus_mm.models.inference.together import Prediction, Steps, Video, Work, together
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.mllms.base_mllm import ConversationTrace, SegTokens
