@@ -21,7 +21,7 @@ import argparse
 import cv2
 import numpy as np
 import torch
-from layer_probes.truth import object_tracks, video_of
+from layer_probes.features import object_tracks, video_of
 from mmengine import Config
 from mmengine.registry import DefaultScope
 from torch.nn import functional as F

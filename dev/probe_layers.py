@@ -24,9 +24,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from layer_probes.features import PLACE, PROBES, PROJECTOR, SEG, TOWER, FeatureReader
-from layer_probes.linear import ProbeResult, probe_classes, probe_places
-from layer_probes.truth import object_tracks, read_records, video_of
+from layer_probes.features import (
+    PLACE,
+    PROBES,
+    PROJECTOR,
+    SEG,
+    TOWER,
+    FeatureReader,
+    ProbeResult,
+    object_tracks,
+    probe_classes,
+    probe_places,
+    read_records,
+    video_of,
+)
 from matplotlib.figure import Figure
 from mmengine import Config
 from mmengine.registry import DefaultScope

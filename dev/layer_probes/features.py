@@ -1,24 +1,256 @@
-"""What a GLUS holds of the objects of a video, from the vision tower to the seg token."""
+"""What can be read off a model's states: features, the truth about them, linear probes."""
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.dataset import BaseDataset, ConcatDataset
 from torch import Tensor
 
+from glus_mm.datasets import BaseRefVOSDataset
 from glus_mm.models import GLUS
 from glus_mm.text.prompt import IMAGE_TOKEN_INDEX
 from glus_mm.utils.image import vision_tower_image
+from glus_mm.utils.masks import decode_rle
 from glus_mm.video import FrameReader
-from layer_probes.truth import DIRECTIONS, ObjectTrack
 
+PENALTIES = 10.0 ** np.arange(-1, 6)
+DIRECTIONS = ('still', 'left', 'right', 'up', 'down')
+# As parts of the side: how far a centroid goes that stays, and one that clearly moves.
+STAYS, MOVES = 0.03, 0.15
 TOWER, PROJECTOR, SEG = 'vision tower', 'projector', 'seg token'
 PLACE, COLOUR, SHAPE, LIT, WAS_LIT, ONE, TWO = (
     'place', 'colour', 'shape', 'lit now', 'lit before', 'direction', 'direction, two frames')
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a probe reads.
+
+    Attributes:
+        figure: of classes, the mean over classes of the share that is right, in percent; of
+            places, the mean distance in percent of the side.
+        chance: the figure without features.
+        number: samples.
+    """
+
+    figure: float
+    chance: float
+    number: int
+
+
+def probe_classes(features: np.ndarray, labels: Sequence[str], videos: Sequence[int],
+                  min_count: int = 4) -> ProbeResult | None:
+    """Read classes, each with the same weight.
+
+    Args:
+        features: (n, d).
+        labels: (n).
+        videos: (n) the video of each sample: each half of the videos is read by a probe that was
+            fitted to the other half.
+        min_count: samples of a class that each half has to have; other classes are left out.
+
+    Returns:
+        None where there are not two such classes.
+    """
+    labels, videos = np.asarray(labels), np.asarray(videos)
+    half = _halves(videos)
+    names = [name for name in sorted(set(labels)) if all(
+        ((labels == name) & (half == h)).sum() >= min_count for h in (0, 1))]
+    if len(names) < 2:
+        return None
+    kept = np.isin(labels, names)
+    labels, half, videos = labels[kept], half[kept], videos[kept]
+    target = np.stack([labels == name for name in names], 1).astype(np.float64)
+    weights = (target / target.sum(0)).sum(1) * len(labels) / len(names)
+    scores = _read(features[kept], target, weights, half, videos)
+    right = scores.argmax(1) == target.argmax(1)
+    recall = [right[labels == name].mean() for name in names]
+    return ProbeResult(100 * float(np.mean(recall)), 100 / len(names), len(labels))
+
+
+def probe_places(features: np.ndarray, places: np.ndarray, videos: Sequence[int]
+                 ) -> ProbeResult | None:
+    """Read places.
+
+    Args:
+        features: (n, d).
+        places: (n, 2) as parts of the sides.
+        videos: (n), see :func:`probe_classes`.
+
+    Returns:
+        None with fewer than 8 samples in a half.
+    """
+    videos = np.asarray(videos)
+    half = _halves(videos)
+    if min((half == 0).sum(), (half == 1).sum()) < 8:
+        return None
+    found = _read(features, places, np.ones(len(places)), half, videos)
+    guess = np.stack([places[half != h].mean(0) for h in half])
+
+    def error(values: np.ndarray) -> float:
+        return 100 * float(np.linalg.norm(values - places, axis=1).mean())
+
+    return ProbeResult(error(found), error(guess), len(places))
+
+
+def _halves(videos: np.ndarray) -> np.ndarray:
+    """0 or 1 for each sample, so that no video is in both halves."""
+    order = {video: i for i, video in enumerate(sorted(set(videos.tolist())))}
+    return np.array([order[video] % 2 for video in videos.tolist()])
+
+
+def _read(features: np.ndarray, target: np.ndarray, weights: np.ndarray, half: np.ndarray,
+          videos: np.ndarray) -> np.ndarray:
+    """What ridge regressions, fitted to one half each, read of the other half: (n, k).
+
+    The penalty is chosen on every third video of the half that is fitted to.
+    """
+    out = np.empty_like(target, dtype=np.float64)
+    for h in (0, 1):
+        fit, test = np.flatnonzero(half != h), np.flatnonzero(half == h)
+        order = {video: i for i, video in enumerate(sorted(set(videos[fit].tolist())))}
+        inner = np.array([order[video] % 3 == 0 for video in videos[fit].tolist()])
+        if inner.any() and not inner.all():
+            tried = _ridge(features[fit[~inner]], target[fit[~inner]], weights[fit[~inner]],
+                           features[fit[inner]])
+            errors = [(weights[fit[inner], None] * (values - target[fit[inner]]) ** 2).sum()
+                      for values in tried]
+            best = int(np.argmin(errors))
+        else:
+            best = len(PENALTIES) // 2
+        out[test] = _ridge(features[fit], target[fit], weights[fit], features[test], best)[0]
+    return out
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, weights: np.ndarray, new: np.ndarray,
+           penalty: int | None = None) -> list[np.ndarray]:
+    """Weighted ridge regression, for all penalties or one of them; values (m, k) of ``new``."""
+    x, new = x.astype(np.float64), new.astype(np.float64)
+    share = weights[:, None] / weights.sum()
+    mean, middle = (share * x).sum(0), (share * y).sum(0)
+    scale = np.sqrt((share * (x - mean) ** 2).sum(0)) + 1e-6
+    root = np.sqrt(weights)[:, None]
+    # One decomposition serves all penalties.
+    u, s, vt = np.linalg.svd(root * (x - mean) / scale, full_matrices=False)
+    right = u.T @ (root * (y - middle))
+    left = (new - mean) / scale @ vt.T
+    chosen = PENALTIES if penalty is None else PENALTIES[penalty:penalty + 1]
+    return [left @ ((s / (s ** 2 + value))[:, None] * right) + middle for value in chosen]
+
+
+@dataclass(frozen=True)
+class ObjectTrack:
+    """One object of a video.
+
+    Attributes:
+        anno_id: its annotation.
+        object_id: as the data set's expressions name it.
+        masks: (T) bool (H, W); None where it cannot be seen.
+        record: its entry of ``objects.json``, where the data set has one.
+    """
+
+    anno_id: str
+    object_id: str
+    masks: list[np.ndarray | None]
+    record: dict | None = None
+
+    def centre(self, frame_idx: int) -> np.ndarray | None:
+        """Centroid (x, y) of the visible pixels as parts of the sides, or None."""
+        mask = self.masks[frame_idx]
+        if mask is None:
+            return None
+        ys, xs = mask.nonzero()
+        return np.array([(xs.mean() + 0.5) / mask.shape[1], (ys.mean() + 0.5) / mask.shape[0]])
+
+    def direction(self, frames: Sequence[int]) -> str | None:
+        """The way it goes over some frames, one of :data:`DIRECTIONS`, or None where unclear.
+
+        It stays still if its centroid stays within 3 % of the sides. It moves if it covers 15 %
+        of a side without turning back, and not half as much of the other side.
+
+        Args:
+            frames: ascending positions.
+        """
+        centres = [centre for t in frames if (centre := self.centre(t)) is not None]
+        if len(centres) < 2:
+            return None
+        centres = np.stack(centres)
+        spread, way = np.ptp(centres, axis=0), centres[-1] - centres[0]
+        if (spread <= STAYS).all():
+            return 'still'
+        axis = int(np.abs(way).argmax())
+        size = abs(way[axis])
+        if size < MOVES or spread[axis] > size + STAYS or spread[1 - axis] > size / 2:
+            return None
+        return (('left', 'right'), ('up', 'down'))[axis][int(way[axis] > 0)]
+
+    def is_lit(self, frame_idx: int) -> bool | None:
+        """Whether it flashes on a frame; None where the data set does not say."""
+        if self.record is None:
+            return None
+        flash = self.record['flash']
+        return flash is not None and flash[0] <= frame_idx < flash[1]
+
+
+def video_of(dataset: BaseDataset | ConcatDataset, index: int) -> tuple[BaseRefVOSDataset, int]:
+    """The data set that a video comes from, and its position there."""
+    while isinstance(dataset, ConcatDataset):
+        child, index = dataset._get_ori_dataset_idx(index)
+        dataset = dataset.datasets[child]
+    return dataset, index
+
+
+def read_records(dataset: BaseRefVOSDataset) -> dict[str, list[dict]]:
+    """``objects.json`` beside the annotation of a data set, by video; empty if there is none."""
+    path = Path(dataset.ann_file).with_name('objects.json')
+    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+
+
+def object_tracks(dataset: BaseRefVOSDataset, index: int, reader: FrameReader,
+                  records: Sequence[dict] = ()) -> list[ObjectTrack]:
+    """The objects that the expressions of a video refer to.
+
+    Args:
+        dataset: with masks.
+        index: position of the video.
+        reader: its frames.
+        records: its part of ``objects.json``.
+
+    Returns:
+        Each object once.
+
+    Raises:
+        ValueError: the data set has no masks.
+    """
+    info = dataset.get_data_info(index)
+    if dataset.masks is None:
+        raise ValueError(f'expected a data set with masks, got none of {info["video_id"]!r} '
+                         f'({dataset.ann_file})')
+    found: dict[str, ObjectTrack] = {}
+    for expression in info['expressions']:
+        for anno_id, object_id in zip(expression['anno_ids'], expression['object_ids']):
+            if anno_id in found:
+                continue
+            one = dict(expression, anno_ids=(anno_id, ))
+            masks = [_visible(dataset.masks.rles(one, t, reader.shape))
+                     for t in range(len(reader))]
+            found[anno_id] = ObjectTrack(anno_id, object_id, masks,
+                                         records[int(object_id)] if records else None)
+    return list(found.values())
+
+
+def _visible(rles: list[dict]) -> np.ndarray | None:
+    mask = decode_rle(rles[0]) if rles else None
+    return mask if mask is not None and mask.any() else None
+
+
 PROBES = (PLACE, COLOUR, SHAPE, LIT, WAS_LIT, ONE, TWO)
 # Where an expression says it itself, nothing can be learned about what was seen.
 _SAID = {

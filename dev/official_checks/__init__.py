@@ -2,12 +2,15 @@
 
 import functools
 
-from official_checks.contrastive import check_units
-from official_checks.fixture import OfficialFixture, check_preprocessing, check_tables
+from official_checks.fixture import (
+    OfficialFixture,
+    check_preprocessing,
+    check_round_trip,
+    check_tables,
+)
 from official_checks.inference import VARIANTS, check_variant
 from official_checks.report import FixtureError, Report
-from official_checks.round_trip import check_round_trip
-from official_checks.training import check_lora, check_step, check_without_memory
+from official_checks.training import check_lora, check_step, check_units, check_without_memory
 
 CHECKS = {
     'tables': check_tables,

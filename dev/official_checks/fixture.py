@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from glus_mm.apis import init_model
-from glus_mm.conversion import convert_glus
+from glus_mm.conversion import convert_glus, export_official
 from glus_mm.models import GLUS, MemoryBank
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.utils.frames import clip_centres
@@ -25,6 +27,7 @@ MEMORY = 'memory_frames_queried_in_concat_order[mem_stride][frame_id]'
 SIZES = ('160x240', '720x1280', '1100x600')
 VISION_TOLERANCE = 1e-5
 SAM_TOLERANCE = 1e-4
+SHARD_SIZE = '5MB'
 
 
 class Arrays(Mapping):
@@ -183,3 +186,30 @@ def pattern(height: int, width: int) -> np.ndarray:
     y, x, c = np.ogrid[:height, :width, :3]
     blocks = (x // 16) ^ (y // 16)
     return ((3 * x + 5 * y + 85 * c + 9 * blocks) % 256).astype(np.uint8)
+
+
+def check_round_trip(fixture: OfficialFixture, report: Report) -> None:
+    """Convert, export in shards of both formats, and compare every tensor."""
+    official = read_folder(fixture.path('checkpoint'))
+    for suffix in ('bin', 'safetensors'):
+        out = fixture.work_dir / f'exported_{suffix}'
+        export_official(fixture.converted / 'config.py', fixture.converted / 'model.pth', out,
+                        max_shard_size=SHARD_SIZE, safe_serialization=suffix == 'safetensors')
+        ours = read_folder(out)
+        report.same(f'names of the tensors, .{suffix}', set(ours), set(official))
+        for name in sorted(set(ours) & set(official)):
+            report.same(f'types of the tensors, .{suffix}', str(ours[name].dtype),
+                        str(official[name].dtype))
+            report.same(f'values of the tensors, .{suffix}', ours[name], official[name])
+
+
+def read_folder(folder: Path) -> dict[str, Tensor]:
+    """All tensors of all weight files of a folder, read without the code under test."""
+    state: dict[str, Tensor] = {}
+    for path in sorted(folder.glob('*.bin')):
+        state |= torch.load(path, map_location='cpu', weights_only=True)
+    for path in sorted(folder.glob('*.safetensors')):
+        state |= load_file(path)
+    if not state:
+        raise FixtureError(f'expected *.bin or *.safetensors in {folder}')
+    return state

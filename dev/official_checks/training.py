@@ -1,23 +1,34 @@
-"""A step of training: the batch that our pipeline makes, losses, outputs and gradients."""
+"""A training step, its batch and its contrastive loss, as the official code has them."""
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from glus_mm.conversion.official_weights import to_ours
-from glus_mm.models import GLUS
-from official_checks.batch import check_batch, make_batch
-from official_checks.contrastive import check_in_step, filled_loss
+from glus_mm.datasets import (
+    BuildConversation,
+    LoadRefVOSFrames,
+    LoadRefVOSMasks,
+    MeViSDataset,
+    PackRefVOSInputs,
+    ResizeForEncoders,
+)
+from glus_mm.models import GLUS, ObjectContrastiveLoss
+from glus_mm.text.prompt import get_template
 from official_checks.fixture import Arrays, OfficialFixture
 from official_checks.report import FixtureError, Report
 
+TEMPLATE = 'llava_v1'
+TOLERANCE = 1e-5
+ANNOTATION = 'train/mevis/train/meta_expressions.json'
+DATASET = 'mevis'
 LOSS_TOLERANCE = 1e-4
 NORM_TOLERANCE = 1e-3
-ZERO_NORM = 1e-5
-"""Gradients of a smaller official norm cancel out, and what is left of them is rounding."""
 ZERO_NORM_TOLERANCE = 1e-4
 LOSSES = (('loss_ce', 'ce_loss'), ('loss_mask_bce', 'mask_bce_loss'),
           ('loss_mask_dice', 'mask_dice_loss'))
@@ -25,9 +36,239 @@ DECODER = 'mask_head.sam2.sam_mask_decoder.'
 # The official code counts conv_s0 and conv_s1 among the trained parameters, but runs them without
 # gradients. The pattern leaves them out: only their names begin with c.
 TRAINED_DECODER = 'sam2.sam_mask_decoder.[!c]*'
-WITHOUT_GRADIENT = (f'{DECODER}conv_s0.', f'{DECODER}conv_s1.')
 PLAIN = ('llm.*', 'lm_head.*', 'projector.*', 'seg_projector.*')
 ADAPTED = ('llm.*lora_*', 'llm.embed_tokens.*', 'lm_head.*', 'projector.*', 'seg_projector.*')
+
+
+class RecordedDraws:
+    """Stands in for the random generator of a sample: gives the recorded indices in their order.
+
+    Args:
+        draws: what each call of :meth:`integers` returns.
+    """
+
+    def __init__(self, draws: Sequence[Sequence[int]]) -> None:
+        self._draws = iter(draws)
+
+    def integers(self, high: int, size: int) -> np.ndarray:
+        """Return the next recorded indices, ``size`` of them below ``high``."""
+        draw = np.array(next(self._draws))
+        if draw.shape != (size, ) or draw.max() >= high:
+            raise FixtureError(f'expected {size} recorded indices below {high}, got {draw}')
+        return draw
+
+
+class RecordedChoice:
+    """First transform of a sample: frames, expressions and texts that the official loader drew.
+
+    Args:
+        samples: ``samples`` of the fixture's expected.json.
+        conversations: all of its conversations, in the order of the samples' expressions.
+        num_context: context frames.
+    """
+
+    def __init__(self, samples: Sequence[dict], conversations: Sequence[str],
+                 num_context: int) -> None:
+        self.samples = {sample['video']: sample for sample in samples}
+        self.num_context = num_context
+        template = get_template(TEMPLATE)
+        self.questions = [question.split('\n')[1] for question in template.questions]
+        self.answers = template.answers
+        self.conversations, rest = {}, iter(conversations)
+        for sample in samples:
+            self.conversations[sample['video']] = [next(rest) for _ in sample['str_ids']]
+
+    def __call__(self, results: dict) -> dict:
+        """Fill in what the sampling transforms would."""
+        sample = self.samples[results['video_id']]
+        position = {name: i for i, name in enumerate(results['frame_names'])}
+        frames = [position[re.split(r'[/.]', name)[-2]] for name in sample['frame_files']]
+        results['context_frame_ids'] = frames[:self.num_context]
+        results['query_frame_ids'] = frames[self.num_context:]
+        expressions = {item['exp_id']: item for item in results['expressions']}
+        # An id is <data set>_<video>_<expression>.
+        results['expressions'] = [expressions[i.split('_', 2)[2]] for i in sample['str_ids']]
+        results['rng'] = RecordedDraws([
+            indices for texts in zip(sample['sampled_classes'], sample['questions'],
+                                     self.conversations[sample['video']], strict=True)
+            for indices in self._indices(*texts)])
+        return results
+
+    def _indices(self, expression: str, questions: Sequence[str], conversation: str
+                 ) -> tuple[list[int], list[int]]:
+        known = [question.replace('{x}', expression.lower()) for question in self.questions]
+        answers = re.findall(r'ASSISTANT: (.*?)</s>', conversation)
+        return ([_position(known, question.split('\n')[1]) for question in questions],
+                [_position(self.answers, answer) for answer in answers])
+
+
+def _position(known: Sequence[str], text: str) -> int:
+    if text not in known:
+        raise FixtureError(f'expected a text of the official templates {list(known)}, '
+                           f'got {text!r}')
+    return known.index(text)
+
+
+def make_batch(fixture: OfficialFixture, model: GLUS) -> tuple[dict, list]:
+    """The recorded batch, made by our data set and pipeline.
+
+    Returns:
+        Inputs and data samples, preprocessed.
+    """
+    record = fixture.json('train/expected.json')
+    choice = RecordedChoice(
+        record['samples'], record['conversations'], record['context_frame_num'])
+    dataset = MeViSDataset(
+        data_root=str(fixture.path('train/mevis/train')), min_frames=4, pipeline=[
+            choice, LoadRefVOSFrames(), LoadRefVOSMasks(overlap='sum'),
+            ResizeForEncoders(model.mllm.image_size, model.mask_head.image_size),
+            BuildConversation(str(fixture.path('checkpoint')), TEMPLATE), PackRefVOSInputs()])
+    index = {dataset.get_data_info(i)['video_id']: i for i in range(len(dataset))}
+    batch = pseudo_collate([dataset[index[sample['video']]] for sample in record['samples']])
+    batch = model.data_preprocessor(batch, True)
+    return batch['inputs'], batch['data_samples']
+
+
+def check_batch(fixture: OfficialFixture, report: Report, inputs: dict, samples: list) -> None:
+    """Compare the batch: token ids, labels, images and masks."""
+    record, arrays = fixture.json('train/expected.json'), fixture.arrays('train/inputs.npz')
+    num_context = record['context_frame_num']
+    rows = [ids for video in inputs['input_ids'] for ids in video]
+    labels = [ids for video in inputs['labels'] for ids in video]
+    lengths = arrays['attention_masks'].sum(1)
+    report.same('lengths of the conversations', [len(row) for row in rows], lengths)
+    report.same('conversations per video, cumulative',
+                np.cumsum([0, *map(len, inputs['input_ids'])]), arrays['offset'])
+    for i, length in enumerate(lengths):
+        report.same('token ids', rows[i], arrays['input_ids'][i, :length])
+        report.same('labels', labels[i], arrays['labels'][i, :length])
+    for b, sample in enumerate(samples):
+        vision, sam = inputs['clip_imgs'][b], inputs['sam_imgs'][b]
+        report.close('images of the vision tower', vision[..., ::8, ::8],
+                     arrays['images_clip_s8'][b], 1e-5)
+        report.close('images of SAM-2', sam[..., ::64, ::64],
+                     arrays['images_s64'][b, num_context:], 1e-4)
+        for name, images, key, start in (('vision tower', vision, 'images_clip_sum', 0),
+                                         ('SAM-2', sam, 'images_sum', num_context)):
+            official = np.array(record['image_hash'][key][b][start:]) / images[0].numel()
+            report.close(f'mean of the images of {name}', images.double().mean((1, 2, 3)),
+                         official, 1e-5)
+        report.same("masks, overlap='sum'", sample.gt_masks, arrays[f'masks_b{b}'])
+
+
+class OfficialDraws(ObjectContrastiveLoss):
+    """Draws with Python's global ``random`` in the official order, and remembers what it drew.
+
+    Attributes:
+        negatives: positions of all tokens that counted since they were last cleared.
+        positives: likewise, one per token.
+    """
+
+    def __init__(self, loss_weight: float) -> None:
+        super().__init__(loss_weight=loss_weight, datasets=[DATASET])
+        self.negatives: list[list[int]] = []
+        self.positives: list[int] = []
+
+    def draw(self, num_negatives: Tensor, num_positives: Tensor, generator: torch.Generator
+             ) -> tuple[Tensor, Tensor]:
+        """Draw token by token, its negatives before its positive."""
+        negatives, positives = [], []
+        for available, matching in zip(num_negatives.tolist(), num_positives.tolist()):
+            negatives.append([random.randint(0, available - 1)
+                              for _ in range(self.num_negatives)])
+            positives.append(random.choice(range(matching)))
+        self.negatives += negatives
+        self.positives += positives
+        return torch.tensor(negatives), torch.tensor(positives)
+
+
+class Identities:
+    """Identify tokens of the recorded names as GLUS does: frames by their positions.
+
+    Args:
+        fixture: its data set says which objects an expression refers to.
+    """
+
+    def __init__(self, fixture: OfficialFixture) -> None:
+        self.videos = fixture.json(ANNOTATION)['videos']
+
+    def columns(self, rows: Sequence[tuple[str, str, str, str]]) -> dict[str, list]:
+        """Keyword arguments of the loss for rows (data set, video, expression, frame).
+
+        Videos that the data set does not know are only there to be negatives.
+        """
+        columns: dict[str, list] = dict(video_ids=[], exp_ids=[], object_ids=[], frame_ids=[])
+        for dataset, video, exp, frame in rows:
+            known = self.videos.get(video, dict(frames=[], expressions={}))
+            expression = known['expressions'].get(exp, dict(obj_id=[0]))
+            columns['video_ids'].append(f'{dataset}/{video}')
+            columns['exp_ids'].append(exp)
+            columns['object_ids'].append(expression['obj_id'])
+            columns['frame_ids'].append(
+                known['frames'].index(frame) if frame in known['frames'] else frame)
+        return columns
+
+
+def filled_loss(fixture: OfficialFixture, report: Report, loss_weight: float) -> OfficialDraws:
+    """The loss with the recorded content of its bank."""
+    official = fixture.json('train/expected.json')['contrastive']
+    tokens = torch.from_numpy(fixture.arrays('train/contrastive.npz')['prefill_tokens'])
+    # An id is <data set>_<video>_<expression>.
+    rows = [(*str_id.split('_', 2), frame) for str_id, frame in official['prefill']]
+    loss = OfficialDraws(loss_weight)
+    loss(tokens, **Identities(fixture).columns(rows))
+    report.same('tokens in the bank', len(loss.bank), official['bank_size_after_prefill'])
+    forget(loss)
+    return loss
+
+
+def forget(loss: OfficialDraws) -> None:
+    """Clear what the loss remembers of its draws."""
+    loss.negatives.clear()
+    loss.positives.clear()
+
+
+def check_draws(report: Report, loss: OfficialDraws, calls: Sequence[Mapping]) -> None:
+    """Compare the positions that were drawn with those of the official calls that had a loss."""
+    counting = [call for call in calls if call['loss'] is not None]
+    report.same('tokens that count', len(loss.positives), len(counting))
+    report.same('negatives that are drawn', loss.negatives, [call['neg'] for call in counting])
+    report.same('positives that are drawn', loss.positives, [call['pos'] for call in counting])
+
+
+def check_units(fixture: OfficialFixture, report: Report) -> None:
+    """Single tokens against the recorded bank: loss and gradient."""
+    official = fixture.json('train/expected.json')['contrastive']
+    arrays = fixture.arrays('train/contrastive.npz')
+    loss, identities = filled_loss(fixture, report, loss_weight=1.0), Identities(fixture)
+    loss.min_tokens = 1
+    for row, unit in enumerate(official['unit']):
+        forget(loss)
+        random.seed(unit['seed'])
+        token = torch.tensor(arrays['query_tokens'][unit['token_row']][None], requires_grad=True)
+        name = (unit['dataset'], unit['video'], unit['exp_id'], unit['frame_id'])
+        value = loss(token, **identities.columns([name]), store=False)
+        check_draws(report, loss, [unit])
+        value.backward()
+        if unit['loss'] is not None:
+            report.close('losses of single tokens', value.item(), unit['loss'], TOLERANCE)
+        else:
+            report.same('losses of tokens that do not count', value.item(), 0.0)
+        report.close('gradients of single tokens', token.grad[0], arrays['unit_grads'][row],
+                     TOLERANCE)
+
+
+def check_in_step(report: Report, loss: OfficialDraws, value: Tensor, official: Mapping) -> None:
+    """The loss of a batch, after the tokens of the batch went into the bank."""
+    check_draws(report, loss, official['calls'])
+    report.same('tokens in the bank', len(loss.bank), official['bank_size_after'])
+    report.relative('contrastive loss', value.item(), official['losses']['contrastive_loss'],
+                    TOLERANCE)
+
+
+ZERO_NORM = 1e-5
+"""Gradients of a smaller official norm cancel out, and what is left of them is rounding."""
+WITHOUT_GRADIENT = (f'{DECODER}conv_s0.', f'{DECODER}conv_s1.')
 FULL_GRADIENTS = (
     ('grad_text_fc2_bias', 'mllm.seg_projector.2.bias'),
     ('grad_mm_projector_weight', 'mllm.projector.weight'),

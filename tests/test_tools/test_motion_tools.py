@@ -32,7 +32,7 @@ def root(tmp_path_factory):
 
 
 def test_linear_probes_find_what_is_linear_and_nothing_else():
-    from layer_probes.linear import probe_classes, probe_places
+    from layer_probes.features import probe_classes, probe_places
     rng = np.random.default_rng(0)
     videos = np.repeat(np.arange(60), 10)
     features = rng.normal(size=(600, 20))
@@ -54,7 +54,7 @@ def test_linear_probes_find_what_is_linear_and_nothing_else():
 
 
 def test_directions_are_read_off_masks():
-    from layer_probes.truth import ObjectTrack
+    from layer_probes.features import ObjectTrack
 
     def track(places):
         masks = []

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from train_benchmark import PHASES, SIZES, PhaseTimer, TrainStep, Variant, build_model, make_batch
-from train_benchmark.step import MEMORY
+from train_benchmark.model import MEMORY
 
 # Dense bf16 matrix throughput in TFLOP/s, from the makers' data sheets, by part of the name.
 BF16_PEAK = {'H200': 989, 'H100 PCIe': 756, 'H100': 989, 'GH200': 989, 'B200': 2250, 'A100': 312,
