@@ -107,10 +107,6 @@ def random_mask(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 def check_equal(count: int, largest: int = 301) -> None:
     """Compare both ways on random masks of odd sizes.
 
-    Args:
-        count: number of pairs.
-        largest: longest side.
-
     Raises:
         SystemExit: they differ.
     """
@@ -129,11 +125,6 @@ def check_equal(count: int, largest: int = 301) -> None:
 def time_rounds(functions: Sequence[Callable[[np.ndarray, np.ndarray], float]],
                 pairs: Sequence[Pair], rounds: int) -> list[float]:
     """Run functions alternately, each on all pairs in turn.
-
-    Args:
-        functions: what to time.
-        pairs: the masks.
-        rounds: how often.
 
     Returns:
         For each function the median over rounds of the time per pair, in ms.

@@ -58,11 +58,6 @@ def mask_pool(rng: np.random.Generator, number: int = 400) -> list[str]:
 def write_annotation(root: Path, videos: int, seed: int = 0) -> int:
     """Write ``meta_expressions.json`` and ``mask_dict.json``.
 
-    Args:
-        root: an empty folder.
-        videos: number of videos.
-        seed: seed of everything random.
-
     Returns:
         Number of expressions.
     """

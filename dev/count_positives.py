@@ -132,11 +132,6 @@ def call(loss: ObjectContrastiveLoss, samples: Sequence[RefVOSDataSample]) -> di
 def count(cfg: Config, batches: int, processes: int) -> list[Counts]:
     """Count over the first batches of a training.
 
-    Args:
-        cfg: a config; changed.
-        batches: number of batches of each process.
-        processes: number of processes.
-
     Returns:
         For each process; for all at once where the loss gathers their tokens.
 

@@ -102,10 +102,6 @@ def segment_objects(model: GLUS, reader: FrameReader,
 def measure(model: GLUS, cfg: Config, num_videos: int | None = None) -> dict[str, float]:
     """Test the mask head on the test set of a config.
 
-    Args:
-        cfg: its config.
-        num_videos: only so many.
-
     Returns:
         What the config's metric gives, in percent.
 

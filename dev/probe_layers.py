@@ -55,10 +55,6 @@ Results = dict[tuple[str, str], ProbeResult]
 def collect(model: GLUS, cfg: Config, num_videos: int | None = None) -> FeatureReader:
     """Run the model on the test set of a config.
 
-    Args:
-        cfg: its config.
-        num_videos: only so many.
-
     Raises:
         ValueError: the data set has no masks, or the MLLM's visual tokens have no places.
     """
@@ -99,12 +95,7 @@ def stages_of(layers: list[str]) -> list[str]:
 
 
 def format_markdown(results: Results, layers: list[str]) -> str:
-    """Lay the figures out as a Markdown table, with what is chance at the end.
-
-    Args:
-        results: of the probes.
-        layers: names of the LLM's layers.
-    """
+    """Lay the figures out as a Markdown table, with what is chance at the end."""
     probes = [probe for probe in PROBES if any(key[1] == probe for key in results)]
     names = [f'{probe}, error in %' if probe == PLACE else probe for probe in probes]
     lines = ['| stage | ' + ' | '.join(names) + ' |', '|---|' + '---:|' * len(probes)]
@@ -122,12 +113,7 @@ def format_markdown(results: Results, layers: list[str]) -> str:
 
 
 def plot(results: Results, layers: list[str]) -> Figure:
-    """Draw each probe over the stages.
-
-    Args:
-        results: of the probes.
-        layers: names of the LLM's layers.
-    """
+    """Draw each probe over the stages."""
     probes = [probe for probe in PROBES if any(key[1] == probe for key in results)]
     figure = Figure(figsize=(3.2 * len(probes), 3.4), dpi=100, layout='constrained')
     columns = [TOWER, PROJECTOR, *layers, SEG]

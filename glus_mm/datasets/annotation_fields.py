@@ -68,10 +68,6 @@ def _is_file_name(name: Any) -> bool:
 def parse_frames(video: Any, where: str) -> tuple[str, ...]:
     """Names of the frames of a video, in their order.
 
-    Args:
-        video: the video's entry.
-        where: named in an error.
-
     Returns:
         The names, without suffix.
 
@@ -124,10 +120,6 @@ def parse_kind(entry: dict, where: str) -> str | None:
 
 def parse_shape(video: dict, where: str) -> tuple[int, int] | None:
     """``(H, W)`` of a video, if it states them.
-
-    Args:
-        video: the video's entry.
-        where: named in an error.
 
     Returns:
         The size, or None where neither ``height`` nor ``width`` is there.

@@ -165,10 +165,6 @@ class BaseRefVOSDataset(BaseDataset):
     def has_masks(self, path: str, exists: bool) -> bool:
         """Tell whether to use the masks at ``path``; without them only testing goes on.
 
-        Args:
-            path: their file or folder.
-            exists: whether it is there.
-
         Returns:
             ``exists``, which is logged if it is False.
 

@@ -186,10 +186,6 @@ class PNGMaskStore(MaskSource):
     def index_map(self, image: Image.Image, where: str) -> np.ndarray:
         """Objects of an image.
 
-        Args:
-            image: the open file.
-            where: what to name in an error.
-
         Returns:
             uint8 (H, W), 0 where there is none.
 
@@ -199,10 +195,6 @@ class PNGMaskStore(MaskSource):
 
     def objects(self, path: str, where: str) -> tuple[tuple[int, int], dict[int, dict]]:
         """Read a file, or find it among those that are kept.
-
-        Args:
-            path: the file.
-            where: what to name in an error.
 
         Returns:
             Size ``(H, W)``, and the COCO RLE of each object that is visible.

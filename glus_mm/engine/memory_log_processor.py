@@ -23,10 +23,6 @@ class MemoryLogProcessor(LogProcessor):
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         """Format the log of an iteration.
 
-        Args:
-            batch_idx: position of the batch.
-            mode: 'train', 'val' or 'test'.
-
         Returns:
             The values for the log file, and the line to print.
         """

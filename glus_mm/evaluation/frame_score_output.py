@@ -132,10 +132,6 @@ def write_key_frames(path: Path, dataset: str | None, names: Mapping[str, dict[s
 def write_official_key_frames(path: Path, names: Mapping[str, dict[str, str]]) -> None:
     """Write the official layout of key frames, ``{"<video>_<exp>": frame number}``.
 
-    Args:
-        path: the file to write.
-        names: as in :func:`write_key_frames`.
-
     Raises:
         OSError: the file cannot be written.
         ValueError: a frame's name is no number, or two expressions would have one key.

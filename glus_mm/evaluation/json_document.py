@@ -9,10 +9,6 @@ from glus_mm.utils.checkpoint_files import atomic_file
 def write_document(path: Path, document: dict) -> None:
     """Write a JSON document; the file appears complete or not at all.
 
-    Args:
-        path: the file to write; its folder exists.
-        document: what to write.
-
     Raises:
         OSError: the file cannot be written.
         ValueError: a number is not finite.

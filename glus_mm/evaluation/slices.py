@@ -105,9 +105,6 @@ class Slice:
 def make_slices(expressions: Sequence[SlicedExpression]) -> list[Slice]:
     """Sort expressions into slices.
 
-    Args:
-        expressions: at least one.
-
     Returns:
         All of them, then each bin of each attribute that tells some of them apart; bins without
         expressions, and expressions without the attribute, are left out.

@@ -62,10 +62,6 @@ def build_datasets(args: argparse.Namespace) -> list[BaseRefVOSDataset]:
 def check_video(dataset: BaseRefVOSDataset, info: dict) -> list[str]:
     """Read a video and its masks.
 
-    Args:
-        dataset: the data set.
-        info: the video's entry.
-
     Returns:
         What is wrong: at most one message for the frames and one per expression.
     """

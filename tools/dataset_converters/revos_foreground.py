@@ -67,11 +67,6 @@ def foreground(dataset: ReVOSDataset, index: int) -> tuple[str, dict]:
 def write_foreground(root: Path, annotations: list[str], out: Path) -> int:
     """Write the file; it appears complete or not at all.
 
-    Args:
-        root: folder of ReVOS.
-        annotations: files in it.
-        out: what to write.
-
     Returns:
         Number of videos.
 

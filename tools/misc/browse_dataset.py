@@ -72,10 +72,6 @@ def keep_what_is_drawn(dataset: dict) -> None:
 def iter_samples(cfg: Config, split: str) -> Iterator[tuple[int, int, dict]]:
     """Run the pipeline on the sampler's items, in its order.
 
-    Args:
-        cfg: a config; its data loader is changed.
-        split: whose data loader.
-
     Yields:
         Index, draw, and what the pipeline's last transform left.
 

@@ -239,10 +239,6 @@ class PredictionTree(PredictionSource):
 def entries_of(path: Path, what: str = 'predictions') -> list[os.DirEntry]:
     """What lies in a folder, sorted; nothing where there is no folder. Hidden files are left out.
 
-    Args:
-        path: the folder.
-        what: what it should hold, for errors.
-
     Raises:
         NotADirectoryError: there is a file.
         OSError: it cannot be read.
@@ -264,13 +260,7 @@ def entries_of(path: Path, what: str = 'predictions') -> list[os.DirEntry]:
 
 def _problem(entry: os.DirEntry, known: dict[str, FrameFolder],
              alike: FrameFolder | None) -> str | None:
-    """Say why an unknown folder holds no predictions; None where it does.
-
-    Args:
-        entry: the folder.
-        known: the folders beside it.
-        alike: one of them whose frames it must have.
-    """
+    """Say why an unknown folder holds no predictions; None where it does."""
     if alike is not None:
         if all(map(str.isdecimal, known)) and not entry.name.isdecimal():
             return f'got {entry.name!r}, which is no number as all others are'

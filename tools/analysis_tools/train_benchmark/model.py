@@ -234,10 +234,6 @@ class TrainStep:
     def __call__(self, batch: tuple, timer: PhaseTimer | None = None) -> dict[str, float]:
         """Do one step.
 
-        Args:
-            batch: inputs and data samples.
-            timer: gets the seconds of each part.
-
         Returns:
             The losses and the norm of the gradient, ``grad_norm``.
         """
