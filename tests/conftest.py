@@ -19,6 +19,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.utils import manager
 
+import programs
+
 # MMEngine imports DeepSpeed wherever it is installed, which says on stdout that it found no CUDA.
 # Programs that the tests start inherit this.
 if not torch.cuda.is_available():
@@ -197,6 +199,24 @@ def call_tool(monkeypatch, capsys):
         return status, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture
+def run_tool(call_tool, monkeypatch, tmp_path):
+    """``run_tool(name, *args)``: what a script of ``tools`` prints, run in ``tmp_path``.
+
+    Nothing of an earlier run is left to it, and nothing of its own to a later one.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *args):
+        programs.forget_runs()
+        status, out, error = call_tool(REPO / 'tools' / f'{name}.py', *args)
+        assert status == 0, error[-4000:]
+        return out
+
+    yield run
+    programs.forget_runs()
 
 
 @pytest.fixture

@@ -275,9 +275,6 @@ def _become(command, cwd, env, streams, new_session):
         os.environ.update(env)
     if cwd is not None:
         os.chdir(cwd)
-    if 'RANK' in os.environ and os.path.exists('/proc/self/comm'):
-        # For find_worker: the environment in /proc is the server's.
-        Path('/proc/self/comm').write_text(f'rank {os.environ["RANK"]}')
     sys.stdout.reconfigure(line_buffering=True)
     random.seed()
     if 'numpy' in sys.modules:

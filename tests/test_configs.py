@@ -1,6 +1,7 @@
 """Every shipped config builds, agrees with itself, and a typo in any part of one is an error."""
 
 import copy
+import functools
 import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -33,6 +34,14 @@ DEFAULT = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 
 def name_of(path):
     return str(path.relative_to(ROOT))
+
+
+_read = functools.cache(Config.fromfile)
+
+
+def load(path):
+    """A config, read once for all tests; each has a copy of its own."""
+    return copy.deepcopy(_read(path))
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +122,7 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)
 def test_every_part_builds(path, tmp_path, shrink):
-    cfg = shrink(Config.fromfile(path))
+    cfg = shrink(load(path))
     write_key_frames(cfg, tmp_path)
     for where, build in parts_of(cfg, tmp_path):
         assert build(get(cfg, where)) is not None, where
@@ -140,7 +149,7 @@ def test_a_readme_lists_every_config(path):
 
 @pytest.mark.parametrize('path', BASES, ids=name_of)
 def test_every_primitive_can_be_read_alone(path):
-    assert len(Config.fromfile(path)) > 0
+    assert len(load(path)) > 0
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)
@@ -159,7 +168,7 @@ def test_leaves_hold_only_the_difference(path):
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)
 def test_pipeline_and_model_agree(path):
     """Numbers that the pipeline and the model both need are the same ones."""
-    cfg = Config.fromfile(path)
+    cfg = load(path)
     if cfg.get('train_dataloader') is not None:
         for where, dataset in datasets_of(cfg.train_dataloader.dataset, 'train_dataloader.dataset'):
             if 'pipeline' in dataset:
@@ -191,6 +200,11 @@ def strings(value, path=''):
             yield from strings(child, f'{path}.{key}')
 
 
+@functools.cache
+def produced_by_all():
+    return {file for leaf in LEAVES for file in produced(_read(leaf))}
+
+
 # What a command of the docs or a script, not a config, makes.
 BY_HAND = ('work_dirs/selector_init.pth', 'work_dirs/key_frames/mevis_valid_u.json',
            # tools/misc/train_tiny.sh
@@ -200,13 +214,12 @@ BY_HAND = ('work_dirs/selector_init.pth', 'work_dirs/key_frames/mevis_valid_u.js
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)
 def test_what_a_config_reads_of_another_run_is_kept_by_it(path):
     """Such as a checkpoint that max_keep_ckpts would have removed."""
-    kept = {file for leaf in LEAVES for file in produced(Config.fromfile(leaf))}
-    cfg = Config.fromfile(path)
+    cfg = load(path)
     wanted = {where: text for where, text in strings(cfg.to_dict())
               if text.startswith('work_dirs/') and not text.startswith('work_dirs/ablation/')
               and where.rpartition('.')[2] in ('load_from', 'checkpoint', 'file')}
     for where, file in wanted.items():
-        assert file in kept or file in BY_HAND, where
+        assert file in produced_by_all() or file in BY_HAND, where
     if path.stem.startswith('frame-ious_glus_lisa-7b'):
         assert Path(cfg.checkpoint).name == 'iter_5000.pth' and '.checkpoint' in wanted
 
@@ -231,7 +244,7 @@ TYPOS = [
 
 @pytest.mark.parametrize('where', TYPOS)
 def test_a_typo_is_an_error_that_names_the_key(where, tmp_path):
-    cfg = Config.fromfile(DEFAULT)
+    cfg = load(DEFAULT)
     builders = dict(parts_of(cfg, tmp_path))
     owner = max((path for path in builders if f'{where}.'.startswith(f'{path}.')), key=len)
     cfg.merge_from_dict({f'{where}.a_typo': 1})
@@ -242,14 +255,14 @@ def test_a_typo_is_an_error_that_names_the_key(where, tmp_path):
 @pytest.mark.parametrize('where', ['train_dataloader.dataset.pipeline.1',
                                    'train_dataloader.dataset.pipeline.5'])
 def test_a_typo_in_a_transform_without_arguments(where):
-    cfg = Config.fromfile(DEFAULT)
+    cfg = load(DEFAULT)
     item = dict(get(cfg, where), a_typo=1)
     with pytest.raises(TypeError, match=item['type']):
         TRANSFORMS.build(item)
 
 
 def test_building_does_not_change_the_config():
-    cfg = Config.fromfile(DEFAULT)
+    cfg = load(DEFAULT)
     before = copy.deepcopy(cfg.to_dict())
     MODELS.build(cfg.model)
     assert cfg.to_dict() == before
@@ -260,7 +273,7 @@ def test_the_default_schedule_warms_up_and_decays():
     tiny = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8').partition(
         '<!-- own-data-tiny -->')[2].partition('```\n')[0]
     assert 'schedules/adamw.py' in tiny and 'param_scheduler' not in tiny
-    cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'schedules' / 'adamw.py')
+    cfg = load(ROOT / 'configs' / '_base_' / 'schedules' / 'adamw.py')
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
     schedulers = [PARAM_SCHEDULERS.build(dict(item, optimizer=optimizer))
                   for item in cfg.param_scheduler]

@@ -50,21 +50,6 @@ def options(data):
     return ['--cfg-options', *(f'{key}={value}' for key, value in values.items())]
 
 
-@pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Run a tool in this process, which spares the imports, in an empty folder."""
-
-    def run(name, *args):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, args)])
-        module = programs.load(ROOT / 'tools' / f'{name}.py')
-        module.main()
-
-    programs.forget_runs()
-    yield run
-    programs.forget_runs()
-
-
 @pytest.fixture(scope='module')
 def talking(tmp_path_factory, data, options):
     """A checkpoint with random weights that says [SEG] on about half of the frames."""
@@ -94,11 +79,11 @@ def talking(tmp_path_factory, data, options):
     return path
 
 
-def test_train(call, options, tmp_path):
-    call('train', CONFIG, '--work-dir', 'run', *options, 'load_from=None',
-         'train_cfg.max_iters=3', 'train_dataloader.num_workers=0',
-         'train_dataloader.persistent_workers=False', 'train_dataloader.batch_size=2',
-         'default_hooks.logger.interval=1')
+def test_train(run_tool, options, tmp_path):
+    run_tool('train', CONFIG, '--work-dir', 'run', *options, 'load_from=None',
+             'train_cfg.max_iters=3', 'train_dataloader.num_workers=0',
+             'train_dataloader.persistent_workers=False', 'train_dataloader.batch_size=2',
+             'default_hooks.logger.interval=1')
     checkpoint = torch.load(tmp_path / 'run' / 'iter_3.pth', weights_only=True)
     weights = checkpoint['state_dict']
     assert checkpoint['meta']['iter'] == 3
@@ -110,8 +95,8 @@ def test_train(call, options, tmp_path):
         parts = [entry[f'loss_{name}'] for name in ('ce', 'mask_bce', 'mask_dice', 'iou')]
         assert entry['loss'] == pytest.approx(sum(parts), rel=1e-4) and min(parts) > 0
     # What was saved is a whole model: it is tested, and all it lacks is training.
-    call('test', CONFIG, tmp_path / 'run' / 'iter_3.pth', '--work-dir', 'test', '--dump',
-         'figures.json', *options)
+    run_tool('test', CONFIG, tmp_path / 'run' / 'iter_3.pth', '--work-dir', 'test', '--dump',
+             'figures.json', *options)
     assert json.loads((tmp_path / 'figures.json').read_text())
 
 
@@ -124,9 +109,9 @@ def dist_test(tmp_path, *args):
 
 
 @pytest.mark.slow
-def test_one_and_two_processes(call, data, talking, options, tmp_path):
-    call('test', CONFIG, talking, '--work-dir', 'one', '--out', 'masks', '--dump', 'one.json',
-         *options)
+def test_one_and_two_processes(run_tool, data, talking, options, tmp_path):
+    run_tool('test', CONFIG, talking, '--work-dir', 'one', '--out', 'masks', '--dump', 'one.json',
+             *options)
     # Nothing is trained in models of the published size, which changes no figure.
     dist_test(tmp_path, CONFIG, talking, 2, '--work-dir', 'two', '--out', 'masks2', '--dump',
               'two.json', *options, 'model.mllm.trainable=[]', 'model.mask_head.trainable=[]')

@@ -4,8 +4,12 @@ import json
 import os
 import signal
 
+import pytest
+
 import programs
 
+# The server of programs alone takes ten seconds to start.
+pytestmark = pytest.mark.slow
 SEEN = """
 import json, os, random, sys
 print(json.dumps([sys.argv, os.getcwd(), os.environ['ONE'], __name__, random.random(),

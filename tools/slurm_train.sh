@@ -23,6 +23,10 @@ export GLUS_MM_PREEMPTED=$PWD/.preempted_$$
 if ((${SLURM_RESTART_COUNT:-0} > 0)); then resume=(--resume); fi
 
 for ((left = ${REQUEUES:-100}; ; left--)); do
+    # srun hands signals on to its tasks; a batch job gets them here (sbatch --signal=B:USR1@600), the
+    # first one maybe before it knows what to hand it on to.
+    srun= asked=
+    trap 'asked=1; [[ -z $srun ]] || kill -USR1 "$srun" 2>/dev/null || true' TERM USR1
     srun -p "$1" \
         --job-name="$2" \
         --gres="gpu:$per_node" \
@@ -33,8 +37,7 @@ for ((left = ${REQUEUES:-100}; ; left--)); do
         "${srun_args[@]}" \
         python -u "$(dirname "$0")/train.py" "$3" --launcher slurm "${@:4}" "${resume[@]}" &
     srun=$!
-    # srun hands signals on to its tasks; a batch job gets them here (sbatch --signal=B:USR1@600).
-    trap 'kill -USR1 "$srun"' TERM USR1
+    [[ -z $asked ]] || kill -USR1 "$srun" 2>/dev/null || true
     status=0
     wait "$srun" || status=$?
     # A signal ends the wait, not the tasks.

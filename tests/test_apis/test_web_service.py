@@ -92,7 +92,7 @@ def test_old_files_and_folders_go(store):
     (folder / 'masks.zip').write_bytes(b'1')
     os.utime(folder, (time.time() - 61, ) * 2)
     store.sweep(0.05)
-    for _ in range(100):
+    for _ in range(600):
         if not folder.exists() and not old.exists():
             break
         time.sleep(0.05)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import programs
 from glus_mm.apis import init_model
 from glus_mm.conversion.selector import selector_state
 
@@ -51,11 +50,11 @@ def test_weights_of_another_size(glus, selector):
         selector_state(state, selector, 'here')
 
 
-def test_the_command(glus, tmp_path):
+def test_the_command(call_tool, glus, tmp_path):
     """Its file starts a training (strictly) and is the untrained selector."""
     torch.save(dict(state_dict=glus.state_dict()), tmp_path / 'glus.pth')
     tool = REPO / 'tools' / 'model_converters' / 'glus2selector.py'
-    run = programs.run(tool, tmp_path / 'glus.pth', CONFIG, tmp_path / 'start.pth')
-    assert run.returncode == 0, run.stderr
+    status, _, error = call_tool(tool, tmp_path / 'glus.pth', CONFIG, tmp_path / 'start.pth')
+    assert status == 0, error
     model = init_model(CONFIG, tmp_path / 'start.pth')
     assert torch.equal(model.mllm.projector.weight, glus.mllm.projector.weight)

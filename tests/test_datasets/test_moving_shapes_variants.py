@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import programs
 from glus_mm.datasets.moving_shapes import (
     KINDS,
     VARIANT_KINDS,
@@ -112,9 +111,9 @@ def test_unknown_variant(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_tool_writes_a_variant(tmp_path):
-    out = programs.run(TOOL, tmp_path, '--videos', '2', '--variant', 'late', '--no-mp4')
-    assert out.returncode == 0, out.stderr
+def test_tool_writes_a_variant(call_tool, tmp_path):
+    status, _, error = call_tool(TOOL, tmp_path, '--videos', '2', '--variant', 'late', '--no-mp4')
+    assert status == 0, error
     written = json.loads((tmp_path / 'train' / 'meta_expressions.json').read_text())['videos']
     assert list(written) == ['train-late_00000', 'train-late_00001']
     truth = generate_video(0, 'train', 1, 'late')

@@ -28,6 +28,7 @@ def test_two_commands_one_of_which_installs():
     assert segment.startswith('v/bin/glus-mm segment')
 
 
+@pytest.mark.slow
 def test_the_command_makes_an_overlay_of_an_own_mp4(tmp_path):
     data = write_split(tmp_path / 'data', 1, seed=7, split='valid_u')
     shutil.copy(next((data / 'videos').glob('*.mp4')), tmp_path / 'video.mp4')

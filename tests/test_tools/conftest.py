@@ -48,35 +48,6 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2, max_ke
 '''
 
 
-def find_worker(rank, parent):
-    """Process id of a rank that torchrun, a descendant of ``parent``, has started."""
-    parents = {}
-    for stat in Path('/proc').glob('[0-9]*/stat'):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(')')[2].split()[1])
-        except OSError:  # it has ended meanwhile
-            continue
-    for pid in parents:
-        above = pid
-        while above in parents and above != parent:
-            above = parents[above]
-        if above != parent:
-            continue
-        try:
-            name = Path(f'/proc/{pid}/comm').read_text()
-        except OSError:
-            continue
-        if name == f'rank {rank}\n':  # as programs.py calls it
-            return pid
-    return None
-
-
-@pytest.fixture(scope='session')
-def worker_of_rank():
-    """``worker_of_rank(rank, parent)``: process id of a rank below a process."""
-    return find_worker
-
-
 @pytest.fixture
 def toy_config(tmp_path):
     """``toy_config(iters)`` writes ``toy.py`` and what it imports into ``tmp_path``."""

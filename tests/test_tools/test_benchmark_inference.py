@@ -59,6 +59,7 @@ def test_table(tmp_path):
     assert len(table) == 1 + len(rows)
 
 
+@pytest.mark.slow
 def test_alone(tmp_path):
     pytest.importorskip('bitsandbytes', reason='needs the extra "quant"')
     out = run('--size', 'tiny', '--alone', '--frames', '7', '--expressions', '2', '--shape', '48',

@@ -7,13 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mmengine.registry import DefaultScope
 
-import programs
 from glus_mm.datasets import MixedRefVOSDataset, MixedVideoSampler
 from glus_mm.datasets.moving_shapes import write_split
 
 ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / 'tools' / 'misc' / 'browse_dataset.py'
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 ODD = 'vidéo: 1 "x" ' + 'y' * 90
 MIX = '''
@@ -73,31 +72,23 @@ def config(data, tmp_path):
 
 
 @pytest.fixture
-def call(monkeypatch, tmp_path, capsys):
-    """Run the tool in this process, in an empty folder; return what it prints."""
+def call(call_tool, monkeypatch, tmp_path):
+    """Run the tool in an empty folder; return what it prints."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*args):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr('sys.argv', ['browse_dataset.py', *map(str, args)])
-        module = programs.load(ROOT / 'tools' / 'misc' / 'browse_dataset.py')
-        module.main()
-        return capsys.readouterr().out
+        status, out, error = call_tool(TOOL, *args)
+        assert status == 0, error
+        return out
 
-    yield run
-    DefaultScope._instance_dict.clear()
+    return run
 
 
 @pytest.fixture
-def refuse(call, capsys):
+def refuse(refusal, monkeypatch, tmp_path):
     """Run it where it has to refuse; return what it says."""
-
-    def run(*args):
-        with pytest.raises(SystemExit) as stop:
-            call(*args)
-        assert stop.value.code == 2
-        return ' '.join(capsys.readouterr().err.split())
-
-    return run
+    monkeypatch.chdir(tmp_path)
+    return lambda *args: ' '.join(refusal(TOOL, *args).split())
 
 
 def colors_in(image, palette):
@@ -152,11 +143,9 @@ def test_without_ground_truth(call, config, data, tmp_path):
     assert '1 samples in sheets' in out and list((tmp_path / 'sheets').iterdir())
 
 
-def test_help(refuse, capsys, call):
-    with pytest.raises(SystemExit) as stop:
-        call('--help')
-    shown = ' '.join(capsys.readouterr().out.split())
-    assert stop.value.code == 0 and 'one PNG each' in shown and '--cfg-options' in shown
+def test_help(call):
+    shown = ' '.join(call('--help').split())
+    assert 'one PNG each' in shown and '--cfg-options' in shown
 
 
 def test_refusals(refuse, config, data, tmp_path):

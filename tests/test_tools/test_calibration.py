@@ -58,7 +58,7 @@ def test_a_seg_with_an_empty_mask_finds_nothing(tool):
     assert tool.choose_threshold(rows, 1.0) == {}
 
 
-def test_command(tmp_path):
+def test_command(call_tool, tmp_path):
     rows = dict(a_0=track([0.9, 0.8], iou=[0.5, 0.7], expected=[0.4, 0.9]),
                 a_1=track([0.7, 0.1], iou=[0.9, 0.0], expected=[0.95, 0]),
                 b_0=track([0.2, 0.6], target=False, painted=[0, 0]))
@@ -67,17 +67,17 @@ def test_command(tmp_path):
     dump.write_text(json.dumps(dict(per_expression=has_target, per_frame={
         key: {name: values.tolist() for name, values in row.items()}
         for key, row in rows.items()})))
-    run = programs.run(TOOL, dump, '--out-dir', tmp_path / 'out')
-    assert run.returncode == 0, run.stderr
-    assert 'ECE 0.3833' in run.stdout and 'over 6 frames, of which 66.7 %' in run.stdout
-    assert 'Spearman 1.000, mean difference 0.117 over 3 frames' in run.stdout
-    assert 'T-acc 100.00, N-acc 100.00' in run.stdout
+    status, out, error = call_tool(TOOL, dump, '--out-dir', tmp_path / 'out')
+    assert status == 0, error
+    assert 'ECE 0.3833' in out and 'over 6 frames, of which 66.7 %' in out
+    assert 'Spearman 1.000, mean difference 0.117 over 3 frames' in out
+    assert 'T-acc 100.00, N-acc 100.00' in out
     figures = json.loads((tmp_path / 'out' / 'calibration.json').read_text())
     assert figures['threshold'] == pytest.approx(0.7, abs=2e-6)
     assert figures['frames'] == 6 and figures['iou_frames'] == 3
     assert (tmp_path / 'out' / 'reliability.png').stat().st_size > 5000
     dump.write_text(json.dumps(dict(per_expression={}, per_frame={'a_0': dict(J=[0.5])})))
-    run = programs.run(TOOL, dump)
-    assert run.returncode == 2 and run.stderr.splitlines()[-1].endswith(
+    status, _, error = call_tool(TOOL, dump)
+    assert status == 2 and error.splitlines()[-1].endswith(
         f"{dump}, per_frame, 'a_0': expected what tools/test.py --dump writes of the expressions "
         "of a GLUS model, got none of ['presence', 'expected_iou', 'seg', 'visible', 'painted']")

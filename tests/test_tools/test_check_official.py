@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import programs
-
 REPO = Path(__file__).resolve().parents[2]
 FOLDER = REPO / 'dev'
 TOOL = FOLDER / 'check_official.py'
@@ -67,28 +65,28 @@ def test_equal_to_the_official_code(official, part):
     assert sum(row.values for row in report.rows) > 0
 
 
-def test_as_a_program(tmp_path):
+def test_the_command(call_tool, tmp_path):
     """The parts that are quick; prints a table and writes the same as JSON."""
     out = tmp_path / 'new' / 'table.json'
-    done = programs.run(TOOL, FIXTURE, '--out', out, '--parts', *QUICK)
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, table, error = call_tool(TOOL, FIXTURE, '--out', out, '--parts', *QUICK)
+    assert status == 0, table + error
     written = json.loads(out.read_text())
     assert written['ok'] and {row['part'] for row in written['rows']} == set(QUICK)
-    lines = done.stdout.splitlines()
+    lines = table.splitlines()
     assert lines[0].split() == ['part', 'comparison', 'values', 'largest', 'difference',
                                 'tolerance']
     assert sum(line.endswith('  ok') for line in lines) == len(written['rows'])
     assert lines[-1] == f'{len(written["rows"])} of {len(written["rows"])} comparisons agree'
 
 
-def test_a_failing_program(copy):
+def test_the_command_where_something_differs(call_tool, copy):
     tables = json.loads((copy / 'tables.json').read_text())
     next(iter(tables.values()))['4']['12'][2] += 1
     replace(copy / 'tables.json', tables)
     (copy / 'preprocess' / 'expected.npz').unlink()
-    done = programs.run(TOOL, copy, '--parts', 'tables', 'preprocess')
-    assert done.returncode == 1
-    rows = [line for line in done.stdout.splitlines() if 'FAILED' in line]
+    status, table, _ = call_tool(TOOL, copy, '--parts', 'tables', 'preprocess')
+    assert status == 1
+    rows = [line for line in table.splitlines() if 'FAILED' in line]
     assert rows[0].split()[:5] == ['tables', 'context', 'frames', '774', '1']
     assert 'expected.npz' in rows[1]
     assert rows[2] == '1 of 3 comparisons agree; 2 FAILED'

@@ -67,23 +67,8 @@ def config(tmp_path, weights):
     return tmp_path / 'config.py'
 
 
-@pytest.fixture
-def run_test_tool(tmp_path, monkeypatch):
-    """Run tools/test.py in this process, which spares the imports."""
-
-    def run(*args):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr('sys.argv', ['test.py', *map(str, args)])
-        module = programs.load(ROOT / 'tools' / 'test.py')
-        module.main()
-
-    programs.forget_runs()
-    yield run
-    programs.forget_runs()
-
-
 @pytest.mark.slow
-def test_train_with_two_processes_then_test(config, weights, tmp_path, run_test_tool):
+def test_train_with_two_processes_then_test(config, weights, tmp_path, run_tool):
     done = programs.run(ROOT / 'tools' / 'train.py', config, '--work-dir', 'run', cwd=tmp_path,
                         processes=2)
     log = done.stdout + done.stderr
@@ -94,7 +79,7 @@ def test_train_with_two_processes_then_test(config, weights, tmp_path, run_test_
     saved = torch.load(tmp_path / 'run' / 'iter_4.pth', weights_only=True)['state_dict']
     check_weights(start, saved)
     # The tokenizer is that of load_from, as there is none beside the checkpoint.
-    run_test_tool(config, 'run/iter_4.pth', '--work-dir', 'test', '--dump', 'figures.json')
+    run_tool('test', config, 'run/iter_4.pth', '--work-dir', 'test', '--dump', 'figures.json')
     assert json.loads((tmp_path / 'figures.json').read_text())['dataset']
 
 

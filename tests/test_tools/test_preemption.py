@@ -30,6 +30,8 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from glus_mm.engine import preemption
+
 if 'zero.py' in sys.argv:
     import deepspeed
 
@@ -47,6 +49,8 @@ class WaitHook(Hook):
             end = time.monotonic() + 240
             while not (here / f'go_{runner.iter}').exists() and not (here / 'go').exists():
                 assert time.monotonic() < end
+                if preemption.current().reason:
+                    (here / f'asked_{get_rank()}').touch()
                 time.sleep(0.02)
 '''
 CONFIG = '''
@@ -86,6 +90,13 @@ class Training:
             if len(found) == processes:
                 return {int(rank): int(pid) for rank, pid in found.items()}
             assert self.process.poll() is None, self.process.stdout.read()[-4000:]
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def is_asked(self, processes):
+        """Wait until all processes, which wait to be told to go on, know that they shall end."""
+        end = time.monotonic() + 120
+        while len(list(self.place.glob('asked_*'))) < processes:
             assert time.monotonic() < end
             time.sleep(0.05)
 
@@ -180,7 +191,7 @@ def test_signal_to_the_launcher(start, tmp_path):
     run = start('run', processes=2)
     pids = run.reach(2, processes=2)
     run.process.send_signal(signal.SIGUSR1)
-    time.sleep(2)  # it hands the signal on before it is seen; later is as good
+    run.is_asked(processes=2)
     run.go()
     status, log = run.end()
     assert status == 75 and list((tmp_path / 'run').glob('iter_*.pth')), log

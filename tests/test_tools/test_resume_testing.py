@@ -17,6 +17,29 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
 NUM_VIDEOS = 6
+# Holds process 1 after its first video, which is recorded by then, until it may go on.
+HOLD = '''
+import os
+import time
+from pathlib import Path
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class HoldHook(Hook):
+    priority = 'LOWEST'
+
+    def after_test_iter(self, runner, *args, **kwargs):
+        if get_rank() == 1:
+            Path(f'held_{os.getpid()}').touch()
+            end = time.monotonic() + 240
+            while not Path('go').exists():
+                assert time.monotonic() < end
+                time.sleep(0.02)
+'''
 pytestmark = pytest.mark.slow
 
 
@@ -35,7 +58,7 @@ def options(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def call(tmp_path_factory):
-    """Run tools/test.py in this process, which spares the imports; gives what it logged."""
+    """Run tools/test.py in this process, once for several tests; gives what it logged."""
     before = os.getcwd()
     module = programs.load(ROOT / 'tools' / 'test.py')
 
@@ -94,25 +117,30 @@ def test_another_sampler_cannot_be_resumed(call, options, tmp_path, capfd):
     assert 'sampler is DefaultSampler and not BalancedVideoSampler' in capfd.readouterr().err
 
 
-def with_a_killed_process(options, worker_of_rank, folder, max_restarts):
-    """Test on two processes, one of which is killed after the first video; status and log."""
+def with_a_killed_process(options, folder, max_restarts):
+    """Test on two processes, one of which is killed after its first video; status and log."""
+    (folder / 'hold.py').write_text(HOLD)
+    (folder / 'config.py').write_text(
+        f"_base_ = ['{CONFIG}']\ncustom_imports = dict(imports=['hold'])\n"
+        "custom_hooks = [dict(type='HoldHook')]\n")
     process = programs.start(
-        ROOT / 'tools' / 'test.py', CONFIG, CHECKPOINT, '--work-dir', folder, '--dump',
+        ROOT / 'tools' / 'test.py', 'config.py', CHECKPOINT, '--work-dir', folder, '--dump',
         folder / 'f.json', *options, cwd=folder, processes=2, restarts=max_restarts,
         stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 300
-    while not records(folder) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(worker_of_rank(1, process.pid), signal.SIGKILL)
+    while not (held := list(folder.glob('held_*'))) and process.poll() is None \
+            and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(int(held[0].name.removeprefix('held_')), signal.SIGKILL)
+    (folder / 'go').touch()
     before = records(folder)
     out, _ = process.communicate(timeout=600)
     assert 0 < len(before) < NUM_VIDEOS
     return process.returncode, out, before
 
 
-@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='looks into /proc')
-def test_a_killed_process_is_restarted(options, whole, worker_of_rank, tmp_path):
-    status, out, before = with_a_killed_process(options, worker_of_rank, tmp_path, 1)
+def test_a_killed_process_is_restarted(options, whole, tmp_path):
+    status, out, before = with_a_killed_process(options, tmp_path, 1)
     assert status == 0, out[-4000:]
     after = records(tmp_path)
     assert len(after) == NUM_VIDEOS and before.items() <= after.items()
@@ -120,10 +148,8 @@ def test_a_killed_process_is_restarted(options, whole, worker_of_rank, tmp_path)
     assert (tmp_path / 'f.json').read_text() == whole[0], 'value for value'
 
 
-@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='looks into /proc')
-def test_a_killed_process_ends_the_others_and_one_goes_on(call, options, whole, worker_of_rank,
-                                                         tmp_path):
-    status, out, before = with_a_killed_process(options, worker_of_rank, tmp_path, 0)
+def test_a_killed_process_ends_the_others_and_one_goes_on(call, options, whole, tmp_path):
+    status, out, before = with_a_killed_process(options, tmp_path, 0)
     assert status == 1 and 'process 1 failed first, with status -9' in out, out[-4000:]
     assert not (tmp_path / 'f.json').exists()
     call('--work-dir', tmp_path, '--resume', '--dump', tmp_path / 'f.json', *options)

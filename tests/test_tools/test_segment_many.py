@@ -18,6 +18,30 @@ CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
 TEXTS = ['the red circle', 'the leftmost shape']
 NUM_VIDEOS = 6
+# Holds process 1 before its first video until it may go on.
+HOLD = '''
+import os
+import time
+from pathlib import Path
+
+from mmengine.dist import get_rank
+
+from glus_mm.models import GLUS
+from glus_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class HeldGLUS(GLUS):
+
+    def init_session(self, *args, **kwargs):
+        if get_rank() == 1:
+            Path(f'held_{os.getpid()}').touch()
+            end = time.monotonic() + 240
+            while not Path('go').exists():
+                assert time.monotonic() < end
+                time.sleep(0.02)
+        return super().init_session(*args, **kwargs)
+'''
 
 
 @pytest.fixture(scope='module')
@@ -43,25 +67,31 @@ def start(tmp_path, *args):
 
 
 def finished(out):
-    return [json.loads(path.read_text())['results'] for path in out.glob('.results/*.json')]
+    """Results of the videos that are done, by id."""
+    results = [json.loads(path.read_text())['results'] for path in out.glob('.results/*.json')]
+    return {record['id']: record for record in results if record['status'] == 'done'}
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='looks into /proc')
-def test_a_killed_process_and_a_corrupt_video(videos, worker_of_rank, tmp_path):
+def test_a_killed_process_and_a_corrupt_video(videos, tmp_path):
     path, lines = videos
-    args = (path, tmp_path / 'out', '--config', CONFIG, '--checkpoint', CHECKPOINT, '--format',
-            'rle')
+    (tmp_path / 'hold.py').write_text(HOLD)
+    (tmp_path / 'config.py').write_text(
+        f"_base_ = ['{CONFIG}']\ncustom_imports = dict(imports=['hold'])\n"
+        "model = dict(type='HeldGLUS')\n")
+    args = (path, tmp_path / 'out', '--config', 'config.py', '--checkpoint', CHECKPOINT,
+            '--format', 'rle')
     process = start(tmp_path, *args)
     deadline = time.monotonic() + 300
-    while len(finished(tmp_path / 'out')) < 2 and process.poll() is None \
-            and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(worker_of_rank(1, process.pid), signal.SIGKILL)
+    while not (done := finished(tmp_path / 'out')) or not (held := list(tmp_path.glob('held_*'))):
+        assert process.poll() is None, process.stdout.read()[-4000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(int(held[0].name.removeprefix('held_')), signal.SIGKILL)
     out, _ = process.communicate(timeout=300)
     assert process.returncode != 0, out[-4000:]
-    done = {record['id']: record for record in finished(tmp_path / 'out')
-            if record['status'] == 'done'}
+    done = finished(tmp_path / 'out')
+    (tmp_path / 'go').touch()
     assert 0 < len(done) < NUM_VIDEOS and not (tmp_path / 'out' / 'results.jsonl').exists()
 
     process = start(tmp_path, *args, '--resume')

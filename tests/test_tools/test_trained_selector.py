@@ -1,14 +1,12 @@
 """GLUS asks a trained key-frame selector, whose weights are no part of its own."""
 
 import json
-import runpy
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine import Config
 
-import programs
 from glus_mm.apis import init_model
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.models.inference import ImageFolderReader
@@ -39,8 +37,7 @@ def as_part(path):
 
 
 @pytest.mark.slow
-def test_testing_with_it_gives_the_figures_of_its_key_frames(selector, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_testing_with_it_gives_the_figures_of_its_key_frames(selector, tmp_path, run_tool):
     data = write_split(tmp_path / 'data', 1, seed=5, split='valid_u', mp4=False)
     meta = json.loads((data / 'meta_expressions.json').read_text())
     (name, video), = meta['videos'].items()
@@ -59,14 +56,11 @@ def test_testing_with_it_gives_the_figures_of_its_key_frames(selector, tmp_path,
 
     figures = []
     for part in (as_part(selector), dict(type='FileKeyFrameSelector', file='keys.json')):
-        programs.forget_runs()
         config = tmp_path / 'config.py'
         config.write_text(f"_base_ = ['{CONFIG}']\n"
                           f"test_dataloader = dict(dataset=dict(data_root='{data}'))\n"
                           f'model = dict(test_cfg=dict(selector={part!r}))\n')
-        monkeypatch.syspath_prepend(str(ROOT / 'tools'))
-        monkeypatch.setattr('sys.argv', ['test.py', str(config), str(GLUS), '--dump', 'f.json'])
-        runpy.run_path(str(ROOT / 'tools' / 'test.py'), run_name='__main__')
+        run_tool('test', config, GLUS, '--dump', 'f.json')
         figures.append(json.loads((tmp_path / 'f.json').read_text()))
     assert figures[0] == figures[1]
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -37,9 +38,9 @@ from web_parts import (  # noqa: E402
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 WAIT = 60_000  # ms
-
-gradio_client = pytest.importorskip('gradio_client', reason='needs Gradio (the extra "demo")')
-pytest.importorskip('gradio', reason='needs Gradio (the extra "demo")', exc_type=ImportError)
+# A server with its time limits, and a browser. It alone imports Gradio, which takes seconds.
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+    not all(map(find_spec, ('gradio', 'gradio_client'))), reason='needs Gradio (the extra "demo")')]
 
 
 def load_demo():
@@ -65,6 +66,7 @@ class Server:
         self.port = int(self.url.rstrip('/').rsplit(':', 1)[1])
 
     def client(self):
+        import gradio_client
         return gradio_client.Client(self.url, verbose=False, download_files=str(self.downloads()))
 
     def downloads(self):
@@ -72,9 +74,10 @@ class Server:
 
     def segment(self, video, text, client=None):
         """Status and files of a run through the API, at 3 frames per second."""
+        from gradio_client import handle_file
         job = (client or self.client()).submit(
-            gradio_client.handle_file(str(video)), text, 3, api_name='/segment')
-        values = job.result(timeout=60)
+            handle_file(str(video)), text, 3, api_name='/segment')
+        values = job.result(timeout=240)
         return values[0], values
 
     def request(self, method, path, body=b'', headers=None):
@@ -82,7 +85,7 @@ class Server:
 
         ``body`` None announces what ``headers`` say and sends nothing of it.
         """
-        connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=20)
+        connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=60)
         if body is None:
             connection.putrequest(method, path)
             for name, value in headers.items():
@@ -373,7 +376,7 @@ def test_large_uploads_end_at_the_gate(server):
 
 
 def open_socket(server, data):
-    connection = socket.create_connection(('127.0.0.1', server.port), timeout=20)
+    connection = socket.create_connection(('127.0.0.1', server.port), timeout=60)
     connection.sendall(data)
     return connection
 
@@ -399,7 +402,7 @@ def test_what_an_aborted_upload_leaves_is_removed_at_once(server):
     connection.close()
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, 'in vain'

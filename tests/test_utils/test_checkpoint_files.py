@@ -1,5 +1,6 @@
 """Checkpoint files appear whole or not at all; torn ones are told from whole ones and skipped."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -9,7 +10,6 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
-import programs
 from glus_mm.utils.base_weights import complete_state
 from glus_mm.utils.checkpoint import model_state_of
 from glus_mm.utils.checkpoint_files import (
@@ -48,14 +48,19 @@ def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path):
 def test_a_killed_writer_leaves_the_file_as_it_was(tmp_path):
     save(tmp_path / 'iter_1.pth')
     before = (tmp_path / 'iter_1.pth').read_bytes()
-    code = ('import sys, time\nfrom glus_mm.utils.checkpoint_files import atomic_file\n'
-            'with atomic_file(sys.argv[1]) as part:\n    part.write_bytes(b"half")\n'
-            '    print("READY", flush=True)\n    time.sleep(60)\n')
-    writer = programs.start('-c', code, tmp_path / 'iter_1.pth')
-    while 'READY' not in writer.stdout.readline():
-        assert writer.poll() is None
-    writer.send_signal(signal.SIGKILL)
-    writer.wait()
+    ours, its = multiprocessing.Pipe()
+
+    def write():
+        with atomic_file(tmp_path / 'iter_1.pth') as part:
+            part.write_bytes(b'half')
+            its.send('ready')
+            signal.pause()
+
+    writer = multiprocessing.get_context('fork').Process(target=write)
+    writer.start()
+    assert ours.poll(60) and ours.recv() == 'ready'
+    writer.kill()
+    writer.join()
     assert (tmp_path / 'iter_1.pth').read_bytes() == before
     assert names(tmp_path) == ['.iter_1.pth.part', 'iter_1.pth']
     remove_parts(tmp_path)

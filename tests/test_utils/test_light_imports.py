@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ def in_new_process(program):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_model_is_built_without_libraries_that_it_does_not_use():
     loaded = in_new_process(
         'import json, sys\n'
@@ -55,6 +57,7 @@ def test_prompts_and_tokenizers_keep_their_old_names():
     assert SegTokenizer is tokenizer.SegTokenizer
 
 
+@pytest.mark.slow
 def test_optimizers_of_other_libraries_are_registered_on_first_use():
     """The same classes under the same names as MMEngine registers them by itself."""
     with_ours, before, after = in_new_process(
@@ -93,8 +96,9 @@ def test_a_name_that_no_library_has_is_not_found():
         OPTIMIZERS.build(dict(type='NoSuchOptimizer', params=torch.nn.Linear(1, 1).parameters()))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec('deepspeed') is None, reason='needs DeepSpeed')
 def test_deepspeed_is_there_once_a_strategy_asks_for_it():
-    pytest.importorskip('deepspeed')
     before, version, name = in_new_process(
         'import json, sys\n'
         'import glus_mm\n'
@@ -107,6 +111,7 @@ def test_deepspeed_is_there_once_a_strategy_asks_for_it():
     assert version[0].isdigit()
 
 
+@pytest.mark.slow
 def test_losses_of_object_detection_import_scipy_when_they_match():
     before, rows, there = in_new_process(
         'import json, sys\n'
