@@ -67,11 +67,6 @@ class LocalHub:
         shutil.copytree(files, home / 'snapshots' / commit)
         return home
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """For another process."""
-        return dict(HF_HUB_CACHE=str(self.cache), HF_HUB_OFFLINE='1')
-
 
 @pytest.fixture
 def local_hub(tmp_path, monkeypatch):

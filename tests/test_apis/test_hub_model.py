@@ -199,15 +199,17 @@ class Hub(BaseHTTPRequestHandler):
 
 PROGRAM = '''
 import sys
+from huggingface_hub import constants
 from glus_mm.apis import init_model
 from glus_mm.models.segmentors import GLUS
 
-if sys.argv[1] == 'push':
-    model = GLUS.from_pretrained(sys.argv[2])
-    print(model.push_to_hub('me/small', sys.argv[3], license='mit'))
-else:
-    model = init_model('me/small')
-    print(sum(float(value.double().sum()) for value in model.state_dict().values()))
+if not constants.HF_HUB_OFFLINE:
+    print(GLUS.from_pretrained(sys.argv[1]).push_to_hub('me/small', sys.argv[2], license='mit'))
+model = init_model('me/small')
+print(sum(float(value.double().sum()) for value in model.state_dict().values()))
+if constants.HF_HUB_OFFLINE:
+    constants.HF_HUB_CACHE = sys.argv[3]
+    init_model('me/small')
 '''
 
 
@@ -220,21 +222,21 @@ def test_upload_download_and_no_network(saved, model, tmp_path):
                HF_HOME=str(tmp_path / 'hf'), HF_HUB_DISABLE_XET='1', OMP_NUM_THREADS='1',
                PYTHONPATH=str(ROOT), HF_HUB_CACHE=str(tmp_path / 'hf' / 'hub'))
 
-    def run(*arguments, **more):
-        done = subprocess.run([sys.executable, '-c', PROGRAM, *map(str, arguments)],
+    def run(**more):
+        arguments = saved, tmp_path / 'pushed', tmp_path / 'empty'
+        return subprocess.run([sys.executable, '-c', PROGRAM, *map(str, arguments)],
                               capture_output=True, text=True, env=dict(env, **more), cwd=tmp_path)
-        return done.returncode, done.stdout.splitlines()[-1:], done.stderr
 
-    status, out, error = run('push', saved, tmp_path / 'pushed')
-    assert status == 0, (error, Hub.asked)
-    assert out[0].endswith(Hub.commit)
+    done = run()
+    assert done.returncode == 0, (done.stderr, Hub.asked)
+    *_, address, total = done.stdout.splitlines()
+    assert address.endswith(Hub.commit)
     assert {'README.md', 'config.json', 'model.safetensors'} <= Hub.files.keys()
     expected = sum(float(value.double().sum()) for value in model.state_dict().values())
-    status, out, error = run('load')
-    assert status == 0 and float(out[0]) == expected, (error, Hub.asked)
+    assert float(total) == expected, Hub.asked
     server.shutdown()
     server.server_close()
-    assert run('load', HF_HUB_OFFLINE='1')[:2] == (0, out)
-    status, _, error = run('load', HF_HUB_OFFLINE='1', HF_HUB_CACHE=str(tmp_path / 'empty'))
-    assert status == 1 and 'ConnectionError: ' in error.splitlines()[-1]
-    assert 'could not be reached' in error.splitlines()[-1]
+    done = run(HF_HUB_OFFLINE='1')
+    assert done.stdout.splitlines()[-1] == total, done.stderr
+    error = done.stderr.splitlines()[-1]  # with another cache, which is empty
+    assert done.returncode == 1 and 'ConnectionError: ' in error and 'not be reached' in error

@@ -1,10 +1,8 @@
 """Checkpoints by file, by folder and by name on the hub; conversions are made once."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import torch
 from mmengine import Config
 from torch.utils import serialization
 
+import programs
 from glus_mm.apis import init_model, resolve_checkpoint
 from glus_mm.apis.pretrained import cache_folder, mapped_weights, use_checkpoint
 from glus_mm.conversion import convert_glus
@@ -211,13 +210,13 @@ def test_large_files_are_mapped_where_that_is_safe(tmp_path):
 @pytest.mark.slow
 def test_two_processes_make_one_conversion(published, local_hub, cache):
     code = ('import sys, json; from glus_mm.apis import resolve_checkpoint; '
-            'print("READY", flush=True); sys.stdin.readline(); '
+            'from huggingface_hub import constants; constants.HF_HUB_OFFLINE = True; '
+            'constants.HF_HUB_CACHE = sys.argv[2]; print("READY", flush=True); '
+            'sys.stdin.readline(); '
             'print(resolve_checkpoint("org/glus-tiny", **json.loads(sys.argv[1])))')
-    env = dict(os.environ, **local_hub.environment, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-    processes = [subprocess.Popen(
-        [sys.executable, '-c', code, json.dumps(OPTIONS)], env=env, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for _ in range(2)]
+    processes = [programs.start('-c', code, json.dumps(OPTIONS), local_hub.cache,
+                                stdin=subprocess.PIPE, stderr=subprocess.STDOUT)
+                 for _ in range(2)]
     for process in processes:
         # Libraries may say something first, as DeepSpeed does on a CPU.
         assert 'READY\n' in iter(process.stdout.readline, '')

@@ -122,9 +122,9 @@ def test_two_processes(tmp_path):
     for process in processes:
         process.start()
     (_, even, seed, even_one), (_, odd, other_seed, odd_one) = sorted(
-        queue.get(timeout=60) for _ in processes)
+        queue.get(timeout=300) for _ in processes)
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=300)
         assert process.exitcode == 0
     assert [item for pair in zip(even, odd) for item in pair] == take(make(), 120)
     assert [item for pair in zip(even_one, odd_one) for item in pair] == take(

@@ -3,7 +3,9 @@
 A model with random weights never says ``[SEG]``; :func:`emit_seg` makes it do so.
 """
 
+import copy
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -59,17 +61,28 @@ def tiny_cfg() -> Callable[..., dict]:
 @pytest.fixture(scope='session')
 def make_glus() -> Callable[..., GLUS]:
     """``make_glus(options, dtype, seed)``: a small GLUS in eval mode; equal calls, equal weights.
+
+    The last 32 are kept, of which a call gets a copy: to build one takes three times as long.
     """
+    kept: OrderedDict[str, tuple[GLUS, torch.Tensor]] = OrderedDict()
 
     def make(options: dict | None = None, dtype: torch.dtype = torch.float64,
              seed: int = 0) -> GLUS:
-        torch.manual_seed(seed)
-        model = build_child(MODELS, shrunk_config(options))
-        with torch.no_grad():
-            for name, parameter in model.mask_head.named_parameters():
-                if name.endswith(('no_mem_embed', 'bias')):
-                    parameter.normal_(std=0.2)
-        return model.to(dtype).eval()
+        key = repr((options, dtype, seed))
+        if key not in kept:
+            torch.manual_seed(seed)
+            model = build_child(MODELS, shrunk_config(options))
+            with torch.no_grad():
+                for name, parameter in model.mask_head.named_parameters():
+                    if name.endswith(('no_mem_embed', 'bias')):
+                        parameter.normal_(std=0.2)
+            kept[key] = model.to(dtype).eval(), torch.get_rng_state()
+        kept.move_to_end(key)
+        while len(kept) > 32:
+            kept.popitem(last=False)
+        model, state = kept[key]
+        torch.set_rng_state(state)
+        return copy.deepcopy(model)
 
     return make
 

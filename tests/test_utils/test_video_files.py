@@ -127,7 +127,7 @@ def test_a_forked_process_opens_the_file_anew(write_video, tmp_path):
     expected = [reader.read(t).mean() for t in (3, 25)]
     child = os.fork()
     if not child:
-        signal.alarm(20)
+        signal.alarm(120)
         good = [reader.read(t).mean() for t in (3, 25)] == expected
         del reader
         os._exit(0 if good else 1)
