@@ -179,6 +179,19 @@ def write_video():
     return _write_video
 
 
+@pytest.fixture(scope='module')
+def browser():
+    """A real one, which playwright drives; while it is open, no other event loop can run."""
+    chromium = shutil.which('chromium') or shutil.which('chromium-browser')
+    if chromium is None:
+        pytest.skip('no chromium here: apt-get install chromium')
+    playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright')
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
 def call_tool(monkeypatch, capsys):
     """``call_tool(tool, *args)``: exit status, output and errors of a tool, run in this process."""

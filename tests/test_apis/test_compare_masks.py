@@ -13,7 +13,6 @@ from glus_mm.apis.mask_evaluation.expression_attributes import expression_attrib
 from glus_mm.evaluation.slices import SLICE_RULES
 from glus_mm.utils.masks import encode_mask, write_mask_png
 
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 HOSTILE = '<script>window.hacked=1</script><img src=x onerror="window.hacked=1"> & "quotes"'
 SIZE = (48, 64)
 
@@ -280,17 +279,6 @@ def test_examples(compared):
     assert gains == sorted(gains, reverse=True) and gains[-1] > 0.5
     assert [frame.name for frame in best[0].frames] == ['00000', '00001', '00002', '00003']
     assert best[0].frames[0].masks[2].sum() == 20
-
-
-@pytest.fixture(scope='module')
-def browser():
-    if CHROMIUM is None:
-        pytest.skip('no chromium here: apt-get install chromium')
-    playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright')
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
-        yield browser
-        browser.close()
 
 
 def test_page_in_a_browser(browser, systems, tmp_path):

@@ -180,3 +180,19 @@ def emit_seg(make_sample) -> Callable[..., GLUS]:
         return model
 
     return change
+
+
+@pytest.fixture(scope='session')
+def talking(make_glus, emit_seg, video) -> Callable[..., GLUS]:
+    """``talking(options, dtype, always=True)``: a GLUS that says ``[SEG]`` on ``video``."""
+    weights = {}
+
+    def make(options: dict | None = None, dtype: torch.dtype = torch.float64,
+             always: bool = True) -> GLUS:
+        if always not in weights:
+            weights[always] = emit_seg(make_glus(), video, always=always).state_dict()
+        model = make_glus(options, dtype)
+        model.load_state_dict(weights[always])
+        return model
+
+    return make

@@ -8,8 +8,8 @@ from glus_mm.video import ArrayReader, ReorderedReader
 
 
 @pytest.fixture(scope='module')
-def model(make_glus, emit_seg, video):
-    return emit_seg(make_glus(), video)
+def model(talking):
+    return talking()
 
 
 def test_folds_have_every_frame_once():

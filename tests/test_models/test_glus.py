@@ -17,19 +17,6 @@ from glus_mm.utils.masks import decode_rle
 EXACT = dict(rtol=0, atol=1e-8)
 
 
-@pytest.fixture(scope='module')
-def talking(make_glus, emit_seg, video):
-    """``talking(options, dtype)``: a GLUS that says [SEG] on every frame of ``video``."""
-    weights = emit_seg(make_glus(), video).state_dict()
-
-    def make(options=None, dtype=torch.float64):
-        model = make_glus(options, dtype)
-        model.load_state_dict(weights)
-        return model
-
-    return make
-
-
 def run(model, frames, sample, key_frames=None):
     """Low-resolution logits (E, T, h, w) and is_seg (E, T) of a whole video."""
     session = model.init_session(ArrayReader(frames), sample)

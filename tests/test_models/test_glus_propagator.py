@@ -22,19 +22,6 @@ from official_checks import OfficialFixture  # noqa: E402
 from official_checks.inference import prepare, raw_texts, unpack  # noqa: E402
 
 
-@pytest.fixture(scope='module')
-def talking(make_glus, emit_seg, video):
-    """``talking(options)``: a GLUS that says [SEG] on every frame of ``video``."""
-    weights = emit_seg(make_glus(), video).state_dict()
-
-    def make(options=None):
-        model = make_glus(options)
-        model.load_state_dict(weights)
-        return model
-
-    return make
-
-
 def count(model):
     """Images that each encoder has seen: lists that grow."""
     seen = dict(vision=[], sam=[])

@@ -39,12 +39,9 @@ class StillTestPropagator(KeyMaskPropagator):
 
 
 @pytest.fixture(scope='module')
-def model(make_glus, emit_seg, video):
-    weights = emit_seg(make_glus(), video).state_dict()
-    model = make_glus({'test_cfg.propagator': dict(type='StillTestPropagator'),
-                       'test_cfg.max_expressions': 2})
-    model.load_state_dict(weights)
-    return model
+def model(talking):
+    return talking({'test_cfg.propagator': dict(type='StillTestPropagator'),
+                    'test_cfg.max_expressions': 2})
 
 
 @pytest.mark.parametrize('keys', [[0, 0, 0], [7, 7, 7], [3, 3, 3], [5, 0, 2]])

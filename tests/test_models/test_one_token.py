@@ -14,11 +14,8 @@ ONE = {'train_cfg.seg_per': 'video', 'test_cfg.memory_stride': 1,
 
 
 @pytest.fixture(scope='module')
-def model(make_glus, emit_seg, video):
-    weights = emit_seg(make_glus(), video).state_dict()
-    model = make_glus(ONE)
-    model.load_state_dict(weights)
-    return model
+def model(talking):
+    return talking(ONE)
 
 
 def batch(model, make_batch, frames, expressions, context, query):

@@ -6,7 +6,6 @@ import importlib.util
 import io
 import json
 import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -35,7 +34,6 @@ from web_parts import (  # noqa: E402
     WebLimits,
 )
 
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 WAIT = 60_000  # ms
 # A server with its time limits, and a browser. It alone imports Gradio, which takes seconds.
@@ -119,17 +117,6 @@ def server():
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
-
-
-@pytest.fixture(scope='module')
-def browser(server):
-    if CHROMIUM is None:
-        pytest.skip('no chromium here: apt-get install chromium')
-    playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright')
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
-        yield browser
-        browser.close()
 
 
 class Visitor:
