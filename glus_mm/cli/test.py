@@ -94,8 +94,11 @@ def record_videos(cfg: 'Config', resume: bool) -> None:
         resume: whether to take over. A process that torchrun restarts does so in any case.
     """
     resume = resume or int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')) > 0
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []),
-                        dict(type='glus_mm.FinishedVideosHook', resume=resume)]
+    # The config that an earlier run wrote into its work folder has the hook, as that run had it.
+    name = 'glus_mm.FinishedVideosHook'
+    hooks = [hook for hook in cfg.get('custom_hooks') or []
+             if not (isinstance(hook, dict) and hook.get('type') == name)]
+    cfg.custom_hooks = [*hooks, dict(type=name, resume=resume)]
     env_cfg = dict(cfg.get('env_cfg') or {})
     env_cfg['dist_cfg'] = dict(dict(timeout=DIST_TIMEOUT), **(env_cfg.get('dist_cfg') or {}))
     cfg.env_cfg = env_cfg

@@ -118,6 +118,9 @@ def test_test_options_reach_the_config(config, checkpoint, tmp_path):
     tool.set_evaluator(cfg, 'dump_file', 'f.json')
     assert cfg.test_evaluator[1].dump_file == 'f.json'
     assert 'dump_file' not in cfg.test_evaluator[0]
+    for resume in (False, True):  # as from the config that the first run wrote
+        tool.record_videos(cfg, resume)
+    assert cfg.custom_hooks == [dict(type='glus_mm.FinishedVideosHook', resume=True)]
 
 
 def test_work_dir_and_options(config, tmp_path, monkeypatch):

@@ -120,11 +120,13 @@ def test_another_sampler_cannot_be_resumed(call, options, tmp_path, capfd):
 def with_a_killed_process(options, folder, max_restarts):
     """Test on two processes, one of which is killed after its first video; status and log."""
     (folder / 'hold.py').write_text(HOLD)
-    (folder / 'config.py').write_text(
+    # Beside the work folder, into which a run writes its config under the same name.
+    config = folder.with_name(f'{folder.name}_held.py')
+    config.write_text(
         f"_base_ = ['{CONFIG}']\ncustom_imports = dict(imports=['hold'])\n"
         "custom_hooks = [dict(type='HoldHook')]\n")
     process = programs.start(
-        ROOT / 'tools' / 'test.py', 'config.py', CHECKPOINT, '--work-dir', folder, '--dump',
+        ROOT / 'tools' / 'test.py', config, CHECKPOINT, '--work-dir', folder, '--dump',
         folder / 'f.json', *options, cwd=folder, processes=2, restarts=max_restarts,
         stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 300
