@@ -112,7 +112,8 @@ setup(
         'wandb': ['wandb>=0.18'],
         'tensorboard': TENSORBOARD,
         'docs': DOCS,
-        'dev': ['pytest>=8.0', 'pytest-xdist>=3.8', 'ruff>=0.8', 'pre-commit>=3.5',
+        'dev': ['pytest>=8.0', 'pytest-xdist>=3.8', 'pytest-cov>=7.0', 'ruff>=0.8',
+                'pre-commit>=3.5',
                 # Pinned: another version finds other things.
                 'mypy==2.4.1', 'supervision>=0.25', *DOCS, *NOTEBOOK, *SAM2, *EDGETAM,
                 *TENSORBOARD, *DEEPSPEED, *QUANT, *DEMO, *BROWSER],
