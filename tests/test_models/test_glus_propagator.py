@@ -2,24 +2,14 @@
 
 import gc
 import shutil
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from official_order import OFFICIAL
 
-from glus_mm.apis import GLUSInferencer
 from glus_mm.models.inference import ArrayReader
 
-REPO = Path(__file__).resolve().parents[2]
-FIXTURE = REPO / 'tests' / 'data' / 'official_glus_tiny'
 EXACT = dict(rtol=0, atol=1e-8)
-sys.path.insert(0, str(REPO / 'dev'))
-
-from official_checks import OfficialFixture  # noqa: E402
-from official_checks.inference import prepare, raw_texts, unpack  # noqa: E402
 
 
 def count(model):
@@ -145,25 +135,3 @@ def test_compiled_is_eager_within_rounding(talking, video, make_sample, monkeypa
     found, expected = (run(one, video, make_sample(), keys)[0] for one in (model, plain))
     for key, logits in expected.items():  # SAM-2 rotates in float32 whatever the type
         torch.testing.assert_close(found[key], logits, rtol=0, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_official_key_frame_result_with_each_frame_encoded_once(tmp_path):
-    """``expected_kf`` of the official code, both directions in one session."""
-    fixture = OfficialFixture(FIXTURE, tmp_path)
-    official = fixture.json('inference/expected_kf.json')
-    model = prepare(fixture, official)
-    seen = count(model)
-    texts, key = raw_texts(fixture, official), official['key_frame_index']
-    result = GLUSInferencer(model)(str(fixture.path('video/frames')), texts,
-                                   key_frames=[key] * len(texts))
-    frames = len(result['frame_names'])
-    assert sum(seen['vision']) == sum(seen['sam']) == frames == 12
-    arrays = fixture.arrays('inference/expected_kf.npz')
-    for e in range(len(texts)):
-        forward, backward = (
-            unpack(arrays[f'call{2 * e + i}/full_masks_packed'],
-                   official['calls'][2 * e + i]['orig_size']) for i in range(2))
-        expected = [*backward[::-1], *forward[1:]]
-        for t in range(frames):
-            assert np.mean(result['masks'][e][t] != expected[t]) <= 2e-3

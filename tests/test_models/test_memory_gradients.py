@@ -1,7 +1,7 @@
 """Gradients through the memory: against numeric ones, detached, frozen, and recomputed.
 
 The official gradients of a whole training step, which ``detach_memory=True`` gives, are compared
-in ``test_glus_contrastive.py`` and by ``dev/check_official.py``.
+by ``dev/check_official.py``.
 """
 
 import pytest

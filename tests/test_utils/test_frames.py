@@ -1,26 +1,8 @@
-"""Positions of context frames: equal to the official function's, for many lengths."""
-
-import json
-from pathlib import Path
+"""Positions of context frames; ``dev/check_official.py`` compares them with the official ones."""
 
 import pytest
 
 from glus_mm.utils.frames import clip_bounds, clip_centres
-
-REPO = Path(__file__).resolve().parents[2]
-FIXTURE = REPO / 'tests' / 'data' / 'official_glus_tiny' / 'tables.json'
-TABLE = json.loads(FIXTURE.read_text())['context_frames[ctx][num_frames]']
-
-
-@pytest.mark.parametrize('num_context', sorted(TABLE))
-def test_centres_equal_official(num_context):
-    table = TABLE[num_context]
-    assert min(map(int, table)) < int(num_context) < max(map(int, table))
-    for num_frames, expected in table.items():
-        num_frames = int(num_frames)
-        # -1 is the official index of the last frame.
-        expected = [index % num_frames for index in expected]
-        assert clip_centres(num_frames, int(num_context)) == expected, num_frames
 
 
 def test_bounds_cover_the_video_once():
