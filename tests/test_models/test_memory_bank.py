@@ -3,7 +3,6 @@
 ``dev/check_official.py`` compares the selection with the official table.
 """
 
-
 import pytest
 import torch
 
