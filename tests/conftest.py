@@ -4,6 +4,7 @@ import os
 import runpy
 import shutil
 import zipfile
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,9 +31,9 @@ REPO = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests go first, so that all workers end at about the same time."""
-    slow = {item.path for item in items if item.get_closest_marker('slow')}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with the most slow tests go first, so that all workers end at about the same time."""
+    slow = Counter(item.path for item in items if item.get_closest_marker('slow'))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)
