@@ -175,7 +175,7 @@ class Visitor:
 
 
 @pytest.fixture
-def visitor(browser, server):
+def visitor(server, browser):
     visitor = Visitor(browser, server)
     yield visitor
     visitor.context.close()
