@@ -10,8 +10,8 @@ here=$(dirname "$0")/../..
 
 last() { echo "work_dirs/$1/$(basename "$(cat "work_dirs/$1/last_checkpoint")")"; }
 
-train() {  # config without folder and .py
-    bash "$here/tools/dist_train.sh" "$here/configs/$1.py" "$procs" --resume auto
+train() {  # config without .py, options
+    bash "$here/tools/dist_train.sh" "$here/configs/$1.py" "$procs" --resume auto "${@:2}"
 }
 
 [ -e data/moving_shapes/train/meta_expressions.json ] || \
@@ -25,6 +25,8 @@ train pretrain/glus_tiny_stills_moving-shapes
 train pretrain/glus_tiny_motion_moving-shapes
 python "$here/tools/misc/publish_model.py" --dtype keep "$(last glus_tiny_motion_moving-shapes)" \
     work_dirs/glus_tiny_motion.pth
-train glus/glus_tiny_moving-shapes
+train pretrain/glus_tiny_windows_moving-shapes
+# Other videos than the first ones of stage 4.
+train glus/glus_tiny_moving-shapes --cfg-options randomness.seed=1
 python "$here/tools/misc/publish_model.py" "$(last glus_tiny_moving-shapes)" \
     checkpoints/glus_tiny_moving-shapes.pth
