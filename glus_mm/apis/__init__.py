@@ -1,6 +1,6 @@
 """The few calls that most programs need: build a model, segment a video."""
 
-import lazy_loader
+from glus_mm.utils.light_imports import attach_stub
 
 # Each name is imported where it is first used; __init__.pyi says from where.
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,6 +1,8 @@
 """``glus-mm``: chooses a command, runs it, and gives its exit status."""
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: ``--help``, ``--version``, or arguments that cannot be understood (status 2).
     """
+    # The end of a process would look for garbage, several times: more than a CPU second.
+    atexit.register(gc.freeze)
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parser(argv).parse_args(argv)
     if args.command not in _WITH_DEEPSPEED:

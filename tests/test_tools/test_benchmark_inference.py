@@ -15,7 +15,7 @@ REPO = Path(__file__).resolve().parents[2]
 TOOL = REPO / 'tools' / 'analysis_tools' / 'benchmark_inference.py'
 sys.path.insert(0, str(TOOL.parent))
 
-from inference_benchmark import PARTS, Agreement  # noqa: E402
+from inference_benchmark import PARTS, Agreement, make_frames  # noqa: E402
 from inference_benchmark.runs import Outcome, write_video  # noqa: E402
 
 
@@ -139,8 +139,8 @@ def test_steps_near_a_threshold_are_listed():
 
 
 def test_videos_for_the_memory(tmp_path):
-    write_video(tmp_path / 'video.mp4', 7)
+    write_video(tmp_path / 'video.mp4', make_frames(5, (96, 128)), 7)
     reader = VideoFileReader(tmp_path / 'video.mp4')
     assert len(reader) == 7 and reader.read(6).std() > 5
     with pytest.raises(OSError, match='cannot write a video'):
-        write_video(tmp_path / 'no' / 'video.mp4', 2)
+        write_video(tmp_path / 'no' / 'video.mp4', make_frames(1, (96, 128)), 2)

@@ -11,7 +11,7 @@ from glus_mm.registry import OPTIMIZERS
 from glus_mm.utils.light_imports import hidden
 
 HEAVY = ('bitsandbytes', 'datasets', 'deepspeed', 'gradio', 'matplotlib', 'peft', 'scipy',
-         'transformers.trainer', 'transformers.trainer_utils')
+         'torch._dynamo', 'transformers.trainer', 'transformers.trainer_utils')
 
 
 def in_new_process(program):
@@ -123,6 +123,46 @@ def test_losses_of_object_detection_import_scipy_when_they_match():
         'rows = loss.linear_sum_assignment([[3, 1], [1, 3]])[1].tolist()\n'
         'print(json.dumps([before, rows, is_scipy_available()]))')
     assert not before and rows == [1, 0] and there
+
+
+def test_the_compiler_hears_what_it_must_not_trace_when_it_is_imported():
+    before, after = in_new_process(
+        'import gc, json, sys\n'
+        'from glus_mm.models import LlavaMLLM\n'
+        'from transformers import masking_utils\n'
+        'from transformers.integrations import deepgemm, finegrained_fp8, flex_attention\n'
+        'import torchvision.ops, torchvision.tv_tensors\n'
+        "names = [n for n in sys.modules if n.startswith('torch._dynamo')]\n"
+        "before = [names, gc.isenabled(), gc.get_freeze_count()]\n"
+        "made = masking_utils.TransformGetItemToIndex()\n"
+        'from torch._dynamo import trace_rules\n'
+        'from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex\n'
+        'from torch._dynamo.utils import is_compile_supported\n'
+        'allowed = trace_rules._allowed_callable_ids\n'
+        'after = dict(\n'
+        '    made=isinstance(made, TransformGetItemToIndex),\n'
+        '    masks=masking_utils.TransformGetItemToIndex is TransformGetItemToIndex,\n'
+        '    roi=torchvision.ops.roi_align.__globals__["is_compile_supported"]\n'
+        '    is is_compile_supported,\n'
+        '    constants=[n for n, f in vars(deepgemm).items() if getattr(\n'
+        "        f, '_dynamo_marked_constant', False)],\n"
+        '    allowed=[n for m in (deepgemm, finegrained_fp8) for n, f in vars(m).items()\n'
+        '             if id(f) in allowed],\n'
+        "    flex=flex_attention.WrappedFlexAttention(False).training)\n"
+        'print(json.dumps([before, after]))')
+    alone = in_new_process(
+        'import json\n'
+        'from transformers import LlamaModel\n'
+        'from transformers.integrations import deepgemm, finegrained_fp8\n'
+        'from torch._dynamo import trace_rules\n'
+        'allowed = trace_rules._allowed_callable_ids\n'
+        'print(json.dumps(dict(\n'
+        '    constants=[n for n, f in vars(deepgemm).items() if getattr(\n'
+        "        f, '_dynamo_marked_constant', False)],\n"
+        '    allowed=[n for m in (deepgemm, finegrained_fp8) for n, f in vars(m).items()\n'
+        '             if id(f) in allowed])))')
+    assert before == [[], True, 0]
+    assert after == dict(alone, made=True, masks=True, roi=True, flex=False)
 
 
 def test_hidden_modules_come_back():

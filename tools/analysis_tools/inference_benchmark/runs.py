@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from glus_mm.models import GLUS
 from glus_mm.models.propagators import BasePropagator
 from glus_mm.video import FrameReader, VideoFileReader
-from inference_benchmark.model import make_frames, make_sample
+from inference_benchmark.model import make_sample
 
 PARTS = ('vision tower', 'SAM-2 encoder', 'LLM', 'memory attention', 'mask decoder',
          'memory encoder', 'rest')
@@ -325,14 +325,14 @@ WARMUP = 40
 """Frames after which caches are full and libraries have set up what they need."""
 
 
-def write_video(path: str | PathLike, frames: int) -> None:
-    """Write a video file that repeats a few frames."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 25.0, SHAPE[::-1])
+def write_video(path: str | PathLike, frames: list[np.ndarray], count: int) -> None:
+    """Write a video file of ``count`` frames that repeats some, RGB uint8 (H, W, 3)."""
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 25.0, (width, height))
     if not writer.isOpened():
         raise OSError(f'cannot write a video to {path}')
-    some = make_frames(50, SHAPE)
-    for t in range(frames):
-        writer.write(cv2.cvtColor(some[t % len(some)], cv2.COLOR_RGB2BGR))
+    for t in range(count):
+        writer.write(cv2.cvtColor(frames[t % len(frames)], cv2.COLOR_RGB2BGR))
     writer.release()
 
 
