@@ -5,7 +5,7 @@ _base_ = ['./glus_tiny_moving-shapes.py']
 load_from = 'checkpoints/glus_tiny_moving-shapes.pth'
 model = dict(
     mask_head=dict(trainable=[]),
-    train_cfg=dict(attention='window', click_prob=0.0),
+    train_cfg=dict(attention='window', click_prob=0.0, mistaken_prob=0.0),
     test_cfg=dict(window_cache='turns'))
 _base_.train_pipeline[0].update(num_query=8, num_expressions=2)
 # Half of the clips are of videos in slow motion (--frames 120), as a long stream is.
