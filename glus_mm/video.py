@@ -341,7 +341,7 @@ class VideoFileReader(FrameReader):
             raise ValueError(f'cache_size must be at least 1, got {cache_size}')
         self.cache_size, self._max_frames = cache_size, max_frames
         self._cache: OrderedDict[int, av.VideoFrame] = OrderedDict()
-        self._goes_back = False
+        self._goes_back, self._last = False, -1
         self._reformatter = VideoReformatter()
         self._container: av.container.InputContainer | None = None
         self._options = {} if is_url(self.path) else dict(format_whitelist=_CONTAINERS)
@@ -453,7 +453,10 @@ class VideoFileReader(FrameReader):
 
     def _read(self, frame_idx: int) -> np.ndarray:
         frame = self._cache.get(frame_idx)
-        return _to_rgb(self._decode(frame_idx) if frame is None else frame, self._reformatter)
+        if frame is None:
+            frame = self._decode(frame_idx)
+        self._last = frame_idx
+        return _to_rgb(frame, self._reformatter)
 
     def _decode(self, frame_idx: int) -> av.VideoFrame:
         """Decode up to a frame that is not kept."""
@@ -463,7 +466,7 @@ class VideoFileReader(FrameReader):
             _FORKED.append((self._container, self._stream, self._decoded, dict(self._cache)))
             self._container = None
             self._cache.clear()
-        elif self._container is not None and frame_idx < self._next:
+        elif frame_idx == self._last - 1:  # not a jump, as from context frames to the first one
             self._goes_back = True
         key = bisect.bisect_right(self._keys, frame_idx, key=lambda entry: entry[0]) - 1
         if self._container is None or frame_idx < self._next or (

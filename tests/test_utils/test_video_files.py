@@ -120,6 +120,16 @@ def test_reading_ahead_skips_groups(write_video, tmp_path):
     assert min(set(reader._cache) - {0}) >= 54
 
 
+def test_a_jump_back_keeps_no_more_frames(write_video, tmp_path):
+    """As from the context frames to the first one; the bound is for who reads backward."""
+    path = write_video(tmp_path / 'clip.mp4', make_frames(60), options={'g': '30', 'crf': '9'})
+    reader = VideoFileReader(path)
+    greys(reader, (50, *range(45)))
+    assert len(reader._cache) == 8
+    greys(reader, range(44, 20, -1))
+    assert len(reader._cache) > 20
+
+
 def test_a_forked_process_opens_the_file_anew(write_video, tmp_path):
     """As workers of a data loader are forked."""
     path = write_video(tmp_path / 'clip.mp4', make_frames(30), options={'g': '6', 'crf': '9'})
