@@ -4,6 +4,7 @@ Video files and live sources are decoded by PyAV (FFmpeg). Nothing here needs to
 """
 
 import bisect
+import gc
 import glob
 import logging
 import os
@@ -56,6 +57,10 @@ _CAMERAS = {'Linux': ('v4l2', '/dev/video{}'), 'Darwin': ('avfoundation', '{}'),
             'Windows': ('dshow', 'video={}')}
 # Decoders of a parent process, which must not be freed.
 _FORKED: list = []
+# Nor those that the parent was done with and had not collected yet: PyAV's containers and streams
+# name one another, so that only the garbage collector frees them, in a forked process for ever.
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 def read_image(path: str | PathLike, upright: bool = True) -> np.ndarray:

@@ -21,8 +21,6 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-import lazy_loader
-
 # The optimizers' libraries in the order in which mmengine.optim registers them, each with the
 # function that does so and the list of names it keeps.
 _OPTIMIZERS = {
@@ -96,6 +94,8 @@ def attach_stub(package: str, file: str) -> tuple[Callable, Callable, list[str]]
     Large libraries spend a quarter of the time of their import on that. What is there afterwards
     counts as old, as if it had been looked through.
     """
+    import lazy_loader  # what is missing is named first, by check_dependencies
+
     load, names, public = lazy_loader.attach_stub(package, file)
 
     def load_quickly(name: str) -> object:

@@ -1,5 +1,6 @@
 """Video files of every kind: seeking, times, rotation, codecs, and what is broken."""
 
+import gc
 import os
 import signal
 from fractions import Fraction
@@ -143,6 +144,24 @@ def test_a_forked_process_opens_the_file_anew(write_video, tmp_path):
         os._exit(0 if good else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert [reader.read(t).mean() for t in (3, 25)] == expected
+
+
+def test_a_forked_process_frees_no_decoder_of_its_parent(write_video, tmp_path):
+    """One that nobody reads any more, and that the parent has not collected."""
+    path = write_video(tmp_path / 'clip.mp4', make_frames(30))
+    gc.disable()
+    try:
+        reader = VideoFileReader(path)
+        reader.read(3)
+        del reader
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            gc.collect()
+            os._exit(0)
+    finally:
+        gc.enable()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_frames_that_are_kept_hold_no_threads(write_video, tmp_path):
