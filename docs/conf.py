@@ -74,11 +74,14 @@ def name_once(app: Sphinx, docname: str, source: list[str]) -> None:
     """Begin each module with a table of its public names; one module of a page shows each."""
     shown = re.findall(r'automodule:: (\S+)', source[0])
     for package in shown if docname.startswith('api/') else ():
-        inner = tuple(f'{name}.' for name in shown if name.startswith(f'{package}.'))
+        inside = [name for name in shown if name.startswith(f'{package}.')]
+        inner = tuple(f'{name}.' for name in inside)
+        exported = {name for home in inside for name in getattr(import_module(home), '__all__', ())}
         module = import_module(package)
         homes = {name: getattr(getattr(module, name), '__module__', '') for name in getattr(
             module, '__all__', [name for name in vars(module) if not name.startswith('_')])}
-        twice = [name for name, home in homes.items() if inner and f'{home}.'.startswith(inner)]
+        twice = [name for name, home in homes.items()
+                 if inner and (name in exported or f'{home}.'.startswith(inner))]
         names = [name for name, home in homes.items()
                  if name not in twice and (hasattr(module, '__all__') or home == package)]
         line = f'.. automodule:: {package}\n'
