@@ -59,8 +59,9 @@ _CAMERAS = {'Linux': ('v4l2', '/dev/video{}'), 'Darwin': ('avfoundation', '{}'),
 _FORKED: list = []
 # Nor those that the parent was done with and had not collected yet: PyAV's containers and streams
 # name one another, so that only the garbage collector frees them, in a forked process for ever.
+# Before the fork, as others' callbacks in the child may run first.
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=gc.freeze)
+    os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
 
 
 def read_image(path: str | PathLike, upright: bool = True) -> np.ndarray:
