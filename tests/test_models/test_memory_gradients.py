@@ -201,7 +201,9 @@ def step(model, batch):
     kept = {}
 
     def pack(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        # Held, so that no address is given out again while others are counted.
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage
         return tensor
 
     torch.manual_seed(7)  # dropout
@@ -210,7 +212,7 @@ def step(model, batch):
     model.zero_grad()
     model.parse_losses(losses)[0].backward()
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return losses, grads, sum(kept.values())
+    return losses, grads, sum(storage.nbytes() for storage in kept.values())
 
 
 @pytest.mark.parametrize('options', [
