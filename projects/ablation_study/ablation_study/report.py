@@ -21,7 +21,7 @@ from glus_mm.evaluation.bootstrap import Difference, paired_bootstrap
 # Of those of KeyFrameMetric: rank correlations between scores and IoUs, over all frames and within
 # expressions, and the IoU in percent on the key frame, the first, any and the best one.
 SELECTOR_FIGURES = ('spearman', 'spearman_within', 'iou_key', 'iou_first', 'iou_mean', 'iou_best',
-                    'late/iou_key', 'late/iou_mean', 'late/iou_best')
+                    'late/spearman_within', 'late/iou_key', 'late/iou_mean', 'late/iou_best')
 Figures = Mapping[str, Mapping[str, float]]
 
 
