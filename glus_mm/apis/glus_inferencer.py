@@ -53,7 +53,7 @@ class GLUSInferencer:
         if selector is not None and not callable(getattr(selector, 'select', None)):
             raise TypeError('expected a key-frame selector, an object with select(reader, '
                             f'data_sample), got {type(selector).__name__}')
-        self.model = model.eval()
+        self.model = model.eval().prepare()
         self.selector = model.selector if selector is None else selector
         if isinstance(selector, nn.Module):
             selector.eval()

@@ -84,7 +84,8 @@ def init_model(config: str | PathLike | Config,
         load_weights(model, checkpoint, base, device)
     model.cfg = cfg
     model.checkpoint = None if checkpoint is None else str(checkpoint)
-    return model.to(device).eval()
+    model.to(device).eval()
+    return model.prepare() if isinstance(model, GLUS) else model
 
 
 def _resolve_name(config: str | PathLike | Config, checkpoint: str | PathLike | None

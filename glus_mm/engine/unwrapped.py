@@ -1,4 +1,4 @@
-"""Tests on several processes without a wrapper around the model."""
+"""Tests on several processes without what a training needs around the model."""
 
 from torch import nn
 
@@ -6,8 +6,8 @@ from glus_mm.registry import MODEL_WRAPPERS
 
 
 @MODEL_WRAPPERS.register_module()
-class Unwrapped:
-    """What ``tools/test.py`` names as ``model_wrapper_cfg``: gives the model back as it is.
+class Unwrapped(nn.Module):
+    """What ``tools/test.py`` names as ``model_wrapper_cfg``: does nothing but hand over.
 
     MMEngine wraps a model in DistributedDataParallel wherever there are several processes. For a
     test that is of no use, it takes memory for gradients, and it refuses a model that has nothing
@@ -15,11 +15,12 @@ class Unwrapped:
 
     Args:
         module: the model.
-
-    Returns:
-        ``module`` itself, and no instance of this class.
     """
 
-    def __new__(cls, module: nn.Module) -> nn.Module:
-        """See the class."""
-        return module
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def test_step(self, data: dict) -> list:
+        """As in ``mmengine.model.BaseModel``."""
+        return self.module.test_step(data)

@@ -313,7 +313,7 @@ def checkpoint_digest(path: str | PathLike | None) -> str | None:
 
     Args:
         path: a file of ``torch.save``, whose list of contents has a checksum of every tensor;
-            another file is read. A name that is no file counts as itself.
+            another file is read, for its SHA-256. A name that is no file counts as itself.
 
     Returns:
         Hexadecimal digits; None for None.
@@ -323,7 +323,11 @@ def checkpoint_digest(path: str | PathLike | None) -> str | None:
     if not Path(path).is_file():
         return hashlib.sha256(str(path).encode()).hexdigest()
     if not zipfile.is_zipfile(path):
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        digest = hashlib.sha256()
+        with open(path, 'rb') as file:
+            while part := file.read(_CHUNK):
+                digest.update(part)
+        return digest.hexdigest()
     with zipfile.ZipFile(path) as archive:
         parts = [[entry.filename.partition('/')[2], entry.file_size, entry.CRC]
                  for entry in archive.infolist()]

@@ -69,7 +69,7 @@ def glus(make_glus, emit_seg, frames):
     def make(options=None):
         model = make_glus(options)
         model.load_state_dict(weights)
-        return model.float()
+        return model.float().prepare()
 
     return make
 
@@ -162,8 +162,8 @@ def test_features_are_computed_once(arch, glus, frames, make_sample):
     model = glus(own(folder))
     counted = []
     session = model.init_session(ArrayReader(frames[:6]), make_sample())
-    model.propagator.tracker(model, session)
-    model.propagator._own.sam2.image_encoder.register_forward_hook(lambda *_: counted.append(1))
+    network, = model.propagator.networks
+    network.sam2.image_encoder.register_forward_hook(lambda *_: counted.append(1))
     assert len(list(model.segment(session, [2, 2, 2]))) == len(counted) == 6
 
 
@@ -194,7 +194,11 @@ def test_its_weights_are_no_part_of_glus(arch, glus, frames, make_sample):
     assert model.state_dict().keys() == plain.state_dict().keys()
     assert len(list(model.parameters())) == len(list(plain.parameters()))
     model.load_state_dict(plain.state_dict())
-    assert model.propagator._own.sam2 is not model.mask_head.sam2
+    network, = model.propagator.networks
+    assert network.sam2 is not model.mask_head.sam2
+    model.to(torch.float64)
+    assert next(network.parameters()).dtype == torch.float64, 'it goes where GLUS goes'
+    assert model.prepare().propagator.networks == (network, ), 'and is loaded once'
 
 
 def test_that_of_the_mask_head_is_left_as_it_is(glus, frames, make_sample):

@@ -66,7 +66,7 @@ def test_without_the_package_the_message_says_how_to_install_it(config):
 def test_a_square_that_moves(config):
     """Cutie follows what it is given on the key frame, both ways."""
     config.model.test_cfg.propagator.checkpoint = os.environ['GLUS_MM_CUTIE']
-    model = build_child(MODELS, config.model).eval()
+    model = build_child(MODELS, config.model).eval().prepare()
     frames = [np.full((96, 128, 3), 40, np.uint8) for _ in range(9)]
     truth = torch.zeros(9, 96, 128, dtype=torch.bool)
     for t, frame in enumerate(frames):

@@ -118,7 +118,7 @@ def prepared_model(args: argparse.Namespace, expressions: int) -> GLUS:
     """The model of the benchmark, calibrated."""
     built_with = {f'test_cfg.{name}': args.options[name] for name in ('compile', 'llm_bits')
                   if name in args.options}
-    model = build_model(args.size, args.dtype, args.device, built_with)
+    model = build_model(args.size, args.dtype, args.device, built_with).prepare()
     emit_seg_always(model, make_frames(2, args.shape), expressions)
     return model
 

@@ -48,8 +48,8 @@ class GLUSTestCfg:
             ahead; 0 does without threads.
         compile: run the image encoders, the LLM, memory attention, memory encoder and mask decoder
             through ``torch.compile``, the LLM with its sequences padded to steps of length.
-        llm_bits: 8 or 4 hold the linear layers of the LLM in so many bits, from the first video
-            on, through bitsandbytes; 16 leaves them as they are. The model must have nothing to
+        llm_bits: 8 or 4 hold the linear layers of the LLM in so many bits, through bitsandbytes,
+            once the weights are loaded; 16 leaves them as they are. The model must have nothing to
             train there (``mllm.trainable=[]``).
         selector: config of a :class:`BaseKeyFrameSelector`; the first frame by default. One with
             weights names them as ``checkpoint``, as they are no part of those of GLUS.

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from glus_mm.models.heads import MemoryBank
 from glus_mm.models.inference import MaskPrediction, VideoSession
@@ -19,10 +20,15 @@ class BasePropagator(metaclass=ABCMeta):
     """Interface of propagators; ``model.test_cfg.propagator`` chooses one.
 
     A propagator holds no state of a video: that is the session's, or lives in the call.
-    ``takes_masks`` says whether it starts from ``session.key_masks`` where they are given.
+    ``takes_masks`` says whether it starts from ``session.key_masks`` where they are given;
+    ``networks`` are those with weights of their own, once they are loaded.
     """
 
     takes_masks = False
+    networks: tuple[nn.Module, ...] = ()
+
+    def load(self, device: torch.device) -> None:  # noqa: B027 - most have no weights
+        """Load ``networks`` if that was not done yet, see :meth:`GLUS.prepare`."""
 
     @abstractmethod
     def segment(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]

@@ -158,9 +158,9 @@ class SAM2Propagator(KeyMaskPropagator):
     """GLUS finds the object on the key frame, SAM-2 tracks it from there.
 
     With ``sam2`` and ``checkpoint`` this is an external model with weights of its own, as in
-    Table 6 of the paper. They are loaded when the first video is segmented, and moved to where
-    GLUS is. A propagator is no ``nn.Module``, so these weights are no part of GLUS: not of its
-    ``state_dict``, its parameters or its checkpoints, which stay complete and strict.
+    Table 6 of the paper. :meth:`GLUS.prepare` loads them, and they go where GLUS goes. A propagator
+    is no ``nn.Module``, so these weights are no part of GLUS: not of its ``state_dict``, its
+    parameters or its checkpoints, which stay complete and strict.
 
     Without them the SAM-2 inside ``model.mask_head`` tracks. It saves memory and shares the image
     features with GLUS, but is another model than the published SAM-2: the training of GLUS has
@@ -181,9 +181,9 @@ class SAM2Propagator(KeyMaskPropagator):
 
     Raises:
         FileNotFoundError: there is no such ``sam2`` or no such file.
-        ModuleNotFoundError: when the first video comes: the package ``sam2`` is not installed.
-        ValueError: only one of ``sam2`` and ``checkpoint`` is given; when the first video comes,
-            also: the weights do not fit, or the mask head runs on transformers.
+        ModuleNotFoundError: when weights are loaded: the package ``sam2`` is not installed.
+        ValueError: only one of ``sam2`` and ``checkpoint`` is given; when they are loaded, also:
+            the weights do not fit; when the first video comes: the mask head runs on transformers.
     """
 
     def __init__(self,
@@ -211,11 +211,13 @@ class SAM2Propagator(KeyMaskPropagator):
         self.dynamic_multimask = dynamic_multimask
         self.use_pointers = use_pointers
         self.use_object_scores = use_object_scores
-        self._own: SAM2MemoryHead | None = None
 
     def tracker(self, model: GLUS, session: VideoSession) -> SAM2Tracker:
         """See :meth:`KeyMaskPropagator.tracker`."""
-        own = None if self.sam2 is None else self._own_head().to(model.mask_head.sam2.device)
+        own, = self.networks or (None, )
+        if own is None and self.sam2 is not None:
+            raise RuntimeError('expected GLUS.prepare() before the first video, which loads the '
+                               'weights of SAM2Propagator, got a model without it')
         if own is None and not hasattr(model.mask_head.sam2, 'track_step'):
             raise ValueError(
                 'SAM2Propagator tracks with the code of the package sam2: expected '
@@ -230,26 +232,26 @@ class SAM2Propagator(KeyMaskPropagator):
             (own or model.mask_head).sam2, features, len(session.reader),
             self.dynamic_multimask, self.use_pointers, self.use_object_scores)
 
-    def _own_head(self) -> SAM2MemoryHead:
-        """The model with its own weights, float32, built at the first call."""
-        if self._own is None:
-            path = self._weights()
-            with torch.random.fork_rng(devices=[]):
-                head = SAM2MemoryHead(self.sam2, self.image_size, self.dynamic_multimask,
-                                      trainable=[], backend='sam2')
-            state = read_checkpoint(path)
-            if isinstance(state, dict) and 'model' in state:
-                state = state['model']
-            state = model_state_of(state, str(path))
-            unknown = check_fit(head.sam2, state, str(path))
-            if unknown:  # such as those of SAM 2.1 in a SAM 2
-                raise ValueError('\n'.join([
-                    f'the weights are those of another SAM-2 than {self.sam2!r}: {path}',
-                    list_keys('unknown to it', unknown)]))
-            check_finite(state, str(path))
-            head.sam2.load_state_dict(state)
-            self._own = head.eval()
-        return self._own
+    def load(self, device: torch.device) -> None:
+        """Build the model with its own weights, float32; see :meth:`BasePropagator.load`."""
+        if self.sam2 is None or self.networks:
+            return
+        path = self._weights()
+        with torch.random.fork_rng(devices=[]):
+            head = SAM2MemoryHead(self.sam2, self.image_size, self.dynamic_multimask,
+                                  trainable=[], backend='sam2')
+        state = read_checkpoint(path)
+        if isinstance(state, dict) and 'model' in state:
+            state = state['model']
+        state = model_state_of(state, str(path))
+        unknown = check_fit(head.sam2, state, str(path))
+        if unknown:  # such as those of SAM 2.1 in a SAM 2
+            raise ValueError('\n'.join([
+                f'the weights are those of another SAM-2 than {self.sam2!r}: {path}',
+                list_keys('unknown to it', unknown)]))
+        check_finite(state, str(path))
+        head.sam2.load_state_dict(state)
+        self.networks = head,
 
     def _weights(self) -> Path:
         if not is_hub_name(self.checkpoint):

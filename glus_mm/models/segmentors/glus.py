@@ -209,20 +209,50 @@ class GLUS(HubMixin, BaseModel):
     def selector(self) -> Any:
         """A :class:`BaseKeyFrameSelector` chooses key frames, see ``test_cfg.selector``.
 
-        One with weights of its own gets them when it is asked for first, and is where GLUS is. It
-        is outside of this module: not in its ``state_dict``, its parameters or its checkpoints.
+        One with weights of its own is outside of this module, see :meth:`prepare`.
+        """
+        return self._selector[0]
+
+    @torch.inference_mode(False)
+    def prepare(self) -> 'GLUS':
+        """Bring in what inference alone needs, once the weights are loaded.
+
+        A selector and a propagator with networks of their own get the weights of these, and
+        ``test_cfg.llm_bits`` takes effect. Such networks go where GLUS goes from then on; they are
+        no part of its ``state_dict``, its parameters or its checkpoints. What was done before is
+        left as it is. ``init_model``, ``from_pretrained``, ``GLUSInferencer`` and :meth:`predict`
+        call it.
+
+        Returns:
+            The model itself.
 
         Raises:
-            ValueError: its weights do not fit; the message lists the keys.
+            ModuleNotFoundError: a package is not installed that one of them needs.
+            OSError: weights cannot be read.
+            ValueError: they do not fit, and the message lists the keys; or the LLM is to be
+                trained and ``test_cfg.llm_bits`` is below 16.
         """
-        selector = self._selector[0]
-        if isinstance(selector, nn.Module):
-            device = self.mask_head.sam2.device
-            if self._selector_weights is not None:
-                load_weights(selector, self._selector_weights, None, device)
-                self._selector_weights = None
-            selector.to(device).eval()
-        return selector
+        device = self.mask_head.sam2.device
+        if self._selector_weights is not None:
+            load_weights(self.selector, self._selector_weights, None, device)
+            self._selector_weights = None
+        self.propagator.load(device)
+        for network in self._networks_beside():
+            network.to(device).eval()
+        quantize_llm(self, self.test_cfg.llm_bits)
+        return self
+
+    def _networks_beside(self) -> list[nn.Module]:
+        """Networks beside this module that have their weights."""
+        selector = self.selector if self._selector_weights is None else None
+        return [part for part in (selector, *self.propagator.networks)
+                if isinstance(part, nn.Module)]
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> 'GLUS':
+        """Move, or cast, networks beside this module with it."""
+        for network in self._networks_beside():
+            network._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     @property
     def trained_scores(self) -> tuple[str, ...]:
@@ -591,6 +621,8 @@ class GLUS(HubMixin, BaseModel):
         Raises:
             torch.OutOfMemoryError: the memory does not suffice; says which option to lower.
         """
+        self.prepare()
+
         def open_video(i: int) -> tuple[VideoSession, Sequence[int]]:
             reader, sample = inputs['reader'][i], data_samples[i]
             session = self.init_session(reader, sample)
@@ -625,19 +657,14 @@ class GLUS(HubMixin, BaseModel):
     def init_session(self, reader: FrameReader, data_sample: RefVOSDataSample) -> VideoSession:
         """Open the state of one video.
 
-        The first one puts ``test_cfg.llm_bits`` into effect, as weights are loaded by now.
-
         Args:
             reader: its frames.
             data_sample: its expressions; every one is checked here, before any work.
 
         Raises:
-            ModuleNotFoundError: ``test_cfg.llm_bits`` needs bitsandbytes, which is not here.
-            ValueError: an expression cannot be used, which the message names; or
-                ``test_cfg.llm_bits`` is below 16 and the LLM is to be trained.
+            ValueError: an expression cannot be used, which the message names.
         """
         cfg = self.test_cfg
-        quantize_llm(self, cfg.llm_bits)
         for expression in data_sample.expressions:
             self.mllm.prompt(expression, cfg.num_context, 1)
         key_masks = data_sample.get('key_masks')

@@ -1,6 +1,5 @@
 """A model as a folder that the Hugging Face hub takes: weights, a config of plain data, a card."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -18,6 +17,7 @@ from torch import nn
 from glus_mm.registry import MODELS, SCOPE, build_child
 from glus_mm.text.tokenizer import FROM_WEIGHTS, TOKENIZER_FILES
 from glus_mm.utils.checkpoint import check_finite, check_fit
+from glus_mm.utils.checkpoint_files import checkpoint_digest
 from glus_mm.utils.empty_weights import build_empty, fill_weights, initialize_adapters
 from glus_mm.utils.hub import download
 from glus_mm.utils.json_file import read_json_object
@@ -93,7 +93,7 @@ class HubMixin(nn.Module):
         initialize_adapters(model)
         fill_weights(model, state, torch.device(device))
         model.cfg, model.checkpoint = cfg, str(folder)
-        return model.to(device).eval()
+        return model.to(device).eval().prepare()
 
     def save_pretrained(self, folder: str | PathLike, max_shard_size: str = '5GB',
                         license: str | None = None, trained: str | None = None,
@@ -134,7 +134,8 @@ class HubMixin(nn.Module):
         # The types that the weights have; buffers too, of which there are small ones only.
         save_torch_state_dict(self.state_dict(), folder, max_shard_size=max_shard_size)
         content = dict(library_name=LIBRARY, glus_mm_version=__version__, model=model, sha256={
-            path.name: _sha256(path) for path in sorted(folder.glob('model*.safetensors'))})
+            path.name: checkpoint_digest(path)
+            for path in sorted(folder.glob('model*.safetensors'))})
         (folder / CONFIG).write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
         (folder / 'README.md').write_text(
             _card(self, folder.name, license, trained, results), encoding='utf-8')
@@ -228,7 +229,7 @@ def _read_weights(folder: Path, digests: Any) -> dict[str, torch.Tensor]:
     # Folders of earlier versions have none; safetensors itself knows no checksums.
     for name, digest in (digests if isinstance(digests, Mapping) else {}).items():
         path = folder / Path(name).name
-        if path.is_file() and _sha256(path) != digest:
+        if path.is_file() and checkpoint_digest(path) != digest:
             raise ValueError(f'expected the weights that {folder / CONFIG} was saved with, got a '
                              f'damaged file, or one of another model: {path}; download it or save '
                              'it again')
@@ -236,14 +237,6 @@ def _read_weights(folder: Path, digests: Any) -> dict[str, torch.Tensor]:
         return dict(read_weights(folder).tensors)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{error}; download it or save it again') from error
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _with_tokenizer(model: Config, folder: Path) -> dict:

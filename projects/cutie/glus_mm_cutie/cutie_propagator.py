@@ -156,8 +156,8 @@ class CutieTracker(MaskTracker):
 class CutiePropagator(KeyMaskPropagator):
     """GLUS finds the object on the key frame, Cutie tracks it from there.
 
-    The package ``cutie`` and the weights are loaded when the first video is segmented. They are
-    no part of GLUS: not of its ``state_dict``, parameters or checkpoints.
+    ``GLUS.prepare`` loads the package ``cutie`` and the weights. They are no part of GLUS: not of
+    its ``state_dict``, parameters or checkpoints.
 
     Args:
         checkpoint: file of the weights, such as ``cutie-base-mega.pth``.
@@ -169,20 +169,22 @@ class CutiePropagator(KeyMaskPropagator):
         self.checkpoint = checkpoint
         self.mem_every = mem_every
         self.short_side = short_side
-        self._network: nn.Module | None = None
 
-    def tracker(self, model: 'GLUS', session: VideoSession) -> CutieTracker:
-        """See :meth:`KeyMaskPropagator.tracker`.
+    def load(self, device: torch.device) -> None:
+        """See :meth:`BasePropagator.load`.
 
         Raises:
             ImportError: Cutie is not installed; the message says how to.
             FileNotFoundError: there are no such weights.
         """
-        if self._network is None:
-            cfg = load_config(self.mem_every, self.short_side)
-            if not Path(self.checkpoint).is_file():
-                raise FileNotFoundError('expected weights of Cutie in model.test_cfg.propagator.'
-                                        f'checkpoint, but there is no file {self.checkpoint}')
-            self._network = load_network(cfg, self.checkpoint)
-        device = next(model.mask_head.parameters()).device
-        return CutieTracker(self._network.to(device), session)
+        if self.networks:
+            return
+        cfg = load_config(self.mem_every, self.short_side)
+        if not Path(self.checkpoint).is_file():
+            raise FileNotFoundError('expected weights of Cutie in model.test_cfg.propagator.'
+                                    f'checkpoint, but there is no file {self.checkpoint}')
+        self.networks = load_network(cfg, self.checkpoint),
+
+    def tracker(self, model: 'GLUS', session: VideoSession) -> CutieTracker:
+        """See :meth:`KeyMaskPropagator.tracker`."""
+        return CutieTracker(self.networks[0], session)
