@@ -66,9 +66,8 @@ REQUIRES = [
     'pyyaml>=6.0',
     # Names of a package that are imported where they are first used.
     'lazy-loader>=0.4',
-    'filelock>=3.12',
-    # The process of a work folder's lock; accelerate and peft bring it too.
-    'psutil>=5.9',
+    # Locks of folders; 3.30 has leases, which a process that was killed does not hold for ever.
+    'filelock>=3.30',
     # The order of frames in a folder.
     'natsort>=8.4',
     'platformdirs>=4.0',

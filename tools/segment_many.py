@@ -18,8 +18,6 @@ take it for a crash), 2 if nothing was tried.
 """
 
 import argparse
-import hashlib
-import json
 import os
 from collections.abc import Callable
 
@@ -37,7 +35,7 @@ from glus_mm.apis.many_videos import (
 from glus_mm.apis.pretrained import resolve_for
 from glus_mm.apis.result_files import FORMATS
 from glus_mm.cli.options import LAUNCHERS
-from glus_mm.engine.run_fingerprint import named_files
+from glus_mm.engine.run_fingerprint import fingerprint
 from glus_mm.registry import SCOPE
 from glus_mm.utils.checkpoint_files import checkpoint_digest
 from glus_mm.utils.command_line import read_config
@@ -101,11 +99,8 @@ def prepare(args: argparse.Namespace) -> tuple[VideoListSegmenter, list[VideoReq
             device = f'cuda:{os.environ["LOCAL_RANK"]}'
     init_default_scope(SCOPE)
     model = init_model(cfg, checkpoint, device)
-    fingerprint = hashlib.sha256(json.dumps(
-        [cfg.model, named_files(cfg.model), checkpoint_digest(checkpoint),
-         device.partition(':')[0]],
-        sort_keys=True, default=str).encode()).hexdigest()
-    return VideoListSegmenter(GLUSInferencer(model), out_dir, args.format, fingerprint), requests
+    made_by = fingerprint([cfg.model, checkpoint_digest(checkpoint), device.partition(':')[0]])
+    return VideoListSegmenter(GLUSInferencer(model), out_dir, args.format, made_by), requests
 
 
 def reporter() -> Callable[[dict], None]:

@@ -1,8 +1,8 @@
 """Segment a list of videos: shared out to processes, resumable, one result line for each."""
 
-import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 import traceback
@@ -21,7 +21,7 @@ from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.result_files import FORMATS, masks_place
 from glus_mm.apis.segmentation import IncompleteVideoError
 from glus_mm.engine.finished_videos import FinishedVideos
-from glus_mm.engine.run_fingerprint import file_state
+from glus_mm.engine.run_fingerprint import fingerprint
 from glus_mm.utils.balance import balance
 from glus_mm.utils.checked import checked
 from glus_mm.utils.checkpoint_files import atomic_file
@@ -54,25 +54,22 @@ class VideoRequest:
     key_frames: tuple[int, ...] | None = None
 
     def state(self) -> list:
-        """What the result depends on, for telling a changed request from the same one."""
-        path = Path(self.video)
-        if path.is_dir():
-            files = [[file.name, file_state(file)] for file in sorted(path.iterdir())
-                     if file.suffix.lower() in IMAGE_SUFFIXES]
-        else:
-            files = file_state(path)
-        return [*asdict(self).values(), files]
+        """What the result depends on, for its :func:`fingerprint`."""
+        return [*asdict(self).values(), self._images()]
 
     def estimate(self) -> int:
         """Frames x expressions, from a video's header or the names in a folder; at least 1."""
-        path = Path(self.video)
-        frames = 0
-        if path.is_dir():
-            frames = sum(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
-        elif path.is_file():
+        frames = len(self._images())
+        if os.path.isfile(self.video):
             with suppress(ValueError):
-                frames = read_header(path).num_frames
+                frames = read_header(self.video).num_frames
         return max(frames, 1) * len(self.texts)
+
+    def _images(self) -> list[str]:
+        """The frames of a folder; none of a file."""
+        path = Path(self.video)
+        return sorted(str(file) for file in (path.iterdir() if path.is_dir() else ())
+                      if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def read_requests(path: str | PathLike) -> list[VideoRequest]:
@@ -286,8 +283,7 @@ class VideoListSegmenter:
         return finished
 
     def _digest(self, request: VideoRequest) -> str:
-        content = json.dumps([self.fingerprint, self.format, request.state()])
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return fingerprint([self.fingerprint, self.format, request.state()])
 
     def _segment(self, requests: Sequence[VideoRequest]) -> Iterator[dict[str, Any]]:
         """Result lines as videos end; whatever goes wrong with a video becomes its result."""

@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> None:
     from glus_mm.apis.pretrained import use_checkpoint
     from glus_mm.evaluation.probe_table import PLAIN, probe_table
     from glus_mm.utils.command_line import load_config, refuse
-    from glus_mm.utils.folder_lock import FolderLock
+    from glus_mm.utils.folder_lock import lock_folder
     from glus_mm.utils.run_log import one_line_errors
     from glus_mm.utils.setup_env import launched_rank, leave_dist, setup_dist
 
@@ -208,7 +208,7 @@ def run(args: argparse.Namespace) -> None:
             cfg = load_config(args.config, args.cfg_options, args.work_dir)
             if launched_rank(args.launcher) == 0:
                 # Beside a training's: it may be tested while it goes on.
-                stack.enter_context(FolderLock(cfg.work_dir, '.test.lock'))
+                stack.enter_context(lock_folder(cfg.work_dir, '.test.lock'))
             runs = {PLAIN: cfg}
             for probe in dict.fromkeys(args.probe):
                 runs[probe] = copy.deepcopy(cfg)

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     from glus_mm.engine.preemption import Preempted, Preemption, note_preempted
     from glus_mm.utils.command_line import load_config, refuse, set_resume
     from glus_mm.utils.config_keys import check_custom_keys
-    from glus_mm.utils.folder_lock import FolderLock
+    from glus_mm.utils.folder_lock import lock_folder
     from glus_mm.utils.run_log import build_runner, one_line_errors
     from glus_mm.utils.setup_env import launched_rank, leave_dist, setup_dist
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         with refuse(parser):
             cfg = load_config(args.config, args.cfg_options, args.work_dir)
             if launched_rank(args.launcher) == 0:
-                stack.enter_context(FolderLock(cfg.work_dir))
+                stack.enter_context(lock_folder(cfg.work_dir))
             if args.amp:
                 _use_amp(cfg)
             load_from = cfg.get('load_from') or None

@@ -1,4 +1,4 @@
-"""What the results of a test depend on, in a few letters."""
+"""What the results of a test, or of a list of videos, depend on, in a few letters."""
 
 import hashlib
 import json
@@ -20,6 +20,19 @@ _LOADER = ('dataset', )
 _NOT_OF_METRICS = ('dump_file', 'collect_device', 'collect_dir', 'prefix')
 
 
+def fingerprint(parts: Any) -> str:
+    """Digest of values, of the files that they name, and of the version of this package.
+
+    Args:
+        parts: plain values, or parts of a config; of each file that is named in them size and time
+            of the last change count too.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    return hashlib.sha256(_plain([__version__, parts, _named_files(parts)])).hexdigest()[:16]
+
+
 def run_fingerprint(cfg: Config, dataset: BaseDataset, checkpoint: str | None) -> str:
     """Digest of what the results of a test depend on.
 
@@ -39,12 +52,10 @@ def run_fingerprint(cfg: Config, dataset: BaseDataset, checkpoint: str | None) -
     Raises:
         OSError: the checkpoint cannot be read.
     """
-    digest = hashlib.sha256()
     evaluators = cfg.get('test_evaluator') or []
     evaluators = [evaluators] if isinstance(evaluators, Mapping) else list(evaluators)
     loader = cfg.get('test_dataloader') or {}
     parts = dict(
-        version=__version__,
         device='cuda' if torch.cuda.is_available() else 'cpu',
         model=cfg.get('model'),
         test_cfg=cfg.get('test_cfg'),
@@ -54,16 +65,15 @@ def run_fingerprint(cfg: Config, dataset: BaseDataset, checkpoint: str | None) -
                  for metric in evaluators],
         overlays=(cfg.get('default_hooks') or {}).get('visualization'),
         checkpoint=checkpoint_digest(checkpoint))
-    parts['files'] = named_files([parts['model'], parts['data'], parts['metrics']])
-    digest.update(_plain(parts))
+    digest = hashlib.sha256(fingerprint(parts).encode())
     for i in range(len(dataset)):
         digest.update(_plain(dataset.get_data_info(i)))
     for path in dict.fromkeys(_data_files(dataset)):
-        digest.update(_plain([path, file_state(path)]))
+        digest.update(_plain([path, _file_state(path)]))
     return digest.hexdigest()[:16]
 
 
-def file_state(path: str | PathLike) -> list[int] | None:
+def _file_state(path: str | PathLike) -> list[int] | None:
     """Size in bytes and time of the last change in nanoseconds; None for what is not there."""
     try:
         stat = os.stat(path)
@@ -72,14 +82,14 @@ def file_state(path: str | PathLike) -> list[int] | None:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def named_files(value: Any) -> dict[str, list[int] | None]:
+def _named_files(value: Any) -> dict[str, list[int] | None]:
     """State of every file that is named anywhere in a part of a config."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
-        return {path: state for item in value for path, state in named_files(item).items()}
+        return {path: state for item in value for path, state in _named_files(item).items()}
     if isinstance(value, (str, PathLike)) and os.path.isfile(value):
-        return {str(value): file_state(value)}
+        return {str(value): _file_state(value)}
     return {}
 
 
