@@ -28,6 +28,7 @@ from glus_mm.apis.video_results import (
 )
 from glus_mm.apis.video_run import video_name
 from glus_mm.text.prompt import clean_expression
+from glus_mm.utils.checked import checked
 from glus_mm.utils.masks import write_mask_png
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 from glus_mm.utils.video_writer import OverlayVideoWriter, check_fps
@@ -78,10 +79,9 @@ class SegmentJob:
                              f'{count(len(texts), "text")}, got {len(key_frames)}')
         if fps is not None:
             check_fps(fps, '--fps')
-        for value, known, option in ((format, FORMATS, 'format'), (legend, LEGENDS, 'legend'),
-                                     (cutout, (None, *CUTOUTS), 'cutout')):
-            if value not in known:
-                raise ValueError(f'{option} must be one of {known}, got {value!r}')
+        checked(FORMATS, format=format)
+        checked(LEGENDS, legend=legend)
+        checked((None, *CUTOUTS), cutout=cutout)
         self.texts, self.format, self.cutout, self.legend = list(texts), format, cutout, legend
         self.key_frames, self.overlay = key_frames, overlay
         self.reader = open_reader(video)

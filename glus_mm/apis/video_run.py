@@ -21,6 +21,7 @@ from glus_mm.models.inference import MaskPrediction, VideoSession
 from glus_mm.models.segmentors import GLUS
 from glus_mm.models.selectors import BaseKeyFrameSelector
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.checked import checked
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.video import FrameError, FrameReader, is_url, open_reader
@@ -46,8 +47,7 @@ class VideoRun:
         self.model, self.selector, self.callback = model, selector, callback
         self.texts = check_texts(model, texts)
         self.key_frames = _check_key_frames(key_frames, self.texts)
-        if format not in FORMATS:
-            raise ValueError(f'format must be one of {FORMATS}, got {format!r}')
+        checked(FORMATS, format=format)
         self.out_dir = None if out_dir is None else ensure_writable_dir(out_dir)
         self.reader = open_reader(video)
         self.name = name or video_name(video)

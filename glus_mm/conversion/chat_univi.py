@@ -30,6 +30,7 @@ from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.conversion.selector import FRESH, TABLES, selector_state, write_selector_tokenizer
 from glus_mm.models.selectors.key_frame_selector import SCORE_DIM
 from glus_mm.text.tokenizer import SCORE_TOKEN, TOKENIZER_FILES, SegTokenizer
+from glus_mm.utils.checked import checked
 from glus_mm.utils.weight_files import own_storages, read_weights
 
 CHAT_UNIVI = 'a checkpoint of Chat-UniVi in the layout of Hugging Face'
@@ -68,8 +69,7 @@ def convert_chat_univi(hf_dir: str | Path,
         ValueError: the checkpoint cannot be used; the message names file or key and what was
             expected. Nothing was written then.
     """
-    if kind not in KINDS:
-        raise ValueError(f'kind must be one of {tuple(KINDS)}, got {kind!r}')
+    checked(KINDS, kind=kind)
     folder, out_dir = Path(hf_dir).expanduser(), Path(out_dir).expanduser()
     official = read_official_config(folder, CHAT_UNIVI, MODEL_TYPES)
     clusters = read_clusters(official)

@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from glus_mm.datasets.annotation_fields import check_name, get_field, parse_shape
+from glus_mm.utils.checked import checked
 from glus_mm.utils.json_file import read_json_object
 from glus_mm.utils.json_index import JSONIndex
 from glus_mm.utils.masks import check_rle, check_size, compress_runs, encode_mask, merge_rles
@@ -167,8 +168,7 @@ class PNGMaskStore(MaskSource):
 
     def __init__(self, path: str | PathLike, cache_size: int = 256) -> None:
         super().__init__(str(path))
-        if cache_size < 1:
-            raise ValueError(f'cache_size must be at least 1, got {cache_size}')
+        checked(1, cache_size=cache_size)
         self.cache_size = cache_size
         self._cache: OrderedDict[str, tuple[tuple[int, int], dict[int, dict]]] = OrderedDict()
 

@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, Sampler
 
 from glus_mm.registry import DATA_SAMPLERS
 from glus_mm.utils.balance import balance
+from glus_mm.utils.checked import checked
 
 __all__ = [
     'BalancedVideoSampler', 'BaseVideoSampler', 'InfiniteVideoSampler', 'MixedVideoSampler'
@@ -44,8 +45,7 @@ class BaseVideoSampler(Sampler):
             raise ValueError('expected a data set with at least one item, got an empty one')
         if seed is None:
             seed = sync_random_seed()
-        if seed < 0:
-            raise ValueError(f'seed must be at least 0, got {seed}')
+        checked(0, seed=seed)
         self.size = size
         self.seed = seed
         self.start = 0

@@ -20,6 +20,7 @@ from glus_mm.text.tokenizer import (
     SEG_TOKEN,
     SegTokenizer,
 )
+from glus_mm.utils.checked import checked
 
 IMAGE_TOKEN_INDEX = -200
 """Placeholder id, replaced by the visual tokens of one frame inside the model."""
@@ -397,8 +398,7 @@ def build_prompt(
         ValueError: On a bad expression, a negative ``num_context``, ``num_turns`` below 1, another
             number of ``answers`` than of earlier frames, or a template without ``absent``.
     """
-    if num_turns < 1:
-        raise ValueError(f'num_turns must be >= 1, but got {num_turns}')
+    checked(1, num_turns=num_turns)
     cleaned = _clean_for(tokenizer, expression)
     humans = _human_parts(template, cleaned, num_context, [template.test_question] * num_turns)
     past = _fill(template.past_answer, cleaned)
@@ -474,8 +474,7 @@ def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) 
     Raises:
         ValueError: there are not more than ``num_context`` images.
     """
-    if num_context < 0:
-        raise ValueError(f'num_context must be >= 0, but got {num_context}')
+    checked(0, num_context=num_context)
     starts = image_starts(ids, tokenizer)
     if len(starts) <= num_context:
         raise ValueError(
@@ -536,8 +535,7 @@ def _human_parts(
     template: PromptTemplate, expression: str, num_context: int, questions: Sequence[str]
 ) -> list[str]:
     """Return the text of each round up to and with ``ASSISTANT:``."""
-    if num_context < 0:
-        raise ValueError(f'num_context must be >= 0, but got {num_context}')
+    checked(0, num_context=num_context)
     messages = [_fill(question, expression) for question in questions]
     if num_context:
         context = template.context_intro + IMAGE_TOKEN * num_context + template.context_text

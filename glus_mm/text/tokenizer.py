@@ -8,6 +8,7 @@ from pathlib import Path
 import sentencepiece
 
 from glus_mm.text.tokenizer_files import check_settings, read_added_tokens, read_stripping
+from glus_mm.utils.checked import checked
 from glus_mm.utils.hub import download, is_hub_name
 
 SEG_TOKEN = '[SEG]'
@@ -79,8 +80,7 @@ class SegTokenizer:
         model_file = Path(model_file)
         if not model_file.is_file():
             raise FileNotFoundError(f'expected a SentencePiece model, found no file {model_file}')
-        if cache_size < 0:
-            raise ValueError(f'cache_size must be >= 0, but got {cache_size}')
+        checked(0, cache_size=cache_size)
         self.model_file = str(model_file)
         self.cache_size = cache_size
         self._model_proto = model_file.read_bytes()

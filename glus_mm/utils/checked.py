@@ -6,12 +6,13 @@ from typing import Any
 _LIMIT = 1 << 31
 
 
-def checked(kind: int | type[bool] | Collection, prefix: str = '', **values: Any) -> None:
+def checked(kind: int | type[bool] | type[float] | Collection, prefix: str = '',
+            **values: Any) -> None:
     """Check settings that have the same range.
 
     Args:
-        kind: a number for integers of at least that, and below 2**31; ``bool`` for switches; else
-            all values that there are.
+        kind: a number for integers of at least that, and below 2**31; ``bool`` for switches;
+            ``float`` for shares, numbers in 0..1; else all values that there are.
         prefix: what the names are called by, such as ``'model.test_cfg.'``.
         **values: the settings by name.
 
@@ -21,6 +22,9 @@ def checked(kind: int | type[bool] | Collection, prefix: str = '', **values: Any
     for name, value in values.items():
         if kind is bool:
             is_right, expected = isinstance(value, bool), 'True or False'
+        elif kind is float:
+            is_right = isinstance(value, (int, float)) and 0 <= value <= 1
+            expected = 'a number in 0..1'
         elif isinstance(kind, int):
             is_right = isinstance(value, int) and not isinstance(value, bool) and (
                 kind <= value < _LIMIT)

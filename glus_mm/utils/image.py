@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from glus_mm.utils.checked import checked
 from glus_mm.video import check_frame, read_image  # noqa: F401 - where they were before
 
 VISION_CROPS = ('center', 'squash')
@@ -29,10 +30,9 @@ def vision_tower_image(image: np.ndarray, size: int, crop: str = 'center') -> np
         ValueError: ``crop`` is unknown.
     """
     pil = Image.fromarray(image)
+    checked(VISION_CROPS, crop=crop)
     if crop == 'squash':
         return np.asarray(pil.resize((size, size), Image.Resampling.BICUBIC))
-    if crop != 'center':
-        raise ValueError(f'crop must be one of {VISION_CROPS}, got {crop!r}')
     height, width = image.shape[:2]
     short, long = sorted((height, width))
     new_long = int(size * long / short)

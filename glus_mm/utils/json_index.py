@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from os import PathLike
 from typing import Any, BinaryIO
 
+from glus_mm.utils.checked import checked
 from glus_mm.utils.json_file import unique_pairs
 
 _CHUNK = 1 << 22
@@ -42,8 +43,7 @@ class JSONIndex:
 
     def __init__(self, path: str | PathLike, check: Callable[[Any, Any], Any] | None = None,
                  cache_size: int = 16, arrays: bool = False) -> None:
-        if cache_size < 1:
-            raise ValueError(f'cache_size must be at least 1, got {cache_size}')
+        checked(1, cache_size=cache_size)
         self.path = str(path)
         self.cache_size = cache_size
         self._cache: OrderedDict[str | int, Any] = OrderedDict()

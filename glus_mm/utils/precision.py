@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from glus_mm.utils.checked import checked
+
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
@@ -24,8 +26,7 @@ def parse_dtype(name: str, where: str) -> torch.dtype:
     Raises:
         ValueError: there is no such type.
     """
-    if not isinstance(name, str) or name not in DTYPES:
-        raise ValueError(f'{where} must be one of {tuple(DTYPES)}, got {name!r}')
+    checked(tuple(DTYPES), **{where: name})
     return DTYPES[name]
 
 

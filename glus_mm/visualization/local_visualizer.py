@@ -75,8 +75,7 @@ class RefVOSLocalVisualizer(Visualizer):
             name=name, image=image, vis_backends=vis_backends, save_dir=save_dir,
             fig_save_cfg=fig_save_cfg or dict(frameon=False),
             fig_show_cfg=fig_show_cfg or dict(frameon=False))
-        if not 0 <= alpha <= 1:
-            raise ValueError(f'visualizer.alpha must be in 0..1, got {alpha!r}')
+        checked(float, 'visualizer.', alpha=alpha)
         checked(1, 'visualizer.', min_width=min_width, expressions_per_row=expressions_per_row)
         checked(LEGEND_POSITIONS, 'visualizer.', legend_position=legend_position)
         if not palette or any(len(color) != 3 for color in palette):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from glus_mm.utils.checked import checked
 from glus_mm.utils.image import check_frame
 from glus_mm.visualization.legend import Color, title_strip
 from glus_mm.visualization.local_visualizer import RefVOSLocalVisualizer
@@ -38,8 +39,7 @@ def contact_sheet(frames: Sequence[np.ndarray],
     """
     if not frames:
         raise ValueError('expected at least one frame for a contact sheet, got none')
-    if columns < 1:
-        raise ValueError(f'expected at least 1 column, got {columns}')
+    checked(1, columns=columns)
     rows = -(-len(frames) // columns)
     columns = min(columns, len(frames))
     if row_titles is not None and len(row_titles) != rows:

@@ -365,12 +365,12 @@ def test_nested_videos(evaluators, tmp_path):
 
 
 @pytest.mark.parametrize('options,message', [
-    (dict(protocol='davis'), "protocol: expected one of mevis, .*, got 'davis'"),
-    (dict(workers=0), 'workers: .* got 0'),
-    (dict(workers='2'), "workers: .* got '2'"),
-    (dict(missing='drop'), "missing: expected one of error, empty, skip, got 'drop'"),
-    (dict(extra='ignore'), "extra: expected one of warn, error, got 'ignore'"),
-    (dict(pred_values=128), 'pred_values: expected 255 or 1, got 128'),
+    (dict(protocol='davis'), "protocol must be one of .'mevis', .*, got 'davis'"),
+    (dict(workers=0), 'workers must .* got 0'),
+    (dict(workers='2'), "workers must .* got '2'"),
+    (dict(missing='drop'), "missing must be one of .'error', 'empty', 'skip'., got 'drop'"),
+    (dict(extra='ignore'), "extra must be one of .'warn', 'error'., got 'ignore'"),
+    (dict(pred_values=128), 'pred_values must be one of .None, 255, 1., got 128'),
     (dict(protocol='davis-semi', pred_values=255), 'pred_values: expected none for davis-semi'),
 ])
 def test_options_that_do_not_fit(evaluators, options, message):

@@ -450,7 +450,7 @@ def test_forms_are_not_mixed(truth, tmp_path):
 
 
 def test_options(truth, evaluators, tmp_path):
-    with pytest.raises(ValueError, match="pred_format: expected one of auto, .*, got 'mp4'"):
+    with pytest.raises(ValueError, match="pred_format must be one of .'auto', .*, got 'mp4'"):
         evaluate_masks('mevis', truth, tmp_path, pred_format='mp4')
     with pytest.raises(ValueError, match="expected 'png' or 'auto' for davis-semi"):
         evaluate_masks('davis-semi', evaluators / 'davis', tmp_path, pred_format='json')

@@ -166,7 +166,7 @@ def test_other_errors():
         MixedVideoSampler(range(5), [1])
     with pytest.raises(ValueError, match=r'videos in every data set, got \[5, 0\]'):
         MixedVideoSampler(concat(5, 0), [1, 1])
-    with pytest.raises(ValueError, match='seed must be at least 0, got -2'):
+    with pytest.raises(ValueError, match='seed must be .*at least 0, got -2'):
         make(seed=-2)
     with pytest.raises(ValueError, match='position of at least 0, got -1'):
         make().skip_to(-1)

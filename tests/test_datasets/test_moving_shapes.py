@@ -299,11 +299,11 @@ def test_a_longer_video_shows_the_same_in_slower_motion():
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (dict(num_videos=0), 'num_videos=0'),
-    (dict(workers=0), 'workers=0'),
+    (dict(num_videos=0), 'num_videos must be .*got 0'),
+    (dict(workers=0), 'workers must be .*got 0'),
     (dict(split='test'), "got 'test'"),
     (dict(seed=-1), 'got -1'),
-    (dict(talk=-2), 'expected talk >= 0, got -2'),
+    (dict(talk=-2), 'talk must be .*at least 0, got -2'),
     (dict(num_frames=11), 'expected num_frames >= 12.*got 11'),
     (dict(talk=3, num_frames=24), 'and 12 with talk.*got 24'),
 ])

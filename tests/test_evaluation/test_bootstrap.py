@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import t as student
 
 import programs
-from glus_mm.evaluation.bootstrap import MIN_VIDEOS, cluster_mean, holm, paired_bootstrap
+from glus_mm.evaluation.bootstrap import MIN_VIDEOS, cluster_mean, holm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,57 +87,3 @@ def test_holm():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == [1, 1]
     assert holm([]) == []
-
-
-# Differences over seeds and videos, as the ablation study has them
-
-
-def test_a_constant_difference_has_an_interval_of_no_width():
-    first = [{'a': [3.0, 5.0], 'b': [7.0]}, {'a': [1.0, 2.0], 'b': [0.0]}]
-    second = [{key: [value - 2.0 for value in row] for key, row in seed.items()} for seed in first]
-    found = paired_bootstrap(first, second)
-    assert (found.mean, found.low, found.high) == pytest.approx((2, 2, 2))
-    assert (found.seeds, found.videos, found.expressions) == (2, 2, 3)
-    assert found.verdict == 'shown'
-    assert paired_bootstrap(second, first).verdict == 'the other way round'
-
-
-def test_the_interval_is_that_of_the_normal_distribution_for_many_videos():
-    rng = np.random.default_rng(0)
-    values = rng.normal(1.0, 4.0, 400)
-    first = [{str(i): [value] for i, value in enumerate(values)}]
-    second = [{str(i): [0.0] for i in range(400)}]
-    found = paired_bootstrap(first, second)
-    half = 1.96 * values.std() / 20
-    assert found.mean == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - half, abs=0.05)
-    assert found.high == pytest.approx(values.mean() + half, abs=0.05)
-
-
-def test_seeds_that_disagree_widen_the_interval():
-    videos = [str(i) for i in range(50)]
-    zero = [{name: [0.0] for name in videos} for _ in range(3)]
-    apart = [{name: [value] for name in videos} for value in (-1.0, 1.0, 3.0)]
-    found = paired_bootstrap(apart, zero)
-    assert found.mean == pytest.approx(1) and found.low == -1 and found.high == 3
-    assert found.verdict == 'not shown'
-
-
-def test_expressions_of_a_video_stay_together_and_count_alike():
-    first = [{'a': [1.0] * 9, 'b': [0.0], 'none': []}]
-    second = [{'a': [0.0] * 9, 'b': [0.0], 'none': []}]
-    found = paired_bootstrap(first, second)
-    assert found.mean == pytest.approx(0.9) and found.low == 0 and found.high == 1
-    assert (found.videos, found.expressions) == (2, 10)
-
-
-@pytest.mark.parametrize('first, second, message', [
-    ([], [], 'as many seeds'),
-    ([{'a': [1.0]}], [{'a': [1.0]}] * 2, 'got 1 and 2'),
-    ([{'a': [1.0]}], [{'b': [1.0]}], 'same videos'),
-    ([{'a': [1.0]}], [{'a': [1.0, 2.0]}], 'same videos and expressions'),
-    ([{'a': []}], [{'a': []}], 'at least one expression'),
-])
-def test_what_cannot_be_compared(first, second, message):
-    with pytest.raises(ValueError, match=message):
-        paired_bootstrap(first, second)

@@ -120,7 +120,7 @@ def test_weights_load_into_glus_by_name(make_pretrainer, make_glus):
 
 
 def test_errors(make_pretrainer, make_sample):
-    with pytest.raises(ValueError, match=r'model\.drop_prompt must be in 0\.\.1, got 1\.5'):
+    with pytest.raises(ValueError, match=r'drop_prompt must be a number in 0\.\.1, got 1\.5'):
         make_pretrainer(drop_prompt=1.5)
     with pytest.raises(TypeError, match='drop_promt'):
         make_pretrainer(drop_promt=0.5)

@@ -288,5 +288,5 @@ def test_mose(tmp_path, call):
     content = {f'v1/{frame}.png': png(labels) for frame in VIDEOS['v1'][1]}
     status, log = call(pack(tmp_path / 'part.zip', content), *options[:4])
     assert status == 1 and "video 'v2': expected 3 masks, 3 are missing" in log
-    with pytest.raises(ValueError, match='zip: expected one of mevis-v2, mevis, ref-youtube-vos'):
+    with pytest.raises(ValueError, match="zip must be one of .'mevis-v2', 'mevis', 'ref"):
         RefVOSMetric(zip='mose-v2', output_dir=str(tmp_path / 'out'))

@@ -203,7 +203,7 @@ def test_contact_sheet_with_titles_and_other_sizes():
 
 @pytest.mark.parametrize(('arguments', 'match'), [
     (dict(frames=[], columns=1), 'at least one frame'),
-    (dict(frames=[frame(4, 4)], columns=0), 'at least 1 column'),
+    (dict(frames=[frame(4, 4)], columns=0), 'columns must be .*at least 1'),
     (dict(frames=[frame(4, 4)], columns=1, row_titles=['a', 'b']), 'a title for each of 1'),
     (dict(frames=[frame(4, 4)], columns=1, row_titles=['a'], row_colors=[]), 'a colour for each'),
     (dict(frames=[frame(4, 4), np.zeros((4, 4))], columns=1), 'frame 1 of the contact sheet'),

@@ -17,7 +17,6 @@ from glus_mm.apis.mask_evaluation.scorers import (
     Scored,
     SequenceScorer,
 )
-from glus_mm.evaluation.predictions import PREDICTION_FORMATS
 from glus_mm.evaluation.protocols import (
     PROTOCOLS,
     BaseProtocol,
@@ -26,6 +25,7 @@ from glus_mm.evaluation.protocols import (
     Summary,
     Track,
 )
+from glus_mm.utils.checked import checked
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,10 @@ def evaluate_masks(protocol: str,
             expression and frame.
         RuntimeError: a process died.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f'protocol: expected one of {", ".join(PROTOCOLS)}, got {protocol!r}')
-    if type(workers) is not int or workers < 1:
-        raise ValueError(f'workers: expected a number of processes, at least 1, got {workers!r}')
-    if missing not in MISSING_POLICIES:
-        raise ValueError(f'missing: expected one of {", ".join(MISSING_POLICIES)}, got {missing!r}')
-    if pred_values not in (None, 255, 1):
-        raise ValueError(f'pred_values: expected 255 or 1, got {pred_values!r}')
-    if pred_format not in PREDICTION_FORMATS:
-        raise ValueError(f'pred_format: expected one of {", ".join(PREDICTION_FORMATS)}, got '
-                         f'{pred_format!r}')
+    checked(PROTOCOLS, protocol=protocol)
+    checked(1, workers=workers)
+    checked(MISSING_POLICIES, missing=missing)
+    checked((None, 255, 1), pred_values=pred_values)
     kind = PROTOCOLS[protocol]
     if issubclass(kind, ObjectProtocol):
         if pred_values is not None:

@@ -2,6 +2,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from glus_mm.utils.checked import checked
+
 THEMES = ('slow', 'moving', 'crossing')
 # How many objects share each shape, per number of objects: alike nouns in every video.
 _PATTERNS = {
@@ -82,6 +84,5 @@ def get_variant(name: str) -> Variant:
     Raises:
         ValueError: there is none of this name.
     """
-    if name not in VARIANTS:
-        raise ValueError(f'expected variant to be one of {sorted(VARIANTS)}, got {name!r}')
+    checked(sorted(VARIANTS), variant=name)
     return VARIANTS[name]

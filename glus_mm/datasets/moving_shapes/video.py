@@ -9,6 +9,7 @@ import numpy as np
 from glus_mm.datasets.moving_shapes.expressions import Expression, sample_expressions
 from glus_mm.datasets.moving_shapes.scene import COLOURS, NUM_FRAMES, MovingObject, sample_scene
 from glus_mm.datasets.moving_shapes.variants import get_variant
+from glus_mm.utils.checked import checked
 
 _SUPERSAMPLING = 4
 _SHIFT = 4  # fractional bits of the coordinates that OpenCV takes
@@ -169,12 +170,9 @@ def generate_video(seed: int, split: str, index: int, variant: str = 'default',
         ValueError: the split or the variant is unknown, a number is negative, or there would be
             fewer frames than 12.
     """
-    if split not in SPLIT_CODES:
-        raise ValueError(f'expected split to be one of {sorted(SPLIT_CODES)}, got {split!r}')
-    if seed < 0 or index < 0:
-        raise ValueError(f'expected seed >= 0 and index >= 0, got seed={seed}, index={index}')
-    if num_frames < NUM_FRAMES:
-        raise ValueError(f'expected num_frames >= {NUM_FRAMES}, got {num_frames}')
+    checked(sorted(SPLIT_CODES), split=split)
+    checked(0, seed=seed, index=index)
+    checked(NUM_FRAMES, num_frames=num_frames)
     chances = get_variant(variant)
     # A 0 at the end would change the stream.
     code = (chances.code,) if chances.code else ()

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from glus_mm.utils.checked import checked
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.video_writer import OverlayVideoWriter
 
@@ -57,14 +58,9 @@ def write_split(out: str | Path, num_videos: int, seed: int, split: str, mp4: bo
         FileExistsError: the split's folder holds something and ``overwrite`` is False.
         OSError: the folder cannot be written; found before any video is generated.
     """
-    if num_videos < 1 or workers < 1:
-        raise ValueError(f'expected num_videos >= 1 and workers >= 1, got num_videos={num_videos}, '
-                         f'workers={workers}')
-    if split not in SPLIT_CODES:
-        raise ValueError(f'expected split to be one of {sorted(SPLIT_CODES)}, got {split!r}')
-    for name, value in (('seed', seed), ('talk', talk)):
-        if value < 0:
-            raise ValueError(f'expected {name} >= 0, got {value}')
+    checked(1, num_videos=num_videos, workers=workers)
+    checked(sorted(SPLIT_CODES), split=split)
+    checked(0, seed=seed, talk=talk)
     if num_frames < NUM_FRAMES or (talk and num_frames != NUM_FRAMES):
         raise ValueError(f'expected num_frames >= {NUM_FRAMES}, and {NUM_FRAMES} with talk, whose '
                          f'questions count on it, got {num_frames}')

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from glus_mm.models.losses import ObjectContrastiveLoss
 from glus_mm.registry import HOOKS
+from glus_mm.utils.checked import checked
 from glus_mm.utils.modules import unwrapped
 
 KEY = 'token_bank'
@@ -45,9 +46,7 @@ class TokenBankHook(Hook):
     priority = 'NORMAL'  # before the checkpoint is written, which is VERY_LOW
 
     def __init__(self, warmup_iters: int = 100, strict: bool = False) -> None:
-        if type(warmup_iters) is not int or warmup_iters < 1:
-            raise ValueError('warmup_iters must be an integer of at least 1, got '
-                             f'{warmup_iters!r}')
+        checked(1, warmup_iters=warmup_iters)
         self.warmup_iters = warmup_iters
         self.strict = strict
         self._loss: ObjectContrastiveLoss | None = None

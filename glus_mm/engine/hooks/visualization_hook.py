@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from glus_mm.registry import HOOKS
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.checked import checked
 from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.visualization.local_visualizer import gt_masks_of, pred_masks_of, write_image
@@ -42,9 +43,7 @@ class RefVOSVisualizationHook(Hook):
                  num_frames: int = 4, draw_errors: bool = False) -> None:
         if draw_errors and out_dir is None and draw:
             raise ValueError('expected out_dir with draw_errors=True, got None')
-        if interval < 1 or num_frames < 1:
-            raise ValueError(f'expected interval and num_frames of at least 1, got {interval} '
-                             f'and {num_frames}')
+        checked(1, interval=interval, num_frames=num_frames)
         self.draw = draw
         self.out_dir = out_dir
         self.interval = interval

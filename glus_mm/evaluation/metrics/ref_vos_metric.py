@@ -29,6 +29,7 @@ from glus_mm.evaluation.protocols import (
 from glus_mm.evaluation.protocols.expression_protocol import PRED_VALUES
 from glus_mm.evaluation.submissions import SUBMISSION_FORMATS, write_submission
 from glus_mm.registry import METRICS
+from glus_mm.utils.checked import checked
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 
 PACKED = ('values', 'frames')
@@ -90,16 +91,14 @@ class RefVOSMetric(BaseMetric):
                  annotator: int = 0,
                  zip: str | None = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if collect_device not in ('cpu', 'gpu'):
-            raise ValueError(f"expected collect_device 'cpu' or 'gpu', got {collect_device!r}")
+        checked(('cpu', 'gpu'), collect_device=collect_device)
+        checked(PROTOCOLS, protocol=protocol)
         if format_only and output_dir is None:
             raise ValueError('expected output_dir with format_only=True, which does nothing but '
                              'write masks, got None')
         if format_only and dump_file is not None:
             raise ValueError('expected no dump_file with format_only=True, which computes no '
                              f'figures, got {dump_file!r}')
-        if protocol not in PROTOCOLS:
-            raise ValueError(f'protocol: expected one of {", ".join(PROTOCOLS)}, got {protocol!r}')
         self._check_zip(zip, output_dir, protocol)
         self.format_only = format_only
         self.zip = zip
@@ -119,9 +118,8 @@ class RefVOSMetric(BaseMetric):
     def _check_zip(zip: str | None, output_dir: str | None, protocol: str) -> None:
         if zip is None:
             return
-        formats = [name for name, layout in SUBMISSION_FORMATS.items() if not layout.labels]
-        if zip not in formats:
-            raise ValueError(f'zip: expected one of {", ".join(formats)}, got {zip!r}')
+        checked([name for name, layout in SUBMISSION_FORMATS.items() if not layout.labels],
+                zip=zip)
         if output_dir is None:
             raise ValueError(f'expected output_dir with zip={zip!r}, which packs the masks that '
                              'are written, got None')

@@ -15,6 +15,7 @@ from glus_mm.evaluation.predictions.prediction_tree import (
     names_of,
 )
 from glus_mm.evaluation.predictions.rle_file import RLEFile
+from glus_mm.utils.checked import checked
 
 PREDICTION_FORMATS = {
     'auto': 'one of the others, found out',
@@ -44,6 +45,7 @@ def open_predictions(pred_format: str, path: str | PathLike, folders: Sequence[F
         OSError: something is missing or cannot be read.
         ValueError: the format is unknown, or cannot be told.
     """
+    checked(PREDICTION_FORMATS, pred_format=pred_format)
     path = Path(path)
     if pred_format == 'auto':
         pred_format, path = find_format(path, folders)
@@ -53,11 +55,8 @@ def open_predictions(pred_format: str, path: str | PathLike, folders: Sequence[F
         source = ConvertedTree(path, folders, _UNITS[pred_format], extra)
     elif pred_format == 'json':
         source = RLEFile(path, folders, extra)
-    elif pred_format == 'npz':
-        source = NPZFiles(path, folders, extra)
     else:
-        raise ValueError(f'pred_format: expected one of {", ".join(PREDICTION_FORMATS)}, got '
-                         f'{pred_format!r}')
+        source = NPZFiles(path, folders, extra)
     source.format = pred_format
     return source
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glus_mm.evaluation.predictions.png_file import read_mask_png
+from glus_mm.utils.checked import checked
 
 EXTRA_POLICIES = ('warn', 'error')
 _IGNORED = ('__MACOSX', )
@@ -75,8 +76,7 @@ class PredictionSource(ABC):
 
     def __init__(self, root: str | PathLike, folders: Sequence[FrameFolder],
                  extra: str = 'warn') -> None:
-        if extra not in EXTRA_POLICIES:
-            raise ValueError(f'extra: expected one of {", ".join(EXTRA_POLICIES)}, got {extra!r}')
+        checked(EXTRA_POLICIES, extra=extra)
         self.root = Path(root)
         self.folders = list(folders)
         self.extra = extra

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from omegaconf import OmegaConf
 from torch import nn
 
+from glus_mm.utils.checked import checked
 from glus_mm.utils.modules import check_keys
 
 STRIDE = 16
@@ -51,8 +52,7 @@ def choose_backend(backend: str) -> str:
         ModuleNotFoundError: ``sam2`` is asked for and not installed.
         ValueError: there is no such backend.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f'model.mask_head.backend must be one of {BACKENDS}, got {backend!r}')
+    checked(BACKENDS, 'model.mask_head.', backend=backend)
     # Its models are built by hydra, which an installation without dependencies lacks.
     found = all(find_spec(name) is not None for name in ('sam2', 'hydra'))
     if backend == 'sam2' and not found:

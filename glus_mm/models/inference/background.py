@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from glus_mm.utils.checked import checked
+
 Item = TypeVar('Item')
 Result = TypeVar('Result')
 
@@ -29,8 +31,7 @@ def map_in_thread(function: Callable[[Item], Result], items: Iterable[Item], dep
     Raises:
         ValueError: ``depth`` is negative.
     """
-    if depth < 0:
-        raise ValueError(f'depth must be at least 0, got {depth}')
+    checked(0, depth=depth)
     if depth == 0:
         for item in items:
             result = function(item)

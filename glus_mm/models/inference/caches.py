@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Container, Hashable
 from typing import Generic, TypeVar
 
+from glus_mm.utils.checked import checked
 from glus_mm.utils.frames import clip_centres
 
 Value = TypeVar('Value')
@@ -23,9 +24,7 @@ class BoundedCache(Generic[Value]):
     """
 
     def __init__(self, max_size: int, max_pinned: int = 0) -> None:
-        for name, value in (('max_size', max_size), ('max_pinned', max_pinned)):
-            if value < 0:
-                raise ValueError(f'{name} must be at least 0, got {value}')
+        checked(0, max_size=max_size, max_pinned=max_pinned)
         self.max_size = max_size
         self.max_pinned = max_pinned
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
@@ -93,8 +92,7 @@ class SeenFrames(Generic[Value]):
     """
 
     def __init__(self, max_size: int) -> None:
-        if max_size < 2:
-            raise ValueError(f'max_size must be at least 2, got {max_size}')
+        checked(2, max_size=max_size)
         self.max_size = max_size
         self.num_seen = 0
         self.step = 1

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from glus_mm.registry import MODELS
+from glus_mm.utils.checked import checked
 
 EMPTY = -1
 
@@ -78,8 +79,7 @@ class TokenBank(nn.Module):
 
     def __init__(self, size: int = 512) -> None:
         super().__init__()
-        if type(size) is not int or size < 1:
-            raise ValueError(f'size of a TokenBank must be an integer of at least 1, got {size!r}')
+        checked(1, 'TokenBank.', size=size)
         self.size = size
         self.register_buffer('tokens', torch.zeros(size, 0), persistent=False)
         self.register_buffer(

@@ -18,6 +18,7 @@ from glus_mm.models.mllms.causal_mllm import (
 from glus_mm.models.mllms.lora import LoRA
 from glus_mm.registry import MODELS
 from glus_mm.text.prompt import get_template, load_tokenizer
+from glus_mm.utils.checked import checked
 from glus_mm.utils.image import VISION_CROPS
 from glus_mm.utils.modules import is_trained, set_trainable
 from glus_mm.utils.precision import dtype_of
@@ -69,11 +70,8 @@ class LlavaMLLM(CausalMLLM):
                  gradient_checkpointing: bool = False,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        if pooling not in POOLINGS:
-            raise ValueError(f'model.mllm.pooling must be one of {POOLINGS}, got {pooling!r}')
-        if vision_crop not in VISION_CROPS:
-            raise ValueError(f'model.mllm.vision_crop must be one of {VISION_CROPS}, '
-                             f'got {vision_crop!r}')
+        checked(POOLINGS, 'model.mllm.', pooling=pooling)
+        checked(VISION_CROPS, 'model.mllm.', vision_crop=vision_crop)
         self.template = get_template(template)
         self.tokenizer = load_tokenizer(tokenizer, self.template)
         self.pooling = pooling

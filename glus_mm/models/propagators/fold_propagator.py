@@ -9,6 +9,7 @@ from glus_mm.models.propagators.base_propagator import BasePropagator
 from glus_mm.models.segmentors import GLUS
 from glus_mm.registry import MODELS
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.checked import checked
 from glus_mm.video import ReorderedReader
 
 FRAMES = ('spread', 'consecutive')
@@ -32,9 +33,7 @@ class FoldPropagator(BasePropagator):
     """
 
     def __init__(self, frames: str = 'spread') -> None:
-        if frames not in FRAMES:
-            raise ValueError(f'model.test_cfg.propagator.frames must be one of {FRAMES}, '
-                             f'got {frames!r}')
+        checked(FRAMES, 'model.test_cfg.propagator.', frames=frames)
         self.frames = frames
 
     def segment(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]

@@ -27,6 +27,7 @@ from glus_mm.models.segmentors.hub_mixin import HubMixin
 from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.checked import checked
 from glus_mm.utils.deprecation import without_fixed
 from glus_mm.utils.empty_weights import load_weights
 from glus_mm.utils.masks import encode_mask
@@ -106,10 +107,8 @@ class GLUS(HubMixin, BaseModel):
                  init_cfg: dict | None = None) -> None:
         preprocessor = build_child(MODELS, data_preprocessor or dict(type='RefVOSDataPreprocessor'))
         super().__init__(preprocessor, init_cfg)
-        if ce_target not in CE_TARGETS:
-            raise ValueError(f'model.ce_target must be one of {CE_TARGETS}, got {ce_target!r}')
-        if existence not in EXISTENCE:
-            raise ValueError(f'model.existence must be one of {EXISTENCE}, got {existence!r}')
+        checked(CE_TARGETS, 'model.', ce_target=ce_target)
+        checked(EXISTENCE, 'model.', existence=existence)
         self._build_networks(mllm, mask_head, parse_dtype(dtype, 'model.dtype'))
         if existence == 'answer':
             self.mllm.check_absent()

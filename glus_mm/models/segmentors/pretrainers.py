@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from glus_mm.models.segmentors.batch import draw_points
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.checked import checked
 
 
 class BasePretrainer(BaseModel):
@@ -73,8 +74,7 @@ class SAM2Pretrainer(BasePretrainer):
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        if not 0 <= drop_prompt <= 1:
-            raise ValueError(f'model.drop_prompt must be in 0..1, got {drop_prompt!r}')
+        checked(float, 'model.', drop_prompt=drop_prompt)
         self.mask_head = build_child(MODELS, mask_head)
         self.loss_mask_bce = build_child(MODELS, loss_mask_bce or dict(type='MaskBCELoss'))
         self.loss_mask_dice = build_child(MODELS, loss_mask_dice or dict(type='MaskDiceLoss'))

@@ -59,10 +59,7 @@ class GLUSTrainCfg:
         checked(NORMALIZE, where, normalize=self.normalize)
         checked(SEG_PER, where, seg_per=self.seg_per)
         checked(ATTENTION, where, attention=self.attention)
-        for name in ('click_prob', 'mistaken_prob'):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise ValueError(f'model.train_cfg.{name} must be a number in 0..1, got {value!r}')
+        checked(float, where, click_prob=self.click_prob, mistaken_prob=self.mistaken_prob)
         if self.mistaken_prob and not self.click_prob:
             raise ValueError('model.train_cfg.mistaken_prob needs simulated clicks: expected '
                              'model.train_cfg.click_prob above 0 with it, got 0')

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablation_study.differences import Difference, paired_bootstrap
 from ablation_study.rows import (
     ALL,
     COMPARISONS,
@@ -16,7 +17,6 @@ from ablation_study.rows import (
     ROWS,
     Row,
 )
-from glus_mm.evaluation.bootstrap import Difference, paired_bootstrap
 
 # Of those of KeyFrameMetric: rank correlations between scores and IoUs, over all frames and within
 # expressions, and the IoU in percent on the key frame, the first, any and the best one.
