@@ -17,6 +17,7 @@ from glus_mm.utils.config_keys import check_model_keys
 from glus_mm.utils.empty_weights import build_empty, load_weights
 from glus_mm.utils.hub import is_hub_name
 from glus_mm.utils.model_zoo import find_model
+from glus_mm.utils.paths import require_file
 from glus_mm.utils.resources import find_resource
 
 
@@ -119,7 +120,7 @@ def _load_config(config: str | PathLike | Config, options: dict) -> Config:
     if isinstance(config, Config):
         cfg, source = copy.deepcopy(config), config.filename or 'the config'
     elif isinstance(config, (str, PathLike)):
-        source = _require_file(config, 'config')
+        source = require_file(config, 'config')
         cfg = config_from_file(source)
     else:
         raise TypeError(f'expected the path of a config or a mmengine Config, got '
@@ -134,14 +135,6 @@ def _load_config(config: str | PathLike | Config, options: dict) -> Config:
         raise ValueError(f'expected a config with model = dict(type=...), got '
                          f'{cfg.get("model")!r}: {source}')
     return cfg
-
-
-def _require_file(path: str | PathLike, what: str) -> Path:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        got = 'a folder' if file.is_dir() else 'nothing there'
-        raise FileNotFoundError(f'expected the path of a {what} file, got {got}: {path}')
-    return file
 
 
 def _usable_device(device: str | torch.device) -> torch.device:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,8 @@ def _segment(args: argparse.Namespace, sources: list[str], first: Any, is_live: 
             inferencer = build()
             with user_errors(FAILED):
                 print('watching; Ctrl+C ends it', file=sys.stderr)
-                out = job.run(inferencer, _counter())
+                out = job.run(inferencer, lambda frames: print(
+                    f'\r{frames} frames', end='', file=sys.stderr, flush=True))
         print(job.summary(out))
         return
     names, out_dir = _names(sources), args.out_dir
@@ -166,10 +167,3 @@ def _names(sources: Sequence[str]) -> list[str]:
         seen[name] += 1
         names.append(name if seen[name] == 1 else f'{name}-{seen[name]}')
     return names
-
-
-def _counter() -> Callable[[int], None]:
-    def show(frames: int) -> None:
-        print(f'\r{frames} frames', end='', file=sys.stderr, flush=True)
-
-    return show

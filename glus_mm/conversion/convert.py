@@ -196,7 +196,8 @@ def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, too
             shutil.copyfile(sam2, staging / YAML_NAME)
         config = staging / 'config.py'
         config.write_text(config_text(model, origin, tokenizer), encoding='utf-8')
-        expected = _expected_state(config, official, sam2)
+        where = f'the sizes in {official.file}, in that of the vision tower or in --sam2 {sam2}'
+        expected = empty_model(Config.fromfile(config), where).state_dict()
         source.state = with_tower_names_of(expected, source.state)
         if seed is not None:
             source.state.update(_new_seg_projector(expected, seed))
@@ -204,12 +205,6 @@ def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, too
         check_space(staging, out_dir, sum(value.nbytes for value in source.state.values()))
         meta = dict(inv_freq_dtype=source.inv_freq_dtype)
         torch.save(dict(meta=meta, state_dict=own_storages(source.state)), staging / 'model.pth')
-
-
-def _expected_state(config: Path, official: OfficialConfig, sam2: str) -> dict[str, Tensor]:
-    """State of the model that the written config describes, without values."""
-    where = f'the sizes in {official.file}, in that of the vision tower or in --sam2 {sam2}'
-    return empty_model(Config.fromfile(config), where).state_dict()
 
 
 def _new_seg_projector(expected: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from glus_mm.conversion.official_weights import CLIP_PREFIX, SAM2, VISION_TOWER, to_official
 from glus_mm.conversion.sam2_weights import fitting_configs
-from glus_mm.utils.checkpoint import list_keys
+from glus_mm.utils.checkpoint import is_finite, list_keys
 from glus_mm.utils.weight_files import DTYPES
 
 
@@ -60,8 +59,7 @@ def check_values(name: str, value: Tensor, source: str) -> None:
     if value.dtype not in DTYPES:
         raise ValueError(f'{source}: expected float32, float16 or bfloat16, got {value.dtype}: '
                          f'{name}')
-    # NaN and infinity show in the extremes; unlike isfinite this needs no memory.
-    if value.numel() and not all(torch.isfinite(v) for v in value.aminmax()):
+    if not is_finite(value):
         raise ValueError(f'{source}: expected finite values, got NaN or infinity in {name}')
 
 

@@ -93,7 +93,7 @@ class Comparison:
 
     def table(self) -> str:
         """Lay the rows out for people, in percent, with the verdict above."""
-        heads = [row_title(row) for row in self.rows]
+        heads = [f'{row.rule.title}: {row.label}' if row.rule else row.label for row in self.rows]
         left = max(map(len, heads))
         lines = [self.verdict(), '',
                  f'{"":{left}}  {"n":>6}  {"videos":>6}  {"first":>6}  {"second":>6}  '
@@ -172,11 +172,6 @@ def _common_keys(names: tuple[str, str], figures: Sequence[Mapping[str, Mapping]
 def difference_of(item: SlicedExpression) -> float:
     """Second minus first figure of a pair."""
     return item.figures[_SECOND] - item.figures[_FIRST]
-
-
-def row_title(row: ComparisonRow) -> str:
-    """Attribute and bin of a row, for people."""
-    return f'{row.rule.title}: {row.label}' if row.rule else row.label
 
 
 def p_text(p: float) -> str:

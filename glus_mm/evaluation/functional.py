@@ -253,14 +253,10 @@ def adaptive_boundary_accuracy(gt: np.ndarray, pred: np.ndarray) -> tuple[float,
     tolerance = ceil(SHARE * sqrt(cv2.countNonZero(gt) or diagonal**2))
     if tolerance < limit:
         return boundary_accuracy(gt, pred), boundary_accuracy(gt, pred, tolerance)
-    both = _plain(gt, pred, _disk(limit))
+    # ``skimage.morphology.disk``, which has its centre off the middle for a fraction.
+    line = np.arange(-limit, limit + 1)
+    both = _plain(gt, pred, (line[:, None]**2 + line**2 <= limit**2).astype(np.uint8))
     return both, both
-
-
-def _disk(radius: float) -> np.ndarray:
-    """``skimage.morphology.disk``, which has its centre off the middle for a fraction."""
-    line = np.arange(-radius, radius + 1)
-    return (line[:, None]**2 + line**2 <= radius**2).astype(np.uint8)
 
 
 def _plain(gt: np.ndarray, pred: np.ndarray, disk: np.ndarray) -> float:

@@ -1,7 +1,6 @@
 """What the command-line tools share: configs, and errors found before the work."""
 
 import argparse
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from glus_mm.utils.config_input import config_from_file
 from glus_mm.utils.config_keys import check_config_keys, top_keys
 from glus_mm.utils.error_text import user_error_text
 from glus_mm.utils.model_zoo import find_model
-from glus_mm.utils.paths import ensure_writable_dir
+from glus_mm.utils.paths import ensure_writable_dir, require_file
 from glus_mm.utils.spelling import nearest
 
 
@@ -75,13 +74,6 @@ def read_config(path: str, options: dict | None = None) -> Config:
         raise ValueError(f'--cfg-options {" ".join(options or {})}: {error}') from error
     check_config_keys(cfg)
     return cfg
-
-
-def require_file(path: str, what: str) -> None:
-    """Raise ``FileNotFoundError`` unless ``path`` is a file; ``what`` names it in the message."""
-    if not os.path.isfile(os.path.expanduser(path)):
-        got = 'a folder' if os.path.isdir(path) else 'nothing there'
-        raise FileNotFoundError(f'expected a {what} file, got {got}: {path}')
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:

@@ -63,15 +63,13 @@ def initialize_adapters(model: nn.Module) -> None:
     from peft.tuners.lora import LoraLayer
 
     for layer in model.modules():
-        if isinstance(layer, LoraLayer) and any(p.is_meta for p in _adapters(layer)):
-            for name in layer.adapter_layer_names:
-                getattr(layer, name).to_empty(device='cpu')
+        parts = [getattr(layer, name) for name in layer.adapter_layer_names] if isinstance(
+            layer, LoraLayer) else []
+        if any(p.is_meta for part in parts for p in part.parameters()):
+            for part in parts:
+                part.to_empty(device='cpu')
             for adapter in layer.r:
                 layer.reset_lora_parameters(adapter, True)
-
-
-def _adapters(layer: nn.Module) -> list[nn.Parameter]:
-    return [p for name in layer.adapter_layer_names for p in getattr(layer, name).parameters()]
 
 
 def keeps_types(model: nn.Module, state: dict[str, Tensor]) -> bool:

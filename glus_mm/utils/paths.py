@@ -65,6 +65,19 @@ def ensure_writable_file(path: str | os.PathLike) -> Path:
     return file
 
 
+def require_file(path: str | os.PathLike, what: str) -> Path:
+    """The path of a file that has to be there, ``~`` expanded; ``what`` names it in the message.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        got = 'a folder' if file.is_dir() else 'nothing there'
+        raise FileNotFoundError(f'expected a {what} file, got {got}: {path}')
+    return file
+
+
 def read_regular(path: str | os.PathLike, max_bytes: int = 1 << 30) -> bytes:
     """Read a file that somebody else may have put there.
 

@@ -173,7 +173,8 @@ def draw_legend(image: np.ndarray, entries: Sequence[LegendEntry]) -> np.ndarray
     if not entries:
         return image.copy()
     layout = _Layout(width)
-    blocks, left_off = _limit(layout.wrap(entries), layout.rows_in(height // 2))
+    blocks, left_off = _limit(layout.wrap(entries), max(
+        1, (height // 2 - layout.pad) // layout.step))
     rows = [line for lines in blocks for line in lines]
     if left_off:
         rows.append(f'+ {left_off} more')
@@ -216,9 +217,6 @@ class _Layout:
 
     def wrap(self, entries: Sequence[LegendEntry]) -> list[list[str]]:
         return [wrap_text(entry.label, self.font, self.text_width) for entry in entries]
-
-    def rows_in(self, height: int) -> int:
-        return max(1, (height - self.pad) // self.step)
 
     def height(self, rows: int) -> int:
         return rows * self.step + self.pad

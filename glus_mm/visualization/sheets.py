@@ -50,10 +50,12 @@ def contact_sheet(frames: Sequence[np.ndarray],
     size = check_frame(frames[0], 'frame 0 of the contact sheet').shape[1::-1]
     parts = []
     for row in range(rows):
-        tiles = [_fit(check_frame(frame, f'frame {i} of the contact sheet'), size)
-                 for i, frame in enumerate(frames[row * columns:(row + 1) * columns],
-                                           row * columns)]
-        strip = _row(tiles, columns, size)
+        strip = np.full((size[1] + 2 * _GAP, columns * (size[0] + _GAP) + _GAP, 3), _GROUND,
+                        np.uint8)
+        for i, frame in enumerate(frames[row * columns:(row + 1) * columns]):
+            left = _GAP + i * (size[0] + _GAP)
+            strip[_GAP:_GAP + size[1], left:left + size[0]] = _fit(check_frame(
+                frame, f'frame {row * columns + i} of the contact sheet'), size)
         if row_titles is not None:
             parts.append(title_strip(row_titles[row], colors[row], strip.shape[1],
                                      max(14, size[0] // 12), _GROUND))
@@ -66,15 +68,6 @@ def _fit(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return frame
     shrinks = frame.shape[1] > size[0]
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-
-
-def _row(tiles: list[np.ndarray], columns: int, size: tuple[int, int]) -> np.ndarray:
-    width, height = size
-    strip = np.full((height + 2 * _GAP, columns * (width + _GAP) + _GAP, 3), _GROUND, np.uint8)
-    for i, tile in enumerate(tiles):
-        left = _GAP + i * (width + _GAP)
-        strip[_GAP:_GAP + height, left:left + width] = tile
-    return strip
 
 
 @dataclass
@@ -119,7 +112,9 @@ def sample_sheet(title: str,
     if not sections:
         raise ValueError('expected at least one frame for a sheet, got none')
     first = check_frame(sections[0][1][0].image, 'the first frame of the sheet')
-    size = _fitted(first.shape[:2], tile)
+    # A frame that is brought into a tile keeps its aspect ratio.
+    scale = min(tile[0] / first.shape[1], tile[1] / first.shape[0])
+    size = tuple(max(1, round(side * scale)) for side in first.shape[1::-1])
     visualizer = RefVOSLocalVisualizer(min_width=size[0])
     seen = np.zeros(len(expressions), dtype=bool)
     parts = []
@@ -140,12 +135,6 @@ def sample_sheet(title: str,
         rows.append(np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)),
                            constant_values=_GROUND))
     return np.concatenate(rows)
-
-
-def _fitted(shape: tuple[int, int], tile: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of a frame (H, W) that is brought into a tile, its aspect ratio kept."""
-    scale = min(tile[0] / shape[1], tile[1] / shape[0])
-    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
 def _tile(frame: SheetFrame, expressions: Sequence[str], visualizer: RefVOSLocalVisualizer,

@@ -78,6 +78,6 @@ def test_wrong_names(monkeypatch, tmp_path):
         init_model('glus-ss')
     with pytest.raises(ValueError, match='with published weights.*checkpoint='):
         init_model('glus_tiny_stills_moving-shapes')
-    with pytest.raises(FileNotFoundError, match='expected the path of a config file'):
+    with pytest.raises(FileNotFoundError, match='expected a config file'):
         init_model('configs/no_such.py')
     assert find_model('glus_tiny_moving-shapes_val').weights is None

@@ -335,22 +335,15 @@ def _sample_paths(rng: np.random.Generator, looks: list[tuple[str, str]], diamet
         paths.extend(crossing_paths(rng, size, EXTENT * diameters[0], float(diameters[0])))
     for i in range(len(paths), len(looks)):
         for _ in range(_MAX_PATHS):
-            path = _one_path(rng, motions[i], size, EXTENT * diameters[i])
+            room = rng, size, EXTENT * diameters[i]
+            path = (drift_path(*room) if motions[i] == 'drift' else still_path(*room)
+                    if motions[i] == 'still' else straight_path(*room, motions[i]))
             if _is_clear(path, diameters[i], paths, diameters, spacing):
                 paths.append(path)
                 break
         else:
             return None
     return paths
-
-
-def _one_path(rng: np.random.Generator, motion: str, size: tuple[int, int],
-              margin: float) -> np.ndarray:
-    if motion == 'drift':
-        return drift_path(rng, size, margin)
-    if motion == 'still':
-        return still_path(rng, size, margin)
-    return straight_path(rng, size, margin, motion)
 
 
 def _is_clear(path: np.ndarray, diameter: float, others: list[np.ndarray],

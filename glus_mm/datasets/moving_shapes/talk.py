@@ -162,10 +162,6 @@ def _joined(parts: Sequence[str]) -> str:
     return ' and '.join([', '.join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def _moves(motion: str) -> str:
-    return 'stays still' if motion == 'still' else f'moves {motion}'
-
-
 def _caption(truth: _Truth) -> Iterator[tuple[str, str]]:
     """All objects, with place and motion where they are clear."""
     parts = []
@@ -217,7 +213,8 @@ def _relation(truth: _Truth) -> Iterator[tuple[str, str]]:
 def _motion(truth: _Truth) -> Iterator[tuple[str, str]]:
     for name, i in truth.named.items():
         if truth.motions[i] is not None:
-            yield f'how does {name} move?', f'{name} {_moves(truth.motions[i])}'
+            yield f'how does {name} move?', f'{name} ' + (
+                'stays still' if truth.motions[i] == 'still' else f'moves {truth.motions[i]}')
     for noun in truth.nouns():
         members = truth.of(noun)
         motions = [truth.motions[i] for i in members]

@@ -133,7 +133,11 @@ def _write_video(folder: Path, seed: int, split: str, mp4: bool, variant: str, t
         if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
             raise OSError(f'expected to write a JPEG image, got a failure: {path}')
     if mp4:
-        _write_mp4(folder / 'videos' / f'{video.video_id}.mp4', video.frames)
+        # One thread, or x264 starts one a core in every worker.
+        with OverlayVideoWriter(folder / 'videos' / f'{video.video_id}.mp4', VIDEO_FPS,
+                                threads=1) as writer:
+            for frame in video.frames:
+                writer.write(frame)
     rles = [[encode_mask(mask) if mask.any() else None for mask in track] for track in video.masks]
     rng = np.random.default_rng([seed, SPLIT_CODES[split], index, get_variant(variant).code, _TALK])
     pairs = sample_talk(video.objects, video.frames.shape[1:3], rng, talk) if talk else []
@@ -182,12 +186,6 @@ def _meta_record(video: MovingShapesVideo) -> dict:
         'width': width,
     }
 
-
-def _write_mp4(path: Path, frames: np.ndarray) -> None:
-    # One thread, or x264 starts one a core in every worker.
-    with OverlayVideoWriter(path, VIDEO_FPS, threads=1) as writer:
-        for frame in frames:
-            writer.write(frame)
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -110,7 +110,9 @@ class SampleContextQueryFrames(BaseTransform):
             len(expressions), number, replace=False, p=weights / weights.sum())
         results['video_expressions'] = expressions
         results['expressions'] = [expressions[i] for i in chosen]
-        context = results['context_frame_ids'] = self._context(num_frames, rng)
+        context = results['context_frame_ids'] = (
+            _random if self.strategy == 'random' else one_per_clip)(
+                num_frames, self.num_context, rng)
         results['query_frame_ids'] = self._query(num_frames, context, rng)
         return results
 
@@ -124,11 +126,6 @@ class SampleContextQueryFrames(BaseTransform):
             raise ValueError(f"video {results['video_id']!r}: expected an expression of the kinds "
                              f'{sorted(self.kind_weights)}, got {sorted(set(map(str, kinds)))}')
         return weights
-
-    def _context(self, num_frames: int, rng: np.random.Generator) -> list[int]:
-        if self.strategy == 'random':
-            return _random(num_frames, self.num_context, rng)
-        return one_per_clip(num_frames, self.num_context, rng)
 
     def _query(self, num_frames: int, context: list[int],
                rng: np.random.Generator) -> list[int]:

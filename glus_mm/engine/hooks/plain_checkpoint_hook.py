@@ -159,7 +159,9 @@ class PlainCheckpointHook(CheckpointHook):
         model = unwrapped(runner.model)
         if Path(source).is_file():
             check_whole(source)
-        stored = complete_state(checkpoint, source, self.base, verify=_is_first_here())
+        # The first process of a machine verifies: all of them read the same files.
+        stored = complete_state(checkpoint, source, self.base,
+                                verify=os.environ.get('LOCAL_RANK', '0') == '0')
         state = adapt_lora(model, stored, source)
         self._check_fit(model, state, source, self.strict or bool(runner._resume))
         check_finite(state, source)
@@ -453,11 +455,6 @@ def _settings(node: ast.AST, key: str = '') -> dict[str, str]:
         return {key: ast.unparse(node)}
     return {place: value for name, child in items
             for place, value in _settings(child, f'{key}.{name}'.lstrip('.')).items()}
-
-
-def _is_first_here() -> bool:
-    """Whether this is the first process of its machine; all of them read the same files."""
-    return os.environ.get('LOCAL_RANK', '0') == '0'
 
 
 def _is_whole_step(runner: Runner) -> bool:

@@ -113,13 +113,10 @@ def iter_masks(sample: dict, exp: int,
             if tuple(rle['size']) != size:
                 raise ValueError(f'expected a mask of size {size}, got {tuple(rle["size"])}: '
                                  f'{where}')
-            masks[what] = decode_rle(rle) if what == 'prediction' else _count_objects(rle)
+            # ``objects`` are there where some of an expression's overlap.
+            masks[what] = decode_rle(rle) if what == 'prediction' else sum(
+                coco_mask.decode(part) for part in rle.get('objects') or [rle])
         yield name, masks['prediction'], masks.get('ground truth')
-
-
-def _count_objects(rle: dict) -> np.ndarray:
-    """Decode a true mask, uint8 (H, W); ``objects`` are there where some of them overlap."""
-    return sum(coco_mask.decode(part) for part in rle.get('objects') or [rle])
 
 
 def count_frames_without_seg(sample: dict) -> list[int | None]:

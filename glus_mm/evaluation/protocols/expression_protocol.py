@@ -120,6 +120,25 @@ class ExpressionProtocol(BaseProtocol):
         rows = [self.expression_figures(track) for track in tracks]
         return dict(with_mean(mean_figures(rows)), expressions=len(tracks))
 
+    def _rounded_parts(self, tracks: Sequence[Track], kinds: Sequence[str]) -> dict[str, Figures]:
+        """Figures of kinds, each expression's rounded to two decimals in percent.
+
+        Returns:
+            Those of each of the two kinds that is there; 'overall', their mean, where both are.
+        """
+        parts = {}
+        for kind in kinds:
+            rows = [{name: round(100 * track.mean(name), 2) for name in self.measures}
+                    for track in tracks if track.kind == kind]
+            if rows:
+                means = {name: value / 100 for name, value in mean_figures(rows).items()}
+                parts[kind] = dict(with_mean(means), expressions=len(rows))
+        if len(parts) == len(kinds):
+            parts['overall'] = dict(
+                mean_figures(list(parts.values())),
+                expressions=sum(figures['expressions'] for figures in parts.values()))
+        return parts
+
     def table(self, summary: Summary) -> str:
         """Add N-acc and T-acc to the lines; see the base class."""
         figures = summary.dataset
@@ -292,23 +311,7 @@ class RefSAVProtocol(ExpressionProtocol):
             Figures of the data set; 'long', 'short' and 'overall' as parts, where the expressions
             have these kinds.
         """
-        parts = {kind: self._rounded([track for track in tracks if track.kind == kind])
-                 for kind in REF_SAV_KINDS}
-        parts = {kind: figures for kind, figures in parts.items() if figures}
-        if len(parts) == len(REF_SAV_KINDS):
-            parts['overall'] = dict(
-                mean_figures(list(parts.values())),
-                expressions=sum(figures['expressions'] for figures in parts.values()))
-        return Summary(self._means(tracks), parts)
-
-    def _rounded(self, tracks: Sequence[Track]) -> Figures:
-        """Figures of the expressions of one kind; nothing where there are none."""
-        rows = [{name: round(100 * track.mean(name), 2) for name in self.measures}
-                for track in tracks]
-        if not rows:
-            return {}
-        figures = with_mean({name: value / 100 for name, value in mean_figures(rows).items()})
-        return dict(figures, expressions=len(rows))
+        return Summary(self._means(tracks), self._rounded_parts(tracks, REF_SAV_KINDS))
 
 
 REVOS_KINDS = (REFERRING, REASON, HALLUCINATION)
@@ -381,15 +384,10 @@ class ReVOSProtocol(ExpressionProtocol):
                 raise ValueError(f'expected one of the kinds {", ".join(REVOS_KINDS)} for the '
                                  f'ReVOS expression {track.exp_id!r} of video '
                                  f'{track.video_id!r}, got {track.kind!r}')
-        parts = {kind: self._part(kind, tracks) for kind in (REFERRING, REASON)}
-        parts = {kind: figures for kind, figures in parts.items() if figures}
+        parts = self._rounded_parts(tracks, (REFERRING, REASON))
         listed = sum(track.kind == HALLUCINATION for track in tracks)
         counts = {'hallucination_expressions': listed} if listed else {}
-        if len(parts) < 2:
-            return Summary(counts, parts)
-        overall = mean_figures(list(parts.values()))
-        overall['expressions'] = sum(figures['expressions'] for figures in parts.values())
-        return Summary({**overall, **counts}, dict(parts, overall=overall))
+        return Summary({**parts.get('overall', {}), **counts}, parts)
 
     def table(self, summary: Summary) -> str:
         """Add the number of expressions that enter no average; see the base class."""
@@ -400,16 +398,6 @@ class ReVOSProtocol(ExpressionProtocol):
         if len(self.pred_values) == 1:
             lines.append(f'A and R with foreground pixels of value {self.pred_values[0]}')
         return '\n'.join(lines)
-
-    def _part(self, kind: str, tracks: Sequence[Track]) -> Figures:
-        """Figures of the expressions of one kind; nothing where there are none."""
-        rows = [{name: round(100 * track.mean(name), 2) for name in self.measures}
-                for track in tracks if track.kind == kind]
-        if not rows:
-            return {}
-        figures = with_mean({name: value / 100 for name, value in mean_figures(rows).items()})
-        figures['expressions'] = len(rows)
-        return figures
 
 
 class RefDAVISGLUSProtocol(ExpressionProtocol):
