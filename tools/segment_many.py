@@ -38,7 +38,7 @@ from glus_mm.cli.options import LAUNCHERS
 from glus_mm.engine.run_fingerprint import fingerprint
 from glus_mm.registry import SCOPE
 from glus_mm.utils.checkpoint_files import checkpoint_digest
-from glus_mm.utils.command_line import read_config
+from glus_mm.utils.command_line import read_config, refuse
 from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.utils.resources import find_resource
@@ -121,11 +121,8 @@ def main() -> None:
     """Check what was asked for, segment, and count."""
     parser, args = parse_args()
     MMLogger.get_instance('segment_many')
-    try:
+    with refuse(parser):
         segmenter, requests = prepare(args)
-    except (ImportError, OSError, KeyError, TypeError, ValueError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        parser.exit(2, f'{parser.prog}: error: {message}\n')
     results = segmenter.run(requests, args.resume or restarted(), reporter())
     rank = get_dist_info()[0]
     leave_dist()

@@ -16,6 +16,7 @@ from glus_mm.text.tokenizer import (
     SegTokenizer,
 )
 from glus_mm.utils.paths import ensure_writable_dir
+from glus_mm.utils.resources import find_resource
 from glus_mm.version import __version__
 
 # MMEngine replaces it by the folder of the config file.
@@ -29,16 +30,15 @@ HEADER = """\
 # Paths below are relative to this folder, so that it can be moved as a whole.
 #
 #     python tools/test.py THIS_FOLDER/config.py THIS_FOLDER/model.pth
-{usage}default_scope = 'glus_mm'
-
+{usage}
 """
 GLUS_USAGE = """\
 #     python demo/video_demo.py VIDEO THIS_FOLDER/config.py THIS_FOLDER/model.pth \\
 #         --text "..." --out-dir DIR
 """
 GROUND_TRUTH = "            dict(type='LoadRefVOSGroundTruth'),\n"
-# As in configs/_base_ of the repository, which is not installed with the package.
-RUNTIME = """
+# As in configs/_base_/datasets/mevis.py, written out so that the folder stands alone.
+DATA = """
 # MeViS valid_u; --cfg-options test_dataloader.dataset.data_root=... for another split or place.
 test_dataloader = dict(
     batch_size=1,
@@ -56,26 +56,6 @@ test_dataloader = dict(
         ]))
 test_evaluator = {evaluator}
 test_cfg = dict(type='TestLoop')
-
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
-    checkpoint=dict(
-        type='glus_mm.PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
-    visualization=dict(type='glus_mm.RefVOSVisualizationHook'))
-env_cfg = dict(
-    cudnn_benchmark=False,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
-find_unused_parameters = True
-vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(
-    type='glus_mm.RefVOSLocalVisualizer', vis_backends=vis_backends, legend_position='below')
-log_processor = dict(type='glus_mm.MemoryLogProcessor', by_epoch=False, window_size=10)
-log_level = 'INFO'
-randomness = dict(seed=0)
-load_from = None
-resume = False
 """
 _STAGING = '.unfinished'
 
@@ -117,8 +97,8 @@ def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer) -> 
     """
     tokens = (SEG_TOKEN, IM_START_TOKEN, IM_END_TOKEN)
     header = _header('GLUS', origin, tokenizer, tokens, GLUS_USAGE)
-    return f'{header}{_assigned(model)}' + RUNTIME.format(
-        ground_truth=GROUND_TRUTH, evaluator="dict(type='RefVOSMetric')")
+    data = DATA.format(ground_truth=GROUND_TRUTH, evaluator="dict(type='RefVOSMetric')")
+    return f'{header}{_assigned(model)}{data}{_runtime()}'
 
 
 def selector_config_text(model: dict[str, Any], title: str, origin: str,
@@ -132,8 +112,15 @@ def selector_config_text(model: dict[str, Any], title: str, origin: str,
         tokenizer: its ids are noted.
     """
     header = _header(title, origin, tokenizer, (SCORE_TOKEN, ), '')
-    return f'{header}{_assigned(model)}' + RUNTIME.format(
+    data = DATA.format(
         ground_truth='', evaluator="dict(type='KeyFrameMetric', out_dir='work_dirs/key_frames')")
+    return f'{header}{_assigned(model)}{data}{_runtime()}'
+
+
+def _runtime() -> str:
+    """What every run shares, without the comment on how to inherit from it."""
+    text = find_resource('configs/_base_/default_runtime.py').read_text(encoding='utf-8')
+    return text[text.index('default_scope'):]
 
 
 def _header(title: str, origin: str, tokenizer: SegTokenizer, tokens: Sequence[str],

@@ -92,7 +92,6 @@ def test_config_is_that_of_the_repository(official):
     theirs = Config.fromfile(REPO / 'configs' / 'glus' / 'glus_lisa-7b_sam2-l.py')
     shared = set(ours) & set(theirs)
     assert set(ours) <= shared
-    # The hooks of training are left out.
     hooks = ours.pop('default_hooks')
     assert hooks == {name: theirs.default_hooks[name] for name in hooks}
     assert {key for key in shared & set(ours) if ours[key] != theirs[key]} == {'model', 'load_from'}

@@ -110,8 +110,8 @@ class HubMixin(nn.Module):
 
         Raises:
             OSError: it cannot be written.
-            ValueError: the model does not know its config, or that names files or classes that
-                others do not have.
+            ValueError: the model does not know its config, that names files or classes that
+                others do not have, or the LLM is in fewer bits.
         """
         cfg = getattr(self, 'cfg', None)
         if cfg is None:
@@ -122,6 +122,10 @@ class HubMixin(nn.Module):
         if cfg.get('data_preprocessor') is not None:
             model.setdefault('data_preprocessor', _plain(cfg.data_preprocessor, 'model'))
         model.pop('_scope_', None)
+        bits = (model.get('test_cfg') or {}).get('llm_bits', 16)
+        if bits != 16:
+            raise ValueError('expected a model with whole weights, model.test_cfg.llm_bits=16, '
+                             f'got {bits}')
         tokenizer = Path(str((model.get('mllm') or {}).get('tokenizer')))
         if tokenizer.is_dir():
             model['mllm']['tokenizer'] = FROM_WEIGHTS
