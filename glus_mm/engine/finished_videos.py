@@ -67,8 +67,7 @@ class FinishedVideos:
         for path in sorted(self.folder.glob('*.json')):
             try:
                 record = json.loads(path.read_text(encoding='utf-8'))
-                if record.pop('checksum') != _checksum(record):
-                    raise ValueError('its checksum is another one')
+                _verify(record)
                 records[record['dataset'], record['video_id']] = record['results']
             except (AttributeError, ValueError, KeyError, TypeError, RecursionError) as error:
                 print_log(f'the record of a finished video is damaged, the video is tested again: '
@@ -83,6 +82,11 @@ class FinishedVideos:
 def _checksum(record: dict) -> int:
     """Of a record as JSON, which comes back from a file as it was."""
     return zlib.crc32(json.dumps(record).encode())
+
+
+def _verify(record: dict) -> None:
+    if record.pop('checksum') != _checksum(record):
+        raise ValueError('its checksum is another one')
 
 
 def _file_name(dataset: str, video_id: str) -> str:
