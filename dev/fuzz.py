@@ -46,7 +46,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch import nn
 
-from glus_mm.apis.many_videos import PARTS, earlier_results, read_requests
+from glus_mm.apis.many_videos import read_requests
 from glus_mm.apis.mask_evaluation.annotated_expressions import open_expressions
 from glus_mm.apis.mask_evaluation.compare_masks import MaskComparison, read_figures
 from glus_mm.apis.refinement_session import RefinementSession
@@ -894,13 +894,12 @@ def figures(draw: random.Random) -> Case:
 
 def read_records(folder: Path, damage: Callable[[Path], Any] | None = None) -> Any:
     """Results of a list of videos that a run left when it was killed."""
-    store = FinishedVideos(folder / PARTS)
-    paths = [store.add('', name, dict(id=name, status='done', frames=3, request='0f'))
-             for name in 'ab']
+    store = FinishedVideos(folder / 'records')
+    paths = [store.add('', name, '0f', dict(id=name, status='done', frames=3)) for name in 'ab']
     if damage is not None:
         damage(paths[0])
-    found = earlier_results(folder)
-    return [[name, found[name]] for name in 'ab' if name in found]
+    found = store.read()
+    return [[name, *found['', name]] for name in 'ab' if ('', name) in found]
 
 
 def records(draw: random.Random) -> Case:

@@ -29,7 +29,7 @@ from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.apis.many_videos import (
     VideoListSegmenter,
     VideoRequest,
-    earlier_results,
+    holds_results,
     read_requests,
 )
 from glus_mm.apis.pretrained import resolve_for
@@ -87,7 +87,7 @@ def prepare(args: argparse.Namespace) -> tuple[VideoListSegmenter, list[VideoReq
     """Check what was asked for, the quick things first, then build the model."""
     requests = read_requests(args.list)
     out_dir = ensure_writable_dir(args.out_dir)
-    if not (args.resume or args.overwrite or restarted()) and earlier_results(out_dir):
+    if not (args.resume or args.overwrite or restarted()) and holds_results(out_dir):
         raise ValueError(f'expected a folder without results, got one of an earlier run: '
                          f'{args.out_dir}; --resume goes on with it, --overwrite begins anew')
     cfg = read_config(str(find_resource(args.config)), args.cfg_options)

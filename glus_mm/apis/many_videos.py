@@ -29,8 +29,7 @@ from glus_mm.utils.json_file import unique_pairs
 from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.video import IMAGE_SUFFIXES, read_header
 
-__all__ = ['VideoListSegmenter', 'VideoRequest', 'earlier_results', 'read_requests']
-
+__all__ = ['VideoListSegmenter', 'VideoRequest', 'holds_results', 'read_requests']
 
 _KEYS = ('video', 'texts', 'key_frames', 'id')
 _MAX_LISTED = 8
@@ -172,18 +171,9 @@ def _check_key_frames(key_frames: Any, texts: list[str]) -> tuple[int, ...] | No
     return tuple(key_frames)
 
 
-def earlier_results(out_dir: str | PathLike) -> dict[str, dict]:
-    """Result lines of an earlier run in a folder, by id, also of one that was interrupted."""
-    path, found = Path(out_dir) / LINES, {}
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-            found[record['id']] = record
-        except (ValueError, KeyError, TypeError, RecursionError):
-            print_log(f'left out a broken line of {path}: {line[:60]!r}', 'current',
-                      logging.WARNING)
-    newer = FinishedVideos(Path(out_dir) / PARTS).read()
-    return found | {name: record for (_, name), record in newer.items()}
+def holds_results(out_dir: str | PathLike) -> bool:
+    """Whether a folder has results of an earlier run, also of one that was interrupted."""
+    return Path(out_dir, LINES).exists() or bool(FinishedVideos(Path(out_dir) / PARTS).read())
 
 
 class VideoListSegmenter:
@@ -199,8 +189,8 @@ class VideoListSegmenter:
     - else ``error``, and for a video that breaks off also ``frame``, the first frame that cannot
       be used, and ``masks``, where those before it are.
 
-    While the work goes on, each result is a file in ``.results/``; at the end the main process puts
-    them together in ``results.jsonl``.
+    Each result is a file in ``.results/`` as soon as it is there (:class:`FinishedVideos`), which a
+    resumed run goes by; at the end the main process puts them together in ``results.jsonl``.
 
     Args:
         inferencer: segments a video.
@@ -222,7 +212,7 @@ class VideoListSegmenter:
         self.format = format
         self.fingerprint = fingerprint
         self.path = self.out_dir / LINES
-        self._parts = FinishedVideos(self.out_dir / PARTS)
+        self._store = FinishedVideos(self.out_dir / PARTS)
 
     def run(self, requests: Sequence[VideoRequest], resume: bool = False,
             progress: Callable[[dict], None] | None = None) -> dict[str, dict]:
@@ -238,20 +228,20 @@ class VideoListSegmenter:
             All results by id, on the main process once all have finished; elsewhere none.
         """
         rank, world_size = get_dist_info()
-        plan = [None, None]
+        plan = [0, []]
         if is_main_process():
             if not resume:
                 self.path.unlink(missing_ok=True)
-                self._parts.clear()
-            finished = self._finished(requests)
-            left = [i for i, request in enumerate(requests) if request.id not in finished]
+                self._store.clear()
+            left = self._unfinished(requests)
             costs = [requests[i].estimate() for i in left]
-            plan = [len(finished), [[left[i] for i in part] for part in balance(costs, world_size)]]
+            plan = [len(left), [[left[i] for i in part] for part in balance(costs, world_size)]]
         broadcast_object_list(plan)
         if resume:
-            print_log(f'{plan[0]} of {len(requests)} videos were finished before', 'current')
-        for record in self._segment([requests[i] for i in plan[1][rank]]):
-            self._parts.add('', record['id'], record)
+            print_log(f'{len(requests) - plan[0]} of {len(requests)} videos were finished before',
+                      'current')
+        for mark, record in self._segment([requests[i] for i in plan[1][rank]]):
+            self._store.add('', record['id'], mark, record)
             if progress is not None:
                 progress(record)
         barrier()
@@ -261,32 +251,32 @@ class VideoListSegmenter:
 
     def _merge(self, ids: Sequence[str]) -> dict[str, dict]:
         """Write ``results.jsonl`` in the order of the list, once all processes have ended."""
-        found = earlier_results(self.out_dir)
-        records = {name: found[name] for name in ids if name in found}
+        found = self._store.read()
+        records = {name: found['', name][1] for name in ids if ('', name) in found}
         with atomic_file(self.path) as part:
             part.write_text(''.join(json.dumps(record, ensure_ascii=False) + '\n'
                                     for record in records.values()), encoding='utf-8')
-        self._parts.clear()
         return records
 
-    def _finished(self, requests: Sequence[VideoRequest]) -> set[str]:
-        """Ids whose result is there and still holds."""
-        found = earlier_results(self.out_dir)
-        finished = {request.id for request in requests
-                    if found.get(request.id, {}).get('status') == 'done'
-                    and found[request.id].get('request') == self._digest(request)}
-        changed = sum(found.get(request.id, {}).get('status') == 'done'
-                      for request in requests) - len(finished)
+    def _unfinished(self, requests: Sequence[VideoRequest]) -> list[int]:
+        """Positions of the videos without a result that is done and still holds."""
+        found, left, changed = self._store.read(), [], 0
+        for i, request in enumerate(requests):
+            mark, record = found.get(('', request.id), ('', {}))
+            is_done = record.get('status') == 'done'
+            if not is_done or mark != self._digest(request):
+                left.append(i)
+                changed += is_done
         if changed:
             print_log(f'{changed} results are of another model, video or request, and are made '
                       'anew', 'current', logging.WARNING)
-        return finished
+        return left
 
     def _digest(self, request: VideoRequest) -> str:
         return fingerprint([self.fingerprint, self.format, request.state()])
 
-    def _segment(self, requests: Sequence[VideoRequest]) -> Iterator[dict[str, Any]]:
-        """Result lines as videos end; whatever goes wrong with a video becomes its result."""
+    def _segment(self, requests: Sequence[VideoRequest]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Fingerprints and result lines as videos end; what goes wrong with one is its result."""
         folder, starts, digests = self.out_dir / 'masks', {}, {}
 
         def calls() -> Iterator[dict[str, Any]]:
@@ -313,8 +303,7 @@ class VideoListSegmenter:
                 record.update(frames=len(out['frame_names']), key_frames=out['key_frames'],
                               masks=self._place(request), status='done',
                               frames_without_seg=(~out['is_seg']).sum(1).tolist())
-            yield dict(record, seconds=round(time.time() - starts[i], 3), time=time.time(),
-                       request=digests[i])
+            yield digests[i], dict(record, seconds=round(time.time() - starts[i], 3))
 
     def _place(self, request: VideoRequest) -> str:
         """Where in the folder the masks of a video are."""

@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from glus_mm.datasets.samplers import BalancedVideoSampler
-from glus_mm.engine.run_fingerprint import run_fingerprint
+from glus_mm.engine.run_fingerprint import run_fingerprint, video_fingerprints
 from glus_mm.registry import HOOKS
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.checkpoint_files import atomic_file
@@ -36,19 +36,21 @@ class FinishedVideos:
     def __init__(self, folder: str | PathLike) -> None:
         self.folder = Path(folder)
 
-    def add(self, dataset: str, video_id: str, results: list | dict) -> Path:
+    def add(self, dataset: str, video_id: str, fingerprint: str, results: list | dict) -> Path:
         """Record a finished video.
 
         Args:
             dataset: name of its data set.
             video_id: the video.
+            fingerprint: of what the results depend on, see :func:`fingerprint`.
             results: what is to be known of it, as JSON.
 
         Raises:
             OSError: it cannot be written.
             ValueError: a number is not finite.
         """
-        record = dict(dataset=dataset, video_id=video_id, results=results)
+        record = dict(dataset=dataset, video_id=video_id, fingerprint=fingerprint,
+                      results=results)
         record['checksum'] = _checksum(record)
         text = json.dumps(record, allow_nan=False, separators=(',', ':'))
         path = self.folder / _file_name(dataset, video_id)
@@ -57,18 +59,20 @@ class FinishedVideos:
             part.write_text(text + '\n', encoding='utf-8')
         return path
 
-    def read(self) -> dict[tuple[str, str], list | dict]:
+    def read(self) -> dict[tuple[str, str], tuple[str, list | dict]]:
         """Read all records.
 
         Returns:
-            ``results`` by data set and video. A file that is damaged is left out with a warning.
+            ``(fingerprint, results)`` by data set and video. A file that is damaged is left out
+            with a warning.
         """
         records = {}
         for path in sorted(self.folder.glob('*.json')):
             try:
                 record = json.loads(path.read_text(encoding='utf-8'))
                 _verify(record)
-                records[record['dataset'], record['video_id']] = record['results']
+                records[record['dataset'], record['video_id']] = (
+                    record['fingerprint'], record['results'])
             except (AttributeError, ValueError, KeyError, TypeError, RecursionError) as error:
                 print_log(f'the record of a finished video is damaged, the video is tested again: '
                           f'{path} ({error})', 'current', logging.WARNING)
@@ -101,10 +105,11 @@ class FinishedVideosHook(Hook):
     """Record every video that a test finishes, and leave those out that it has finished before.
 
     The records lie in ``<work_dir>/finished/<fingerprint>/``. The fingerprint covers model,
-    weights, data and metrics (:func:`run_fingerprint`), so that another run's results are never
-    taken for this one's. What a video's figures need is in its record, each number with all its
-    digits: a run that was interrupted and resumed prints the figures of one that was not, at any
-    number of processes in both parts.
+    weights and metrics (:func:`run_fingerprint`), so that another run's results are never taken
+    for this one's; each record has that of its video (:func:`video_fingerprints`), which is tested
+    again where it has changed. What a video's figures need is in its record, each number with all
+    its digits: a run that was interrupted and resumed prints the figures of one that was not, at
+    any number of processes in both parts.
 
     It needs ``BalancedVideoSampler``, and metrics that keep one entry for each video and can write
     it as JSON (``dump_result``, ``load_result``), as ``RefVOSMetric`` does. With others nothing is
@@ -121,6 +126,7 @@ class FinishedVideosHook(Hook):
     def __init__(self, resume: bool = False) -> None:
         self.resume = resume
         self._store: FinishedVideos | None = None
+        self._fingerprints: dict[tuple[str, str], str] = {}
         self._start = self._busy = 0.0
         self._num_before = 0
 
@@ -142,30 +148,33 @@ class FinishedVideosHook(Hook):
             print_log(f'finished videos are not recorded: {reason}', 'current', logging.INFO)
             return
         dataset = runner.test_loop.dataloader.dataset
-        found = [None, {}]
+        found = ['', [], {}]
         if is_main_process():
-            fingerprint = run_fingerprint(runner.cfg, dataset, runner._load_from)
-            store = FinishedVideos(Path(runner.work_dir) / 'finished' / fingerprint)
+            name = run_fingerprint(runner.cfg, runner._load_from)
+            store = FinishedVideos(Path(runner.work_dir) / 'finished' / name)
             if not self.resume:
                 store.clear()
-            found = [fingerprint, store.read()]
+            found = [name, video_fingerprints(dataset), store.read()]
         # Nobody writes before this: the main process may just have removed the folder.
         broadcast_object_list(found)
         self._store = FinishedVideos(Path(runner.work_dir) / 'finished' / found[0])
-        self._take_over(found[1], dataset, sampler, metrics)
+        self._take_over(*found[1:], dataset, sampler, metrics)
 
-    def _take_over(self, records: dict[tuple[str, str], list], dataset: Sequence,
+    def _take_over(self, fingerprints: Sequence[str],
+                   records: dict[tuple[str, str], tuple[str, list]], dataset: Sequence,
                    sampler: BalancedVideoSampler, metrics: Sequence[BaseMetric]) -> None:
         """Give the records to the metrics, a share to each process, and skip their videos."""
         places = {}
         for i in range(len(dataset)):
             info = dataset.get_data_info(i)
             places[str(info.get('dataset')), info['video_id']] = i
-        known = sorted(records.keys() & places.keys())
+        self._fingerprints = {key: fingerprints[i] for key, i in places.items()}
+        known = sorted(key for key, (mark, _) in records.items()
+                       if self._fingerprints.get(key) == mark)
         sampler.skip([places[key] for key in known])
         rank, world_size = get_dist_info()
         for key in known[rank::world_size]:
-            for metric, result in zip(metrics, records[key], strict=True):
+            for metric, result in zip(metrics, records[key][1], strict=True):
                 metric.results.append(metric.load_result(result))
         self._num_before = len(known)
         if self.resume:
@@ -183,8 +192,8 @@ class FinishedVideosHook(Hook):
             return
         metrics = runner.test_loop.evaluator.metrics
         for i, sample in enumerate(outputs):
-            place = i - len(outputs)
-            self._store.add(str(sample.get('dataset')), sample.video_id,
+            place, key = i - len(outputs), (str(sample.get('dataset')), sample.video_id)
+            self._store.add(*key, self._fingerprints.get(key, ''),
                             [metric.dump_result(metric.results[place]) for metric in metrics])
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -24,26 +25,26 @@ def fingerprint(parts: Any) -> str:
     """Digest of values, of the files that they name, and of the version of this package.
 
     Args:
-        parts: plain values, or parts of a config; of each file that is named in them size and time
-            of the last change count too.
+        parts: plain values, or parts of a config; paths, types and the like count by their text,
+            and of each file that is named size and time of the last change count too.
 
     Returns:
         16 hexadecimal digits.
     """
-    return hashlib.sha256(_plain([__version__, parts, _named_files(parts)])).hexdigest()[:16]
+    text = json.dumps([__version__, parts, _named_files(parts)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def run_fingerprint(cfg: Config, dataset: BaseDataset, checkpoint: str | None) -> str:
-    """Digest of what the results of a test depend on.
+def run_fingerprint(cfg: Config, checkpoint: str | None) -> str:
+    """Digest of what the results of a test depend on, beside each video itself.
 
-    That is the model, its weights, the type of device, the data set's config and list of videos,
-    the metrics, where masks and overlays are written, and the version of this package; of the
-    frames, the masks and all files that the config names (annotations, key frames) size and time
-    of the last change. Number of processes and of workers, work folder and logging do not count.
+    That is the model, its weights, the type of device, the config of the data set, the metrics,
+    where masks and overlays are written, and the version of this package; of all files that the
+    config names (annotations, key frames) size and time of the last change. Number of processes
+    and of workers, work folder and logging do not count.
 
     Args:
         cfg: config of the run.
-        dataset: the data set that is tested.
         checkpoint: file of the weights, None for random ones.
 
     Returns:
@@ -55,7 +56,7 @@ def run_fingerprint(cfg: Config, dataset: BaseDataset, checkpoint: str | None) -
     evaluators = cfg.get('test_evaluator') or []
     evaluators = [evaluators] if isinstance(evaluators, Mapping) else list(evaluators)
     loader = cfg.get('test_dataloader') or {}
-    parts = dict(
+    return fingerprint(dict(
         device='cuda' if torch.cuda.is_available() else 'cpu',
         model=cfg.get('model'),
         test_cfg=cfg.get('test_cfg'),
@@ -64,46 +65,39 @@ def run_fingerprint(cfg: Config, dataset: BaseDataset, checkpoint: str | None) -
         metrics=[{key: value for key, value in metric.items() if key not in _NOT_OF_METRICS}
                  for metric in evaluators],
         overlays=(cfg.get('default_hooks') or {}).get('visualization'),
-        checkpoint=checkpoint_digest(checkpoint))
-    digest = hashlib.sha256(fingerprint(parts).encode())
-    for i in range(len(dataset)):
-        digest.update(_plain(dataset.get_data_info(i)))
-    for path in dict.fromkeys(_data_files(dataset)):
-        digest.update(_plain([path, _file_state(path)]))
-    return digest.hexdigest()[:16]
+        checkpoint=checkpoint_digest(checkpoint)))
 
 
-def _file_state(path: str | PathLike) -> list[int] | None:
-    """Size in bytes and time of the last change in nanoseconds; None for what is not there."""
-    try:
-        stat = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return [stat.st_size, stat.st_mtime_ns]
+def video_fingerprints(dataset: BaseDataset) -> list[str]:
+    """Digest of each video of a data set, or of those that it is made of, in their order.
+
+    That is what the annotation says of it; of its frames and masks size and time of the last
+    change.
+    """
+    prints = []
+    for child in getattr(dataset, 'datasets', [dataset]):
+        masks = getattr(child, 'masks', None)
+        for i in range(len(child)):
+            info = {key: value for key, value in child.get_data_info(i).items()
+                    if key != 'sample_idx'}  # MMEngine's; it is another one beside other videos
+            files = {} if masks is None else {
+                path for expression in info.get('expressions', ())
+                for path in masks.files(expression)}
+            prints.append(fingerprint([info, sorted(files)]))
+    return prints
 
 
-def _named_files(value: Any) -> dict[str, list[int] | None]:
-    """State of every file that is named anywhere in a part of a config."""
+def _named_files(value: Any) -> dict[str, list[int]]:
+    """Size in bytes and time of the last change, in ns, of every file named in a value."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
         return {path: state for item in value for path, state in _named_files(item).items()}
-    if isinstance(value, (str, PathLike)) and os.path.isfile(value):
-        return {str(value): _file_state(value)}
+    if isinstance(value, (str, PathLike)):
+        try:
+            found = os.stat(value)
+        except (OSError, ValueError):
+            return {}
+        if stat.S_ISREG(found.st_mode):
+            return {str(value): [found.st_size, found.st_mtime_ns]}
     return {}
-
-
-def _data_files(dataset: BaseDataset) -> Iterator[str]:
-    """Frames and masks of a data set, or of those that it is made of."""
-    for child in getattr(dataset, 'datasets', [dataset]):
-        masks = getattr(child, 'masks', None)
-        for i in range(len(child)):
-            info = child.get_data_info(i)
-            yield from info.get('img_paths', ())
-            for expression in info.get('expressions', ()) if masks is not None else ():
-                yield from masks.files(expression)
-
-
-def _plain(value: Any) -> bytes:
-    # Paths, types and the like count by their text.
-    return json.dumps(value, sort_keys=True, default=str).encode()

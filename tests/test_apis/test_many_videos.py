@@ -12,7 +12,7 @@ from glus_mm.apis import GLUSInferencer
 from glus_mm.apis.many_videos import (
     VideoListSegmenter,
     VideoRequest,
-    earlier_results,
+    holds_results,
     read_requests,
 )
 from glus_mm.engine.finished_videos import FinishedVideos
@@ -93,20 +93,14 @@ def test_lists_that_cannot_be_used(tmp_path):
         read_requests(write_list(tmp_path / 'bad', *['{'] * 10))
 
 
-def test_results_survive_what_a_kill_leaves(tmp_path):
-    """Whole files count, and newer ones more than the lines of an earlier run."""
-    assert earlier_results(tmp_path) == {}
-    (tmp_path / 'results.jsonl').write_text(
-        '{"id": "a", "status": "done"}\n{"id": "b", "status": "error"}\n')
-    with open(tmp_path / 'results.jsonl', 'a') as file:
-        file.write('{"id": "c", "sta')
-    parts = FinishedVideos(tmp_path / '.results')
-    parts.add('', 'b', dict(id='b', status='done'))
-    path = parts.add('', 'c', dict(id='c', status='done'))
-    assert list(earlier_results(tmp_path)) == ['a', 'b', 'c']
-    assert earlier_results(tmp_path)['b']['status'] == 'done'
+def test_what_a_kill_leaves_are_results(tmp_path):
+    assert not holds_results(tmp_path)
+    path = FinishedVideos(tmp_path / '.results').add('', 'b', '', dict(id='b', status='done'))
+    assert holds_results(tmp_path)
     path.write_bytes(path.read_bytes()[:20])
-    assert list(earlier_results(tmp_path)) == ['a', 'b']
+    assert not holds_results(tmp_path), 'half a file'
+    (tmp_path / 'results.jsonl').touch()
+    assert holds_results(tmp_path), 'those of an earlier version'
 
 
 def test_errors_are_recorded_and_the_others_go_on(model, folders, tmp_path):

@@ -9,7 +9,7 @@ from mmengine import Config
 
 from glus_mm.datasets.mask_sources import BinaryMaskStore
 from glus_mm.engine.finished_videos import FinishedVideos
-from glus_mm.engine.run_fingerprint import run_fingerprint
+from glus_mm.engine.run_fingerprint import fingerprint, run_fingerprint, video_fingerprints
 from glus_mm.evaluation import RefVOSMetric
 from glus_mm.utils.checkpoint_files import checkpoint_digest
 
@@ -22,22 +22,20 @@ class Videos(list):
 
 @pytest.fixture
 def run(tmp_path):
-    """``run(changes, videos)``: fingerprint of a run whose config has these dotted values."""
+    """``run(changes)``: fingerprint of a run whose config has these dotted values."""
     checkpoint = tmp_path / 'model.pth'
     torch.save(dict(state_dict=dict(weight=torch.ones(3))), checkpoint)
 
-    def fingerprint(changes=None, videos=None, checkpoint=checkpoint):
+    def of(changes=None, checkpoint=checkpoint):
         cfg = Config(dict(
             model=dict(type='GLUS', test_cfg=dict(window=4)), work_dir='a',
             test_dataloader=dict(num_workers=0, dataset=dict(type='MeViSDataset')),
             test_evaluator=dict(type='RefVOSMetric', output_dir=None, dump_file=None),
             default_hooks=dict(visualization=dict(draw=False))))
         cfg.merge_from_dict(changes or {})
-        videos = videos or [dict(video_id='v', frame_names=('0', '1'), expressions=['a'])]
-        videos = videos if isinstance(videos, Videos) else Videos(videos)
-        return run_fingerprint(cfg, videos, str(checkpoint))
+        return run_fingerprint(cfg, str(checkpoint))
 
-    return fingerprint
+    return of
 
 
 def test_what_changes_no_result_changes_no_fingerprint(run):
@@ -55,13 +53,22 @@ def test_what_changes_results_changes_the_fingerprint(run, changes):
     assert run(changes) != run()
 
 
-def test_other_videos_and_weights(run, tmp_path):
-    other = [dict(video_id='v', frame_names=('0', '1'), expressions=['b'])]
-    assert run(videos=other) != run()
+def test_other_weights(run, tmp_path):
     for weights in (dict(weight=torch.ones(3)), dict(weight=torch.full((3, ), 1.0001))):
         torch.save(dict(state_dict=weights), tmp_path / 'other.pth')
         same = run(checkpoint=tmp_path / 'other.pth') == run()
         assert same == bool((weights['weight'] == 1).all()), 'content counts, not the name'
+
+
+def test_other_videos():
+    videos = [dict(video_id=name, frame_names=('0', '1'), expressions=['a'], sample_idx=i)
+              for i, name in enumerate('vw')]
+    first, second = video_fingerprints(Videos(videos))
+    assert first != second and len(first) == 16
+    changed = Videos([dict(videos[0], expressions=['b']), videos[1]])
+    assert video_fingerprints(changed)[0] != first and video_fingerprints(changed)[1] == second
+    alone = Videos([dict(videos[1], sample_idx=0)])
+    assert video_fingerprints(alone) == [second], 'the others, and its place, do not count'
 
 
 class VideosWithMasks(Videos):
@@ -82,18 +89,23 @@ def test_files_that_are_changed_in_place(run, tmp_path, name):
     (tmp_path / 'masks').mkdir()
     for file in ('0.jpg', '1.jpg', 'masks/0.png', 'masks/1.png', 'frames.json'):
         (tmp_path / file).write_text('{}')
-    changes = {'model.test_cfg.selector': dict(file=str(tmp_path / 'frames.json'))}
-    before = run(changes, VideosWithMasks(tmp_path))
-    assert run(changes, VideosWithMasks(tmp_path)) == before
+
+    def mark():
+        if name == 'frames.json':
+            return run({'model.test_cfg.selector': dict(file=str(tmp_path / name))})
+        return video_fingerprints(VideosWithMasks(tmp_path))[0]
+
+    before = mark()
+    assert mark() == before
     stat = (tmp_path / name).stat()
     os.utime(tmp_path / name, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    touched = run(changes, VideosWithMasks(tmp_path))
+    touched = mark()
     assert touched != before
     (tmp_path / name).write_text('{ }')
     os.utime(tmp_path / name, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert run(changes, VideosWithMasks(tmp_path)) != touched
+    assert mark() != touched
     (tmp_path / name).unlink()
-    assert run(changes, VideosWithMasks(tmp_path)) not in (before, touched)
+    assert mark() not in (before, touched)
 
 
 def test_checkpoints_of_every_kind(tmp_path):
@@ -113,19 +125,19 @@ def test_records(tmp_path):
     names = [('a', 'v'), ('b', 'v'), ('a', 'V'), ('a', 'folder/v'), ('a', 'folder-v'),
              ('a', 'ö' * 99)]
     for i, (dataset, video) in enumerate(names):
-        path = store.add(dataset, video, [dict(values=[value, i])])
+        path = store.add(dataset, video, fingerprint(i), [dict(values=[value, i])])
         assert path.is_file() and len(path.name) < 100
     found = store.read()
     assert list(found.values()) and found == {
-        name: [dict(values=[value, i])] for i, name in enumerate(names)}
+        name: (fingerprint(i), [dict(values=[value, i])]) for i, name in enumerate(names)}
     (tmp_path / 'finished' / '.half.json.part').write_text('{"dataset')
     for text in ('{"dataset', '[]', '{}', '3', '[' * 100_000,
                  path.read_text().replace('"values":[0', '"values":[1')):
         path.write_text(text)
         assert names[-1] not in store.read() and len(store.read()) == len(names) - 1
     with pytest.raises(ValueError, match='JSON compliant'):
-        store.add('a', 'v', [float('nan')])
-    assert store.read()['a', 'v'] == [dict(values=[value, 0])], 'what was there stays'
+        store.add('a', 'v', '', [float('nan')])
+    assert store.read()['a', 'v'][1] == [dict(values=[value, 0])], 'what was there stays'
     store.clear()
     assert store.read() == {}
 
