@@ -238,7 +238,8 @@ class GLUS(HubMixin, BaseModel):
         self.propagator.load(device)
         for network in self._networks_beside():
             network.to(device).eval()
-        quantize_llm(self, self.test_cfg.llm_bits)
+        if self.test_cfg.llm_bits < 16:
+            quantize_llm(self, self.test_cfg.llm_bits)
         return self
 
     def _networks_beside(self) -> list[nn.Module]:
