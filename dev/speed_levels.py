@@ -1,7 +1,7 @@
 """Measures what the speed levels of inference cost in accuracy.
 
 Each level segments the same videos. With a data set: J&F of each over all frames, by thirds of a
-video, as errors may add up, and by frame; with a video file: the mean IoU with the masks of the
+video, as errors may add up, and by frame; with a clip: the mean IoU with the masks of the
 first level, ``exact``, which is the config as it is. In both cases how far the seg embeddings are
 from those of that level, by the position of the frame. Examples::
 
@@ -27,7 +27,7 @@ from glus_mm.models import GLUS
 from glus_mm.registry import DATASETS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import decode_rle
-from glus_mm.video import ArrayReader, FrameReader, VideoFileReader
+from glus_mm.video import ArrayReader, FrameReader, open_reader
 
 FROZEN = {'model.mllm.trainable': [], 'model.mask_head.trainable': []}
 LEVELS = {
@@ -53,7 +53,8 @@ def parse_args() -> argparse.Namespace:
                         help="the first one is 'exact', with which the others are compared")
     parser.add_argument('--videos', type=int, default=25, help='of the test set, the first ones')
     parser.add_argument('--expressions', type=int, default=4, help='of each video, the first ones')
-    parser.add_argument('--clip', metavar='FILE', help='a video file instead of the test set')
+    parser.add_argument('--clip', metavar='PATH',
+                        help='a video file or a folder of frames instead of the test set')
     parser.add_argument('--text', action='append', help='of the clip; may be repeated')
     parser.add_argument('--frames', type=int, default=48, help='of the clip, the first ones')
     parser.add_argument('--data-root', metavar='DIR',
@@ -75,7 +76,7 @@ def build_level(args: argparse.Namespace, name: str) -> GLUS:
 def items_of(args: argparse.Namespace) -> Iterator[tuple[FrameReader, RefVOSDataSample]]:
     """The videos, with a few expressions of each."""
     if args.clip:
-        reader = VideoFileReader(args.clip)
+        reader = open_reader(args.clip)
         frames = [reader.read(t) for t in range(min(args.frames, len(reader)))]
         reader.close()
         yield ArrayReader(frames), RefVOSDataSample(metainfo=dict(
