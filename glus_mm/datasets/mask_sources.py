@@ -4,7 +4,6 @@ import os
 import os.path as osp
 import struct
 from abc import ABCMeta, abstractmethod
-from collections import OrderedDict
 from collections.abc import Iterator
 from io import BytesIO
 from os import PathLike
@@ -15,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from glus_mm.datasets.annotation_fields import check_name, get_field, parse_shape
+from glus_mm.utils.bounded_cache import BoundedCache
 from glus_mm.utils.checked import checked
 from glus_mm.utils.json_file import read_json_object
 from glus_mm.utils.json_index import JSONIndex
@@ -169,8 +169,8 @@ class PNGMaskStore(MaskSource):
     def __init__(self, path: str | PathLike, cache_size: int = 256) -> None:
         super().__init__(str(path))
         checked(1, cache_size=cache_size)
-        self.cache_size = cache_size
-        self._cache: OrderedDict[str, tuple[tuple[int, int], dict[int, dict]]] = OrderedDict()
+        self._cache: BoundedCache[tuple[tuple[int, int], dict[int, dict]]] = BoundedCache(
+            cache_size)
 
     @abstractmethod
     def file_of(self, expression: dict, anno_id: str, frame_idx: int) -> str:
@@ -203,19 +203,15 @@ class PNGMaskStore(MaskSource):
             FileNotFoundError: there is no such file.
             ValueError: it is no PNG of the right mode, or is damaged.
         """
-        if path in self._cache:
-            self._cache.move_to_end(path)
-            return self._cache[path]
+        return self._cache.get(path, lambda: self._read(path, where))
+
+    def _read(self, path: str, where: str) -> tuple[tuple[int, int], dict[int, dict]]:
         indices = self.index_map(self._decode(path, where), f'{path} ({where})')
         # Counting would take as long as decoding where there is one object at most.
         highest = int(indices.max())
         present = range(highest + 1) if highest < 2 else np.flatnonzero(
             np.bincount(indices.ravel()))
-        entry = (indices.shape, {int(i): encode_mask(indices == i) for i in present if i})
-        self._cache[path] = entry
-        if len(self._cache) > self.cache_size:
-            self._cache.popitem(last=False)
-        return entry
+        return indices.shape, {int(i): encode_mask(indices == i) for i in present if i}
 
     def size(self, expression: dict) -> tuple[int, int] | None:
         """Size of the file with an expression's first mask; see :class:`MaskSource`."""
@@ -282,7 +278,7 @@ class PNGMaskStore(MaskSource):
         """Raise ``ValueError`` if an object may not be absent from its file."""
 
     def __getstate__(self) -> dict:
-        return dict(self.__dict__, _cache=OrderedDict())
+        return dict(self.__dict__, _cache=BoundedCache(self._cache.max_size))
 
 
 class BinaryMaskStore(PNGMaskStore):

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from os import PathLike
 from typing import Any, BinaryIO
 
+from glus_mm.utils.bounded_cache import BoundedCache
 from glus_mm.utils.checked import checked
 from glus_mm.utils.json_file import unique_pairs
 
@@ -45,8 +45,7 @@ class JSONIndex:
                  cache_size: int = 16, arrays: bool = False) -> None:
         checked(1, cache_size=cache_size)
         self.path = str(path)
-        self.cache_size = cache_size
-        self._cache: OrderedDict[str | int, Any] = OrderedDict()
+        self._cache: BoundedCache[Any] = BoundedCache(cache_size)
         self._places: dict[str | int, tuple[int, int]] = {}
         self._notes: dict[str | int, Any] = {}
         self._file: BinaryIO | None = None
@@ -89,9 +88,9 @@ class JSONIndex:
             FileNotFoundError: the file is gone.
             ValueError: the file was changed in the meantime.
         """
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
+        return self._cache.get(key, lambda: self._read(key))
+
+    def _read(self, key: str | int) -> Any:
         start, length = self._places[key]
         if self._file is None:
             file = self._open_file()
@@ -103,14 +102,10 @@ class JSONIndex:
         # pread and not seek: forked processes share the position in the file.
         text = os.pread(self._file.fileno(), length, start)
         try:
-            value = json.loads(text)
+            return json.loads(text)
         except ValueError as error:
             raise ValueError(f'{self.path}: expected the value of {key!r} as it was when it was '
                              f'first read, got: {error}') from error
-        self._cache[key] = value
-        if len(self._cache) > self.cache_size:
-            self._cache.popitem(last=False)
-        return value
 
     def _open_file(self) -> BinaryIO:
         try:
@@ -120,7 +115,7 @@ class JSONIndex:
                 f'expected a JSON file, but cannot read {self.path}: {error}') from error
 
     def __getstate__(self) -> dict:
-        return dict(self.__dict__, _file=None, _cache=OrderedDict())
+        return dict(self.__dict__, _file=None, _cache=BoundedCache(self._cache.max_size))
 
 
 def _stamp_of(file: BinaryIO) -> tuple[int, int]:

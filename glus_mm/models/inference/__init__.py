@@ -1,9 +1,9 @@
 """Inference state and its bounds: readers, caches, sessions."""
 
 from glus_mm.models.inference.background import map_in_thread
-from glus_mm.models.inference.caches import BoundedCache
 from glus_mm.models.inference.test_cfg import GLUSTestCfg
 from glus_mm.models.inference.video_session import MaskPrediction, VideoSession
+from glus_mm.utils.bounded_cache import BoundedCache
 from glus_mm.video import (
     ArrayReader,
     FrameError,

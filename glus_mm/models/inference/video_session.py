@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from glus_mm.models.inference.caches import BoundedCache
+from glus_mm.utils.bounded_cache import BoundedCache
 from glus_mm.video import FrameReader
 
 if TYPE_CHECKING:  # the readers' package must not load the models
