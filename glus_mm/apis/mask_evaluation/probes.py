@@ -18,6 +18,7 @@ from glus_mm.apis.mask_evaluation.annotated_expressions import (
 )
 from glus_mm.apis.mask_evaluation.evaluate_masks import MaskEvaluation, evaluate_masks
 from glus_mm.apis.mask_evaluation.expression_attributes import object_tracks
+from glus_mm.datasets.transforms.frame_sampling import swapped_texts
 from glus_mm.evaluation.probe_table import PLAIN, PROBES
 from glus_mm.utils.paths import ensure_writable_dir
 
@@ -120,7 +121,7 @@ class _ProbeWriter:
         order = _order(self.probe, len(video['frame_names']), rng)
         texts = {item['exp_id']: item['exp'] for item in video['expressions']}
         if self.probe == 'swap':
-            texts = _swapped(video['expressions'], rng)
+            texts = swapped_texts(video['expressions'], rng)
         if not texts:
             return
         anno_ids = {}
@@ -178,15 +179,3 @@ def _order(probe: str, number: int, rng: np.random.Generator) -> list[int]:
     while probe == 'shuffle' and number > 1 and frames == list(range(number)):
         frames = rng.permutation(number).tolist()
     return frames
-
-
-def _swapped(expressions: Sequence[dict], rng: np.random.Generator) -> dict[str, str]:
-    """By expression the words of another one that means none of its objects."""
-    texts = {}
-    for item in expressions:
-        own = set(item['object_ids'])
-        others = [other['exp'] for other in expressions
-                  if own and other['object_ids'] and own.isdisjoint(other['object_ids'])]
-        if others:
-            texts[item['exp_id']] = others[int(rng.integers(len(others)))]
-    return texts

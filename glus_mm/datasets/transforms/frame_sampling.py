@@ -1,7 +1,7 @@
 """Which frames and expressions of a video make a sample."""
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -229,14 +229,30 @@ class ProbeVideo(BaseTransform):
         return results
 
     def _swap(self, results: dict) -> dict:
-        expressions, kept, asked = results['expressions'], [], []
-        for e, expression in enumerate(expressions):
-            own = set(expression['object_ids'])
-            others = [other for other in expressions
-                      if own and other['object_ids'] and own.isdisjoint(other['object_ids'])]
-            if others:
-                kept.append(e)
-                asked.append(others[int(results['rng'].integers(len(others)))]['exp'])
-        results['expressions'] = [dict(expressions[e], exp=text) for e, text in zip(kept, asked)]
-        results['gt_rles'] = [results['gt_rles'][e] for e in kept]
+        expressions = results['expressions']
+        texts = swapped_texts(expressions, results['rng'])
+        results['gt_rles'] = [rles for item, rles in zip(expressions, results['gt_rles'])
+                              if item['exp_id'] in texts]
+        results['expressions'] = [dict(item, exp=texts[item['exp_id']]) for item in expressions
+                                  if item['exp_id'] in texts]
         return results
+
+
+def swapped_texts(expressions: Sequence[Mapping], rng: np.random.Generator) -> dict[str, str]:
+    """For each expression of a video, the words of another one that means none of its objects.
+
+    Args:
+        expressions: those of one video, as the data sets have them.
+        rng: draws which other one.
+
+    Returns:
+        By ``exp_id``; expressions without a target, or without such another one, are left out.
+    """
+    texts = {}
+    for item in expressions:
+        own = set(item['object_ids'])
+        others = [other['exp'] for other in expressions
+                  if own and other['object_ids'] and own.isdisjoint(other['object_ids'])]
+        if others:
+            texts[item['exp_id']] = others[int(rng.integers(len(others)))]
+    return texts
