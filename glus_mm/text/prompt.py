@@ -222,18 +222,22 @@ def get_template(name: str) -> PromptTemplate:
     return TEMPLATES[name]
 
 
-def clean_expression(text: str) -> str:
+def clean_expression(text: str, markers: Sequence[str] = ()) -> str:
     """Bring a referring expression into the form the prompts use: lower case, one final '.' cut.
 
     An expression is data and must not bring tokens of its own: one that contains the text of a
     special token, in upper or lower case, is refused rather than changed. Use it on the raw
     expression only; the builders below do so themselves.
 
+    Args:
+        text: the raw expression.
+        markers: further texts to refuse: those of a tokenizer's own added tokens.
+
     Raises:
         TypeError: ``text`` is no string.
         ValueError: it is empty, only white space, longer than 1000 characters, not valid
             Unicode, or contains ``[SEG]``, ``<image>``, ``<video>``, ``<im_start>``,
-            ``<im_end>``, ``<s>``, ``</s>`` or ``<unk>``.
+            ``<im_end>``, ``<s>``, ``</s>`` or ``<unk>``, or one of ``markers``.
     """
     if not isinstance(text, str):
         raise TypeError(f'expected the expression as str, but got {type(text).__name__}: {text!r}')
@@ -245,7 +249,7 @@ def clean_expression(text: str) -> str:
     cleaned = text.removesuffix('.').lower()
     if not cleaned.strip():
         raise ValueError(f'expected an expression with some text, but got {text!r}')
-    _refuse_tokens(cleaned, text, 'an expression', _RESERVED)
+    _refuse_tokens(cleaned, text, 'an expression', (*_RESERVED, *markers))
     return cleaned
 
 
@@ -345,9 +349,9 @@ def build_conversation(
         )
     chosen_questions = [_pick(template, 'questions', index) for index in questions]
     chosen_answers = [_pick(template, 'answers', index) for index in answers]
-    cleaned = _clean_for(tokenizer, expression)
+    cleaned = clean_expression(expression, tokenizer.markers)
     humans = _human_parts(template, cleaned, num_context, chosen_questions)
-    texts = [_fill(answer, cleaned) for answer in chosen_answers]
+    texts = [answer.replace('{x}', cleaned) for answer in chosen_answers]
     return _supervise(tokenizer, template, humans, texts)
 
 
@@ -399,11 +403,11 @@ def build_prompt(
             number of ``answers`` than of earlier frames, or a template without ``absent``.
     """
     checked(1, num_turns=num_turns)
-    cleaned = _clean_for(tokenizer, expression)
+    cleaned = clean_expression(expression, tokenizer.markers)
     humans = _human_parts(template, cleaned, num_context, [template.test_question] * num_turns)
-    past = _fill(template.past_answer, cleaned)
-    text = ''.join(f'{human} {past}{_END}' for human in humans[:-1])
-    text += f'{humans[-1]} {_fill(template.test_answer, cleaned)}'
+    past, start = (answer.replace('{x}', cleaned)
+                   for answer in (template.past_answer, template.test_answer))
+    text = ''.join(f'{human} {past}{_END}' for human in humans[:-1]) + f'{humans[-1]} {start}'
     if answers is None:
         return [tokenizer.bos_id, *_encode(tokenizer, text, template.image_marks)]
     ids = [tokenizer.bos_id, *_encode(tokenizer, text.rstrip(), template.image_marks)]
@@ -497,13 +501,6 @@ def image_starts(ids: Sequence[int], tokenizer: SegTokenizer) -> list[int]:
             for i, index in enumerate(ids) if index == IMAGE_TOKEN_INDEX]
 
 
-def _clean_for(tokenizer: SegTokenizer, expression: str) -> str:
-    """Clean the expression and refuse further added tokens of this tokenizer too."""
-    cleaned = clean_expression(expression)
-    _refuse_tokens(cleaned, expression, 'an expression', tokenizer.markers)
-    return cleaned
-
-
 def _refuse_tokens(lower: str, text: str, what: str, tokens: Sequence[str]) -> None:
     """Raise ValueError if a text, here in lower case too, holds a token or is no Unicode."""
     for token in tokens:
@@ -526,17 +523,13 @@ def _pick(template: PromptTemplate, field: str, index: int) -> str:
     return texts[index]
 
 
-def _fill(text: str, expression: str) -> str:
-    """Put the expression in place of ``{x}``; braces in the expression stay as they are."""
-    return text.replace('{x}', expression)
-
-
 def _human_parts(
     template: PromptTemplate, expression: str, num_context: int, questions: Sequence[str]
 ) -> list[str]:
     """Return the text of each round up to and with ``ASSISTANT:``."""
     checked(0, num_context=num_context)
-    messages = [_fill(question, expression) for question in questions]
+    # Not format(): braces in the expression stay as they are.
+    messages = [question.replace('{x}', expression) for question in questions]
     if num_context:
         context = template.context_intro + IMAGE_TOKEN * num_context + template.context_text
         messages[0] = context + messages[0]

@@ -56,6 +56,14 @@ class SegTokenizer:
         answer_token: the token that answers consist of, whose id is ``seg_id``. One that
             the added tokens lack follows them. Defaults to ``[SEG]``.
 
+    Attributes:
+        bos_id (int): id of ``<s>``.
+        eos_id (int): id of ``</s>``.
+        pad_id (int): id used for padding: ``<unk>``, as in the official code.
+        seg_id (int): id of the answer token, ``[SEG]`` unless it is another one.
+        im_start_id, im_end_id (int): ids of ``<im_start>`` and ``<im_end>``.
+        markers (tuple[str]): texts that :meth:`encode` turns into one special or added token.
+
     Raises:
         FileNotFoundError: ``model_file`` does not exist.
         ValueError: the file is no SentencePiece model, a required token is missing, or ids
@@ -148,41 +156,6 @@ class SegTokenizer:
         """Added tokens (copy), text to id."""
         return dict(self._added)
 
-    @property
-    def bos_id(self) -> int:
-        """Id of ``<s>``."""
-        return self._sp.bos_id()
-
-    @property
-    def eos_id(self) -> int:
-        """Id of ``</s>``."""
-        return self._sp.eos_id()
-
-    @property
-    def pad_id(self) -> int:
-        """Id used for padding: ``<unk>``, as in the official code."""
-        return self._sp.unk_id()
-
-    @property
-    def seg_id(self) -> int:
-        """Id of the answer token, ``[SEG]`` unless it is another one."""
-        return self._added[self.answer_token]
-
-    @property
-    def im_start_id(self) -> int:
-        """Id of ``<im_start>``."""
-        return self._added[IM_START_TOKEN]
-
-    @property
-    def im_end_id(self) -> int:
-        """Id of ``<im_end>``."""
-        return self._added[IM_END_TOKEN]
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """Texts that :meth:`encode` turns into one special or added token."""
-        return tuple(self._marker_ids)
-
     def same_ids(self, other: 'SegTokenizer') -> bool:
         """Whether another tokenizer gives the same ids for every text."""
         return all(getattr(self, name) == getattr(other, name)
@@ -249,7 +222,9 @@ class SegTokenizer:
                 f'expected a SentencePiece model, but {self.model_file} is none: {error}'
             ) from error
         self._num_pieces = self._sp.vocab_size()
-        specials = {'unk': self._sp.unk_id(), 'bos': self._sp.bos_id(), 'eos': self._sp.eos_id()}
+        self.pad_id, self.bos_id, self.eos_id = (
+            self._sp.unk_id(), self._sp.bos_id(), self._sp.eos_id())
+        specials = {'unk': self.pad_id, 'bos': self.bos_id, 'eos': self.eos_id}
         if min(specials.values()) < 0:
             raise ValueError(f'expected ids >= 0, but got {specials} in {self.model_file}')
 
@@ -297,7 +272,10 @@ class SegTokenizer:
 
     def _build_tables(self) -> None:
         """Build the split pattern, the lookup tables and the cache of chunks."""
+        self.seg_id, self.im_start_id, self.im_end_id = (
+            self._added[token] for token in (self.answer_token, IM_START_TOKEN, IM_END_TOKEN))
         self._marker_ids = self._special_ids() | self._added
+        self.markers = tuple(self._marker_ids)
         self._strips = {text: (text in self._added, ) * 2 for text in self._marker_ids}
         self._strips |= self._stripping
         self._marker_texts = {index: text for text, index in self._marker_ids.items()}

@@ -103,7 +103,7 @@ def build_conversation(tokenizer: QwenTokenizer, template: PromptTemplate, expre
     Raises:
         ValueError: the expression cannot be used.
     """
-    text = _clean(tokenizer, expression)
+    text = clean_expression(expression, tokenizer.markers)
     ids: list[int] = []
     labels: list[int] = []
     users = _user_texts(template, text, num_context, [template.questions[q] for q in questions])
@@ -122,7 +122,7 @@ def build_prompt(tokenizer: QwenTokenizer, template: PromptTemplate, expression:
     Raises:
         ValueError: the expression cannot be used.
     """
-    text = _clean(tokenizer, expression)
+    text = clean_expression(expression, tokenizer.markers)
     users = _user_texts(template, text, num_context, [template.test_question] * num_turns)
     past = template.past_answer.replace('{x}', text) + END
     # White space before [SEG] is a part of it.
@@ -133,14 +133,6 @@ def split_prefix(ids: Sequence[int], num_context: int, tokenizer: QwenTokenizer)
     """Length of the part before the first query frame, equal for all expressions of a video."""
     starts = [i for i, index in enumerate(ids) if index == tokenizer.vision_start_id]
     return starts[num_context]
-
-
-def _clean(tokenizer: QwenTokenizer, expression: str) -> str:
-    text = clean_expression(expression)
-    for marker in tokenizer.markers:
-        if marker.lower() in text:
-            raise ValueError(f'expected no {marker!r} in an expression, got {expression!r}')
-    return text
 
 
 def _user_texts(template: PromptTemplate, expression: str, num_context: int,
