@@ -64,6 +64,11 @@ def dtype_of(module: nn.Module) -> torch.dtype:
     raise ValueError(f'expected a module with floating-point parameters, got {module}')
 
 
+def run_in_own_type(module: nn.Module, tensor: Tensor) -> Tensor:
+    """Run a module on a tensor of another floating type than its own, perhaps."""
+    return module(tensor.to(dtype_of(module)))
+
+
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Lift half precision to float32; float32 and float64 are given back as they are.
 

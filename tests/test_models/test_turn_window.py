@@ -171,8 +171,8 @@ def test_turns_that_were_answered_otherwise(make_glus):
     hidden, index = mllm._conversation_states(
         [torch.tensor(whole)], [visual], None, WINDOW, [turns])
     hidden = hidden.flatten(0, 1)[index]
-    expected = mllm._project_seg(hidden[0, [place + 3 * (turn + 2) - 1 for turn, place in enumerate(
-        [*answers, len(whole)])]])
+    ends = [place + 3 * (turn + 2) - 1 for turn, place in enumerate([*answers, len(whole)])]
+    expected = mllm.seg_projector(hidden[0, ends])
 
     prompt = mllm.prompt(TEXTS[0], 1, 2)
     prompts = {said: [said if index == seg_id else index for index in prompt]

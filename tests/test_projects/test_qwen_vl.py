@@ -104,7 +104,7 @@ def test_hidden_states_and_logits_are_those_of_transformers(mllm, frames):
         mm_token_type_ids=torch.from_numpy(is_image.astype(np.int32))[None],
         output_hidden_states=True)
     own = mllm._run([torch.from_numpy(ids)], [mllm.encode_images(imgs)])
-    torch.testing.assert_close(mllm._token_logits(own), out.logits, rtol=0, atol=1e-9)
+    torch.testing.assert_close(mllm.lm_head(own), out.logits, rtol=0, atol=1e-9)
     assert out.logits.std() > 0.1
 
 

@@ -21,6 +21,7 @@ from glus_mm.models.propagators.frame_encoder import PreparedFrame, prepare_fram
 from glus_mm.models.segmentors import GLUS
 from glus_mm.registry import MODELS
 from glus_mm.text.prompt import IMAGE_TOKEN_INDEX
+from glus_mm.utils.precision import run_in_own_type
 
 OFFICIAL = dict(type='OfficialPropagator')
 """``model.test_cfg.propagator`` of a model that works in the official order."""
@@ -59,7 +60,7 @@ def _forward(mllm: CausalMLLM, *args, groups: Any, **kwargs) -> tuple[SegTokens,
 
 
 def _logits_at(mllm: CausalMLLM, hidden: Tensor, chosen: Tensor) -> Tensor:
-    return mllm._token_logits(hidden)[chosen]
+    return run_in_own_type(mllm.lm_head, hidden)[chosen]
 
 
 def seg_tokens_from_scratch(mllm: CausalMLLM, input_ids: Sequence[list[int]], imgs: Tensor
@@ -78,9 +79,10 @@ def seg_tokens_from_scratch(mllm: CausalMLLM, input_ids: Sequence[list[int]], im
     last = [len(ids) + ids.count(IMAGE_TOKEN_INDEX) * (visual.shape[1] - 1) - 1
             for ids in input_ids]
     rows, last = torch.arange(len(last)), torch.tensor(last)
-    logits, seg_id = mllm._token_logits(hidden)[rows, last], mllm.tokenizer.seg_id
-    return SegTokens(mllm._project_seg(hidden[rows, last]), logits.argmax(-1) == seg_id,
-                     logits.float().softmax(-1)[:, seg_id])
+    logits, seg_id = run_in_own_type(mllm.lm_head, hidden)[rows, last], mllm.tokenizer.seg_id
+    return SegTokens(
+        run_in_own_type(mllm.seg_projector, hidden[rows, last]), logits.argmax(-1) == seg_id,
+        logits.float().softmax(-1)[:, seg_id])
 
 
 class OfficialFrames:
@@ -109,9 +111,6 @@ class OfficialFrames:
 
     def close(self) -> None:
         """Nothing is held."""
-
-    def release(self, frame_idx: int) -> None:
-        """Nothing is held of a frame that is past."""
 
     def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range
                    ) -> Generator[Work, Any, SegTokens]:

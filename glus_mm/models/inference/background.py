@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from glus_mm.utils.checked import checked
@@ -45,7 +45,7 @@ def map_in_thread(function: Callable[[Item], Result], items: Iterable[Item], dep
         for item in items:
             future = pools[0].submit(function, item)
             for pool, further in zip(pools[1:], then):
-                future = pool.submit(_after, future, further)
+                future = pool.submit(lambda before, do: do(before.result()), future, further)
             waiting.append((item, future))
             if len(waiting) > depth:
                 first, future = waiting.popleft()
@@ -56,7 +56,3 @@ def map_in_thread(function: Callable[[Item], Result], items: Iterable[Item], dep
     finally:
         for pool in pools:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _after(future: Future, function: Callable[[Result], Result]) -> Result:
-    return function(future.result())

@@ -80,11 +80,13 @@ def together(videos: Iterable[Video], max_tracks: int, max_rows: int
     going: list[_Going] = []
     try:
         while True:
-            while not going or _tracks(going) < max_tracks:
+            tracks = sum(one.video.tracks for one in going)
+            while not going or tracks < max_tracks:
                 following = following or next(coming, None)
-                if following is None or going and following.tracks + _tracks(going) > max_tracks:
+                if following is None or going and tracks + following.tracks > max_tracks:
                     break
                 going.append(_Going(following))
+                tracks += following.tracks
                 following = None
             if not going:
                 return
@@ -134,10 +136,6 @@ def outcome(work: Generator[Work, Any, Result]) -> Result:
     except StopIteration as end:
         return end.value
     raise TypeError('expected work without predictions, got one')
-
-
-def _tracks(going: list[_Going]) -> int:
-    return sum(one.video.tracks for one in going)
 
 
 def _advance(one: _Going) -> Work | Prediction | Exception | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,10 @@ class MaskPrediction:
     scores: Tensor
     presence: Tensor
 
+    def select(self, rows: Sequence[int]) -> MaskPrediction:
+        """The predictions of some of the expressions."""
+        return MaskPrediction(*(values[rows] for values in vars(self).values()))
+
 
 class VideoSession:
     """What the expressions and both directions of a video share; the model itself keeps nothing.
@@ -51,6 +55,10 @@ class VideoSession:
         prefetch: frames that are read and resized ahead in a thread; 0 for readers whose frames
             come as they are asked for.
         key_masks: (E) COCO RLEs of the masks on the key frames, where they are given.
+
+    Attributes:
+        context (Mapping[int, Tensor]): visual tokens (V, D) of the context frames, once they were
+            encoded.
     """
 
     def __init__(self, reader: FrameReader, expressions: tuple[str, ...],
@@ -64,15 +72,11 @@ class VideoSession:
         self.key_masks = key_masks
         self.visual_tokens: BoundedCache[Tensor] = BoundedCache(
             window, feature_cache + len(context_frame_ids))
+        self.context = self.visual_tokens
         self.sam_features: BoundedCache[SAM2Features] = BoundedCache(1, feature_cache)
         self.prefix: BoundedCache[Any] = BoundedCache(1)
         self._reading = threading.Lock()
         self.keep_features(range(0))
-
-    @property
-    def context(self) -> Mapping[int, Tensor]:
-        """Visual tokens (V, D) of the context frames, once they were encoded."""
-        return self.visual_tokens
 
     def frame(self, frame_idx: int) -> np.ndarray:
         """Read a frame, uint8 (H, W, 3); may be called from several threads."""

@@ -36,7 +36,7 @@ from glus_mm.text.prompt import (
     split_prefix,
 )
 from glus_mm.utils.modules import check_keys
-from glus_mm.utils.precision import at_least_float32, dtype_of
+from glus_mm.utils.precision import at_least_float32, dtype_of, run_in_own_type
 
 # Implementations of attention that take any mask.
 MASKED_ATTENTION = ('sdpa', 'eager', ATTENTION)
@@ -60,11 +60,17 @@ class CausalMLLM(BaseMLLM):
         lm_head (nn.Module): hidden states to the vocabulary.
         seg_projector (nn.Module): hidden states (D) to seg tokens (C).
         tokens_per_image (int | None): V, where each of them takes up one position of the LLM.
+        joins_videos (bool): whether the positions of tokens are a plain count, so that any layout
+            has them: so they are unless a family has ``_decoder_arguments`` of its own.
     """
 
     tokens_per_image: int | None = None
     # Its compiled form, of a function so that a copy of the model runs its own LLM; None without.
     _compiled_llm: Callable[..., Any] | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.joins_videos = cls._decoder_arguments is CausalMLLM._decoder_arguments
 
     def check_frames(self, number: int, what: str) -> None:
         """See :meth:`BaseMLLM.check_frames`; rotary positions go on beyond what was trained."""
@@ -83,13 +89,15 @@ class CausalMLLM(BaseMLLM):
                 ) -> tuple[SegTokens, Tensor, Tensor]:
         """See :meth:`BaseMLLM.forward`."""
         per_image = visual_tokens[0].shape[1]
-        ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids], 0)
+        ids, seg_id = self._expand(input_ids, input_ids, per_image, 0), self.tokenizer.seg_id
         if answers is not None:
-            input_ids, labels = ([self._answer(row, given) for row, given in zip(rows, answers)]
-                                 for rows in (input_ids, labels))
-        targets = self._pad([_expand(i, label, per_image, IGNORE_INDEX)
-                             for i, label in zip(input_ids, labels)], IGNORE_INDEX)
-        next_is_seg = ids[:, 1:] == self.tokenizer.seg_id
+            absent = absent_id(self.tokenizer, self.template)
+            input_ids, labels = (
+                [row.new_tensor(replace_answers(row.tolist(), given, seg_id, absent))
+                 for row, given in zip(rows, answers)] for rows in (input_ids, labels))
+        targets = self._expand(labels, input_ids, per_image, IGNORE_INDEX).masked_fill(
+            ids == IMAGE_TOKEN_INDEX, IGNORE_INDEX)
+        next_is_seg = ids[:, 1:] == seg_id
         counts = next_is_seg.sum(1).tolist()
         if len({*counts} - {0}) > 1:
             raise ValueError(f'expected conversations with equally many [SEG], got {counts}')
@@ -98,7 +106,7 @@ class CausalMLLM(BaseMLLM):
             hidden, index = self._conversation_states(
                 input_ids, visual_tokens, groups, window, counts)
         hidden = hidden.flatten(0, 1)[index][:, :-1]
-        tokens = self._project_seg(hidden[next_is_seg])
+        tokens = run_in_own_type(self.seg_projector, hidden[next_is_seg])
         tokens = tokens.view(sum(map(bool, counts)), max(counts), tokens.shape[-1])
         targets = targets[:, 1:]
         if isinstance(ce_target, str):
@@ -135,17 +143,9 @@ class CausalMLLM(BaseMLLM):
             for hook in hooks:
                 hook.remove()
 
-    def _answer(self, ids: Tensor, answers: Sequence[bool]) -> Tensor:
-        """Ids or labels (L) of a conversation with the answers that are meant."""
-        return ids.new_tensor(replace_answers(
-            ids.tolist(), answers, self.tokenizer.seg_id, self._absent_id()))
-
     def check_absent(self) -> None:
         """See :meth:`BaseMLLM.check_absent`."""
-        self._absent_id()
-
-    def _absent_id(self) -> int:
-        return absent_id(self.tokenizer, self.template)
+        absent_id(self.tokenizer, self.template)
 
     def compile_parts(self) -> None:
         """See :meth:`BaseMLLM.compile_parts`; at inference also the LLM, if it takes any layout.
@@ -155,7 +155,7 @@ class CausalMLLM(BaseMLLM):
         of which callers take a few positions.
         """
         super().compile_parts()
-        if self._counts_positions:
+        if self.joins_videos:
             self._compiled_llm = torch.compile(
                 _call, mode='reduce-overhead' if torch.cuda.is_available() else None)
 
@@ -175,22 +175,30 @@ class CausalMLLM(BaseMLLM):
         self._run([torch.tensor(prefix_ids)], [visual_tokens], cache)
         return cache
 
-    @property
-    def joins_videos(self) -> bool:
-        """See :attr:`BaseMLLM.joins_videos`."""
-        return self._counts_positions
-
     def next_seg_tokens(self, input_ids: Sequence[list[int]],
                         visual_tokens: Tensor | Sequence[Tensor],
                         prefix: DynamicCache | None | Sequence[DynamicCache] = None) -> SegTokens:
         """See :meth:`BaseMLLM.next_seg_tokens`; logits are made for one position only.
 
         What the prompts of a video have in common is run once: behind the prefix, the first query
-        frame.
+        frame. Prompts of one video have the same tensor of visual tokens.
         """
-        ids = [torch.tensor(i) for i in input_ids]
-        ids, visual, prefixes = self._run_start_once(
-            ids, _for_each(visual_tokens, len(ids)), _for_each(prefix, len(ids)))
+        ids, cut = [torch.tensor(i) for i in input_ids], 0
+        visual, prefixes = _for_each(visual_tokens, len(ids)), _for_each(prefix, len(ids))
+        videos = list(dict.fromkeys(map(id, visual)))
+        if len(videos) < len(ids) and self.joins_videos:
+            cut = min(common_prefix(ids), min(map(len, ids)) - 1)
+        frames = int((ids[0][:cut] == IMAGE_TOKEN_INDEX).sum())
+        if frames:
+            owner = [videos.index(id(tokens)) for tokens in visual]
+            firsts = [owner.index(b) for b in range(len(videos))]
+            start = branches([prefixes[n] for n in firsts]) or DynamicCache()
+            self._run([ids[0][:cut]] * len(firsts), [visual[n][:frames] for n in firsts], start)
+            starts = [start] if len(firsts) == 1 else [
+                pick(start, slice(b, b + 1)) for b in range(len(firsts))]
+            rests = [visual[n][frames:] for n in firsts]
+            ids, visual, prefixes = [i[cut:] for i in ids], [rests[b] for b in owner], [
+                starts[b] for b in owner]
         hidden = self._run(ids, visual, branches(prefixes))
         last = [_expanded_length(i, visual[0].shape[1]) - 1 for i in ids]
         return self._predict(hidden[torch.arange(len(ids)), torch.tensor(last)])
@@ -201,7 +209,7 @@ class CausalMLLM(BaseMLLM):
                             ) -> SegTokens:
         """See :meth:`BaseMLLM.seg_tokens_of_turns`; all turns are run as one sequence."""
         if (self.llm.config._attn_implementation not in MASKED_ATTENTION
-                or len(input_ids[0]) < 2 or not self._counts_positions):
+                or len(input_ids[0]) < 2 or not self.joins_videos):
             return super().seg_tokens_of_turns(input_ids, visual_tokens, prefix)
         visual = _for_each(visual_tokens, len(input_ids))
         prefix = branches(_for_each(prefix, len(input_ids)))
@@ -222,7 +230,7 @@ class CausalMLLM(BaseMLLM):
         """See :meth:`BaseMLLM.use_turn_window`; needs rotary positions that are a plain count."""
         rotary = getattr(self.llm, 'rotary_emb', None)
         implementation = self.llm.config._attn_implementation
-        if not self._counts_positions or getattr(rotary, 'rope_type', None) not in PLAIN_ROTARY:
+        if not self.joins_videos or getattr(rotary, 'rope_type', None) not in PLAIN_ROTARY:
             raise ValueError(self._no_turn_window('the positions of its tokens are no plain count'))
         if implementation not in ('sdpa', ATTENTION):
             raise ValueError(self._no_turn_window(
@@ -331,49 +339,15 @@ class CausalMLLM(BaseMLLM):
         return replace(state, states=torch.stack([rotate(keys, cos, sin), values]),
                        lengths=state.lengths[1:])
 
-    def _run_start_once(self, ids: list[Tensor], visual: list[Tensor],
-                        prefixes: list[DynamicCache | None]
-                        ) -> tuple[list[Tensor], list[Tensor], list[DynamicCache | None]]:
-        """Run what several prompts of a video start with, on top of its prefix; gives the rest.
-
-        Prompts of one video have the same tensor of visual tokens.
-        """
-        videos = list(dict.fromkeys(map(id, visual)))
-        if len(videos) == len(ids) or not self._counts_positions:
-            return ids, visual, prefixes
-        cut = min(common_prefix(ids), min(map(len, ids)) - 1)
-        frames = int((ids[0][:cut] == IMAGE_TOKEN_INDEX).sum())
-        if not frames:
-            return ids, visual, prefixes
-        owner = [videos.index(id(frames)) for frames in visual]
-        firsts = [owner.index(b) for b in range(len(videos))]
-        start = branches([prefixes[n] for n in firsts]) or DynamicCache()
-        self._run([ids[0][:cut]] * len(firsts), [visual[n][:frames] for n in firsts], start)
-        starts = [start] if len(firsts) == 1 else [
-            pick(start, slice(b, b + 1)) for b in range(len(firsts))]
-        rests = [visual[n][frames:] for n in firsts]
-        return [i[cut:] for i in ids], [rests[b] for b in owner], [starts[b] for b in owner]
-
-    @property
-    def _counts_positions(self) -> bool:
-        """Whether the positions of tokens are a plain count, so that any layout has them."""
-        return type(self)._decoder_arguments is CausalMLLM._decoder_arguments
-
     def _predict(self, hidden: Tensor) -> SegTokens:
         """Seg tokens of states (..., D) that predict a token."""
-        logits, seg_id = self._token_logits(hidden), self.tokenizer.seg_id
-        return SegTokens(self._project_seg(hidden), logits.argmax(-1) == seg_id,
+        logits, seg_id = run_in_own_type(self.lm_head, hidden), self.tokenizer.seg_id
+        return SegTokens(run_in_own_type(self.seg_projector, hidden), logits.argmax(-1) == seg_id,
                          logits.float().softmax(-1)[..., seg_id])
 
     def _logits_at(self, hidden: Tensor, chosen: Tensor) -> Tensor:
         """Logits (K, vocabulary) of the K states (N, L, D) that are chosen, bool (N, L)."""
-        return self._token_logits(hidden[chosen])
-
-    def _token_logits(self, hidden: Tensor) -> Tensor:
-        return self.lm_head(hidden.to(dtype_of(self.lm_head)))
-
-    def _project_seg(self, hidden: Tensor) -> Tensor:
-        return self.seg_projector(hidden.to(dtype_of(self.seg_projector)))
+        return run_in_own_type(self.lm_head, hidden[chosen])
 
     def _conversation_states(self, input_ids: Sequence[Tensor], visual_tokens: Sequence[Tensor],
                              groups: Sequence[int] | None, window: int | None,
@@ -422,8 +396,14 @@ class CausalMLLM(BaseMLLM):
         return [_expanded_length(ids[:start], per_image)
                 for start in starts[len(starts) - num_turns:]]
 
-    def _layout_arguments(self, layout: Layout) -> dict[str, Any]:
-        """Mask and positions for the LLM."""
+    def _decoder_arguments(self, is_image: Tensor, visual: Tensor, cache: DynamicCache | None,
+                           layout: Layout | None) -> dict[str, Any]:
+        """More arguments of the LLM, mask and positions of a layout among them.
+
+        A family whose positions are no plain count overrides this.
+        """
+        if layout is None:
+            return {}
         device = self.lm_head.weight.device
         mask = layout.mask().to(device)
         if self.llm.config._attn_implementation == 'eager':  # which adds its mask to the scores
@@ -440,14 +420,17 @@ class CausalMLLM(BaseMLLM):
              cache: DynamicCache | None = None, layout: Layout | None = None) -> Tensor:
         """Hidden states (N, L, D) after the final norm; ``cache`` is read and extended."""
         per_image = visual_tokens[0].shape[1]
-        ids = self._pad([_expand(i, i, per_image, IMAGE_TOKEN_INDEX) for i in input_ids],
-                        self.tokenizer.pad_id)
+        ids = self._expand(input_ids, input_ids, per_image, self.tokenizer.pad_id)
         is_image = ids == IMAGE_TOKEN_INDEX
         visual = torch.cat([tokens.flatten(0, 1) for tokens in visual_tokens])
         if int(is_image.sum()) != len(visual):
             raise ValueError(f'expected {len(visual) // per_image} image places in the '
                              f'conversations, got {int(is_image.sum()) // per_image}')
-        embeds = self._embed(ids.masked_fill(is_image, 0), is_image, visual)
+        embeds = self.llm.get_input_embeddings()(ids.masked_fill(is_image, 0))
+        embeds = embeds.to(dtype_of(self.llm.layers[0]))
+        # What a family has beyond the width of the LLM is for inner layers.
+        embeds = embeds.masked_scatter(
+            is_image[..., None], visual[:, :embeds.shape[-1]].to(embeds.dtype))
         arguments = {**self._decoder_arguments(is_image, visual, cache, layout),
                      cache_argument(type(self.llm)): cache, 'use_cache': cache is not None}
         if self._compiled_llm is None or torch.is_grad_enabled():
@@ -469,25 +452,12 @@ class CausalMLLM(BaseMLLM):
                 states[:, :, :seen + length].clone() for states in (layer.keys, layer.values))
         return hidden
 
-    def _embed(self, ids: Tensor, is_image: Tensor, visual: Tensor) -> Tensor:
-        """Input of the LLM (N, L, D).
-
-        Args:
-            ids: (N, L), any id where an image stands.
-            is_image: bool (N, L).
-            visual: its tokens in order (positions, D).
-        """
-        embeds = self.llm.get_input_embeddings()(ids).to(dtype_of(self.llm.layers[0]))
-        return embeds.masked_scatter(is_image[..., None], visual.to(embeds.dtype))
-
-    def _decoder_arguments(self, is_image: Tensor, visual: Tensor, cache: DynamicCache | None,
-                           layout: Layout | None) -> dict[str, Any]:
-        """More arguments of the LLM; a family whose positions are no plain count overrides this."""
-        return {} if layout is None else self._layout_arguments(layout)
-
-    def _pad(self, rows: Sequence[Tensor], value: int) -> Tensor:
-        padded = pad_sequence(rows, batch_first=True, padding_value=value)
-        return padded.to(self.lm_head.weight.device)
+    def _expand(self, rows: Sequence[Tensor], input_ids: Sequence[Tensor], per_image: int,
+                padding: int) -> Tensor:
+        """Rows (N, L), each value repeated where an image stands in the ids, as the LLM sees it."""
+        rows = [row.repeat_interleave(torch.where(ids == IMAGE_TOKEN_INDEX, per_image, 1))
+                for row, ids in zip(rows, input_ids)]
+        return pad_sequence(rows, True, padding).to(self.lm_head.weight.device)
 
 
 # A track asks for the same few prompts on each frame.
@@ -547,13 +517,6 @@ def hf_config(config_class: type, values: dict, where: str):
 def _for_each(value: Any, number: int) -> list:
     """What is given for each of so many prompts, or once for all of them."""
     return list(value) if isinstance(value, (list, tuple)) else [value] * number
-
-
-def _expand(ids: Tensor, values: Tensor, per_image: int, fill: int) -> Tensor:
-    """Repeat each image place of ``ids`` (L) ``per_image`` times; ``values`` (L) follow."""
-    is_image = ids == IMAGE_TOKEN_INDEX
-    values = values.masked_fill(is_image, fill)
-    return values.repeat_interleave(torch.where(is_image, per_image, 1))
 
 
 def _image_starts(ids: Tensor, per_image: int) -> list[int]:

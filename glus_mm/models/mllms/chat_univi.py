@@ -11,7 +11,7 @@ from glus_mm.models.mllms.llava import LlavaMLLM
 from glus_mm.models.mllms.token_clustering import SPATIAL_NEIGHBOURS, merge_frames, merge_video
 from glus_mm.registry import MODELS
 from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template
-from glus_mm.utils.precision import at_least_float32, dtype_of
+from glus_mm.utils.precision import at_least_float32, run_in_own_type
 
 # No image marks stand around the video.
 _BEFORE_VIDEO = f"{get_template('video_qa').system} USER: "
@@ -62,16 +62,12 @@ class ChatUniViMLLM(LlavaMLLM, BaseVideoQA):
             vision_select_layer=vision_select_layer, vision_crop=vision_crop, lora=lora,
             trainable=trainable, gradient_checkpointing=gradient_checkpointing, init_cfg=init_cfg)
         self.spatial_clusters = self._check_clusters(spatial_clusters)
+        self.tokens_per_image = sum(self.spatial_clusters)
         if not 0 < temporal_cluster_rate <= 1:
             raise ValueError('model.mllm.temporal_cluster_rate must be in (0, 1], '
                              f'got {temporal_cluster_rate!r}')
         self.temporal_cluster_rate = temporal_cluster_rate
         self.cluster_seed = cluster_seed
-
-    @property
-    def tokens_per_image(self) -> int:
-        """Visual tokens V of a frame."""
-        return sum(self.spatial_clusters)
 
     def encode_video(self, imgs: Tensor) -> Tensor:
         """Visual tokens of a video: its frames are clustered into events, see :func:`merge_video`.
@@ -89,9 +85,8 @@ class ChatUniViMLLM(LlavaMLLM, BaseVideoQA):
         if not len(imgs):
             raise ValueError('expected a video with at least one frame, got none')
         tokens = torch.cat([self._patch_tokens(part) for part in imgs.split(_CHUNK)])
-        merged = merge_video(
-            tokens, self.spatial_clusters, self.temporal_cluster_rate, self.cluster_seed)
-        return self.projector(merged.to(dtype_of(self.projector)))
+        return run_in_own_type(self.projector, merge_video(
+            tokens, self.spatial_clusters, self.temporal_cluster_rate, self.cluster_seed))
 
     @torch.no_grad()
     def answer_questions(self, imgs: Tensor, questions: Sequence[str], cfg: AnswerCfg,
@@ -139,7 +134,7 @@ class ChatUniViMLLM(LlavaMLLM, BaseVideoQA):
         hidden = self._run([torch.tensor(prompt_ids)], [visual_tokens], cache)
         no_words = list(self.tokenizer.added_tokens.values())
         for _ in range(max_new_tokens):
-            logits = at_least_float32(self._token_logits(hidden[0, -1])).cpu()
+            logits = at_least_float32(run_in_own_type(self.lm_head, hidden[0, -1])).cpu()
             logits[no_words] = -torch.inf
             token = _choose(logits[:len(self.tokenizer)], temperature, generator)
             if token == self.tokenizer.eos_id:

@@ -145,11 +145,12 @@ def branches(prefixes: Sequence[DynamicCache | None]) -> DynamicCache | None:
     """
     if prefixes[0] is None:
         return None
-    parts = [(prefixes[0], len(prefixes))]
-    if any(prefix is not prefixes[0] for prefix in prefixes):
-        parts = [(prefix, 1) for prefix in prefixes]
-    return _with_rows(prefixes[0], lambda i, name: _cat(
-        [getattr(prefix.layers[i], name).expand(num, -1, -1, -1) for prefix, num in parts]))
+    first = prefixes[0]
+    if all(prefix is first for prefix in prefixes):
+        return _with_rows(first, lambda i, name: getattr(first.layers[i], name).expand(
+            len(prefixes), -1, -1, -1))
+    return _with_rows(first, lambda i, name: torch.cat(
+        [getattr(prefix.layers[i], name) for prefix in prefixes]))
 
 
 def pick(cache: DynamicCache, rows: slice | list[int]) -> DynamicCache:
@@ -168,7 +169,3 @@ def _with_rows(cache: DynamicCache, values: Callable[[int, str], Tensor]) -> Dyn
         layer.keys, layer.values = keys, states
         made.layers.append(layer)
     return made
-
-
-def _cat(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -21,7 +21,7 @@ from glus_mm.text.prompt import get_template, load_tokenizer
 from glus_mm.utils.checked import checked
 from glus_mm.utils.image import VISION_CROPS
 from glus_mm.utils.modules import is_trained, set_trainable
-from glus_mm.utils.precision import dtype_of
+from glus_mm.utils.precision import dtype_of, run_in_own_type
 
 POOLINGS = ('raster4', '2x2', 'none')
 
@@ -54,6 +54,10 @@ class LlavaMLLM(CausalMLLM):
             list for none.
         gradient_checkpointing: recompute the LLM's activations in the backward pass.
         init_cfg: as in MMEngine.
+
+    Attributes:
+        image_size (int): side P of the vision tower's input.
+        tokens_per_image (int): visual tokens V of a frame.
     """
 
     def __init__(self,
@@ -79,7 +83,10 @@ class LlavaMLLM(CausalMLLM):
         self.vision_crop = vision_crop
         self.vision_tower = CLIPVisionModel(hf_config(CLIPVisionConfig, vision_tower,
                                                       'model.mllm.vision_tower'))
+        self.image_size = self.vision_tower.config.image_size
         self._check_pooling()
+        patches = (self.image_size // self.vision_tower.config.patch_size)**2
+        self.tokens_per_image = patches if pooling == 'none' else patches // 4
         self._check_select_layer()
         config = hf_config(LlamaConfig, self._with_token_ids(llm), 'model.mllm.llm')
         self.llm = LlamaModel(config)
@@ -98,21 +105,10 @@ class LlavaMLLM(CausalMLLM):
         set_trainable(self, trainable)
 
     @property
-    def image_size(self) -> int:
-        """Side P of the vision tower's input."""
-        return self.vision_tower.config.image_size
-
-    @property
     def precision_parts(self) -> list[nn.Module]:
         """See :attr:`BaseMLLM.precision_parts`; each layer of the LLM is a part of its own."""
         return [self.vision_tower, self.projector, self.llm.get_input_embeddings(),
                 *self.llm.layers, self.llm.norm, self.lm_head, self.seg_projector]
-
-    @property
-    def tokens_per_image(self) -> int:
-        """Visual tokens V of a frame."""
-        patches = (self.image_size // self.vision_tower.config.patch_size)**2
-        return patches if self.pooling == 'none' else patches // 4
 
     def encode_images(self, imgs: Tensor) -> Tensor:
         """Visual tokens of frames: tower, pooling, then projector.
@@ -126,8 +122,7 @@ class LlavaMLLM(CausalMLLM):
         Raises:
             ValueError: the images have another size.
         """
-        pooled = self._pool(self._patch_tokens(imgs))
-        return self.projector(pooled.to(dtype_of(self.projector)))
+        return run_in_own_type(self.projector, self._pool(self._patch_tokens(imgs)))
 
     def attention(self, layer: int, trace: ConversationTrace, rows: Sequence[int],
                   queries: Sequence[int], keys: Sequence[int]) -> Tensor:
@@ -206,5 +201,5 @@ class LlavaMLLM(CausalMLLM):
         tokens = tokens.transpose(1, 2)
         if self.pooling == 'raster4':
             return F.avg_pool1d(tokens, 4).transpose(1, 2)
-        side = self.image_size // self.vision_tower.config.patch_size
+        side = round(tokens.shape[2]**0.5)
         return F.avg_pool2d(tokens.unflatten(2, (side, side)), 2).flatten(2).transpose(1, 2)

@@ -72,7 +72,8 @@ class Track:
         tokens: of frames to come: seg token (C), whether it is a ``[SEG]``, and its probability.
         answers: whether ``[SEG]`` was the answer on the frames that have a token, the newest last,
             at most as many as the window; only with ``model.existence='answer'``, where it is the
-            history.
+            history. Begins with the one to be expected on the first frame: the last answer is the
+            likely next one.
         kept: with ``window_cache='turns'`` what the MLLM keeps of the turns so far.
     """
 
@@ -82,5 +83,5 @@ class Track:
     memory: MemoryBank
     step: int = 0
     tokens: deque[tuple[Tensor, Tensor, Tensor]] = field(default_factory=deque)
-    answers: list[bool] = field(default_factory=list)
+    answers: list[bool] = field(default_factory=lambda: [True])
     kept: Any = None

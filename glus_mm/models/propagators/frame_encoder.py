@@ -1,6 +1,6 @@
 """Features of frames for a propagator, each computed once."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,8 +66,8 @@ def prepare_frame(model: GLUS, frame: np.ndarray) -> PreparedFrame:
 class FrameEncoder:
     """Encode the frames of a sweep, each when it is first needed; threads prepare the next ones.
 
-    What is encoded goes through the caches of the session. Close it after the sweep. Methods that
-    are generators yield :class:`Work` for what is batched with other videos.
+    What is encoded goes through the caches of the session. ``close()`` after the sweep ends the
+    threads. Methods that are generators yield :class:`Work` for what is batched with other videos.
 
     Args:
         session: state of the video, or a :class:`LiveSession`.
@@ -77,10 +77,13 @@ class FrameEncoder:
     def __init__(self, model: GLUS, session: VideoSession, frames: range) -> None:
         self.model = model
         self.session = session
-        self.frames = frames
-        # One thread reads, in order, as video files want it; one resizes what was read.
+        # One thread reads, in order, as video files want it; one resizes what was read. Frames
+        # whose features are kept already are not read.
+        kept = session.sam_features, session.visual_tokens
         self._ahead = map_in_thread(
-            self._read_new, frames, session.prefetch, self._prepare_new)
+            lambda t: None if all(t in cache for cache in kept) else session.frame(t), frames,
+            session.prefetch, lambda frame: None if frame is None else prepare_frame(model, frame))
+        self.close = self._ahead.close
         self._prepared: dict[int, PreparedFrame | None] = {}
 
     def open(self) -> Generator[Work, Any, None]:
@@ -91,26 +94,20 @@ class FrameEncoder:
         kept = self.session.visual_tokens
         missing = [t for t in dict.fromkeys(self.session.context_frame_ids) if t not in kept]
         if missing:
-            frames = [prepare_frame(self.model, self.session.frame(t)) for t in missing]
-            for t, tokens in zip(missing, (yield self._vision_work(frames))):
+            images = torch.stack([
+                prepare_frame(self.model, self.session.frame(t)).vision for t in missing])
+            made = yield Work(
+                VISION, None, len(missing), partial(_encode_vision, self.model.mllm), images)
+            for t, tokens in zip(missing, made):
                 kept.get(t, lambda tokens=tokens: tokens)
-
-    def close(self) -> None:
-        """End the threads."""
-        self._ahead.close()
-
-    def release(self, frame_idx: int) -> None:
-        """Forget what was prepared up to a frame: the sweep is past it."""
-        place = self.frames.index(frame_idx)
-        self._prepared = {t: frame for t, frame in self._prepared.items()
-                          if self.frames.index(t) > place}
 
     def visual_tokens(self, frame_idx: int) -> Generator[Work, Any, Tensor]:
         """Visual tokens (V, D) of a frame."""
         cache = self.session.visual_tokens
         if frame_idx in cache:
             return cache[frame_idx]
-        tokens, = yield self._vision_work([self._frame(frame_idx)])
+        tokens, = yield Work(VISION, None, 1, partial(_encode_vision, self.model.mllm),
+                             self._frame(frame_idx).vision[None])
         return cache.get(frame_idx, lambda: tokens)
 
     def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range
@@ -129,21 +126,31 @@ class FrameEncoder:
             visual.append((yield from self.visual_tokens(t)))
         visual = torch.stack(visual)
         cut, prefix = self._prefix(prompts[0][0], visual)
-        rests = [[prompt[cut:] for prompt in turns] for turns in prompts]
-        return (yield Work(
+        rests, mllm = [[prompt[cut:] for prompt in turns] for turns in prompts], self.model.mllm
+
+        def run(rests: list, visual: Any, prefix: Any, kept: list) -> tuple[SegTokens, list]:
+            if len(rests[0]) > 1:
+                return mllm.seg_tokens_of_turns(rests, visual, prefix), kept
+            seg = mllm.next_seg_tokens([turns[0] for turns in rests], visual, prefix)
+            return SegTokens(seg.tokens[:, None], seg.is_seg[:, None], seg.presence[:, None]), kept
+
+        seg, _ = yield Work(
             LLM, ('window', len(window), len(rests[0])), len(rests),
-            partial(_seg_tokens, self.model.mllm), (rests, visual, prefix)))
+            partial(_run_llm, mllm, run), (rests, visual, prefix, [None] * len(rests)))
+        return seg
 
     def next_turns(self, prompts: Sequence[list[int]], frame_idx: int, kept: Sequence[Any]
                    ) -> Generator[Work, Any, tuple[SegTokens, list[Any]]]:
         """Seg tokens (N, C) of a frame, see :meth:`BaseMLLM.next_turns`."""
         visual = (yield from self.visual_tokens(frame_idx))[None]
         _, prefix = self._prefix(prompts[0], visual)
-        cfg = self.model.test_cfg
-        return (yield Work(
-            LLM, 'turns', len(prompts),
-            partial(_next_turns, self.model.mllm, cfg.num_context, cfg.window),
-            (prompts, visual, prefix, kept)))
+        cfg, mllm = self.model.test_cfg, self.model.mllm
+
+        def run(prompts: list, visual: Any, prefix: Any, kept: list) -> tuple[SegTokens, list]:
+            return mllm.next_turns(prompts, cfg.num_context, visual, prefix, kept, cfg.window)
+
+        return (yield Work(LLM, 'turns', len(prompts), partial(_run_llm, mllm, run),
+                           (prompts, visual, prefix, kept)))
 
     def decode(self, frame_idx: int, seg_tokens: Tensor, memory: Sequence[MemoryBank],
                places: Sequence[int], points: tuple[Tensor, Tensor] | None = None
@@ -164,34 +171,15 @@ class FrameEncoder:
         """Length in ids and state of the part that all prompts of the video share."""
         mllm, kept, ids = self.model.mllm, self.session.context, self.session.context_frame_ids
         cut = mllm.split_prefix(prompt, len(ids))
-
-        def prefill():
-            context = torch.stack([kept[t] for t in ids]) if ids else visual[:0]
-            return mllm.prefill(prompt[:cut], context)
-
-        return cut, self.session.prefix.get(tuple(ids), prefill)
-
-    def _vision_work(self, frames: Sequence[PreparedFrame]) -> Work:
-        return Work(VISION, None, len(frames), partial(_encode_vision, self.model.mllm),
-                    torch.stack([frame.vision for frame in frames]))
-
-    def _read_new(self, frame_idx: int) -> np.ndarray | None:
-        """Runs in a thread; frames whose features are kept already are not read."""
-        session = self.session
-        if frame_idx in session.sam_features and frame_idx in session.visual_tokens:
-            return None
-        return session.frame(frame_idx)
-
-    def _prepare_new(self, frame: np.ndarray | None) -> PreparedFrame | None:
-        """Runs in another thread."""
-        return None if frame is None else prepare_frame(self.model, frame)
+        return cut, self.session.prefix.get(tuple(ids), lambda: mllm.prefill(
+            prompt[:cut], torch.stack([kept[t] for t in ids]) if ids else visual[:0]))
 
     def _frame(self, frame_idx: int) -> PreparedFrame:
-        while frame_idx not in self._prepared:
-            item = next(self._ahead, None)
-            if item is None:
-                break
-            self._prepared[item[0]] = item[1]
+        """A frame of the sweep; those of one step of the window are kept, as it looks ahead."""
+        while frame_idx not in self._prepared and (item := next(self._ahead, None)):
+            self._prepared.update([item])
+            if len(self._prepared) > self.model.test_cfg.window_stride:
+                del self._prepared[next(iter(self._prepared))]
         prepared = self._prepared.get(frame_idx)
         if prepared is None:
             prepared = prepare_frame(self.model, self.session.frame(frame_idx))
@@ -214,44 +202,22 @@ def _sam_features(model: GLUS, batch: list[Tensor]) -> list[SAM2Features]:
     return [feats.select(torch.tensor([i], device=feats.top.device)) for i in range(len(batch))]
 
 
-def _seg_tokens(mllm: BaseMLLM, batch: list[tuple]) -> list[SegTokens]:
-    """Seg tokens (n, s, C) of each video, whose windows have equally many frames."""
-    if len(batch) > 1 and not mllm.joins_videos:
-        return [_seg_tokens(mllm, [one])[0] for one in batch]
-    rests, visual, prefix = _joined(batch)
-    if len(rests[0]) > 1:
-        seg = mllm.seg_tokens_of_turns(rests, visual, prefix)
-    else:
-        seg = mllm.next_seg_tokens([turns[0] for turns in rests], visual, prefix)
-        seg = SegTokens(seg.tokens[:, None], seg.is_seg[:, None], seg.presence[:, None])
-    return _split(seg, batch)
+def _run_llm(mllm: BaseMLLM, run: Callable[..., tuple[SegTokens, list]],
+             batch: list[tuple[list, Tensor, Any, list]]) -> list[tuple[SegTokens, list]]:
+    """Seg tokens of each video, and what it keeps of its turns.
 
-
-def _next_turns(mllm: BaseMLLM, num_context: int, window: int, batch: list[tuple]
-                ) -> list[tuple[SegTokens, list[Any]]]:
-    """Seg tokens (n, C) of each video, and what it keeps of its turns."""
-    if len(batch) > 1 and not mllm.joins_videos:
-        return [_next_turns(mllm, num_context, window, [one])[0] for one in batch]
-    prompts, visual, prefix = _joined(batch)
-    seg, kept = mllm.next_turns(
-        prompts, num_context, visual, prefix, [state for one in batch for state in one[3]], window)
-    states = iter(kept)
-    return [(part, [next(states) for _ in one[0]])
-            for part, one in zip(_split(seg, batch), batch)]
-
-
-def _joined(batch: list[tuple]) -> tuple[list, Any, Any]:
-    """Prompts of all videos; frames and prefix of the only one, or of each prompt."""
-    if len(batch) == 1:
-        return batch[0][:3]
-    return ([prompt for one in batch for prompt in one[0]],
-            *([one[i] for one in batch for _ in one[0]] for i in (1, 2)))
-
-
-def _split(seg: SegTokens, batch: list[tuple]) -> list[SegTokens]:
+    ``run`` gets the prompts of all videos, the frames and the prefix of the only one, or of each
+    prompt, and what is kept of the turns of each conversation.
+    """
+    if len(batch) == 1 or not mllm.joins_videos:
+        return [run(*one) for one in batch]
     counts = [len(one[0]) for one in batch]
-    return [SegTokens(*parts) for parts in zip(*(
-        getattr(seg, name).split(counts) for name in ('tokens', 'is_seg', 'presence')))]
+    prompts, kept = ([row for one in batch for row in one[i]] for i in (0, 3))
+    visual, prefix = ([one[i] for one in batch for _ in one[0]] for i in (1, 2))
+    seg, kept = run(prompts, visual, prefix, kept)
+    states = iter(kept)
+    return [(SegTokens(*parts), [next(states) for _ in range(number)]) for number, *parts in zip(
+        counts, *(getattr(seg, name).split(counts) for name in ('tokens', 'is_seg', 'presence')))]
 
 
 def _decode(model: GLUS, batch: list[tuple]) -> list[HeadOutput]:

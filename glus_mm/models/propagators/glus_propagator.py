@@ -95,10 +95,10 @@ class GLUSPropagator(BasePropagator):
                         track.tokens.append(given[track.expression][t])
                 pred = yield from self.advance(
                     model, features, active, frames, place, session.reader.shape, clicks)
-                features.release(t)
                 new = [i for i, track in enumerate(active) if not skip_starts or track.start != t]
                 if new:
-                    yield t, [active[i].expression for i in new], _rows(pred, new)
+                    yield (t, [active[i].expression for i in new],
+                           pred if len(new) == len(active) else pred.select(new))
 
     def advance(self, model: GLUS, features: FrameEncoder, tracks: Sequence[Track],
                 frames: range, place: int, size: tuple[int, int],
@@ -128,7 +128,7 @@ class GLUSPropagator(BasePropagator):
         seg = SegTokens(*(torch.stack(rows) for rows in
                           zip(*[track.tokens.popleft() for track in tracks])))
         is_seg = seg.is_seg
-        points = _points(clicks or {}, tracks, frames[place], is_seg.device)
+        points = _points(clicks, tracks, frames[place], is_seg.device) if clicks else None
         if points is not None:
             is_seg = is_seg | (points[1] >= 0).any(1)
 
@@ -167,7 +167,11 @@ class GLUSPropagator(BasePropagator):
                 for track, *rows in zip(chunk, seg.tokens, is_seg, seg.presence):
                     made = list(zip(*rows))
                     if model.existence == 'answer':
-                        made = made[:_take_answers(track, rows[1].tolist(), cfg.window)]
+                        said, likely = rows[1].tolist(), track.answers[-1]
+                        number = next((i for i, answer in enumerate(said, 1) if answer != likely),
+                                      len(said))
+                        track.answers = (track.answers + said[:number])[-cfg.window:]
+                        made = made[:number]
                     track.tokens.extend(made)
 
     def _next_turns(self, model: GLUS, features: FrameEncoder, tracks: Sequence[Track],
@@ -190,7 +194,7 @@ class GLUSPropagator(BasePropagator):
 def _prompt(model: GLUS, track: Track, old: int, ahead: int) -> list[int]:
     """Prompt for the frame ``ahead`` of the next one, with ``old`` answered frames before that."""
     answers = None if model.existence == 'mask' else (
-        track.answers[len(track.answers) - old:] + [_expected(track)] * ahead)
+        track.answers[len(track.answers) - old:] + track.answers[-1:] * ahead)
     return model.mllm.prompt(track.text, model.test_cfg.num_context, old + ahead + 1, answers)
 
 
@@ -206,28 +210,3 @@ def _points(clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]], tracks: Seq
     for i, (places, kinds) in found.items():
         coords[i, :len(kinds)], labels[i, :len(kinds)] = places, kinds
     return coords.to(device), labels.to(device)
-
-
-def _expected(track: Track) -> bool:
-    """The answer that is likely to come next: that of the frame before."""
-    return track.answers[-1] if track.answers else True
-
-
-def _take_answers(track: Track, answers: list[bool], window: int) -> int:
-    """Put the answers of a block into the history, as far as they had the right one themselves.
-
-    Returns:
-        How many these are, at least one.
-    """
-    expected = _expected(track)
-    number = next((i + 1 for i, answer in enumerate(answers) if answer != expected), len(answers))
-    track.answers = (track.answers + answers[:number])[-window:]
-    return number
-
-
-def _rows(pred: MaskPrediction, rows: list[int]) -> MaskPrediction:
-    """The predictions of some expressions."""
-    if len(rows) == len(pred.scores):
-        return pred
-    return MaskPrediction(**{name: getattr(pred, name)[rows]
-                             for name in MaskPrediction.__dataclass_fields__})

@@ -55,6 +55,5 @@ class OneTokenPropagator(BasePropagator):
 
                         pred = yield from model.predict_masks(
                             seg, seg.is_seg, session.reader.shape, decode)
-                        features.release(t)
                         if t != key or frames.step > 0:
                             yield t, exps, pred

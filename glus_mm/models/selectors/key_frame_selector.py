@@ -24,7 +24,7 @@ from glus_mm.utils.checked import checked
 from glus_mm.utils.image import vision_tower_image
 from glus_mm.utils.key_frames import best_frame
 from glus_mm.utils.modules import check_keys
-from glus_mm.utils.precision import default_dtype, dtype_of, parse_dtype, set_precision
+from glus_mm.utils.precision import default_dtype, parse_dtype, run_in_own_type, set_precision
 from glus_mm.video import FrameReader
 
 # Width of the second layer of the score MLP: Linear(D, D), ReLU, Linear(D, 256) are the MLLM's
@@ -161,7 +161,7 @@ class KeyFrameSelector(BaseModel, BaseKeyFrameSelector):
 
     def _score(self, tokens: Tensor) -> Tensor:
         """Scores (...) of projected hidden states (..., SCORE_DIM)."""
-        return self.score(F.relu(tokens).to(dtype_of(self.score)))[..., 0]
+        return run_in_own_type(self.score, F.relu(tokens))[..., 0]
 
     # Inference
 

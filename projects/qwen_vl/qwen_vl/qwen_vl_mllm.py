@@ -22,7 +22,7 @@ from glus_mm.models.mllms.causal_mllm import (
 )
 from glus_mm.models.mllms.layout import Layout
 from glus_mm.registry import MODELS
-from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template, replace_answers
+from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, absent_id, get_template, replace_answers
 from glus_mm.utils.image import VISION_CROPS
 from glus_mm.utils.modules import check_keys, is_trained, set_trainable
 from glus_mm.utils.precision import dtype_of
@@ -142,7 +142,8 @@ class QwenVLMLLM(CausalMLLM):
         ids = build_prompt(self.tokenizer, self.template, expression, num_context, num_turns)
         if answers is None:
             return ids
-        return replace_answers(ids, answers, self.tokenizer.seg_id, self._absent_id())
+        return replace_answers(ids, answers, self.tokenizer.seg_id,
+                               absent_id(self.tokenizer, self.template))
 
     def split_prefix(self, prompt: list[int], num_context: int) -> int:
         """See :meth:`BaseMLLM.split_prefix`."""
@@ -158,18 +159,13 @@ class QwenVLMLLM(CausalMLLM):
         cache.next_position = len(prefix_ids) - images + images * self.grid
         return cache
 
-    def _embed(self, ids: Tensor, is_image: Tensor, visual: Tensor) -> Tensor:
-        """See :meth:`CausalMLLM._embed`; the rest of the visual tokens goes to inner layers."""
-        return super()._embed(ids, is_image, visual[:, :self.llm.config.hidden_size])
-
     def _decoder_arguments(self, is_image: Tensor, visual: Tensor, cache: DynamicCache | None,
                            layout: Layout | None) -> dict[str, Any]:
         """Positions, and what inner layers of the tower add to the first layers of the LLM."""
-        if layout is None:
-            arguments = dict(position_ids=mrope_positions(is_image, self.grid, _start(cache)))
-        else:
-            arguments = self._layout_arguments(layout)
-            arguments['position_ids'] = self._layout_positions(is_image, layout)
+        arguments = super()._decoder_arguments(is_image, visual, cache, layout)
+        arguments['position_ids'] = (
+            mrope_positions(is_image, self.grid, _start(cache)) if layout is None
+            else self._layout_positions(is_image, layout))
         deep = visual.split(self.llm.config.hidden_size, -1)[1:]
         if deep:
             arguments.update(visual_pos_masks=is_image, deepstack_visual_embeds=list(deep))
