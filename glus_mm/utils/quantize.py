@@ -95,14 +95,12 @@ def check_llm_bits(model: nn.Module, bits: int) -> None:
 
     Args:
         model: with ``mllm.llm``, whose ``requires_grad`` flags are final.
-        bits: one of :data:`LLM_BITS`.
+        bits: 4 or 8.
 
     Raises:
         ModuleNotFoundError: bitsandbytes is not installed.
         ValueError: a part of the LLM is to be trained.
     """
-    if bits == 16:
-        return
     where = f'model.test_cfg.llm_bits={bits}'
     # Also where only adapters are trained: a validation would change what they are trained on.
     trained = [name for name, p in model.mllm.llm.named_parameters() if p.requires_grad]
@@ -121,15 +119,14 @@ def quantize_llm(model: nn.Module, bits: int) -> None:
 
     Args:
         model: with ``mllm.llm.layers``.
-        bits: one of :data:`LLM_BITS`.
+        bits: 4 or 8.
 
     Raises:
         ModuleNotFoundError: bitsandbytes is not installed.
         ValueError: a part of the LLM is to be trained.
     """
-    layers = [] if bits == 16 else [
-        f'mllm.llm.layers.{name}' for name, module in model.mllm.llm.layers.named_modules()
-        if type(module) is nn.Linear and not is_adapter(name)]
+    layers = [f'mllm.llm.layers.{name}' for name, module in model.mllm.llm.layers.named_modules()
+              if type(module) is nn.Linear and not is_adapter(name)]
     if layers:
         check_llm_bits(model, bits)
         _replace(model, layers, bits)

@@ -64,7 +64,7 @@ def test_results_say_what_the_masks_are(png, video):
 
 
 def test_a_model_that_was_trained_to_score_shows_scores(infer, frames, tmp_path, monkeypatch):
-    monkeypatch.setattr(type(infer.model), 'trained_scores', ('scores', ))
+    monkeypatch.setattr(infer.model, 'trained_scores', ('scores', ))
     out = infer(frames[:2], TEXTS, out_dir=tmp_path)
     found = results(tmp_path, 'video')
     assert found['texts'][1]['score'] == pytest.approx(out['scores'][1].tolist(), abs=1e-5)

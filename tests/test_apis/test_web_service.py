@@ -203,7 +203,7 @@ def test_scores_are_shown_where_the_model_learned_them(model, store, video, monk
     assert item['expected_iou'] is None and item['presence'] is None
     plain = cv2.imread(str(result.frame(0)))
     expected = GLUSInferencer(model)(video, ['the red box'])
-    monkeypatch.setattr(type(model), 'trained_scores', ('scores', ))
+    monkeypatch.setattr(model, 'trained_scores', ('scores', ))
     *_, result = service(model, store).segment(video, 'the red box')
     assert result.curve_title == 'expected IoU of the mask'
     assert result.curves == pytest.approx(expected['scores'], abs=1e-6)

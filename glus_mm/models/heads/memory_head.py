@@ -80,6 +80,10 @@ class MemoryHead(BaseModule):
             stride is the one of ``train_cfg`` and ``test_cfg``.
         trainable: patterns of the parameters to train, None for all, an empty list for none.
         init_cfg: as in MMEngine.
+
+    Attributes:
+        token_dim (int): width C of a seg token.
+        mask_side (int): side h of the masks that the decoder makes.
     """
 
     def __init__(self,
@@ -95,6 +99,7 @@ class MemoryHead(BaseModule):
         self.sam2 = parts
         self.image_size = image_size
         self.stride = stride
+        self.token_dim, self.mask_side = parts.hidden_dim, 4 * image_size // stride
         self.detach_memory = detach_memory
         self.checkpoint_memory = checkpoint_memory
         memory_bank = dict(dict(type='MemoryBank'), **(memory_bank or {}))
@@ -106,16 +111,6 @@ class MemoryHead(BaseModule):
     def new_memory(self, stride: int = 1) -> MemoryBank:
         """An empty memory for one track; ``stride`` as for :class:`MemoryBank`."""
         return self._bank_class(stride=stride, **self._bank_args)
-
-    @property
-    def token_dim(self) -> int:
-        """Width C of a seg token."""
-        return self.sam2.hidden_dim
-
-    @property
-    def mask_side(self) -> int:
-        """Side h of the masks that the decoder makes."""
-        return 4 * self.image_size // self.stride
 
     @property
     def precision_parts(self) -> list[nn.Module]:

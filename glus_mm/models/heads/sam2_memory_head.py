@@ -66,13 +66,9 @@ class SAM2MemoryHead(MemoryHead):
         """See :meth:`MemoryHead._encode_mask`."""
         if not self.official_gamma:
             return super()._encode_mask(conditioned, mask)
+        gammas = {name: torch.full_like(value, self._initial_gamma)
+                  for name, value in self.sam2.memory_encoder.named_parameters()
+                  if name.endswith('.gamma')}
         out = functional_call(
-            self.sam2.memory_encoder, self._gammas(), (conditioned, mask),
-            dict(skip_mask_sigmoid=True))
+            self.sam2.memory_encoder, gammas, (conditioned, mask), dict(skip_mask_sigmoid=True))
         return out['vision_features'].flatten(2).transpose(1, 2)
-
-    def _gammas(self) -> dict[str, Tensor]:
-        """Initial values that stand in for the memory encoder's layer scales."""
-        return {name: torch.full_like(value, self._initial_gamma)
-                for name, value in self.sam2.memory_encoder.named_parameters()
-                if name.endswith('.gamma')}

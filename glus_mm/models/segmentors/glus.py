@@ -85,6 +85,11 @@ class GLUS(HubMixin, BaseModel):
             is. With ``mllm.trainable=[]`` and ``mask_head.trainable=[]`` all is in ``dtype``.
         data_preprocessor: config of a :class:`RefVOSDataPreprocessor`.
         init_cfg: as in MMEngine.
+
+    Attributes:
+        trained_scores (tuple[str]): which scores the model is trained to give, so that people may
+            be shown them: ``'scores'``, the expected IoU of a mask, with ``loss_iou``;
+            ``'presence'``, the probability of ``[SEG]``, with ``existence='answer'``.
     """
 
     def __init__(self,
@@ -129,6 +134,8 @@ class GLUS(HubMixin, BaseModel):
             for loss in (loss_motion, loss_grounding))
         self.ce_target = ce_target
         self.existence = existence
+        self.trained_scores = (*['scores'] * (loss_iou is not None),
+                               *['presence'] * (existence == 'answer'))
         train_cfg = without_fixed(train_cfg, 'model.train_cfg', '0.2', reuse='exact')
         known = GLUSTrainCfg.__dataclass_fields__
         self.train_cfg = GLUSTrainCfg(**check_keys(train_cfg, known, 'model.train_cfg'))
@@ -155,7 +162,8 @@ class GLUS(HubMixin, BaseModel):
         self._selector_weights = self._find_selector_weights()
         self.propagator = build_child(
             MODELS, self.test_cfg.propagator or dict(type='GLUSPropagator'))
-        check_llm_bits(self, self.test_cfg.llm_bits)
+        if self.test_cfg.llm_bits < 16:
+            check_llm_bits(self, self.test_cfg.llm_bits)
         if self.test_cfg.compile:
             self.mllm.compile_parts()
             self.mask_head.compile_parts()
@@ -253,16 +261,6 @@ class GLUS(HubMixin, BaseModel):
         for network in self._networks_beside():
             network._apply(fn, recurse)
         return super()._apply(fn, recurse)
-
-    @property
-    def trained_scores(self) -> tuple[str, ...]:
-        """Which scores the model is trained to give, so that people may be shown them.
-
-        ``'scores'``, the expected IoU of a mask, with ``loss_iou``; ``'presence'``, the
-        probability of ``[SEG]``, with ``existence='answer'``.
-        """
-        trained = dict(scores=self.loss_iou is not None, presence=self.existence == 'answer')
-        return tuple(name for name, is_trained in trained.items() if is_trained)
 
     @property
     def uneven_settings(self) -> list[str]:
@@ -421,7 +419,9 @@ class GLUS(HubMixin, BaseModel):
             visual, [self.ce_target if b in asked else 'answer' for b in video_of],
             groups=video_of, answers=None if said is None else [
                 row[:1] if one_token else row for frames in said for row in frames.tolist()],
-            **self._turn_window(), **self._traced_layers(data_samples))
+            # An MLLM whose turns see all before them need not know of windows.
+            **(dict(window=self.test_cfg.window) if self.train_cfg.attention == 'window' else {}),
+            **self._traced_layers(data_samples))
         num_query = self._most_query_frames(max(map(len, inputs['sam_imgs'])), ce_logits.device)
         if not num_query:
             nothing = ce_logits.new_zeros(0, 0)
@@ -533,11 +533,6 @@ class GLUS(HubMixin, BaseModel):
                 f'another one: expected query frames in every process or in none, got {least} to '
                 f'{most}; ZeRO-2 can, and so can ZeRO-3 with larger batches that hold both')
         return most
-
-    def _turn_window(self) -> dict[str, int]:
-        """Arguments of the MLLM; those whose turns see all before them need not know of it."""
-        windowed = self.train_cfg.attention == 'window'
-        return dict(window=self.test_cfg.window) if windowed else {}
 
     def _encode_clips(self, clip_imgs: Sequence[Tensor], video_of: Sequence[int],
                       data_samples: Sequence[RefVOSDataSample] | None) -> list[Tensor]:
