@@ -47,6 +47,9 @@ def test_one_sequence_equals_one_by_one(make_glus, visual, expressions, template
     assert prefix.get_seq_length() == length and prefix.layers[0].keys.shape[0] == 1
     each = BaseMLLM.seg_tokens_of_turns(mllm, rests, frames, prefix)
     assert once.tokens.shape == (len(expressions), len(turns), each.tokens.shape[2])
+    joined = BaseMLLM.seg_tokens_of_turns(
+        mllm, rests, [frames] * len(rests), [prefix] * len(rests))
+    torch.testing.assert_close(joined.tokens, each.tokens, rtol=0, atol=0)
     torch.testing.assert_close(once.tokens, each.tokens, **close)
     assert torch.equal(once.is_seg, each.is_seg)
     for e, some in enumerate(prompts):

@@ -251,7 +251,11 @@ class BaseMLLM(BaseModule, metaclass=ABCMeta):
         """
         turns = []
         for rest, prompts in enumerate(reversed(list(zip(*input_ids)))):
-            frames = visual_tokens[:len(visual_tokens) - rest]
+            if isinstance(visual_tokens, Tensor):
+                frames = visual_tokens[:len(visual_tokens) - rest]
+            else:  # prompts of one video go on having the same tensor
+                shown = {id(tokens): tokens[:len(tokens) - rest] for tokens in visual_tokens}
+                frames = [shown[id(tokens)] for tokens in visual_tokens]
             turns.append(self.next_seg_tokens(list(prompts), frames, prefix))
         turns.reverse()
         return SegTokens(*(torch.stack([getattr(turn, name) for turn in turns], 1)
