@@ -1,6 +1,5 @@
 """GLUSInferencer: every source gives the same masks, and nothing is left behind."""
 
-import json
 import logging
 import tempfile
 from pathlib import Path
@@ -11,11 +10,10 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
-from glus_mm.apis import GLUSInferencer, RLEMaskSequence, init_model
+from glus_mm.apis import GLUSInferencer, RLEMaskSequence
 from glus_mm.apis.segmentation import IncompleteVideoError
 from glus_mm.models.inference import ArrayReader, ImageFolderReader, VideoFileReader
 from glus_mm.models.selectors import KeyFrames
-from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.masks import encode_mask
 
@@ -134,22 +132,6 @@ def test_reader_of_the_caller_stays_open(infer, frames, in_memory):
     assert reader.closed == 0
 
 
-def test_key_frame_is_a_forward_and_a_backward_propagation(infer, model, frames):
-    out = infer(frames, TEXTS, key_frames=[2, 0])
-    reader = ArrayReader(frames)
-    sample = RefVOSDataSample(metainfo=dict(expressions=tuple(TEXTS)))
-    expected = {}
-    with torch.inference_mode():
-        for reverse in (True, False):
-            session = model.init_session(reader, sample)
-            for t, pred in model.propagate(session, [0], 2, reverse=reverse):
-                expected[t] = encode_mask(pred.masks[0].numpy())
-        session = model.init_session(reader, sample)
-        plain = [encode_mask(p.masks[0].numpy()) for _, p in model.propagate(session, [1])]
-    assert out['masks'][0].rles == [expected[t] for t in range(5)]
-    assert out['masks'][1].rles == plain
-
-
 def test_out_dir_holds_the_same_masks(infer, frames, in_memory, tmp_path):
     folder = write_folder(tmp_path / 'my.clip', frames)
     out = infer(folder, TEXTS, out_dir=tmp_path / 'out')
@@ -162,22 +144,6 @@ def test_out_dir_holds_the_same_masks(infer, frames, in_memory, tmp_path):
             mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             assert mask.dtype == np.uint8
             np.testing.assert_array_equal(mask, in_memory['masks'][e][t] * np.uint8(255))
-
-
-def test_rle_lines_hold_the_same_masks(infer, frames, in_memory, tmp_path):
-    out = infer(frames, TEXTS, out_dir=tmp_path, format='rle', name='clip', key_frames=[2, 0])
-    expected = infer(frames, TEXTS, key_frames=[2, 0])
-    assert out['masks'] is None
-    lines = [json.loads(line) for line in (tmp_path / 'clip.jsonl').read_text().splitlines()]
-    assert sorted((line['exp'], line['frame']) for line in lines) == \
-        [(e, t) for e in range(2) for t in range(5)]
-    for line in lines:
-        rle = expected['masks'][line['exp']].rles[line['frame']]
-        assert dict(size=line['size'], counts=line['counts']) == rle
-        assert line['name'] == f'{line["frame"]:05d}'
-        assert line['score'] == pytest.approx(expected['scores'][line['exp'], line['frame']])
-    with pytest.raises(ValueError, match="format must be one of .*got 'gif'"):
-        infer(frames, TEXTS, format='gif')
 
 
 def test_frames_in_memory_are_called_video(infer, frames, tmp_path):
@@ -267,20 +233,6 @@ def test_out_dir_is_checked_before_the_work(infer, frames, tmp_path):
     assert next(iterator) is frames[0]
 
 
-def test_frames_of_one_name_are_refused(infer, frames, tmp_path):
-    folder = write_folder(tmp_path / 'clip', frames[:1])
-    cv2.imwrite(str(folder / 'frame_000.jpg'), frames[0])
-    with pytest.raises(ValueError, match='names say their order, got frame_000'):
-        infer(folder, TEXTS, out_dir=tmp_path / 'out')
-
-
-def test_video_that_cannot_be_used(infer, tmp_path):
-    with pytest.raises(FileNotFoundError, match='nothing at .*none.mp4'):
-        infer(tmp_path / 'none.mp4', TEXTS)
-    with pytest.raises(TypeError, match='iterator'):
-        infer(np.zeros((2, 4, 4, 3), dtype=np.uint8), TEXTS)
-
-
 class LastFrame:
     """The last frame for every text, with scores that say so."""
 
@@ -310,13 +262,6 @@ def test_selector(model, infer, frames, in_memory):
     assert len(selector.seen) == 1, 'who has key frames asks nobody'
     with pytest.raises(TypeError, match='key-frame selector.*got str'):
         GLUSInferencer(model, 'last')
-
-
-def test_more_texts_than_fit_are_worked_off_in_chunks(tiny_config, model, frames, in_memory):
-    config, options = tiny_config
-    small = init_model(config, cfg_options={**options, 'model.test_cfg.max_expressions': 1})
-    small.load_state_dict(model.state_dict())
-    assert_same_masks(GLUSInferencer(small)(frames, TEXTS), in_memory)
 
 
 def break_folder(folder, frames, how):
@@ -383,11 +328,6 @@ def test_memory_that_does_not_suffice(infer, frames, error):
     with pytest.raises(torch.OutOfMemoryError, match=r'1 expressions at a time; lower '
                                                      r'model.test_cfg.window'):
         infer(frames, TEXTS[:1], callback=callback)
-
-
-def test_memory_that_the_allocator_refuses(infer, frames):
-    with pytest.raises(torch.OutOfMemoryError, match='max_expressions below 2'):
-        infer(frames, TEXTS, callback=lambda *args: torch.empty(1 << 60))
 
 
 def test_other_errors_stay_what_they_are(infer, frames):

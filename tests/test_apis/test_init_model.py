@@ -230,27 +230,6 @@ def test_lora_model_takes_weights_without_adapters(tiny_config, model, frames, t
         assert np.array_equal(ours, theirs), 'B = 0: the same function'
 
 
-def test_lora_checkpoints(tiny_config, model, tmp_path):
-    config, options = tiny_config
-    path = tmp_path / 'lora.pth'
-    lora = init_model(config, cfg_options={**options, **LORA})
-    with torch.no_grad():
-        for name, value in lora.named_parameters():
-            if 'lora_' in name:
-                value.fill_(0.5)
-    torch.save(dict(state_dict=lora.state_dict()), path)
-    again = init_model(config, path, cfg_options={**options, **LORA})
-    assert all(torch.equal(value, lora.state_dict()[key])
-               for key, value in again.state_dict().items())
-    with pytest.raises(ValueError, match=r'model GLUS lacks: .*lora\.pth(.|\n)*publish_model'):
-        init_model(config, path, cfg_options=options)
-    state = lora.state_dict()
-    del state[next(key for key in state if 'lora_B' in key)]
-    torch.save(dict(state_dict=state), path)
-    with pytest.raises(ValueError, match=r'only some of the LoRA adapters of the model GLUS'):
-        init_model(config, path, cfg_options={**options, **LORA})
-
-
 @pytest.mark.slow
 def test_a_large_checkpoint_is_in_memory_once(tmp_path):
     """Peak memory of a process that loads 210 MB: its weights, and no copy or random start."""

@@ -350,6 +350,7 @@ def write_trees(root):
         path.write_bytes(pickle.dumps(refs(), protocol=2))
 
 
+@pytest.mark.slow
 def test_looking_at_the_mix(tmp_path, monkeypatch, capsys):
     """The tools that check and draw data sets take images and talk, too."""
     write_trees(tmp_path)

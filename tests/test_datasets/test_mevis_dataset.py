@@ -7,7 +7,6 @@ import pickle
 import numpy as np
 import pytest
 from mmengine.logging import MMLogger
-from torch.utils.data import DataLoader
 
 from glus_mm.datasets import MaskStore, MeViSDataset, MovingShapesDataset
 from glus_mm.registry import DATASETS
@@ -117,87 +116,6 @@ def test_data_prefix_keeps_other_defaults(mevis_root):
     assert 'JPEGImages' in dataset.get_data_info(0)['img_paths'][0]
 
 
-BAD_META = [
-    (lambda c: c.pop('videos'), "expected the key 'videos'"),
-    (lambda c: c.update(videos=[]), "key 'videos': expected dict, got list"),
-    (lambda c: c['videos'].update(long=[]), "video 'long': expected an object with the key "
-     "'frames', got list"),
-    (lambda c: _video(c).pop('frames'), "video 'long': expected the key 'frames'"),
-    (lambda c: _video(c).update(frames=[]), "video 'long': expected at least one name in 'frames'"),
-    (lambda c: _video(c)['frames'].__setitem__(0, 7), "video 'long', key 'frames': expected an id "
-     'that is a plain file name, got 7'),
-    (lambda c: _video(c)['frames'].__setitem__(0, '../00000'), 'plain file name'),
-    (lambda c: _video(c)['frames'].__setitem__(1, '00000'), "unique names, got '00000' twice"),
-    (lambda c: c['videos'].update({'../x': _video(c)}), "plain file name, got '../x'"),
-    (lambda c: _video(c)['expressions'].update({'..': {}}), "expression '..': expected an id"),
-    (lambda c: _video(c).pop('expressions'), "video 'long': expected the key 'expressions'"),
-    (lambda c: _video(c).update(expressions={}), "at least one entry in 'expressions', got none"),
-    (lambda c: _video(c).update(expressions=['a']), "'expressions': expected dict, got list"),
-    (lambda c: _video(c)['expressions']['1'].pop('exp'), "video 'long', expression '1': expected "
-     "the key 'exp'"),
-    (lambda c: _video(c)['expressions']['1'].update(exp=3), "key 'exp': expected str, got int"),
-    (lambda c: _video(c)['expressions']['1'].update(exp='  '), "expression '1', key 'exp': "),
-    (lambda c: _video(c)['expressions']['1'].update(exp='x' * 10000), "expression '1', key 'exp'"),
-    (lambda c: _video(c)['expressions']['1'].update(kind=3), "key 'kind': expected text, got 3"),
-    (lambda c: _video(c)['expressions']['1'].update(obj_id='1'), "key 'obj_id': expected list"),
-    (lambda c: _video(c)['expressions']['1'].update(obj_id=[None]), 'a list of integers'),
-    (lambda c: _video(c)['expressions']['1'].pop('anno_id'), "expected the key 'anno_id'"),
-    (lambda c: _video(c)['expressions']['1'].update(anno_id=[]), "expected one 'anno_id' per "
-     r"'obj_id', got obj_id \['1'\] and anno_id \[\]"),
-    (lambda c: _video(c)['expressions']['1'].update(anno_id=[77]), "expression '1': expected the "
-     "masks of anno '77' in .*mask_dict.json, got none"),
-    (lambda c: _video(c)['frames'].pop(), "expression '0': expected 11 masks .* for anno '0' in "
-     '.*mask_dict.json, got 12'),
-    (lambda c: _video(c).pop('width'), r"'height' and 'width', got \(40, None\)"),
-    (lambda c: _video(c).update(width='56'), r"'height' and 'width', got \(40, '56'\)"),
-]
-
-
-@pytest.mark.parametrize('change, message', BAD_META)
-def test_bad_annotation(mevis_root, edit_json, change, message):
-    edit_json(mevis_root / 'meta_expressions.json', change)
-    with pytest.raises(ValueError, match=message) as info:
-        _dataset(mevis_root)
-    assert str(mevis_root / 'meta_expressions.json') in str(info.value)
-
-
-@pytest.mark.parametrize('text, message', [
-    ('{"videos": ', 'expected a JSON file, got one that fails with: .*line 1'),
-    ('\xff', 'expected a JSON file'),
-    ('[1]', 'expected a JSON object, got list'),
-    ('{"videos": {"a": 1, "b": 2, "a": 3}}', "the key 'a' occurs twice"),
-])
-def test_no_json(mevis_root, text, message):
-    (mevis_root / 'meta_expressions.json').write_bytes(text.encode('latin-1'))
-    with pytest.raises(ValueError, match=message):
-        _dataset(mevis_root)
-
-
-def test_missing_annotation(tmp_path):
-    with pytest.raises(FileNotFoundError, match='meta_expressions.json'):
-        _dataset(tmp_path)
-
-
-@pytest.mark.parametrize('entry, message', [
-    ({'size': [40, 56]}, "anno '0', frame 2: expected null or an RLE"),
-    ('abc', "anno '0', frame 2: expected null or an RLE .*got abc"),
-    ({'size': [40, -1], 'counts': 'a'}, r'got size \[40, -1\]'),
-    ({'size': 40, 'counts': 'a'}, 'got size 40'),
-    ({'size': [40, 56], 'counts': [5, 5]}, r'got counts \[5, 5\]'),
-    ({'size': [40, 56], 'counts': '\u00e9'}, 'got counts'),
-])
-def test_bad_mask_entry(mevis_root, edit_json, entry, message):
-    edit_json(mevis_root / 'mask_dict.json', lambda c: c['0'].__setitem__(2, entry))
-    with pytest.raises(ValueError, match=message):
-        _dataset(mevis_root)
-
-
-def test_mask_track_is_no_list(mevis_root, edit_json):
-    edit_json(mevis_root / 'mask_dict.json', lambda c: c.update({'0': {}}))
-    with pytest.raises(ValueError, match="anno '0': expected a list .*got dict"):
-        _dataset(mevis_root)
-
-
 def test_mask_store_gives_what_the_file_has(mevis_root):
     content = json.loads((mevis_root / 'mask_dict.json').read_text())
     dataset = _dataset(mevis_root)
@@ -209,22 +127,6 @@ def test_mask_store_gives_what_the_file_has(mevis_root):
     assert dataset.get_subset([0]).masks is dataset.masks
     copied = pickle.loads(pickle.dumps(dataset.masks))
     assert copied.rles(both, 5, (40, 56)) == dataset.masks.rles(both, 5, (40, 56))
-
-
-def test_mask_store_checks_size_frame_and_runs(mevis_root, edit_json):
-    place = r"mask_dict.json: video 'long', expression '0', anno '0', frame "
-    expression = _dataset(mevis_root).get_data_info(0)['expressions'][0]
-    path = mevis_root / 'mask_dict.json'
-    with pytest.raises(ValueError, match=place + r'5.*\(40, 57\), got \(40, 56\)'):
-        MaskStore(path).rles(expression, 5, (40, 57))
-    for frame in (12, -1):
-        with pytest.raises(ValueError, match=place + rf"{frame}.*anno '0' has 12 frames"):
-            MaskStore(path).rles(expression, frame, (40, 56))
-    counts = json.loads(path.read_text())['0'][5]['counts']
-    for corrupt in (counts[:-2], counts + '1', '~~~', 'P' * 9, counts[:-1] + 'P'):
-        edit_json(path, lambda c, text=corrupt: c['0'][5].update(counts=text))
-        with pytest.raises(ValueError, match=place + '5.*runs cover 40 x 56 pixels'):
-            MaskStore(path).rles(expression, 5, (40, 56))
 
 
 def test_runs_of_random_masks_are_accepted(tmp_path):
@@ -242,12 +144,3 @@ def test_runs_of_random_masks_are_accepted(tmp_path):
     expression = {'video_id': 'v', 'exp_id': '0', 'anno_ids': ('0',)}
     for i, rle in enumerate(track):
         assert store.rles(expression, i, tuple(rle['size'])) == [rle]
-
-
-def test_workers_give_the_same_items(mevis_root):
-    pipeline = [lambda results: [results['video_id'], int(results['rng'].integers(1 << 40))]]
-    dataset = _dataset(mevis_root, pipeline=pipeline)
-    pairs = [(i, draw) for draw in range(2) for i in range(3)]
-    loader = DataLoader(dataset, batch_size=None, sampler=pairs, num_workers=2,
-                        multiprocessing_context='fork')
-    assert list(loader) == [dataset[pair] for pair in pairs]

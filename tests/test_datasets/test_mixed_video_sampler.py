@@ -79,19 +79,22 @@ def test_ratio_of_any_size():
     assert {index // 3 for index, _ in items} == {0, 1}
 
 
+SAMPLERS = [make, lambda: InfiniteVideoSampler(range(9), seed=2),
+            lambda: InfiniteVideoSampler(range(4), shuffle=False)]
+
+
+@pytest.mark.parametrize('make_sampler', SAMPLERS)
 @pytest.mark.parametrize('world_size', [2, 3, 7])
-def test_ranks_share_one_sequence(world_size):
-    whole, merged = take(make(), 84), [None] * 84
+def test_ranks_share_one_sequence(make_sampler, world_size):
+    whole, merged = take(make_sampler(), 84), [None] * 84
     for rank in range(world_size):
-        sampler = make()
+        sampler = make_sampler()
         sampler.rank, sampler.world_size = rank, world_size
         merged[rank::world_size] = take(sampler, 84 // world_size)
     assert merged == whole
 
 
-@pytest.mark.parametrize('make_sampler', [
-    make, lambda: InfiniteVideoSampler(range(9), seed=2),
-    lambda: InfiniteVideoSampler(range(4), shuffle=False)])
+@pytest.mark.parametrize('make_sampler', SAMPLERS)
 @pytest.mark.parametrize('position', [0, 1, 9, 50])
 def test_jumping_ahead(make_sampler, position):
     whole, sampler = take(make_sampler(), 90), make_sampler()

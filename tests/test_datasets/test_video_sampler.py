@@ -1,12 +1,10 @@
-"""The order of items and draws."""
+"""The order of items and draws; processes and workers: see test_mixed_video_sampler.py."""
 
 from itertools import islice
 
 import pytest
-from mmengine.dataset import pseudo_collate
-from mmengine.runner import Runner
 
-from glus_mm.datasets import InfiniteVideoSampler, MeViSDataset
+from glus_mm.datasets import InfiniteVideoSampler
 from glus_mm.registry import DATA_SAMPLERS
 
 
@@ -37,17 +35,6 @@ def test_no_shuffle():
         [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2)]
 
 
-@pytest.mark.parametrize('world_size', [2, 3, 7])
-def test_ranks_share_one_sequence(world_size):
-    whole = _take(InfiniteVideoSampler(range(5), seed=2), 42)
-    merged = [None] * 42
-    for rank in range(world_size):
-        sampler = InfiniteVideoSampler(range(5), seed=2)
-        sampler.rank, sampler.world_size = rank, world_size
-        merged[rank::world_size] = _take(sampler, len(merged[rank::world_size]))
-    assert merged == whole
-
-
 def test_length_and_errors():
     sampler = InfiniteVideoSampler(range(5))
     sampler.set_epoch(3)
@@ -59,23 +46,3 @@ def test_length_and_errors():
         InfiniteVideoSampler(range(5), seed=-1)
     with pytest.raises(TypeError, match='shufle'):
         DATA_SAMPLERS.build({'type': 'InfiniteVideoSampler', 'dataset': [0], 'shufle': True})
-
-
-@pytest.mark.parametrize('num_workers', [0, 1, 2])
-def test_batches_of_the_runner_do_not_depend_on_workers(mevis_root, num_workers):
-    dataset = MeViSDataset(
-        data_root=str(mevis_root),
-        pipeline=[lambda r: {'id': r['video_id'], 'draw': float(r['rng'].random())}])
-    loader = Runner.build_dataloader({
-        'dataset': dataset,
-        'batch_size': 2,
-        'num_workers': num_workers,
-        'sampler': {'type': 'glus_mm.InfiniteVideoSampler', 'seed': 6},
-        'collate_fn': pseudo_collate,
-    }, seed=99 + num_workers)
-    pairs = _take(InfiniteVideoSampler(dataset, seed=6), 8)
-    batches = list(islice(loader, 4))
-    assert [video for batch in batches for video in batch['id']] == \
-        [dataset[pair]['id'] for pair in pairs]
-    assert [value for batch in batches for value in batch['draw']] == \
-        [dataset[pair]['draw'] for pair in pairs]

@@ -67,13 +67,13 @@ class KillWorkerHook(Hook):
             sum(range(200000))
 
 
-def make_runner(work_dir, workers=0, accumulate=1, kill_at=None, **kwargs):
+def train(work_dir, workers=0, accumulate=1, kill_at=None, **kwargs):
     programs.forget_runs()
     work_dir.mkdir(exist_ok=True)
     hooks = [dict(type='glus_mm.DataErrorHook')]
     if kill_at is not None:
         hooks.append(dict(type='KillWorkerHook', at=kill_at))
-    return Runner.from_cfg(Config(dict(
+    runner = Runner.from_cfg(Config(dict(
         model=dict(type='FailingToyModel'), work_dir=str(work_dir),
         train_dataloader=dict(
             batch_size=2, num_workers=workers, collate_fn=dict(type='default_collate'),
@@ -85,6 +85,11 @@ def make_runner(work_dir, workers=0, accumulate=1, kill_at=None, **kwargs):
         default_hooks=dict(checkpoint=dict(type='glus_mm.PlainCheckpointHook', interval=3)),
         custom_hooks=hooks, log_processor=dict(by_epoch=False), log_level='WARNING',
         randomness=dict(seed=3), **kwargs)))
+    try:
+        runner.train()
+    finally:
+        if workers:  # at once; the garbage collector would wait for each of them
+            runner.train_loop.dataloader_iterator._iterator._shutdown_workers()
 
 
 def weights(folder):
@@ -94,8 +99,8 @@ def weights(folder):
 def goes_on(folder, **kwargs):
     """The run resumes, and ends as one without an error."""
     (folder / BAD).unlink(missing_ok=True)
-    make_runner(folder, resume=True, **kwargs).train()
-    make_runner(folder.parent / 'straight', **kwargs).train()
+    train(folder, resume=True, **kwargs)
+    train(folder.parent / 'straight', **kwargs)
     one, two = weights(folder), weights(folder.parent / 'straight')
     assert all(torch.equal(one[key], two[key]) for key in one)
 
@@ -106,7 +111,7 @@ def test_an_item_that_cannot_be_read(tmp_path, workers, capsys):
     folder.mkdir()
     (folder / BAD).write_text('raise')
     with pytest.raises(FileNotFoundError, match=r'frame 00009\.jpg of video_a is missing'):
-        make_runner(folder, workers).train()
+        train(folder, workers)
     log = ' '.join(capsys.readouterr().out.split())
     assert 'loading the data of iteration 5 failed' in log
     assert f'The state after 4 iterations is saved in {folder}/iter_4.pth; --resume goes on' in log
@@ -119,7 +124,7 @@ def test_a_worker_that_dies_while_it_loads(tmp_path):
     folder.mkdir()
     (folder / BAD).write_text('die')
     with pytest.raises(RuntimeError) as error:
-        make_runner(folder, workers=1).train()
+        train(folder, workers=1)
     message = str(error.value)
     assert message.startswith('a process that loads data is gone: DataLoader worker (pid')
     assert 'memory has most likely run out: try fewer train_dataloader.num_workers' in message
@@ -134,7 +139,7 @@ def test_a_worker_that_dies_while_the_model_computes(tmp_path):
     folder = tmp_path / 'run'
     handler = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(RuntimeError, match='The state after 5 iterations is saved in .*iter_5.pth'):
-        make_runner(folder, workers=1, kill_at=4).train()
+        train(folder, workers=1, kill_at=4)
     now = signal.getsignal(signal.SIGCHLD)
     assert now == handler or now.__module__.startswith('torch.')
     goes_on(folder, workers=1)
@@ -145,7 +150,7 @@ def test_nothing_is_saved_in_the_middle_of_an_accumulation(tmp_path, capsys):
     folder.mkdir()
     (folder / BAD).write_text('raise')
     with pytest.raises(FileNotFoundError):
-        make_runner(folder, accumulate=3).train()
+        train(folder, accumulate=3)
     assert f'The latest checkpoint is {folder}/iter_3.pth' in ' '.join(
         capsys.readouterr().out.split())
     assert [path.name for path in folder.glob('*.pth')] == ['iter_3.pth']
@@ -158,5 +163,5 @@ def test_nothing_new_to_save(tmp_path, capsys):
     (folder / BAD).write_text('raise')
     for expected in ('The state after 4 iterations is saved', 'The latest checkpoint is'):
         with pytest.raises(FileNotFoundError):
-            make_runner(folder, resume=(folder / 'last_checkpoint').exists()).train()
+            train(folder, resume=(folder / 'last_checkpoint').exists())
         assert expected in ' '.join(capsys.readouterr().out.split())

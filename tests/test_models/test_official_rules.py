@@ -252,16 +252,6 @@ def test_a_vision_tower_of_336_pixels(make_official, video, make_sample):
     compare(model, video, make_sample(EXPRESSIONS), 4, 4, 3)
 
 
-def test_pooling_averages_four_tokens_of_a_row(make_glus):
-    """Not squares of four, and before the projector."""
-    model = make_glus(OFFICIAL, torch.float32)
-    image = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        tokens = model.mllm.vision_tower(image, output_hidden_states=True).hidden_states[-2]
-        expected = model.mllm.projector(tokens[:, 1:].reshape(2, 4, 4, -1).mean(2))
-        torch.testing.assert_close(model.mllm.encode_images(image), expected)
-
-
 # The choice of a mask token
 
 
@@ -316,16 +306,3 @@ def test_an_empty_mask_is_stable(make_official, many_tokens):
     out, masks, _ = decoded(model, many_tokens[:2])
     assert masks.max() < -0.05
     assert torch.equal(out.low_res_logits, masks[:, 0])
-
-
-def test_batched_expressions_equal_one_by_one(make_official, video, make_sample):
-    """Exactly, with different mask tokens and memories within a batch."""
-    model = make_official({'test_cfg.memory_stride': 2}, always=False, dtype=torch.float64)
-    together = segment(model, video, make_sample(EXPRESSIONS))
-    for rows, expression in zip(together, EXPRESSIONS, strict=True):
-        alone, = segment(model, video, make_sample([expression]))
-        assert [row is None for row in rows] == [row is None for row in alone]
-        for row, other in zip(rows, alone):
-            if row is not None:
-                # RoPE of the sam2 package computes in float32, whatever the model's type is.
-                torch.testing.assert_close(row, other, rtol=0, atol=1e-6)

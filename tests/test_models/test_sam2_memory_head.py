@@ -112,33 +112,6 @@ def test_memory_is_made_of_the_conditioned_features(head):
     assert (entry - stock['vision_features'].flatten(2).mT).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize('detach', [False, True])
-def test_gradient_through_memory(detach):
-    head = make_head(detach_memory=detach)
-    feats = head.extract_feat(random(3, 3, 64, 64))
-    tokens = random(3, 2, 32).requires_grad_()
-    last = track(head, feats, tokens, 3)[-1]
-    last.low_res_logits[0].square().sum().backward()
-    assert tokens.grad[2, 0].abs().max() > 0, 'the own token always gets one'
-    assert not tokens.grad[:, 1].any(), 'the other track never'
-    if detach:
-        assert not tokens.grad[:2].any()
-    else:
-        assert tokens.grad[0, 0].abs().max() > 0 and tokens.grad[1, 0].abs().max() > 0
-    encoder = [p.grad for p in head.sam2.memory_encoder.parameters()]
-    attention = [p.grad for p in head.sam2.memory_attention.parameters()]
-    for grads in (encoder, attention):
-        assert any(g is not None and g.any() for g in grads) is not detach
-
-
-def test_detach_memory_changes_no_value(head):
-    images, tokens = random(3, 3, 64, 64), random(3, 1, 32)
-    out = []
-    for other in (head, make_head(detach_memory=True)):
-        out.append(track(other, other.extract_feat(images), tokens, 3)[-1].low_res_logits)
-    assert torch.equal(*out)
-
-
 def test_official_gamma_counts_as_initial_whatever_the_weights_hold():
     """The same masks as a model whose layer scales are at their initial value; no weight moves."""
     sizes = dict(SIZES, layer_scale=0.25)

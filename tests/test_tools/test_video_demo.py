@@ -88,49 +88,22 @@ def test_the_demo_as_a_user_calls_it(video, checkpoint, tmp_path):
     assert sheet.shape[1] == 8 * 244 + 4
 
 
-def test_unusable_texts(refuse, video, checkpoint, tmp_path):
+@pytest.mark.parametrize(('further', 'words'), [
+    (('--key-frame', 0, '--key-frame', 1), '--key-frame for none or each of 1 text, got 2'),
+    (('--key-frame', 12), '--key-frame in 0..11'),
+    (('--device', 'cuda:99'), 'device that can be used here')])
+def test_what_cannot_be_used(refuse, video, checkpoint, tmp_path, further, words):
+    """Texts, videos and folders are checked as by ``glus-mm segment``, see its tests."""
     out = tmp_path / 'out'
-    assert 'expected an expression with some text' in refuse(
-        *arguments(video, checkpoint, out, '--text', '  '))
-    assert 'at most 1000 characters, but got 10000' in refuse(
-        *arguments(video, checkpoint, out, '--text', 'x' * 10000))
-    assert '--key-frame for none or each of 1 text, got 2' in refuse(
-        *arguments(video, checkpoint, out, '--text', 'a', '--key-frame', 0, '--key-frame', 1))
-    assert '--key-frame in 0..11' in refuse(
-        *arguments(video, checkpoint, out, '--text', 'a', '--key-frame', 12))
-    assert not out.exists()
+    assert words in refuse(*arguments(video, checkpoint, out, '--text', 'a', *further))
+    assert not list(out.rglob('*'))
 
 
-def test_unusable_videos(refuse, video, checkpoint, tmp_path):
-    out, text = tmp_path / 'out', ('--text', 'a')
-    missing = tmp_path / 'missing.mp4'
-    assert f'nothing at {missing}' in refuse(*arguments(missing, checkpoint, out, *text))
-    broken = tmp_path / 'broken.mp4'
-    broken.write_bytes(b'no video')
-    assert f'{broken} cannot be opened' in refuse(*arguments(broken, checkpoint, out, *text))
-    (tmp_path / 'empty').mkdir()
-    assert 'a folder with images' in refuse(
-        *arguments(tmp_path / 'empty', checkpoint, out, *text))
-    assert not out.exists()
-
-
-def test_unusable_places(refuse, video, checkpoint, tmp_path):
-    (tmp_path / 'file').write_text('')
-    assert 'expected an output folder' in refuse(
-        *arguments(video, checkpoint, tmp_path / 'file', '--text', 'a'))
+def test_the_video_is_not_overwritten(refuse, video, checkpoint, tmp_path):
     own = tmp_path / 'overlay.mp4'
     own.write_bytes(video.read_bytes())
     assert 'would overwrite' in refuse(*arguments(own, checkpoint, tmp_path, '--text', 'a'))
     assert own.read_bytes() == video.read_bytes()
-
-
-def test_unusable_model(refuse, video, checkpoint, tmp_path):
-    out, text = tmp_path / 'out', ('--text', 'a')
-    missing = tmp_path / 'missing.pth'
-    assert 'expected a checkpoint file, got nothing there' in refuse(
-        *arguments(video, missing, out, *text))
-    assert 'device that can be used here' in refuse(
-        *arguments(video, checkpoint, out, *text, '--device', 'cuda:99'))
 
 
 def test_a_frame_that_breaks_in_the_middle(refuse, checkpoint, tmp_path):

@@ -1,7 +1,6 @@
 """Frame readers: files, folders, arrays and iterators; random access, bounds, broken input."""
 
 import pickle
-from pathlib import Path
 
 import av
 import cv2
@@ -241,11 +240,6 @@ def test_spool_is_removed_when_the_iterator_fails(frames, spool_place):
     with pytest.raises(ValueError, match='at least one frame'):
         open_reader(iter([]))
     assert not list(spool_place.iterdir())
-
-
-def test_paths_of_every_kind(folder, video):
-    assert len(open_reader(Path(folder))) == 5
-    assert len(open_reader(str(video))) == NUM_FRAMES
 
 
 def test_a_folder_is_read_in_natural_order(tmp_path):

@@ -125,6 +125,7 @@ def test_losses_of_object_detection_import_scipy_when_they_match():
     assert not before and rows == [1, 0] and there
 
 
+@pytest.mark.slow
 def test_the_compiler_hears_what_it_must_not_trace_when_it_is_imported():
     before, after = in_new_process(
         'import gc, json, sys\n'
