@@ -65,7 +65,7 @@ def dtype_of(module: nn.Module) -> torch.dtype:
 
 
 def run_in_own_type(module: nn.Module, tensor: Tensor) -> Tensor:
-    """Run a module on a tensor of another floating type than its own, perhaps."""
+    """Run a module on a tensor, any shape, which may have another floating type than its own."""
     return module(tensor.to(dtype_of(module)))
 
 

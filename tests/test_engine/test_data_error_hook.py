@@ -89,7 +89,7 @@ def train(work_dir, workers=0, accumulate=1, kill_at=None, **kwargs):
         runner.train()
     finally:
         if workers:  # at once; the garbage collector would wait for each of them
-            runner.train_loop.dataloader_iterator._iterator._shutdown_workers()
+            runner.train_loop.dataloader_iterator.batches._iterator._shutdown_workers()
 
 
 def weights(folder):
