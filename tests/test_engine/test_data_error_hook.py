@@ -88,8 +88,11 @@ def train(work_dir, workers=0, accumulate=1, kill_at=None, **kwargs):
     try:
         runner.train()
     finally:
+        iterator = runner.train_loop.dataloader_iterator
+        while not hasattr(iterator, '_iterator'):
+            iterator = iterator.batches
         if workers:  # at once; the garbage collector would wait for each of them
-            runner.train_loop.dataloader_iterator.batches._iterator._shutdown_workers()
+            iterator._iterator._shutdown_workers()
 
 
 def weights(folder):
