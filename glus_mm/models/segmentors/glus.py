@@ -87,6 +87,8 @@ class GLUS(HubMixin, BaseModel):
         init_cfg: as in MMEngine.
 
     Attributes:
+        selector (BaseKeyFrameSelector): chooses key frames, see ``test_cfg.selector``. One with
+            weights of its own is outside of this module, see :meth:`prepare`.
         trained_scores (tuple[str]): which scores the model is trained to give, so that people may
             be shown them: ``'scores'``, the expected IoU of a mask, with ``loss_iou``;
             ``'presence'``, the probability of ``[SEG]``, with ``existence='answer'``.
@@ -156,9 +158,9 @@ class GLUS(HubMixin, BaseModel):
                                'model.test_cfg.num_context + window')
         if self.train_cfg.attention == 'window' or self.test_cfg.window_cache == 'turns':
             self.mllm.use_turn_window()
-        # In a tuple, as a selector with weights of its own is no part of this module.
-        self._selector = (build_child(
-            MODELS, self.test_cfg.selector or dict(type='FirstFrameSelector')), )
+        # Not registered, as a selector with weights of its own is no part of this module.
+        object.__setattr__(self, 'selector', build_child(
+            MODELS, self.test_cfg.selector or dict(type='FirstFrameSelector')))
         self._selector_weights = self._find_selector_weights()
         self.propagator = build_child(
             MODELS, self.test_cfg.propagator or dict(type='GLUSPropagator'))
@@ -200,7 +202,7 @@ class GLUS(HubMixin, BaseModel):
 
     def _find_selector_weights(self) -> Path | None:
         """Where the weights of a selector lie that are still to be loaded."""
-        selector = self._selector[0]
+        selector = self.selector
         if not isinstance(selector, nn.Module) or selector is self.test_cfg.selector:
             return None
         path = getattr(selector, 'checkpoint', None)
@@ -211,14 +213,6 @@ class GLUS(HubMixin, BaseModel):
             raise FileNotFoundError('expected a checkpoint file in model.test_cfg.selector.'
                                     f'checkpoint, got nothing there: {path}')
         return Path(path).expanduser()
-
-    @property
-    def selector(self) -> Any:
-        """A :class:`BaseKeyFrameSelector` chooses key frames, see ``test_cfg.selector``.
-
-        One with weights of its own is outside of this module, see :meth:`prepare`.
-        """
-        return self._selector[0]
 
     @torch.inference_mode(False)
     def prepare(self) -> 'GLUS':
