@@ -1,16 +1,19 @@
 """A window of turns that stay: training and streaming compute the same."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from official_order import train_officially
 
+from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.models.inference import ArrayReader
 from glus_mm.models.mllms.layout import lay_out
 from glus_mm.models.propagators.live_session import LiveSession
 
+ROOT = Path(__file__).resolve().parents[2]
 WINDOW = 3
 STREAM = {'test_cfg.window': WINDOW, 'test_cfg.window_cache': 'turns', 'test_cfg.num_context': 2}
 TRAINED = {**STREAM, 'train_cfg.attention': 'window'}
@@ -208,3 +211,20 @@ def test_masks_of_a_stream():
 def test_what_cannot_be(make_glus, options, message):
     with pytest.raises(ValueError, match=message):
         make_glus(options)
+
+
+def test_the_shipped_weights_that_stream():
+    rng = np.random.default_rng(0)
+    video = list(rng.integers(0, 80, (12, 128, 128, 3), dtype=np.uint8))
+    truths = np.zeros((12, 128, 128), bool)
+    for t, frame in enumerate(video):
+        frame[60:90, 80:110] = (30, 30, 220)
+        frame[20 + 5 * t:50 + 5 * t, 16:46] = (220, 30, 30)
+        truths[t, 20 + 5 * t:50 + 5 * t, 16:46] = True
+    name = 'glus_tiny_streaming_moving-shapes'
+    model = init_model(name, ROOT / 'checkpoints' / f'{name}.pth')
+    assert model.test_cfg.window_cache == 'turns'
+    out = GLUSInferencer(model)(video, ['the red square', 'the blue square'])
+    red, blue = np.array(out['masks'])
+    assert (red & truths).sum() > 0.6 * (red | truths).sum()
+    assert not (blue & truths).any() and blue[:, 60:90, 80:110].mean() > 0.6
