@@ -6,7 +6,7 @@ from typing import Any
 _LIMIT = 1 << 31
 
 
-def checked(kind: int | type[bool] | type[float] | Collection, prefix: str = '',
+def checked(kind: int | type[bool] | type[float] | Collection, prefix: str = '', /,
             **values: Any) -> None:
     """Check settings that have the same range.
 

@@ -104,7 +104,7 @@ def test_ids_and_bytes_tell_variants_apart(tmp_path):
 
 
 def test_unknown_variant(tmp_path):
-    with pytest.raises(ValueError, match="variant to be one of .*'late'.*got 'early'"):
+    with pytest.raises(ValueError, match="variant must be one of .*'late'.*got 'early'"):
         generate_video(0, 'train', 0, 'early')
     with pytest.raises(ValueError, match='got \'early\''):
         write_split(tmp_path, 1, 0, 'train', variant='early')

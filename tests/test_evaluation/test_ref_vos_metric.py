@@ -419,10 +419,10 @@ def test_unwritable_output_is_found_before_the_work(tmp_path, option):
     (dict(format_only=True), 'output_dir'),
     (dict(format_only=True, output_dir='masks', dump_file='f.json'), 'dump_file'),
     (dict(collect_device='tpu'), 'collect_device'),
-    (dict(protocol='davis'), "mevis, revos, .*got 'davis'"),
+    (dict(protocol='davis'), "'mevis', 'revos', .*got 'davis'"),
     (dict(protocol='ref-davis'), 'ann_root'),
     (dict(zip='mevis'), 'output_dir'),
-    (dict(zip='davis', output_dir='masks'), "mevis, .*ref-youtube-vos, got 'davis'"),
+    (dict(zip='davis', output_dir='masks'), "'mevis', 'ref-youtube-vos'.*got 'davis'"),
     (dict(zip='mevis', output_dir='masks', protocol='ref-davis'), 'protocol for expressions'),
 ])
 def test_options_that_do_not_fit(tmp_path, monkeypatch, options, message):
