@@ -95,6 +95,10 @@ class HubMixin(nn.Module):
         model.cfg, model.checkpoint = cfg, str(folder)
         return model.to(device).eval().prepare()
 
+    def prepare(self: Model) -> Model:
+        """Bring in what inference needs beside the weights, which is nothing here."""
+        return self
+
     def save_pretrained(self, folder: str | PathLike, max_shard_size: str = '5GB',
                         license: str | None = None, trained: str | None = None,
                         results: Mapping[str, Mapping[str, float]] | None = None) -> Path:
