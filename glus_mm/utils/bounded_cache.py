@@ -62,11 +62,8 @@ class BoundedCache(Generic[Value]):
 
     def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """Return the value of ``key``; compute it where it is not kept."""
-        if key in self._pinned:
-            return self._pinned[key]
-        if key in self._values:
-            self._values.move_to_end(key)
-            return self._values[key]
+        if key in self:
+            return self[key]
         value = compute()
         if key in self._pins:
             self._pinned[key] = value
