@@ -46,7 +46,6 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch import nn
 
-from glus_mm.apis.many_videos import read_requests
 from glus_mm.apis.mask_evaluation.annotated_expressions import open_expressions
 from glus_mm.apis.mask_evaluation.compare_masks import MaskComparison, read_figures
 from glus_mm.apis.refinement_session import RefinementSession
@@ -67,6 +66,7 @@ from glus_mm.datasets import (
     SampleContextQueryFrames,
 )
 from glus_mm.datasets.mask_sources import BinaryMaskStore
+from glus_mm.datasets.video_list import read_requests
 from glus_mm.engine.finished_videos import FinishedVideos
 from glus_mm.evaluation.davis_annotations import MOSEAnnotations
 from glus_mm.evaluation.predictions.png_file import write_label_png

@@ -45,6 +45,7 @@ from glus_mm.datasets.transforms import (
     ResizeForEncoders,
     SampleContextQueryFrames,
 )
+from glus_mm.datasets.video_list import VideoListDataset
 
 __all__ = [
     'BalancedVideoSampler', 'BaseImageDataset', 'BaseRefVOSDataset', 'BinaryMaskStore',
@@ -55,5 +56,5 @@ __all__ = [
     'MOSEDataset', 'MovingShapesDataset', 'OpenFrameReader', 'PackRefVOSInputs',
     'PaletteMaskStore', 'ProbeVideo', 'ReasonSegDataset', 'ReasonVOSDataset', 'RefCOCODataset',
     'RefDAVISDataset', 'RefSAVDataset', 'RefYouTubeVOSDataset', 'ResizeForEncoders',
-    'ReVOSDataset', 'SampleContextQueryFrames', 'WindowedMaskStore'
+    'ReVOSDataset', 'SampleContextQueryFrames', 'VideoListDataset', 'WindowedMaskStore'
 ]

@@ -40,6 +40,7 @@ class RefVOSDataSample(BaseDataElement):
             is said to be visible; nan where the model does not tell.
         pred_frame_scores (Tensor): float32 (E, T), what a key-frame selector expects of each
             frame; nan where it gave no score.
+        key_frames (list[int]): (E), where it is to start, if that is given with the video.
         key_frame_ids (list[int]): (E), where propagation starts.
         key_masks (list[dict]): (E) COCO RLEs of the masks there, where they are given.
     """

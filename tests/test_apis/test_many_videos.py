@@ -1,21 +1,24 @@
-"""Lists of videos: what a line may hold, results that survive a kill, errors of one video."""
+"""Segmenting lists of videos: results that survive a kill, errors of one video."""
 
 import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine import Config
+from mmengine.dataset import pseudo_collate
 
 from glus_mm.apis import GLUSInferencer
-from glus_mm.apis.many_videos import (
-    VideoListSegmenter,
-    VideoRequest,
-    holds_results,
-    read_requests,
-)
+from glus_mm.apis.many_videos import VideoListSegmenter, holds_results
+from glus_mm.datasets.video_list import VideoRequest, read_requests
 from glus_mm.engine.finished_videos import FinishedVideos
+from glus_mm.registry import DATASETS, METRICS, build_child
+from glus_mm.utils.video_writer import OverlayVideoWriter
+
+CONFIG = Path(__file__).resolve().parents[2] / 'configs/glus/glus_tiny_video-list.py'
 
 
 @pytest.fixture
@@ -27,70 +30,6 @@ def folders(tmp_path, frames):
         cv2.imwrite(str(tmp_path / 'whole' / f'{t}.png'), frame[..., ::-1])
         cv2.imwrite(str(tmp_path / 'broken' / f'{t}.png'), frame[:40] if t == 2 else frame)
     return tmp_path
-
-
-def write_list(path, *lines):
-    path.write_text('\n'.join(line if isinstance(line, str) else json.dumps(line)
-                              for line in lines))
-    return path
-
-
-def test_lines(folders, tmp_path):
-    (tmp_path / 'v1.0').mkdir()
-    path = write_list(
-        tmp_path / 'l.jsonl', dict(video=str(folders / 'whole'), texts=['a', 'b']), '',
-        dict(video='clips/cat.v2.mp4', texts='the cat', key_frames=[3], id='the cat'),
-        dict(video=str(tmp_path / 'v1.0'), texts=['c']))
-    assert read_requests(path) == [
-        VideoRequest('whole', str(folders / 'whole'), ('a', 'b')),
-        VideoRequest('the cat', 'clips/cat.v2.mp4', ('the cat', ), (3, )),
-        VideoRequest('v1.0', str(tmp_path / 'v1.0'), ('c', ))]
-    assert [request.estimate() for request in read_requests(path)] == [6, 1, 1]
-
-
-@pytest.mark.parametrize(('line', 'match'), [
-    ('{"video": "a"', 'expected JSON'),
-    ('[1]', 'expected an object'),
-    (dict(texts=['a']), '"video" to be a path, got None'),
-    (dict(video='a'), '"texts" to be a list of strings, got None'),
-    (dict(video='a', texts=[]), r'"texts" to be a list of strings, got \[\]'),
-    (dict(video='a', texts=['b', 3]), '"texts" to be a list of strings'),
-    (dict(video='a', texts=['b'], key_frame=3), r"expected keys .*got \['key_frame'\]"),
-    (dict(video='a', texts=['b'], key_frames=[1, 2]), '"key_frames" to be a list of 1 positions'),
-    (dict(video='a', texts=['b'], key_frames=[-1]), '"key_frames" to be a list of 1 positions'),
-    (dict(video='a', texts=['b'], id='../b'), '"id" that can be the name of a folder'),
-    (dict(video='a', texts=['b'], id='..'), '"id" that can be the name of a folder'),
-    (dict(video='x/first.mp4', texts=['b']), "ids that differ, got 'first' as in line 1"),
-])
-def test_lines_that_cannot_be_used(tmp_path, line, match):
-    path = write_list(tmp_path / 'l.jsonl', dict(video='first', texts=['a']), line)
-    with pytest.raises(ValueError, match=f'1 line of .*l.jsonl .*used:\n  line 2: .*{match}'):
-        read_requests(path)
-
-
-@pytest.mark.parametrize(('line', 'match'), [
-    ('[' * 100_000, 'nested too deeply'),
-    ('{"video": "a\\ud800", "texts": ["b"]}', 'expected valid Unicode'),
-    ('{"video": "a", "texts": ["b"], "texts": ["c"]}', "the key 'texts' occurs twice"),
-    (json.dumps(dict(video='x' * 5000, texts=['b'])), 'of 5000 characters'),
-    ('{"video": "a", "texts": ["b"], "key_frames": [1' + '0' * 5000 + ']}', 'digits')])
-def test_hostile_lines(tmp_path, line, match):
-    path = tmp_path / 'l.jsonl'
-    path.write_text(json.dumps(dict(video='first', texts=['a'])) + f'\n{line}\n')
-    with pytest.raises(ValueError, match=f'1 line of .*l.jsonl .*used:\n  line 2: .*{match}'):
-        read_requests(path)
-
-
-def test_lists_that_cannot_be_used(tmp_path):
-    with pytest.raises(FileNotFoundError, match='got no file: .*none.jsonl'):
-        read_requests(tmp_path / 'none.jsonl')
-    with pytest.raises(ValueError, match='at least one video'):
-        read_requests(write_list(tmp_path / 'empty.jsonl', '', ''))
-    (tmp_path / 'binary').write_bytes(b'\xff\xfe\x00')
-    with pytest.raises(ValueError, match='no UTF-8 text'):
-        read_requests(tmp_path / 'binary')
-    with pytest.raises(ValueError, match='(?s)10 lines .*line 8: .*\n  and 2 more'):
-        read_requests(write_list(tmp_path / 'bad', *['{'] * 10))
 
 
 def test_what_a_kill_leaves_are_results(tmp_path):
@@ -183,3 +122,34 @@ def test_memory_that_does_not_suffice_is_one_videos_error(model, folders, tmp_pa
 def test_format(model, tmp_path):
     with pytest.raises(ValueError, match="format must be one of .*got 'jpg'"):
         VideoListSegmenter(GLUSInferencer(model), tmp_path, 'jpg')
+
+
+def test_a_list_is_a_data_set_of_a_test(model, folders, frames, tmp_path, monkeypatch):
+    film = OverlayVideoWriter(tmp_path / 'film.mp4', 10)
+    for frame in frames[:4]:
+        film.write(frame)
+    film.close()
+    path = tmp_path / 'l.jsonl'
+    path.write_text('\n'.join(json.dumps(line) for line in (
+        dict(video=str(folders / 'whole'), texts=['the red box', 'the sky'], key_frames=[1, 0]),
+        dict(video=str(tmp_path / 'film.mp4'), texts='the sky.', id='a film'))))
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(CONFIG)
+    part = cfg.test_dataloader.dataset.to_dict()
+    dataset = build_child(DATASETS, dict(
+        part, ann_file=str(path),
+        pipeline=[dict(step, type=f'glus_mm.{step["type"]}') for step in part['pipeline']]))
+    metric = build_child(METRICS, cfg.test_evaluator.to_dict())
+    assert [item['video_id'] for item in map(dataset.get_data_info, range(2))] == [
+        'whole', 'a film']
+    for i, request in enumerate(read_requests(path)):
+        samples = model.test_step(pseudo_collate([dataset[i]]))
+        metric.process({}, [sample.to_dict() for sample in samples])
+        expected = GLUSInferencer(model)(request.video, request.texts, request.key_frames)
+        assert samples[0].key_frame_ids == expected['key_frames']
+        assert samples[0].frame_names == tuple(expected['frame_names'])
+        for e, masks in enumerate(expected['masks']):
+            assert samples[0].pred_masks[e] == masks.rles
+            for name, mask in zip(expected['frame_names'], masks):
+                png = cv2.imread(f'outputs/video_list/{request.id}/{e}/{name}.png', -1)
+                assert np.array_equal(png > 0, mask)

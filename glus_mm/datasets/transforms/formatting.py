@@ -92,7 +92,7 @@ class PackRefVOSInputs(BaseTransform):
         for key in ('gt_scores', 'object_cells', 'object_centres', 'object_sizes', 'object_lit'):
             if key in results:
                 sample.set_data({key: torch.from_numpy(results[key])})
-        for key in ('object_names', 'object_words', 'key_frame_ids', 'key_masks'):
+        for key in ('object_names', 'object_words', 'key_frames', 'key_frame_ids', 'key_masks'):
             if key in results:
                 sample.set_data({key: results[key]})
         if 'reader' in results:

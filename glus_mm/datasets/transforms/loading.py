@@ -10,7 +10,7 @@ from glus_mm.utils.checked import checked
 from glus_mm.utils.image import VISION_CROPS, read_image
 from glus_mm.utils.key_frames import open_scores
 from glus_mm.utils.masks import decode_rle, merge_rles
-from glus_mm.video import ImageFolderReader
+from glus_mm.video import ImageFolderReader, open_reader
 
 OVERLAPS = ('or', 'sum')
 
@@ -104,17 +104,20 @@ class LoadRefVOSMasks(BaseTransform):
 class OpenFrameReader(BaseTransform):
     """Hand over the frames of a video unread, for testing.
 
-    Required keys: ``img_paths``, ``ori_shape``. Added key: ``reader``, a ``FrameReader``.
-    Modified: ``ori_shape``, taken from the first frame.
+    Required keys: ``img_paths``, ``ori_shape``. Optional: ``source``, a video file or a folder to
+    open instead. Added key: ``reader``, a ``FrameReader``. Modified: ``ori_shape``, taken from the
+    first frame.
 
     Raises:
         FileNotFoundError: the first frame is missing.
-        ValueError: it has another size than the annotation says.
+        ValueError: it has another size than the annotation says, or cannot be decoded.
     """
 
     def transform(self, results: dict) -> dict:
         """Open; see the class."""
-        reader = ImageFolderReader(results['img_paths'], upright=False)
+        source = results.get('source')
+        reader = (ImageFolderReader(results['img_paths'], upright=False) if source is None
+                  else open_reader(source))
         _check_shape(reader.shape, results.get('ori_shape'),
                      f'{results["img_paths"][0]} of video {results["video_id"]!r}')
         results.update(reader=reader, ori_shape=tuple(reader.shape))

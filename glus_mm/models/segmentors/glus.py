@@ -616,7 +616,8 @@ class GLUS(HubMixin, BaseModel):
             reader, sample = inputs['reader'][i], data_samples[i]
             session = self.init_session(reader, sample)
             if session.key_masks is None:
-                sample.key_frame_ids = self.selector.select(reader, sample).frame_ids
+                sample.key_frame_ids = (sample.get('key_frames')
+                                        or self.selector.select(reader, sample).frame_ids)
             shape = len(session.expressions), len(reader)
             sample.pred_masks = [[None] * shape[1] for _ in range(shape[0])]
             sample.pred_scores, sample.pred_presence = torch.zeros(shape), torch.zeros(shape)
