@@ -478,12 +478,11 @@ class GLUS(HubMixin, BaseModel):
             return seg_tokens, torch.zeros(len(tracks), dtype=torch.bool)
         video = torch.tensor(tracks)
         others = (video[:, None] == video).float().fill_diagonal_(0)
+        alone = ~others.any(1)
+        # Drawn for every track, so that how many numbers are drawn does not depend on them.
+        source = torch.multinomial(others + alone[:, None], 1, generator=self.generator)[:, 0]
         mistaken = torch.rand(len(video), generator=self.generator) < self.train_cfg.mistaken_prob
-        mistaken &= others.any(1)
-        source = torch.arange(len(video))
-        if mistaken.any():
-            source[mistaken] = torch.multinomial(
-                others[mistaken], 1, generator=self.generator)[:, 0]
+        mistaken &= ~alone
         # What the mask loses by it is no fault of either expression's answer.
         wrong, at = mistaken.to(seg_tokens.device), source.to(seg_tokens.device)
         return torch.where(wrong[:, None], seg_tokens[at].detach(), seg_tokens), mistaken
