@@ -25,6 +25,7 @@ from glus_mm.apis.config_text import check_shared_settings, fill_tokenizers
 from glus_mm.text.tokenizer import TOKENIZER_FILES
 from glus_mm.utils.base_weights import find_base
 from glus_mm.utils.checkpoint_files import read_checkpoint
+from glus_mm.utils.deprecation import ignored
 from glus_mm.utils.hub import download, is_hub_name, split_revision
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ WEIGHTS = 'model.pth'
 CACHE_VARIABLE = 'GLUS_MM_CACHE'
 # Part of the cache's path: what an older converter wrote must not be taken for what this one does.
 _FORMAT = 'v1'
-_DEFAULTS = (('sam2', 'sam2_hiera_l'), ('selector', 'score'))
+_DEFAULTS = (('sam2', 'sam2_hiera_l'), )
 _SETTINGS = ('config.json', *TOKENIZER_FILES)
 _SAFETENSORS = ('model*.safetensors', 'model*.safetensors.index.json')
 _BIN = ('pytorch_model*.bin', 'pytorch_model*.bin.index.json')
@@ -42,7 +43,7 @@ _BIN = ('pytorch_model*.bin', 'pytorch_model*.bin.index.json')
 
 def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
                        sam2: str = 'sam2_hiera_l', sam2_checkpoint: str | None = None,
-                       selector: str = 'score') -> Path:
+                       selector: str | None = None) -> Path:
     """Find the file of a checkpoint; one on the hub is downloaded and converted once.
 
     Conversions of the hub's checkpoints are kept in ``$GLUS_MM_CACHE``, by default the user's
@@ -58,8 +59,7 @@ def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
         sam2: its SAM-2 config, a name or a YAML file.
         sam2_checkpoint: for LISA, which comes without SAM-2: the file of its weights; by default
             the published one of the name ``sam2``.
-        selector: what Chat-UniVi becomes, ``'score'`` or ``'qa'``, see
-            :func:`glus_mm.conversion.convert_chat_univi`.
+        selector: not needed any more.
 
     Returns:
         An existing file.
@@ -70,6 +70,7 @@ def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
         ValueError: a folder in the official layout, which has to be converted first (the message
             has the command), or a checkpoint that cannot be converted.
     """
+    ignored('selector', selector, '0.2')
     path = Path(name).expanduser()
     if path.is_file():
         return path
@@ -77,7 +78,7 @@ def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
         return _file_in(path)
     if is_hub_name(name):
         return _from_hub(str(name), dict(
-            clip=clip, sam2=sam2, sam2_checkpoint=sam2_checkpoint, selector=selector))
+            clip=clip, sam2=sam2, sam2_checkpoint=sam2_checkpoint))
     raise FileNotFoundError(
         f'expected a checkpoint file, got nothing there: {name} (a folder written by '
         'tools/model_converters or the name org/name of a repository on the hub can stand there '
@@ -97,8 +98,6 @@ def resolve_for(cfg: Config, checkpoint: str | PathLike) -> Path:
     model = cfg.get('model') or {}
     sam2 = (model.get('mask_head') or {}).get('sam2')
     options = dict(sam2=sam2) if isinstance(sam2, str) else {}
-    if str(model.get('type', '')).split('.')[-1] == 'VideoQASelector':
-        options['selector'] = 'qa'
     return resolve_checkpoint(checkpoint, **options)
 
 
@@ -281,8 +280,7 @@ def _convert(name: str, folder: Path, options: dict[str, Any]) -> None:
     if tool == 'glus2mm':
         convert_glus(source, folder, clip=options['clip'], sam2=options['sam2'], force=True)
     elif tool == 'chatunivi2mm':
-        convert_chat_univi(source, folder, clip=options['clip'], kind=options['selector'],
-                           force=True)
+        convert_chat_univi(source, folder, clip=options['clip'], force=True)
     else:
         taken = {key: options[key] for key in ('clip', 'sam2', 'sam2_checkpoint')}
         convert_lisa(source, folder, **taken, force=True)
@@ -294,7 +292,7 @@ def _fingerprint(options: dict[str, Any]) -> str:
                              if value is not None and (key, value) not in _DEFAULTS}
     for key, value in given.items():
         path = Path(value)
-        if key != 'selector' and path.exists():
+        if path.exists():
             given[key] = [str(path.resolve()), path.stat().st_mtime_ns]
     if not given:
         return ''

@@ -1,6 +1,7 @@
 """``glus-mm convert`` and the tools in ``tools/model_converters``: checkpoints between layouts."""
 
 import argparse
+import sys
 from collections.abc import Callable
 
 from glus_mm.cli.user_error import FAILED, user_errors
@@ -86,9 +87,8 @@ def _add_lisa_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_chat_univi_options(parser: argparse.ArgumentParser) -> None:
     _add_folders(parser)
-    parser.add_argument('--as', dest='selector', choices=['score', 'qa'], default='score',
-                        help='a selector to be trained, or one that is asked in words '
-                             '(default: %(default)s)')
+    # Up to 0.1 they were two conversions.
+    parser.add_argument('--as', dest='selector', choices=['score', 'qa'], help=argparse.SUPPRESS)
     parser.add_argument('--seed', type=int, default=0, metavar='N',
                         help='of the new MLP on [SCORE] (default: %(default)s)')
 
@@ -128,8 +128,11 @@ def _convert_lisa(args: argparse.Namespace) -> None:
 
 def _convert_chat_univi(args: argparse.Namespace) -> None:
     from glus_mm.conversion import convert_chat_univi
-    convert_chat_univi(args.hf_dir, args.out_dir, clip=args.clip, kind=args.selector,
-                       seed=args.seed, force=args.force)
+    if args.selector:
+        print('--as is not needed any more, as one folder serves both; it goes with glus_mm 0.2. '
+              'projects/video_qa of the repository asks the model in words', file=sys.stderr)
+    convert_chat_univi(args.hf_dir, args.out_dir, clip=args.clip, seed=args.seed,
+                       force=args.force)
 
 
 def _convert_official(args: argparse.Namespace) -> None:

@@ -28,25 +28,23 @@ from glus_mm.conversion.official_weights import (
 )
 from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.conversion.selector import FRESH, TABLES, selector_state, write_selector_tokenizer
-from glus_mm.models.selectors.key_frame_selector import SCORE_DIM
 from glus_mm.text.tokenizer import SCORE_TOKEN, TOKENIZER_FILES, SegTokenizer
-from glus_mm.utils.checked import checked
+from glus_mm.utils.deprecation import ignored
 from glus_mm.utils.weight_files import own_storages, read_weights
 
 CHAT_UNIVI = 'a checkpoint of Chat-UniVi in the layout of Hugging Face'
 MODEL_TYPES = ('ChatUniVi', 'llava')
 OUTPUTS = ('config.py', 'model.pth', *TOKENIZER_FILES)
-KINDS = dict(score='KeyFrameSelector', qa='VideoQASelector')
 _LEVELS = tuple(f'spatial_cluster_rate{level}' for level in range(3))
 
 
 def convert_chat_univi(hf_dir: str | Path,
                        out_dir: str | Path,
                        clip: str | None = None,
-                       kind: str = 'score',
+                       kind: str | None = None,
                        seed: int = 0,
                        force: bool = False) -> None:
-    """Convert a checkpoint of Chat-UniVi.
+    """Make a :class:`KeyFrameSelector` to be trained of a checkpoint of Chat-UniVi.
 
     Its names are those of LLaVA v1, as the clustering has no weights. The vocabulary gets
     ``[SCORE]`` (and ``[SEG]``, ``<im_start>`` and ``<im_end>``, which are not used), whose rows are
@@ -58,8 +56,7 @@ def convert_chat_univi(hf_dir: str | Path,
         out_dir: gets ``model.pth``, ``config.py`` and the tokenizer; a new or empty folder.
             ``config.py`` is written last.
         clip: folder or hub name of the vision tower; by default what config.json names.
-        kind: ``'score'`` makes a :class:`KeyFrameSelector` to be trained, ``'qa'`` a
-            :class:`VideoQASelector`, which is not trained.
+        kind: not needed any more; ``projects/video_qa`` of the repository asks the same folder.
         seed: of the new MLP.
         force: replace the files of an earlier conversion; others in ``out_dir`` stay.
 
@@ -69,7 +66,7 @@ def convert_chat_univi(hf_dir: str | Path,
         ValueError: the checkpoint cannot be used; the message names file or key and what was
             expected. Nothing was written then.
     """
-    checked(KINDS, kind=kind)
+    ignored('kind', kind, '0.2')
     folder, out_dir = Path(hf_dir).expanduser(), Path(out_dir).expanduser()
     official = read_official_config(folder, CHAT_UNIVI, MODEL_TYPES)
     clusters = read_clusters(official)
@@ -81,12 +78,12 @@ def convert_chat_univi(hf_dir: str | Path,
     with output_folder(out_dir, OUTPUTS, 'config.py') as staging:
         write_selector_tokenizer(folder, staging, official)
         tokenizer = SegTokenizer.from_pretrained(staging, answer_token=SCORE_TOKEN)
-        mllm = _mllm_config(official, clusters, tower.sizes, len(tokenizer), kind)
-        model = dict(type=KINDS[kind], dtype=run_dtype(state), mllm=mllm)
+        mllm = _mllm_config(official, clusters, tower.sizes, len(tokenizer))
+        model = dict(type='KeyFrameSelector', dtype=run_dtype(state), mllm=mllm)
         origin = origin_text('chatunivi2mm', folder, official.architecture, tower.name, None, [
             f'[SCORE] is new; so is the MLP on it (seed {seed}).'])
         config = staging / 'config.py'
-        config.write_text(selector_config_text(model, KINDS[kind], origin, tokenizer),
+        config.write_text(selector_config_text(model, 'KeyFrameSelector', origin, tokenizer),
                           encoding='utf-8')
         result = _selector_weights(config, state, official, seed)
         check_space(staging, out_dir, sum(value.nbytes for value in result.values()))
@@ -123,14 +120,14 @@ def read_clusters(official: OfficialConfig) -> dict[str, Any]:
 
 
 def _mllm_config(official: OfficialConfig, clusters: dict[str, Any], tower: dict[str, Any],
-                 num_tokens: int, kind: str) -> dict[str, Any]:
+                 num_tokens: int) -> dict[str, Any]:
     llm = dict(official.llm)
     if llm.pop('vocab_size') > num_tokens:  # else it follows the tokenizer
         llm['vocab_size'] = official.llm['vocab_size']
-    mllm = dict(
+    return dict(
         type='ChatUniViMLLM', tokenizer=HERE, template='selector', vision_crop='center',
-        vision_select_layer=official.vision_select_layer, **clusters, vision_tower=tower, llm=llm)
-    return dict(mllm, seg_dim=SCORE_DIM) if kind == 'qa' else dict(mllm, trainable=[])
+        vision_select_layer=official.vision_select_layer, **clusters, vision_tower=tower, llm=llm,
+        trainable=[])
 
 
 def _selector_weights(config: Path, state: Mapping[str, Tensor], official: OfficialConfig,

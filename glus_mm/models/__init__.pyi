@@ -17,7 +17,7 @@ from .losses import (
     TokenBank,
     TokenCELoss,
 )
-from .mllms import BaseMLLM, BaseVideoQA, ChatUniViMLLM, LlavaMLLM
+from .mllms import BaseMLLM, ChatUniViMLLM, LlavaMLLM
 from .propagators import (
     BasePropagator,
     FoldPropagator,
@@ -34,15 +34,14 @@ from .selectors import (
     FirstFrameSelector,
     KeyFrames,
     KeyFrameSelector,
-    VideoQASelector,
 )
 
 __all__ = [
-    'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'BaseVideoQA', 'ChatUniViMLLM',
-    'EdgeTAMHead', 'FileKeyFrameSelector', 'FirstFrameSelector', 'FoldPropagator', 'GLUSPropagator',
+    'GLUS', 'BaseKeyFrameSelector', 'BaseMLLM', 'BasePropagator', 'ChatUniViMLLM', 'EdgeTAMHead',
+    'FileKeyFrameSelector', 'FirstFrameSelector', 'FoldPropagator', 'GLUSPropagator',
     'GroundingLoss', 'KeyFrames', 'KeyFrameSelector', 'KeyMaskPropagator', 'LlavaMLLM',
     'MaskBCELoss', 'MaskDiceLoss', 'MaskIoULoss', 'MaskTracker', 'MemoryBank', 'MemoryHead',
     'MotionLoss', 'ObjectContrastiveLoss', 'OneTokenPropagator', 'RefVOSDataPreprocessor',
     'SAM2MemoryHead', 'Sam3TrackerHead', 'SAM2Pretrainer', 'SAM2Propagator', 'TokenBank',
-    'TokenCELoss', 'TokenUpdate', 'VideoQASelector', 'VisionPretrainer'
+    'TokenCELoss', 'TokenUpdate', 'VisionPretrainer'
 ]

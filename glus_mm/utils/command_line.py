@@ -10,6 +10,7 @@ from mmengine import Config
 from glus_mm.utils.checkpoint_files import choose_resume, why_torn
 from glus_mm.utils.config_input import config_from_file
 from glus_mm.utils.config_keys import check_config_keys, top_keys
+from glus_mm.utils.deprecation import project_hint
 from glus_mm.utils.error_text import user_error_text
 from glus_mm.utils.model_zoo import find_model
 from glus_mm.utils.paths import ensure_writable_dir, require_file
@@ -58,6 +59,9 @@ def load_config(path: str, options: dict | None, work_dir: str | None) -> Config
 
 def read_config(path: str, options: dict | None = None) -> Config:
     """Read a config and override values; see :func:`load_config`."""
+    hint = project_hint(Path(path).stem)
+    if hint and not Path(path).exists():
+        raise FileNotFoundError(hint)
     if Path(path).name == path and not Path(path).suffix and not Path(path).exists():
         path = str(find_model(path).config)
     require_file(path, 'config')

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import utils as nn_utils
 
 from glus_mm import registry
+from glus_mm.utils.deprecation import project_hint
 from glus_mm.utils.spelling import is_one_edit, nearest
 
 # Read from a config beside the arguments of the Runner: by MMEngine, by the tools.
@@ -71,7 +72,8 @@ def check_config_keys(cfg: Config) -> None:
     Parts of a model without ``type`` (``mllm.llm``, ``test_cfg``) are checked by the model.
 
     Raises:
-        KeyError: there is one; the message, one line, has its path and the nearest known key.
+        KeyError: there is one; the message, one line, has its path and the nearest known key. Or a
+            class is in a project now.
     """
     if isinstance(cfg.filename, str) and cfg.filename.endswith('.py'):
         _check_names(Path(cfg.filename))
@@ -217,6 +219,9 @@ def _check_typed(value: Any, where: str, scope: str | None) -> None:
     if isinstance(value, Mapping):
         scope = value.get('_scope_', scope)
         kind = _class_of(value.get('type'), scope)
+        hint = '' if kind else project_hint(str(value.get('type')).rpartition('.')[2])
+        if hint:
+            raise KeyError(f'{where}.type: {hint}')
         known = None if kind is None else _arguments(kind)
         if known is not None:
             _check_all(value, known | set(_TAKEN), where, kind.__name__)

@@ -2,7 +2,8 @@
 
 Example, from the root of the repository::
 
-    PYTHONPATH=projects/llama_vid python projects/llama_vid/convert_llama_vid.py \
+    PYTHONPATH=projects/video_qa:projects/llama_vid \
+        python projects/llama_vid/convert_llama_vid.py \
         projects/llama_vid/configs/llama-vid-7b_video-qa.py llama-vid-7b-full-224-video-fps-1 \
         checkpoints/llama-vid-7b.pth --eva eva_vit_g.pth
 """

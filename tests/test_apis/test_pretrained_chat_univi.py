@@ -10,7 +10,7 @@ from mmengine import Config
 
 from glus_mm.apis import init_model, resolve_checkpoint
 from glus_mm.apis.pretrained import resolve_for
-from glus_mm.models import KeyFrameSelector, VideoQASelector
+from glus_mm.models import KeyFrameSelector
 
 OFFICIAL = Path(__file__).resolve().parents[1] / 'data' / 'official_glus_tiny'
 
@@ -48,14 +48,12 @@ def test_from_the_hub(local_hub, cache, folder):
     clip = str(OFFICIAL / 'clip')
     file = resolve_checkpoint('org/Chat-UniVi-tiny', clip=clip)
     assert isinstance(init_model(file.parent / 'config.py', file), KeyFrameSelector)
-    other = resolve_checkpoint('org/Chat-UniVi-tiny', clip=clip, selector='qa')
-    assert other != file
-    assert isinstance(init_model(other.parent / 'config.py', other), VideoQASelector)
-    assert resolve_checkpoint('org/Chat-UniVi-tiny', clip=clip) == file
+    with pytest.warns(DeprecationWarning, match='selector is not needed'):
+        assert resolve_checkpoint('org/Chat-UniVi-tiny', clip=clip, selector='qa') == file
 
 
 def test_no_network(local_hub, cache):
-    cfg = Config(dict(model=dict(type='VideoQASelector')))
+    cfg = Config(dict(model=dict(type='KeyFrameSelector')))
     with pytest.raises(ConnectionError) as error:
         resolve_for(cfg, 'Chat-UniVi/Chat-UniVi')
     message = str(error.value)

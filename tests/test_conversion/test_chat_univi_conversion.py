@@ -9,7 +9,7 @@ from mmengine import Config
 from glus_mm.apis import init_model
 from glus_mm.conversion import convert_chat_univi, convert_glus, convert_lisa
 from glus_mm.conversion.official_weights import to_official
-from glus_mm.models import KeyFrameSelector, VideoQASelector
+from glus_mm.models import KeyFrameSelector
 from glus_mm.models.inference import ArrayReader
 from glus_mm.structures import RefVOSDataSample
 
@@ -37,9 +37,9 @@ def converted(folder):
     return torch.load(folder / 'model.pth', weights_only=True)['state_dict']
 
 
-@pytest.mark.parametrize('kind', ['score', 'qa'])
-def test_every_weight_keeps_its_value(chat_univi, kind):
-    convert_chat_univi(chat_univi.hf, chat_univi.out, kind=kind)
+def test_every_weight_keeps_its_value(chat_univi):
+    with pytest.warns(DeprecationWarning, match='kind is not needed'):
+        convert_chat_univi(chat_univi.hf, chat_univi.out, kind='qa')
     state, back = converted(chat_univi.out), {}
     for name, value in state.items():
         if name.startswith('mllm.vision_tower.'):
@@ -52,7 +52,7 @@ def test_every_weight_keeps_its_value(chat_univi, kind):
     assert set(back) == set(expected)
     for name, value in expected.items():
         assert torch.equal(back[name][:len(value)], value), name
-    assert any(name.startswith('score.') for name in state) == (kind == 'score')
+    assert any(name.startswith('score.') for name in state)
 
 
 def test_new_tokens_have_the_mean_of_the_others(chat_univi):
@@ -95,14 +95,6 @@ def test_the_selector_runs_and_trains_from_it(chat_univi):
                        chat_univi.tensors['model.mm_projector.weight'])
     keys = model.select(reader(), sample())
     assert keys.scores.shape == (1, 6) and torch.isfinite(keys.scores).all()
-
-
-def test_the_video_qa_selector_runs(chat_univi):
-    convert_chat_univi(chat_univi.hf, chat_univi.out, kind='qa')
-    model = init_model(chat_univi.out / 'config.py', chat_univi.out / 'model.pth',
-                       cfg_options={'model.test_cfg.max_new_tokens': 3})
-    assert isinstance(model, VideoQASelector)
-    assert len(model.select(reader(), sample()).frame_ids) == 1
 
 
 def reader():
@@ -169,8 +161,6 @@ def test_other_converters_do_not_take_it_and_it_takes_no_other(chat_univi):
         convert_glus(chat_univi.hf, chat_univi.out)
     with pytest.raises(ValueError, match="got model_type 'ChatUniVi'"):
         convert_lisa(chat_univi.hf, chat_univi.out)
-    with pytest.raises(ValueError, match='kind must be one of'):
-        convert_chat_univi(chat_univi.hf, chat_univi.out, kind='video')
     chat_univi.edit('hf/config.json', model_type='llava', config=None)
     with pytest.raises(ValueError, match='as a checkpoint of Chat-UniVi'):
         convert_chat_univi(chat_univi.hf, chat_univi.out)

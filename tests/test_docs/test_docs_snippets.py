@@ -10,7 +10,6 @@ from mmengine import Config
 from mmengine.runner import Runner
 
 import programs
-from glus_mm.datasets import ConversationDataset
 from glus_mm.datasets.moving_shapes import write_split
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,22 +86,3 @@ def test_a_registered_loss_in_another_project():
     assert done.returncode == 0, done.stderr
     right, wrong = json.loads(done.stdout.splitlines()[-1])
     assert right < 0.01 < 0.2 < wrong and torch.tensor([right, wrong]).isfinite().all()
-
-
-def test_talk_for_a_key_frame_selector(own_data, monkeypatch):
-    """From the IoUs of frames to questions with the best moment, which the data set reads."""
-    monkeypatch.chdir(own_data)
-    videos = json.loads(Path('data/mine/train/meta_expressions.json').read_text())['videos']
-    scores = {name: dict(frames=video['frames'], expressions={
-        exp: [0.1 * (t == 6) for t in range(12)] for exp in video['expressions']})
-        for name, video in videos.items()}
-    Path('work_dirs/frame_ious').mkdir(parents=True)
-    Path('work_dirs/frame_ious/mine.json').write_text(json.dumps(dict(videos=scores)))
-    exec(snippet('chat_univi.md', 'qa-talk'), {})
-    dataset = ConversationDataset('data/mine', 'qa.json')
-    assert len(dataset) == len(videos)
-    for i in range(len(dataset)):
-        pairs = dataset.get_data_info(i)['expressions']
-        assert {pair['answer'] for pair in pairs} == {'50%'}
-        assert all('percentage mark of the video should I check' in pair['exp'] for pair in pairs)
-        assert len(pairs) == len(videos[dataset.get_data_info(i)['video_id']]['expressions'])

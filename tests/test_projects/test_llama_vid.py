@@ -12,12 +12,12 @@ import pytest
 import torch
 from mmengine import Config
 from torch.nn import functional as F
+from video_qa import AnswerCfg
 
 import programs
 from glus_mm.apis import init_model
 from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.models.inference import ArrayReader
-from glus_mm.models.mllms import AnswerCfg
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 

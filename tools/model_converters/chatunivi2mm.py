@@ -1,11 +1,10 @@
-"""Convert a Chat-UniVi checkpoint into a key-frame selector, to be trained or asked in words.
+"""Convert a Chat-UniVi checkpoint into a key-frame selector, to be trained.
 
 The same as ``glus-mm convert chat-univi``.
 
 Example::
 
-    python tools/model_converters/chatunivi2mm.py Chat-UniVi checkpoints/chat-univi-7b --as qa
-    python tools/test.py checkpoints/chat-univi-7b/config.py checkpoints/chat-univi-7b/model.pth
+    python tools/model_converters/chatunivi2mm.py Chat-UniVi checkpoints/chat-univi-7b-selector
 """
 
 from glus_mm.cli.convert import run_tool

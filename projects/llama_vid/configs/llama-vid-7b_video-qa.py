@@ -1,7 +1,7 @@
 # LLaMA-VID-7B, off the shelf: VISA's question, ten answers, their mean. Not run. README.md beside
 # this folder has the commands.
 _base_ = ['../../../configs/_base_/datasets/mevis.py', '../../../configs/_base_/default_runtime.py']
-custom_imports = dict(imports=['llama_vid'], allow_failed_imports=False)
+custom_imports = dict(imports=['video_qa', 'llama_vid'], allow_failed_imports=False)
 model = dict(
     type='VideoQASelector',
     dtype='bfloat16',

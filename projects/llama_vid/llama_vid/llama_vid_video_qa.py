@@ -16,9 +16,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
 )
+from video_qa import AnswerCfg, BaseVideoQA
 
-from glus_mm.models import BaseVideoQA
-from glus_mm.models.mllms import AnswerCfg
 from glus_mm.registry import MODELS
 
 # The conversation 'vicuna_v1' of LLaMA-VID; no image marks stand around the video.

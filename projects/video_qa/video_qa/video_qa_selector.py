@@ -12,15 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from glus_mm.models.losses import mean_over_processes
-from glus_mm.models.mllms.base_video_qa import AnswerCfg
-from glus_mm.models.selectors.base_key_frame_selector import BaseKeyFrameSelector, KeyFrames
-from glus_mm.models.selectors.moment_answer import (
-    QUESTIONS,
-    UNITS,
-    frame_at,
-    parse_moment,
-    shown_frames,
-)
+from glus_mm.models.selectors import BaseKeyFrameSelector, KeyFrames
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.text.prompt import clean_expression
@@ -29,6 +21,14 @@ from glus_mm.utils.image import vision_tower_image
 from glus_mm.utils.modules import check_keys
 from glus_mm.utils.precision import default_dtype, parse_dtype, set_precision
 from glus_mm.video import FrameReader
+from video_qa.base_video_qa import AnswerCfg
+from video_qa.moment_answer import (
+    QUESTIONS,
+    UNITS,
+    frame_at,
+    parse_moment,
+    shown_frames,
+)
 
 FALLBACKS = ('middle', 'first', 'error')
 
@@ -90,7 +90,8 @@ class VideoQASelector(BaseModel, BaseKeyFrameSelector):
     trained on talk whose questions are those that it is asked.
 
     Args:
-        mllm: config of a :class:`BaseVideoQA`.
+        mllm: config of a :class:`BaseVideoQA`; ``ChatUniViMLLM`` stands for
+            ``ChatUniViVideoQA``, which has the same weights.
         loss_ce: config of the loss on the answers' tokens, for training; None freezes all.
         test_cfg: fields of :class:`VideoQACfg`.
         dtype: type of the frozen parameters, see :class:`GLUS`.
@@ -112,6 +113,9 @@ class VideoQASelector(BaseModel, BaseKeyFrameSelector):
         self.checkpoint = checkpoint
         known = VideoQACfg.__dataclass_fields__
         self.test_cfg = VideoQACfg(**check_keys(dict(test_cfg or {}), known, 'model.test_cfg'))
+        if isinstance(mllm, dict) and mllm.get('type') == 'ChatUniViMLLM':
+            # As converters wrote it while the package had this class.
+            mllm = dict(mllm, type='ChatUniViVideoQA')
         kind = parse_dtype(dtype, 'model.dtype')
         with default_dtype(kind):
             self.mllm = build_child(MODELS, mllm)
