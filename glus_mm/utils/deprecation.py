@@ -58,7 +58,13 @@ def moved(old: str, new: str, removed_in: str, names: Sequence[str] = (),
 
 
 def ignored(where: str, value: Any, removed_in: str) -> None:
-    """Warn of an argument that is not needed any more, if it is given (not None)."""
+    """Warn of an argument that is not needed any more.
+
+    Args:
+        where: its name.
+        value: what was given; None for nothing.
+        removed_in: the version of glus_mm that will not know the name.
+    """
     if value is not None:
         warnings.warn(f'{where} is not needed any more; the name goes with glus_mm {removed_in}',
                       DeprecationWarning, stacklevel=3)

@@ -8,6 +8,7 @@ import torch
 from official_order import OFFICIAL
 
 from glus_mm.models.inference import ArrayReader
+from glus_mm.models.propagators import frame_encoder
 
 EXACT = dict(rtol=0, atol=1e-8)
 
@@ -48,6 +49,24 @@ def test_both_directions_share_the_features(talking, video, make_sample, key_fra
     assert len(session.sam_features) <= 1 + max(key_frames) - min(key_frames) + 1
     equal(shared, run(talking({'test_cfg.propagator': OFFICIAL}), video, make_sample(),
                       key_frames)[0])
+
+
+@pytest.mark.parametrize('options', [
+    {'test_cfg.prefetch': 0}, {}, {'test_cfg.propagator': dict(type='OneTokenPropagator')}])
+def test_images_are_made_for_those_who_read_them(talking, video, make_sample, monkeypatch, options):
+    """One for each run of an encoder: none of SAM-2 for the context, which is in the sweep too."""
+    made = dict(vision=0, sam=0)
+    for name, function in (('vision', 'vision_tower_image'), ('sam', 'sam2_image')):
+        def counted(*args, name=name, real=getattr(frame_encoder, function)):
+            made[name] += 1
+            return real(*args)
+        monkeypatch.setattr(frame_encoder, function, counted)
+    model = talking(options)
+    seen = count(model)
+    run(model, video, make_sample(), [0, 0, 0])
+    ahead = model.test_cfg.prefetch * ('test_cfg.propagator' in options)  # of the key frame's run
+    encoded = {name: sum(numbers) for name, numbers in seen.items()}
+    assert all(encoded[name] <= made[name] <= encoded[name] + ahead for name in made)
 
 
 @pytest.mark.parametrize('bound', [1, 2, 4])

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -17,7 +18,7 @@ from glus_mm.models.inference import BoundedCache, VideoSession
 from glus_mm.models.inference.together import Steps, Work
 from glus_mm.models.mllms import CausalMLLM, SegTokens
 from glus_mm.models.propagators import GLUSPropagator
-from glus_mm.models.propagators.frame_encoder import PreparedFrame, prepare_frame
+from glus_mm.models.propagators.frame_encoder import sam_input, vision_input
 from glus_mm.models.segmentors import GLUS
 from glus_mm.registry import MODELS
 from glus_mm.text.prompt import IMAGE_TOKEN_INDEX
@@ -102,8 +103,9 @@ class OfficialFrames:
     def __init__(self, model: GLUS, session: VideoSession, frames: range) -> None:
         self.model = model
         self.session = session
-        self._prepared: BoundedCache[PreparedFrame] = BoundedCache(
-            len(session.context_frame_ids) + model.test_cfg.window)
+        number = len(session.context_frame_ids) + model.test_cfg.window
+        self._vision: BoundedCache[Tensor] = BoundedCache(number)
+        self._frames: BoundedCache[np.ndarray] = BoundedCache(number)
 
     def open(self) -> Generator[Work, Any, None]:
         """Nothing is done ahead."""
@@ -116,8 +118,9 @@ class OfficialFrames:
                    ) -> Generator[Work, Any, SegTokens]:
         """As :meth:`FrameEncoder.seg_tokens`, with one turn for each track."""
         yield from ()
-        images = torch.stack([self._prepare(t).vision
-                              for t in [*self.session.context_frame_ids, *window]])
+        images = torch.stack([
+            self._vision.get(t, lambda t=t: vision_input(self.model, self._frame(t)))
+            for t in [*self.session.context_frame_ids, *window]])
         seg = seg_tokens_from_scratch(self.model.mllm, [turn for turn, in prompts], images)
         return SegTokens(seg.tokens[:, None], seg.is_seg[:, None], seg.presence[:, None])
 
@@ -126,15 +129,15 @@ class OfficialFrames:
                ) -> Generator[Work, Any, HeadOutput]:
         """As :meth:`FrameEncoder.decode`."""
         yield from ()
-        feats = self.model.mask_head.extract_feat(self._prepare(frame_idx).sam[None])
+        feats = self.model.mask_head.extract_feat(
+            sam_input(self.model, self._frame(frame_idx))[None])
         kernel = sdpa_kernel(SDPBackend.MATH) if feats.top.device.type == 'cpu' else nullcontext()
         with kernel:
             return self.model.decode(
                 feats, seg_tokens, memory, places, self.model.test_cfg.use_memory, points)
 
-    def _prepare(self, frame_idx: int) -> PreparedFrame:
-        return self._prepared.get(
-            frame_idx, lambda: prepare_frame(self.model, self.session.frame(frame_idx)))
+    def _frame(self, frame_idx: int) -> np.ndarray:
+        return self._frames.get(frame_idx, lambda: self.session.frame(frame_idx))
 
 
 @MODELS.register_module()

@@ -1,7 +1,6 @@
 """Features of frames for a propagator, each computed once."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,8 +30,7 @@ def frame_features(model: GLUS, session: VideoSession, frame_idx: int,
     encoder = model.mask_head if head is None else head
 
     def encode() -> SAM2Features:
-        image = sam2_image(session.frame(frame_idx), encoder.image_size)
-        return encoder.extract_feat(model.data_preprocessor.normalize_sam(image)[None])
+        return encoder.extract_feat(sam_input(model, session.frame(frame_idx), head)[None])
 
     return encode() if head is not None else session.sam_features.get(frame_idx, encode)
 
@@ -41,26 +39,20 @@ def frame_features(model: GLUS, session: VideoSession, frame_idx: int,
 VISION, LLM, SAM, DECODE = range(4)
 
 
-@dataclass(frozen=True)
-class PreparedFrame:
-    """A frame as the two encoders take it, on the model's device.
-
-    Attributes:
-        vision: (3, P, P).
-        sam: (3, S, S).
-    """
-
-    vision: Tensor
-    sam: Tensor
+def vision_input(model: GLUS, frame: np.ndarray) -> Tensor:
+    """A frame, uint8 (H, W, 3), as the vision tower takes it, (3, P, P) on the model's device."""
+    image = vision_tower_image(frame, model.mllm.image_size, model.mllm.vision_crop)
+    return model.data_preprocessor.normalize_vision(
+        torch.from_numpy(image.copy()).permute(2, 0, 1))
 
 
-def prepare_frame(model: GLUS, frame: np.ndarray) -> PreparedFrame:
-    """Resize and normalise a frame, uint8 (H, W, 3); a thread may do it."""
-    normalize = model.data_preprocessor
-    vision = vision_tower_image(frame, model.mllm.image_size, model.mllm.vision_crop)
-    return PreparedFrame(
-        normalize.normalize_vision(torch.from_numpy(vision.copy()).permute(2, 0, 1)),
-        normalize.normalize_sam(sam2_image(frame, model.mask_head.image_size)))
+def sam_input(model: GLUS, frame: np.ndarray, head: SAM2MemoryHead | None = None) -> Tensor:
+    """A frame, uint8 (H, W, 3), as the mask head or another one takes it, (3, S, S)."""
+    return model.data_preprocessor.normalize_sam(
+        sam2_image(frame, (head or model.mask_head).image_size))
+
+# A frame that was read, and what was made of it.
+_Read = tuple[np.ndarray, dict[Callable, Tensor | None]]
 
 
 class FrameEncoder:
@@ -72,19 +64,32 @@ class FrameEncoder:
     Args:
         session: state of the video, or a :class:`LiveSession`.
         frames: positions in the order in which they are needed.
+        vision: whether the MLLM sees them; False where they are only decoded.
     """
 
-    def __init__(self, model: GLUS, session: VideoSession, frames: range) -> None:
+    def __init__(self, model: GLUS, session: VideoSession, frames: range,
+                 vision: bool = True) -> None:
         self.model = model
         self.session = session
-        # One thread reads, in order, as video files want it; one resizes what was read. Frames
-        # whose features are kept already are not read.
-        kept = session.sam_features, session.visual_tokens
+        kept = {sam_input: session.sam_features}
+        if vision:
+            kept[vision_input] = session.visual_tokens
+
+        # One thread reads, in order, as video files want it; one makes the images of what was
+        # read. Features that are kept already need neither.
+        def read(t: int) -> _Read | None:
+            images = {make: None for make, cache in kept.items() if t not in cache}
+            return (session.frame(t), images) if images else None
+
+        def resize(read: _Read | None) -> _Read | None:
+            frame, images = read or (None, {})
+            images.update({make: make(model, frame) for make in images})
+            return read
+
         self._ahead = map_in_thread(
-            lambda t: None if all(t in cache for cache in kept) else session.frame(t), frames,
-            session.prefetch, lambda frame: None if frame is None else prepare_frame(model, frame))
+            read, frames, session.prefetch, *[resize] * (session.prefetch > 0))
         self.close = self._ahead.close
-        self._prepared: dict[int, PreparedFrame | None] = {}
+        self._prepared: dict[int, _Read | None] = {}
 
     def open(self) -> Generator[Work, Any, None]:
         """Encode the context frames at once.
@@ -95,7 +100,7 @@ class FrameEncoder:
         missing = [t for t in dict.fromkeys(self.session.context_frame_ids) if t not in kept]
         if missing:
             images = torch.stack([
-                prepare_frame(self.model, self.session.frame(t)).vision for t in missing])
+                vision_input(self.model, self.session.frame(t)) for t in missing])
             made = yield Work(
                 VISION, None, len(missing), partial(_encode_vision, self.model.mllm), images)
             for t, tokens in zip(missing, made):
@@ -107,7 +112,7 @@ class FrameEncoder:
         if frame_idx in cache:
             return cache[frame_idx]
         tokens, = yield Work(VISION, None, 1, partial(_encode_vision, self.model.mllm),
-                             self._frame(frame_idx).vision[None])
+                             self._image(vision_input, frame_idx)[None])
         return cache.get(frame_idx, lambda: tokens)
 
     def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range
@@ -161,7 +166,7 @@ class FrameEncoder:
             feats = cache[frame_idx]
         else:
             made = yield Work(SAM, None, 1, partial(_sam_features, self.model),
-                              self._frame(frame_idx).sam)
+                              self._image(sam_input, frame_idx))
             feats = cache.get(frame_idx, lambda: made)
         return (yield Work(DECODE, None if points is None else self, len(memory),
                            partial(_decode, self.model),
@@ -174,17 +179,20 @@ class FrameEncoder:
         return cut, self.session.prefix.get(tuple(ids), lambda: mllm.prefill(
             prompt[:cut], torch.stack([kept[t] for t in ids]) if ids else visual[:0]))
 
-    def _frame(self, frame_idx: int) -> PreparedFrame:
-        """A frame of the sweep; those of one step of the window are kept, as it looks ahead."""
+    def _image(self, make: Callable[[GLUS, np.ndarray], Tensor], frame_idx: int) -> Tensor:
+        """A frame of the sweep as an encoder takes it.
+
+        Frames of one step of the window are kept, as it looks ahead.
+        """
         while frame_idx not in self._prepared and (item := next(self._ahead, None)):
             self._prepared.update([item])
             if len(self._prepared) > self.model.test_cfg.window_stride:
                 del self._prepared[next(iter(self._prepared))]
-        prepared = self._prepared.get(frame_idx)
-        if prepared is None:
-            prepared = prepare_frame(self.model, self.session.frame(frame_idx))
-            self._prepared[frame_idx] = prepared
-        return prepared
+        frame, images = self._prepared.get(frame_idx) or (self.session.frame(frame_idx), {})
+        self._prepared[frame_idx] = frame, images
+        if images.get(make) is None:
+            images[make] = make(self.model, frame)
+        return images[make]
 
 
 # What is done for the works of several videos at once. A single one is done as it always was.

@@ -15,7 +15,7 @@ from glus_mm.models.inference.caches import SeenFrames
 from glus_mm.models.inference.together import Work, outcome
 from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.models.propagators.base_propagator import Track
-from glus_mm.models.propagators.frame_encoder import FrameEncoder, prepare_frame
+from glus_mm.models.propagators.frame_encoder import FrameEncoder, vision_input
 from glus_mm.models.propagators.glus_propagator import GLUSPropagator
 from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.image import check_frame
@@ -76,7 +76,7 @@ class LiveSession:
             self._seen = SeenFrames(max(MAX_SEEN, 2 * cfg.num_context))
             return
         for t, frame in enumerate(context_frames):
-            image = prepare_frame(model, check_frame(frame, f'context frame {t}')).vision
+            image = vision_input(model, check_frame(frame, f'context frame {t}'))
             self.context[t] = model.mllm.encode_images(image[None])[0]
         self.context_frame_ids = list(self.context)
 

@@ -45,7 +45,7 @@ class OneTokenPropagator(BasePropagator):
             seg = SegTokens(first.seg_tokens, first.is_seg, first.presence)
             for frames in (range(key, len(session.reader)), range(key, -1, -1)):
                 memory = [model.mask_head.new_memory(model.test_cfg.memory_stride) for _ in exps]
-                with closing(FrameEncoder(model, session, frames)) as features:
+                with closing(FrameEncoder(model, session, frames, vision=False)) as features:
                     for step, t in enumerate(frames):
 
                         def decode(rows: Tensor, t=t, step=step, memory=memory, seg=seg,
