@@ -57,9 +57,12 @@ def test_images_are_made_for_those_who_read_them(talking, video, make_sample, mo
     """One for each run of an encoder: none of SAM-2 for the context, which is in the sweep too."""
     made = dict(vision=0, sam=0)
     for name, function in (('vision', 'vision_tower_image'), ('sam', 'sam2_image')):
-        def counted(*args, name=name, real=getattr(frame_encoder, function)):
+        real = getattr(frame_encoder, function)
+
+        def counted(*args, name=name, real=real):
             made[name] += 1
             return real(*args)
+
         monkeypatch.setattr(frame_encoder, function, counted)
     model = talking(options)
     seen = count(model)
