@@ -32,7 +32,7 @@ VISUALIZERS = _child('VISUALIZERS', 'glus_mm.visualization')
 INFERENCERS = _child('INFERENCERS', 'glus_mm.apis.glus_inferencer')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'glus_mm.engine.zero_optim_wrapper')
 # Needs DeepSpeed, so that no other look-up may import it.
-STRATEGIES = _child('STRATEGIES', 'glus_mm.engine.plain_deepspeed_strategy')
+STRATEGIES = _child('STRATEGIES', 'glus_mm.engine.safe_deepspeed_strategy')
 
 # Nothing of our own is in these; without them MMEngine warns at each look-up in our scope.
 EVALUATOR = _child('EVALUATOR')

@@ -91,7 +91,7 @@ def test_every_registry_has_the_scope_and_a_place_that_imports():
 
 
 @pytest.mark.parametrize(('parent', 'name'), [
-    (MMENGINE_HOOKS, 'PlainCheckpointHook'), (MMENGINE_MODELS, 'GLUS'),
+    (MMENGINE_HOOKS, 'SafeCheckpointHook'), (MMENGINE_MODELS, 'GLUS'),
     (MMENGINE_MODELS, 'SAM2MemoryHead'), (MMENGINE_DATASETS, 'MeViSDataset'),
     (MMENGINE_TRANSFORMS, 'SampleContextQueryFrames')])
 def test_prefixed_names_are_found_from_mmengine(parent, name):

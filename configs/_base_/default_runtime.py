@@ -9,7 +9,7 @@ default_hooks = dict(
     # Files that torch.load(weights_only=True) accepts, whole or not at all, from which a run goes
     # on exactly. A run that starts from a checkpoint of a part of the model sets strict=False here.
     checkpoint=dict(
-        type='glus_mm.PlainCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
+        type='glus_mm.SafeCheckpointHook', by_epoch=False, interval=500, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Does nothing in a model without a contrastive loss.
     token_bank=dict(type='glus_mm.TokenBankHook'),

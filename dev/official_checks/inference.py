@@ -123,7 +123,7 @@ def record(model: GLUS, limit: int = 0) -> Iterator[Recording]:
     finally:
         for handle in handles:
             handle.remove()
-        for owner, name in ((model, 'init_session'), (model.propagator, 'sweep'),
+        for owner, name in ((model, 'init_session'), (model.propagator, 'single_pass'),
                             (model.mask_head, '_attend'),
                             (model.mllm, 'prefill'), (model.mllm, 'next_seg_tokens')):
             delattr(owner, name)
@@ -163,7 +163,7 @@ def _hook(model: GLUS, recording: Recording, pending: _Pending) -> list:
 
 def _wrap(model: GLUS, recording: Recording, pending: _Pending) -> None:
     """Put recording methods in front of the model's own."""
-    init_session, sweep = model.init_session, model.propagator.sweep
+    init_session, single_pass = model.init_session, model.propagator.single_pass
     attend = model.mask_head._attend
     prefill, next_seg_tokens = model.mllm.prefill, model.mllm.next_seg_tokens
     prefixes: dict[int, list[int]] = {}
@@ -189,10 +189,10 @@ def _wrap(model: GLUS, recording: Recording, pending: _Pending) -> None:
         recording.keep(recording.attended, out)
         return out
 
-    def wrapped_sweep(model: GLUS, session: VideoSession, starts: dict[int, int], frames: range,
+    def wrapped_pass(model: GLUS, session: VideoSession, starts: dict[int, int], frames: range,
                       skip_starts: bool = False):
         # The official code decodes the first frame in both directions.
-        steps, answer = sweep(model, session, starts, frames), None
+        steps, answer = single_pass(model, session, starts, frames), None
         while True:
             try:
                 item = steps.send(answer)
@@ -213,7 +213,7 @@ def _wrap(model: GLUS, recording: Recording, pending: _Pending) -> None:
                     for name in MaskPrediction.__dataclass_fields__})
             answer = None
 
-    model.init_session, model.propagator.sweep = wrapped_init, wrapped_sweep
+    model.init_session, model.propagator.single_pass = wrapped_init, wrapped_pass
     model.mask_head._attend = wrapped_attend
     model.mllm.prefill, model.mllm.next_seg_tokens = wrapped_prefill, wrapped_next
 

@@ -13,7 +13,7 @@ from glus_mm.utils.hub import is_hub_name
 
 # Transforms that have to do as a part of the model does, that part, and the keys that both have.
 _SHARED = {
-    'BuildConversation': dict(tokenizer='mllm', template='mllm', seg_per='train_cfg'),
+    'BuildConversation': dict(tokenizer='mllm', template='mllm', one_token_seg_all='train_cfg'),
     'BuildTalk': dict(tokenizer='mllm', template='mllm'),
     'ResizeForEncoders': dict(vision_crop='mllm')}
 # Sizes that transforms and the model both state, with the place of the model's.

@@ -158,7 +158,7 @@ def resolve_base(cfg: Config, checkpoint: str | PathLike, load_from: str | None)
 def _set_base(cfg: Config, base: Path | None) -> None:
     """Tell the checkpoint hook where the base is."""
     hook: Any = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    if base is not None and str(hook.get('type', '')).split('.')[-1] == 'PlainCheckpointHook':
+    if base is not None and str(hook.get('type', '')).split('.')[-1] == 'SafeCheckpointHook':
         hook.base = str(base)
 
 

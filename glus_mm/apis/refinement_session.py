@@ -233,7 +233,7 @@ class RefinementSession:
         made: dict[int, tuple] = {}
         for frames in ways:
             self._session.keep_features(range(min(frames), max(frames) + 1))
-            with closing(alone(self.model.propagator.sweep(
+            with closing(alone(self.model.propagator.single_pass(
                     self.model, self._session, {e: key}, frames, given, prompts))) as steps:
                 for t, _, pred in steps:
                     if t not in made and (t - frame) * frames.step >= 0:

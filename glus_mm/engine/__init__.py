@@ -5,11 +5,11 @@ from glus_mm.engine.hooks import (
     DataErrorHook,
     FinishedVideosHook,
     FiniteLossHook,
-    PlainCheckpointHook,
     PreemptionHook,
     QuantizeHook,
     RefVOSVisualizationHook,
     ResumeSamplerHook,
+    SafeCheckpointHook,
     TokenBankHook,
 )
 from glus_mm.engine.memory_log_processor import MemoryLogProcessor
@@ -17,6 +17,6 @@ from glus_mm.engine.unwrapped import Unwrapped
 
 __all__ = [
     'DataErrorHook', 'FinishedVideosHook', 'FiniteLossHook', 'MemoryLogProcessor',
-    'PlainCheckpointHook', 'PreemptionHook', 'QuantizeHook', 'RefVOSVisualizationHook',
+    'SafeCheckpointHook', 'PreemptionHook', 'QuantizeHook', 'RefVOSVisualizationHook',
     'ResumeSamplerHook', 'TokenBankHook', 'Unwrapped'
 ]

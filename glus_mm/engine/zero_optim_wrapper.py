@@ -12,7 +12,7 @@ from glus_mm.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class ZeroOptimWrapper(OptimWrapper):
-    """MMEngine's ``OptimWrapper`` for :class:`PlainDeepSpeedStrategy`, with the same arguments.
+    """MMEngine's ``OptimWrapper`` for :class:`SafeDeepSpeedStrategy`, with the same arguments.
 
     Accumulation and clipping are DeepSpeed's, set from here by the strategy, so that a config turns
     from DDP to DeepSpeed without repeating its numbers. Micro-batches at the end of a training

@@ -154,8 +154,8 @@ def test_both_say_how_many_tokens():
     cfg = config(template='llava_v1', tokenizer='tiny')
     for number in (0, 1):
         conversation(cfg, number).update(tokenizer='tiny')
-    cfg.model.train_cfg = dict(seg_per='video')
-    with pytest.raises(ValueError, match="model.train_cfg.seg_per='video' and .*seg_per='frame'"):
+    cfg.model.train_cfg = dict(one_token_seg_all=True)
+    with pytest.raises(ValueError, match='_seg_all=True and .*one_token_seg_all=False'):
         check_shared_settings(cfg)
 
 

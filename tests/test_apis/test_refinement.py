@@ -61,7 +61,7 @@ def test_propagation_goes_on_from_the_clicked_frame(session, frame, changed):
 
 
 def test_a_refinement_without_news_changes_nothing(session):
-    """The sweep that runs on what the language model said gives the masks of the first one."""
+    """The pass that runs on what the language model said gives the masks of the first one."""
     before = tracks(session)
     for frame in (0, KEY, 8):
         session._propagate(0, frame)

@@ -96,7 +96,7 @@ def test_a_run(hostile, resume):
                               sampler=dict(type='InfiniteSampler')),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=2),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
-        default_hooks=dict(checkpoint=dict(type='PlainCheckpointHook', interval=5)),
+        default_hooks=dict(checkpoint=dict(type='SafeCheckpointHook', interval=5)),
         experiment_name=f'loads_{resume}', resume=resume, load_from=str(folder / 'hostile.pth'))))
     with pytest.raises(ValueError, match='objects are never loaded'):
         runner.train()

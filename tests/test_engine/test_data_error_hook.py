@@ -82,7 +82,7 @@ def train(work_dir, workers=0, accumulate=1, kill_at=None, **kwargs):
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=8),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.1),
                            accumulative_counts=accumulate),
-        default_hooks=dict(checkpoint=dict(type='glus_mm.PlainCheckpointHook', interval=3)),
+        default_hooks=dict(checkpoint=dict(type='glus_mm.SafeCheckpointHook', interval=3)),
         custom_hooks=hooks, log_processor=dict(by_epoch=False), log_level='WARNING',
         randomness=dict(seed=3), **kwargs)))
     try:

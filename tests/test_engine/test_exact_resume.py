@@ -94,7 +94,7 @@ def make_runner(work_dir, max_iters=12, stop_at=None, accumulate=1, validate=Fal
                            accumulative_counts=accumulate),
         param_scheduler=[dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=9)],
         default_hooks=dict(checkpoint=dict(dict(
-            type='glus_mm.PlainCheckpointHook', interval=3, max_keep_ckpts=2), **dict(hook))),
+            type='glus_mm.SafeCheckpointHook', interval=3, max_keep_ckpts=2), **dict(hook))),
         custom_hooks=[] if stop_at is None else [dict(type='StopHook', at=stop_at)],
         log_processor=dict(by_epoch=False), log_level='WARNING', randomness=dict(seed=3),
         **(validation if validate else {}), **kwargs)))

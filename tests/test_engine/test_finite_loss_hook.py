@@ -85,7 +85,7 @@ def make_runner(work_dir, odd=None, model=(), wrapper=(), **kwargs):
             type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.05),
             clip_grad=dict(max_norm=1.0)), **dict(wrapper)),
         param_scheduler=[dict(type='LinearLR', start_factor=0.1, end=6, by_epoch=False)],
-        default_hooks=dict(checkpoint=dict(type='glus_mm.PlainCheckpointHook')),
+        default_hooks=dict(checkpoint=dict(type='glus_mm.SafeCheckpointHook')),
         custom_hooks=[dict(type='glus_mm.FiniteLossHook')],
         log_processor=dict(by_epoch=False), log_level='WARNING', randomness=dict(seed=3)),
         **kwargs)))
@@ -103,7 +103,7 @@ def load(path):
 
 
 SAVING = dict(default_hooks=dict(
-    checkpoint=dict(type='glus_mm.PlainCheckpointHook', interval=1)))
+    checkpoint=dict(type='glus_mm.SafeCheckpointHook', interval=1)))
 
 
 @pytest.mark.parametrize(('value', 'shown'), [(NAN, 'nan'), (INF, '(inf|nan)')])

@@ -84,7 +84,7 @@ def make_runner(work_dir, load_from=None, max_iters=6, model=(), hook=(), meddle
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.05)),
         default_hooks=dict(checkpoint=dict(dict(
-            type='glus_mm.PlainCheckpointHook', interval=3, leave_out_frozen=True), **dict(hook))),
+            type='glus_mm.SafeCheckpointHook', interval=3, leave_out_frozen=True), **dict(hook))),
         custom_hooks=[dict(type='MeddlingHook')] if meddle else [],
         log_processor=dict(by_epoch=False), log_level='WARNING', randomness=dict(seed=3),
         load_from=load_from and str(load_from), **kwargs)))

@@ -80,7 +80,7 @@ def make_runner(work_dir, loss=LOSS, model=(), hook=(), fail_at=None, launcher='
             collate_fn=dict(type='default_collate')),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=6),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.05)),
-        default_hooks=dict(checkpoint=dict(type='glus_mm.PlainCheckpointHook', interval=3)),
+        default_hooks=dict(checkpoint=dict(type='glus_mm.SafeCheckpointHook', interval=3)),
         custom_hooks=hooks, launcher=launcher, log_processor=dict(by_epoch=False),
         log_level='WARNING', randomness=dict(seed=3)), **kwargs)))
 

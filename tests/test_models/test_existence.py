@@ -155,7 +155,7 @@ def test_the_contrastive_loss_leaves_these_frames_out(make_glus, batch_of):
 
 def test_one_token_for_a_video_is_said_where_any_frame_shows_the_object(make_glus, make_batch,
                                                                         video):
-    model = make_glus({**ANSWER, 'train_cfg.seg_per': 'video'})
+    model = make_glus({**ANSWER, 'train_cfg.one_token_seg_all': True})
     inputs, samples = make_batch(model, [(video, ['the red circle', 'a star'], CONTEXT, QUERY)])
     texts = [build_conversation(model.mllm.tokenizer, model.mllm.template, text, 4, [0], [0])
              for text in samples[0].expressions]

@@ -54,7 +54,7 @@ def test_both_directions_share_the_features(talking, video, make_sample, key_fra
 @pytest.mark.parametrize('options', [
     {'test_cfg.prefetch': 0}, {}, {'test_cfg.propagator': dict(type='OneTokenPropagator')}])
 def test_images_are_made_for_those_who_read_them(talking, video, make_sample, monkeypatch, options):
-    """One for each run of an encoder: none of SAM-2 for the context, which is in the sweep too."""
+    """One for each run of an encoder: none of SAM-2 for the context, which is in the pass too."""
     made = dict(vision=0, sam=0)
     for name, function in (('vision', 'vision_tower_image'), ('sam', 'sam2_image')):
         real = getattr(frame_encoder, function)
@@ -74,7 +74,7 @@ def test_images_are_made_for_those_who_read_them(talking, video, make_sample, mo
 
 @pytest.mark.parametrize('bound', [1, 2, 4])
 def test_features_that_do_not_fit_are_computed_again(talking, video, make_sample, bound):
-    """The frames that the backward sweep meets first are kept: those before the last key frame."""
+    """The frames that the backward pass meets first are kept: those before the last key frame."""
     model = talking({'test_cfg.feature_cache': bound})
     seen = count(model)
     key_frames = [2, 6, 6]

@@ -9,7 +9,7 @@ from glus_mm.models.inference import ArrayReader
 from glus_mm.models.propagators import OneTokenPropagator
 from glus_mm.text.prompt import build_conversation
 
-ONE = {'train_cfg.seg_per': 'video', 'test_cfg.memory_stride': 1,
+ONE = {'train_cfg.one_token_seg_all': True, 'test_cfg.memory_stride': 1,
        'test_cfg.propagator': dict(type='OneTokenPropagator')}
 
 
@@ -75,21 +75,21 @@ def test_the_conversation_has_one_turn():
     results = dict(expressions=[dict(exp='a star')], context_frame_ids=[1, 2],
                    query_frame_ids=[3, 4, 5])
     counts = []
-    for seg_per in ('frame', 'video'):
-        build = BuildConversation('tiny', 'compact', seg_per=seg_per)
+    for one in (False, True):
+        build = BuildConversation('tiny', 'compact', one_token_seg_all=one)
         done = build(dict(results, rng=np.random.default_rng(0)))
         ids = done['input_ids'][0]
         counts.append(((ids == build.tokenizer.seg_id).sum(), (ids == -200).sum()))
     assert counts == [(3, 5), (1, 3)]
-    with pytest.raises(ValueError, match="seg_per must be one of .* got 'token'"):
-        BuildConversation('tiny', 'compact', seg_per='token')
+    with pytest.raises(ValueError, match="one_token_seg_all must be .* got 'token'"):
+        BuildConversation('tiny', 'compact', one_token_seg_all='token')
 
 
 def test_what_contradicts_itself(make_glus, model, video, make_batch):
-    with pytest.raises(ValueError, match="expected None with model.train_cfg.seg_per='video'"):
+    with pytest.raises(ValueError, match="expected None with model.train_cfg.one_token_seg_all"):
         make_glus(dict(ONE, loss_contrastive=dict(type='ObjectContrastiveLoss')))
-    with pytest.raises(ValueError, match="train_cfg.seg_per must be one of .* got 'token'"):
-        make_glus({'train_cfg.seg_per': 'token'})
+    with pytest.raises(ValueError, match="train_cfg.one_token_seg_all must be .* got 'token'"):
+        make_glus({'train_cfg.one_token_seg_all': 'token'})
     inputs, samples = make_batch(model, [(video, ['a star'], [0, 2], range(4))])
     with pytest.raises(ValueError, match='expected 3 image places in the conversations, got 6'):
         model(inputs, samples, mode='loss')

@@ -91,7 +91,7 @@ def test_talk_alone_trains_the_mllm_without_sam2(make_glus, batch):
 
 
 @pytest.mark.parametrize('options', [
-    {}, {'train_cfg.seg_per': 'video'}, {'loss_contrastive': dict(
+    {}, {'train_cfg.one_token_seg_all': True}, {'loss_contrastive': dict(
         type='ObjectContrastiveLoss', num_negatives=2, positives='video')},
     {**ANSWER, 'train_cfg.click_prob': 0.5}],
     ids=['plain', 'one token', 'contrastive', 'answers and clicks'])
@@ -100,7 +100,7 @@ def test_reuse_changes_neither_losses_nor_gradients(make_glus, batch, options):
     for officially in (False, True):
         model = train_officially(make_glus(options).train(), officially)
         inputs, samples = batch(model, 1, 2)
-        if 'train_cfg.seg_per' in options:
+        if 'train_cfg.one_token_seg_all' in options:
             one_turn(model, inputs)
         losses = model.loss(inputs, samples)
         model.parse_losses(losses)[0].backward()

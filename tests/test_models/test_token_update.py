@@ -20,8 +20,8 @@ def test_a_prompt_carries_all_tokens_before():
 
 
 def test_one_token_for_a_video_is_not_updated(make_glus):
-    with pytest.raises(ValueError, match="token_update .* expected None with .*seg_per='video'"):
-        make_glus(dict(UPDATE, **{'train_cfg.seg_per': 'video'}))
+    with pytest.raises(ValueError, match="token_update .* expected None with .*one_token_seg_all"):
+        make_glus(dict(UPDATE, **{'train_cfg.one_token_seg_all': True}))
 
 
 def test_training_and_testing_decode_alike(make_glus, emit_seg, video, make_sample, make_batch):

@@ -46,7 +46,7 @@ def exact_rotary(model):
 
 
 def streamed(model, frames, sample, start=0, reverse=False):
-    """Seg tokens (E, T, C) of a sweep, and the session."""
+    """Seg tokens (E, T, C) of a pass, and the session."""
     session = model.init_session(ArrayReader(frames), sample)
     exps = range(len(session.expressions))
     predictions = [pred for _, pred in model.propagate(session, list(exps), start, reverse)]
@@ -202,7 +202,7 @@ def test_masks_of_a_stream():
 @pytest.mark.parametrize(('options', 'message'), [
     ({'test_cfg.window_cache': 'all'}, "window_cache must be one of .*got 'all'"),
     ({'test_cfg.window_cache': 'turns', 'test_cfg.window_stride': 2}, 'window_stride=1.*got 2'),
-    ({'train_cfg.attention': 'window', 'train_cfg.seg_per': 'video'}, "seg_per='frame'"),
+    ({'train_cfg.attention': 'window', 'train_cfg.one_token_seg_all': True}, '_seg_all=False'),
     ({'train_cfg.attention': 'local'}, "attention must be one of .*got 'local'"),
     ({**TRAINED, 'mllm.llm.attn_implementation': 'eager'}, "'eager' and would have to be sdpa"),
     ({**TRAINED, 'mllm.llm.rope_parameters': dict(rope_type='dynamic', factor=2.0,

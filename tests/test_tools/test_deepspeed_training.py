@@ -41,7 +41,7 @@ log_processor = dict(window_size=1)
 ZERO = '''
 _base_ = ['./ddp.py']
 runner_type = 'FlexibleRunner'
-strategy = dict(type='glus_mm.PlainDeepSpeedStrategy', zero_optimization=dict(stage={stage}))
+strategy = dict(type='glus_mm.SafeDeepSpeedStrategy', zero_optimization=dict(stage={stage}))
 optim_wrapper = dict(type='ZeroOptimWrapper')
 '''
 # A group for each parameter.

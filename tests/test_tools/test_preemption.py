@@ -61,7 +61,7 @@ train_dataloader = dict(num_workers={workers})
 '''
 ZERO = '''
 runner_type = 'FlexibleRunner'
-strategy = dict(type='glus_mm.PlainDeepSpeedStrategy', zero_optimization=dict(stage=2))
+strategy = dict(type='glus_mm.SafeDeepSpeedStrategy', zero_optimization=dict(stage=2))
 optim_wrapper = dict(
     type='ZeroOptimWrapper', accumulative_counts=2, optimizer=dict(type='AdamW', lr=0.1))
 '''

@@ -87,7 +87,7 @@ def seg_tokens_from_scratch(mllm: CausalMLLM, input_ids: Sequence[list[int]], im
 
 
 class OfficialFrames:
-    """What a sweep needs, in the place of a :class:`FrameEncoder`.
+    """What a pass needs, in the place of a :class:`FrameEncoder`.
 
     Each step runs the vision tower on the context frames and on all frames of the window, and the
     LLM on the whole prompt, with logits at every position. Each expression has SAM-2's features
@@ -149,7 +149,7 @@ class OfficialPropagator(GLUSPropagator):
     def steps(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]) -> Steps:
         """See :meth:`BasePropagator.steps`."""
         for e, key in enumerate(key_frames):
-            yield from self.sweep(model, session, {e: key}, range(key, len(session.reader)))
+            yield from self.single_pass(model, session, {e: key}, range(key, len(session.reader)))
             if key:
-                yield from self.sweep(model, session, {e: key}, range(key, -1, -1),
+                yield from self.single_pass(model, session, {e: key}, range(key, -1, -1),
                                       skip_starts=True)

@@ -16,8 +16,6 @@ from glus_mm.text.prompt import (
 )
 from glus_mm.utils.checked import checked
 
-SEG_PER = ('frame', 'video')
-
 
 @TRANSFORMS.register_module()
 class BuildConversation(BaseTransform):
@@ -33,23 +31,23 @@ class BuildConversation(BaseTransform):
     Args:
         tokenizer: name or folder, as for ``SegTokenizer.from_pretrained``; the MLLM's.
         template: name of the prompt template.
-        seg_per: ``'frame'``, or ``'video'`` for a single turn, about the first query frame, whose
-            ``[SEG]`` stands for all of them; the same as ``model.train_cfg.seg_per``.
+        one_token_seg_all: a single turn, about the first query frame, whose ``[SEG]`` stands for
+            all of them; the same as ``model.train_cfg.one_token_seg_all``.
 
     Raises:
-        ValueError: there is no such tokenizer, template or ``seg_per``, or an expression is empty.
+        ValueError: there is no such tokenizer or template, or an expression is empty.
     """
 
-    def __init__(self, tokenizer: str, template: str, seg_per: str = 'frame') -> None:
-        checked(SEG_PER, seg_per=seg_per)
-        self.seg_per = seg_per
+    def __init__(self, tokenizer: str, template: str, one_token_seg_all: bool = False) -> None:
+        checked(bool, one_token_seg_all=one_token_seg_all)
+        self.one_token_seg_all = one_token_seg_all
         self.template = get_template(template)
         self.tokenizer = load_tokenizer(tokenizer, self.template)
 
     def transform(self, results: dict) -> dict:
         """Build; see the class."""
         rng = results['rng']
-        num_turns = len(results['query_frame_ids']) if self.seg_per == 'frame' else 1
+        num_turns = 1 if self.one_token_seg_all else len(results['query_frame_ids'])
         results['input_ids'], results['labels'] = [], []
         for expression in results['expressions']:
             questions = rng.integers(len(self.template.questions), size=num_turns).tolist()

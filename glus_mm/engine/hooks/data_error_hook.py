@@ -15,7 +15,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from glus_mm.engine.batches import Batches
-from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
+from glus_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from glus_mm.registry import HOOKS
 from glus_mm.utils.checkpoint_files import newest_whole
 
@@ -36,7 +36,7 @@ class DataErrorHook(Hook):
     A state is saved where there is one process: with several the others still wait for this one,
     so that only the checkpoints at the usual intervals are there. It is not saved in the middle of
     a gradient accumulation either. The message says what was done. It needs a
-    ``PlainCheckpointHook``, and ``IterBasedTrainLoop``; other loops are left alone.
+    ``SafeCheckpointHook``, and ``IterBasedTrainLoop``; other loops are left alone.
     """
 
     priority = 'LOWEST'  # after all others have changed the loop's iterator
@@ -140,7 +140,7 @@ class _Watched(Batches):
         """Save if a run can go on from here; say what can be done."""
         runner, number = self.runner, self.runner.iter
         path = None
-        hook = next((hook for hook in runner.hooks if isinstance(hook, PlainCheckpointHook)), None)
+        hook = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
         if hook is not None and number > self.first and get_dist_info()[1] == 1:
             path = hook.save_now(runner)
         if path is not None:

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, distributed
 
 from glus_mm.engine import preemption
-from glus_mm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
+from glus_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from glus_mm.registry import HOOKS
 from glus_mm.utils.checkpoint_files import newest_whole
 
@@ -29,7 +29,7 @@ class PreemptionHook(Hook):
 
     Cost: with several processes the exchange of one number during each iteration.
 
-    It needs a :class:`PlainCheckpointHook`, and iterations (``by_epoch=False``): a run that counts
+    It needs a :class:`SafeCheckpointHook`, and iterations (``by_epoch=False``): a run that counts
     epochs ends without saving.
     """
 
@@ -64,7 +64,7 @@ class PreemptionHook(Hook):
             wanted, self._work = bool(self._flag.item()), None
         if not wanted or runner.iter + 1 >= runner.max_iters:
             return
-        hook = next((h for h in runner.hooks if isinstance(h, PlainCheckpointHook)), None)
+        hook = next((h for h in runner.hooks if isinstance(h, SafeCheckpointHook)), None)
         path = None
         if hook is not None and not hook.by_epoch:
             path = hook.save_after_iteration(runner)

@@ -41,7 +41,7 @@ class GLUSTestCfg:
             as there is room for, in batches of at most ``max_expressions``. A video that has more
             goes alone, so that 1 takes them one by one. It needs a propagator that
             says what it waits for, as :class:`GLUSPropagator` does.
-        feature_cache: frames whose features are kept from the forward for the backward sweep,
+        feature_cache: frames whose features are kept from the forward for the backward pass,
             where expressions have key frames. As many as lie between the first and the last key
             frame, both included, make every frame be encoded once.
         prefetch: frames that are read, in one thread, and resized and normalised, in another one,

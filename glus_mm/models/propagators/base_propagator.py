@@ -61,7 +61,7 @@ class BasePropagator(metaclass=ABCMeta):
 
 @dataclass
 class Track:
-    """State of one expression in one sweep over the frames.
+    """State of one expression in one pass over the frames.
 
     Attributes:
         expression: its position among those of the session.

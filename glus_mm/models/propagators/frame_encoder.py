@@ -56,9 +56,9 @@ _Read = tuple[np.ndarray, dict[Callable, Tensor | None]]
 
 
 class FrameEncoder:
-    """Encode the frames of a sweep, each when it is first needed; threads prepare the next ones.
+    """Encode the frames of a pass, each when it is first needed; threads prepare the next ones.
 
-    What is encoded goes through the caches of the session. ``close()`` after the sweep ends the
+    What is encoded goes through the caches of the session. ``close()`` after the pass ends the
     threads. Methods that are generators yield :class:`Work` for what is batched with other videos.
 
     Args:
@@ -180,7 +180,7 @@ class FrameEncoder:
             prompt[:cut], torch.stack([kept[t] for t in ids]) if ids else visual[:0]))
 
     def _image(self, make: Callable[[GLUS, np.ndarray], Tensor], frame_idx: int) -> Tensor:
-        """A frame of the sweep as an encoder takes it.
+        """A frame of the pass as an encoder takes it.
 
         Frames of one step of the window are kept, as it looks ahead.
         """

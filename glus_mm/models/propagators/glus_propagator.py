@@ -25,11 +25,11 @@ class GLUSPropagator(BasePropagator):
     From its key frame an expression is propagated forward to the end and backward to the start,
     each with an empty memory bank and a new conversation, as the official code does.
 
-    All expressions go through the video together, in one forward and one backward sweep, each
+    All expressions go through the video together, in one pass forward and one backward, each
     from its key frame on, so that they share what is computed of a frame.
 
     Attributes:
-        source: what gives a sweep the features of its frames.
+        source: what gives a pass the features of its frames.
     """
 
     source: type[FrameEncoder] = FrameEncoder
@@ -46,9 +46,9 @@ class GLUSPropagator(BasePropagator):
         backward = {e: key for e, key in keys.items() if key > 0}
         first = min(key_frames)
         session.keep_features(range(first, max(key_frames) + 1) if backward else range(0))
-        yield from self.sweep(model, session, keys, range(first, len(session.reader)))
+        yield from self.single_pass(model, session, keys, range(first, len(session.reader)))
         if backward:
-            yield from self.sweep(model, session, backward,
+            yield from self.single_pass(model, session, backward,
                                   range(max(backward.values()), -1, -1), skip_starts=True)
 
     def propagate(self, model: GLUS, session: VideoSession, exp_indices: Sequence[int],
@@ -56,23 +56,24 @@ class GLUSPropagator(BasePropagator):
                   ) -> Iterator[tuple[int, MaskPrediction]]:
         """See :meth:`GLUS.propagate`."""
         frames = range(start, -1, -1) if reverse else range(start, len(session.reader))
-        steps = self.sweep(model, session, dict.fromkeys(exp_indices, start), frames)
+        steps = self.single_pass(model, session, dict.fromkeys(exp_indices, start), frames)
         with closing(alone(steps)) as predictions:
             for t, _, pred in predictions:
                 yield t, pred
 
     @torch.no_grad()
-    def sweep(self, model: GLUS, session: VideoSession, starts: dict[int, int], frames: range,
-              given: Mapping[int, Sequence[tuple[Tensor, Tensor, Tensor]]] | None = None,
-              clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]] | None = None,
-              skip_starts: bool = False) -> Steps:
+    def single_pass(
+            self, model: GLUS, session: VideoSession, starts: dict[int, int], frames: range,
+            given: Mapping[int, Sequence[tuple[Tensor, Tensor, Tensor]]] | None = None,
+            clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]] | None = None,
+            skip_starts: bool = False) -> Steps:
         """Go through the frames once, in one direction.
 
         Args:
             session: state of the video.
             starts: expression to the frame where it joins in.
             frames: positions; the first is the first of ``starts``.
-            given: what the MLLM said in an earlier sweep, which then does not run: expression to
+            given: what the MLLM said in an earlier pass, which then does not run: expression to
                 (T) seg token (C), whether it is a ``[SEG]``, and its probability.
             clicks: expression and frame to clicks of a user, positions (K, 2) as (x, y) in pixels
                 of the mask head's input and labels (K), see :meth:`MemoryHead.forward`. A
@@ -112,7 +113,7 @@ class GLUSPropagator(BasePropagator):
             frames: positions of the pass, in order.
             place: which of them comes.
             size: (H, W) of a frame.
-            clicks: see :meth:`sweep`.
+            clicks: see :meth:`single_pass`.
 
         Yields:
             The work that it takes.

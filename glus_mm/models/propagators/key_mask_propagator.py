@@ -65,7 +65,7 @@ class _Group:
 class KeyMaskPropagator(BasePropagator):
     """Base of the propagators that hand GLUS's mask of the key frame to a :class:`MaskTracker`.
 
-    The video is read in two sweeps, forward from the first key frame and backward from the last
+    The video is read in two passes, forward from the first key frame and backward from the last
     one, with all expressions at once: a frame is visited at most twice, whatever the number of
     expressions and key frames, and once where they all have the same key frame.
 
@@ -90,7 +90,7 @@ class KeyMaskPropagator(BasePropagator):
         """See :meth:`BasePropagator.segment`."""
         if not key_frames:
             return
-        # What the backward sweep sees again; the bound is test_cfg.feature_cache.
+        # What the backward pass sees again; the bound is test_cfg.feature_cache.
         between = range(min(key_frames), max(key_frames) + 1)
         session.keep_features(between if max(key_frames) else range(0))
         tracker = self.tracker(model, session)

@@ -23,8 +23,8 @@ class OneTokenPropagator(BasePropagator):
 
     The MLLM runs once for each expression, on the context frames and the key frame. Its token
     prompts SAM-2 on every frame, forward and backward from the key frame, with memory as
-    ``test_cfg`` says. Meant for a model that was trained with ``train_cfg.seg_per='video'``. Where
-    no ``[SEG]`` came, all masks are empty and all scores 0.
+    ``test_cfg`` says. Meant for a model that was trained with ``train_cfg.one_token_seg_all``.
+    Where no ``[SEG]`` came, all masks are empty and all scores 0.
     """
 
     def segment(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]

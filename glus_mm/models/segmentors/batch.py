@@ -87,13 +87,13 @@ def distinct_frames(imgs: Sequence[Tensor], data_samples: Sequence[RefVOSDataSam
     return rows, places
 
 
-def visible_frames(sample: RefVOSDataSample, seg_per: str) -> Tensor:
+def visible_frames(sample: RefVOSDataSample, any_frame: bool) -> Tensor:
     """Which frames are answered with ``[SEG]`` where answers say whether the object is there.
 
     Args:
         sample: with ``gt_masks`` (E, Tq, H, W), or talk, which has no query frames, Tq = 0.
-        seg_per: ``'frame'``, or ``'video'`` if one answer stands for all frames, which it does as
-            soon as any of them shows the object.
+        any_frame: one answer stands for all frames, which it does as soon as any of them shows the
+            object.
 
     Returns:
         bool (E, Tq) on the CPU, whether anything of the expression's objects is visible.
@@ -101,7 +101,7 @@ def visible_frames(sample: RefVOSDataSample, seg_per: str) -> Tensor:
     if 'gt_masks' not in sample:
         return torch.zeros(len(sample), 0, dtype=torch.bool)
     visible = (sample.gt_masks > 0).flatten(2).any(2).cpu()
-    if seg_per == 'video':
+    if any_frame:
         visible = visible.any(1, keepdim=True).expand_as(visible)
     return visible
 

@@ -74,7 +74,7 @@ class GLUS(HubMixin, BaseModel):
             it is supervised with either ``ce_target``, its seg token takes no part in the
             contrastive loss, the frame has no mask loss, and it stores no memory. (A mask loss
             would teach the same thing to the decoder, from a state that is to predict another
-            word.) With ``train_cfg.seg_per='video'`` the one answer is ``[SEG]`` if any query
+            word.) With ``train_cfg.one_token_seg_all`` the one answer is ``[SEG]`` if any query
             frame shows the object. Needs a template with such a word.
         train_cfg: fields of :class:`GLUSTrainCfg`.
         test_cfg: fields of :class:`GLUSTestCfg`.
@@ -124,9 +124,9 @@ class GLUS(HubMixin, BaseModel):
         self.loss_mask_dice = build_child(MODELS, loss_mask_dice or dict(type='MaskDiceLoss'))
         self.loss_contrastive = (
             None if loss_contrastive is None else build_child(MODELS, loss_contrastive))
-        if token_update is not None and dict(train_cfg or {}).get('seg_per') == 'video':
+        if token_update is not None and dict(train_cfg or {}).get('one_token_seg_all'):
             raise ValueError('model.token_update brings the token of a frame into the next one: '
-                             "expected None with model.train_cfg.seg_per='video', got an update")
+                             'expected None with model.train_cfg.one_token_seg_all, got an update')
         self.token_update = None if token_update is None else build_child(
             MODELS, token_update, token_dim=self.mask_head.token_dim)
         self.loss_iou = None if loss_iou is None else build_child(MODELS, loss_iou)
@@ -141,9 +141,9 @@ class GLUS(HubMixin, BaseModel):
         train_cfg = without_fixed(train_cfg, 'model.train_cfg', '0.2', reuse='exact')
         known = GLUSTrainCfg.__dataclass_fields__
         self.train_cfg = GLUSTrainCfg(**check_keys(train_cfg, known, 'model.train_cfg'))
-        if self.train_cfg.seg_per == 'video' and loss_contrastive is not None:
+        if self.train_cfg.one_token_seg_all and loss_contrastive is not None:
             raise ValueError("model.loss_contrastive compares the tokens of frames: expected None "
-                             "with model.train_cfg.seg_per='video', got a loss")
+                             'with model.train_cfg.one_token_seg_all, got a loss')
         if token_update is not None and (existence == 'answer' or self.train_cfg.click_prob):
             raise ValueError(
                 'model.token_update is a map of seg tokens alone, of all frames: expected '
@@ -289,7 +289,7 @@ class GLUS(HubMixin, BaseModel):
             Where all of the batch, that of all processes, is talk, there is ``loss_ce`` alone.
         """
         said = None if self.existence == 'mask' else [
-            visible_frames(sample, self.train_cfg.seg_per) for sample in data_samples]
+            visible_frames(sample, self.train_cfg.one_token_seg_all) for sample in data_samples]
         logits, ce_logits, ce_targets, seg_tokens, scores, trace = self._forward(
             inputs, data_samples, said)
         losses = dict(loss_ce=self.loss_ce(ce_logits, ce_targets))
@@ -402,7 +402,7 @@ class GLUS(HubMixin, BaseModel):
         asked = _with_query_frames(inputs)
         sam_imgs = [inputs['sam_imgs'][b] for b in asked]
         visual = self._encode_clips(inputs['clip_imgs'], video_of, data_samples)
-        one_token = self.train_cfg.seg_per == 'video'
+        one_token = self.train_cfg.one_token_seg_all
         if one_token:  # the conversation shows only the first query frame
             hidden = [max(len(inputs['sam_imgs'][b]) - 1, 0) for b in video_of]
             visual = [tokens[:len(tokens) - more] for tokens, more in zip(visual, hidden)]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from glus_mm.utils.checked import checked
 
 NORMALIZE = ('global', 'local')
-SEG_PER = ('frame', 'video')
 ATTENTION = ('full', 'window')
 
 
@@ -21,11 +20,10 @@ class GLUSTrainCfg:
             has which video matters, and every process reports the same losses. ``'local'``: over
             those of the own process; as gradients are averaged, an expression then counts more
             in a process that has fewer of them. The official code does the latter.
-        seg_per: ``'frame'``: every query frame has a turn and a seg token of its own (GLUS).
-            ``'video'``: the conversation has one turn, about the first query frame, and its one
-            seg token prompts SAM-2 on all query frames (VideoLISA in Table 1 of the paper). The
-            pipeline's :class:`BuildConversation` has to say the same; tested with
-            :class:`OneTokenPropagator`.
+        one_token_seg_all: the conversation has one turn, about the first query frame, and its one
+            seg token prompts SAM-2 on all query frames (VideoLISA in Table 1 of the paper), instead
+            of a turn and a seg token for each (GLUS). The pipeline's :class:`BuildConversation` has
+            to say the same; tested with :class:`OneTokenPropagator`.
         attention: what a turn sees of the turns before it. ``'full'``: all of them, as published.
             ``'window'``: those of its window, ``model.test_cfg.window`` turns with itself; for
             clips with more query frames than that. A model that is trained so computes the same
@@ -44,7 +42,7 @@ class GLUSTrainCfg:
     memory_stride: int = 1
     use_memory: bool = True
     normalize: str = 'global'
-    seg_per: str = 'frame'
+    one_token_seg_all: bool = False
     attention: str = 'full'
     click_prob: float = 0.0
     mistaken_prob: float = 0.0
@@ -55,14 +53,14 @@ class GLUSTrainCfg:
         where = 'model.train_cfg.'
         checked(0, where, click_seed=self.click_seed)
         checked(1, where, memory_stride=self.memory_stride, max_clicks=self.max_clicks)
-        checked(bool, where, use_memory=self.use_memory)
+        checked(bool, where, use_memory=self.use_memory,
+                one_token_seg_all=self.one_token_seg_all)
         checked(NORMALIZE, where, normalize=self.normalize)
-        checked(SEG_PER, where, seg_per=self.seg_per)
         checked(ATTENTION, where, attention=self.attention)
         checked(float, where, click_prob=self.click_prob, mistaken_prob=self.mistaken_prob)
         if self.mistaken_prob and not self.click_prob:
             raise ValueError('model.train_cfg.mistaken_prob needs simulated clicks: expected '
                              'model.train_cfg.click_prob above 0 with it, got 0')
-        if self.attention == 'window' and self.seg_per == 'video':
+        if self.attention == 'window' and self.one_token_seg_all:
             raise ValueError("model.train_cfg.attention='window' is one of turns: expected "
-                             f"model.train_cfg.seg_per='frame', got {self.seg_per!r}")
+                             'model.train_cfg.one_token_seg_all=False, got True')

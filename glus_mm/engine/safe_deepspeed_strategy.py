@@ -268,8 +268,8 @@ def _without_data(parameter: Tensor) -> Tensor:
     return torch.empty(whole_shape(parameter), dtype=parameter.dtype, device='meta')
 
 
-@STRATEGIES.register_module()
-class PlainDeepSpeedStrategy(BaseStrategy):
+@STRATEGIES.register_module(name=['SafeDeepSpeedStrategy', 'PlainDeepSpeedStrategy'])  # old name
+class SafeDeepSpeedStrategy(BaseStrategy):
     """DeepSpeed's ZeRO in MMEngine's ``FlexibleRunner``, with the checkpoints of all other runs.
 
     MMEngine 0.10's own ``DeepSpeedStrategy`` cannot be made with today's DeepSpeed (its constructor
@@ -281,7 +281,7 @@ class PlainDeepSpeedStrategy(BaseStrategy):
     process, which writes one file as a run under DDP does. It holds the trained weights in
     float32, and a run goes on from it with any engine and any number of processes.
     ``exclude_frozen_parameters`` has its counterpart in
-    ``PlainCheckpointHook(leave_out_frozen=True)``, which under ZeRO-3 finds small parameters only.
+    ``SafeCheckpointHook(leave_out_frozen=True)``, which under ZeRO-3 finds small parameters only.
 
     Needs ``runner_type='FlexibleRunner'``, a launcher, and an ``optim_wrapper`` of the type
     :class:`ZeroOptimWrapper`, whose accumulation and clipping it hands to DeepSpeed.
@@ -400,7 +400,7 @@ class PlainDeepSpeedStrategy(BaseStrategy):
             filename: a file or URL.
             map_location: not used: files are read on the CPU.
             strict: raise if weights of the model are missing, instead of warning.
-            revise_keys: not used: ``PlainCheckpointHook`` brings names to those of the model.
+            revise_keys: not used: ``SafeCheckpointHook`` brings names to those of the model.
             callback: called with the checkpoint before the weights are taken.
 
         Raises:

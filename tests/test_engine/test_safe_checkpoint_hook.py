@@ -14,9 +14,9 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from torch.utils.data import Dataset
 
-from glus_mm.engine.hooks.plain_checkpoint_hook import (
+from glus_mm.engine.hooks.safe_checkpoint_hook import (
     MAX_CHANGED,
-    PlainCheckpointHook,
+    SafeCheckpointHook,
     _changed_settings,
 )
 from glus_mm.engine.plain_state import from_plain, to_plain
@@ -73,7 +73,7 @@ def make_runner(work_dir, max_iters=6, stop_at=None, width=4, strict=True, lora=
             dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=2),
             dict(type='PolyLR', power=1.0, by_epoch=False, begin=2, end=max_iters)],
         default_hooks=dict(checkpoint=dict(
-            type='glus_mm.PlainCheckpointHook', interval=3, strict=strict)),
+            type='glus_mm.SafeCheckpointHook', interval=3, strict=strict)),
         custom_hooks=[dict(type='NotesHook')],
         log_processor=dict(by_epoch=False),
         log_level='WARNING',
@@ -246,7 +246,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_typo_in_the_hooks_config():
     with pytest.raises(TypeError, match='intervall'):
-        PlainCheckpointHook(intervall=3)
+        SafeCheckpointHook(intervall=3)
 
 
 def test_plain_state_round_trip():

@@ -50,8 +50,8 @@ _IN_THE_STATE = ('optim_wrapper.optimizer.', 'optim_wrapper.paramwise_cfg.', 'pa
                  'randomness.seed')
 
 
-@HOOKS.register_module()
-class PlainCheckpointHook(CheckpointHook):
+@HOOKS.register_module(name=['SafeCheckpointHook', 'PlainCheckpointHook'])  # its old name
+class SafeCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook`` for runs that must not be lost.
 
     - Files hold only tensors and plain containers, so that ``torch.load(weights_only=True)``, the
