@@ -14,7 +14,7 @@ from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main
 from mmengine.logging import print_log
 
 from glus_mm.apis.glus_inferencer import GLUSInferencer
-from glus_mm.apis.result_files import FORMATS, masks_place
+from glus_mm.apis.result_files import FORMATS, masks_path
 from glus_mm.apis.segmentation import IncompleteVideoError
 from glus_mm.datasets.video_list import VideoRequest, read_requests
 from glus_mm.engine.finished_videos import FinishedVideos
@@ -165,4 +165,4 @@ class VideoListSegmenter:
 
     def _place(self, request: VideoRequest) -> str:
         """Where in the folder the masks of a video are."""
-        return f'masks/{masks_place(request.id, self.format)}'
+        return f'masks/{masks_path(request.id, self.format)}'

@@ -75,7 +75,7 @@ def mask_path(out_dir: Path, video: str, exp_idx: int, frame_name: str) -> Path:
     return out_dir / video / str(exp_idx) / f'{frame_name}.png'
 
 
-def masks_place(video: str, format: str) -> str:
+def masks_path(video: str, format: str) -> str:
     """Where the masks of a video are, below the folder of the results."""
     return {'png': video, 'rle': f'{video}.jsonl'}.get(format, f'{video}/{format}.json')
 
@@ -114,10 +114,10 @@ class ResultFiles:
                 ensure_writable_dir(mask_path(out_dir, name, e, reader.frame_names[0]).parent)
             self._write = self._write_png
         elif format == 'rle':
-            path = ensure_writable_file(out_dir / masks_place(name, format))
+            path = ensure_writable_file(out_dir / masks_path(name, format))
             self._write = self._stack.enter_context(RLEMaskWriter(path, reader.frame_names))
         else:
-            ensure_writable_file(out_dir / masks_place(name, format))
+            ensure_writable_file(out_dir / masks_path(name, format))
             self._rles = [[None] * len(reader) for _ in self.texts]
             self._write = self._hold
 
@@ -138,9 +138,9 @@ class ResultFiles:
         """Write what the masks are."""
         if self._rles:
             write = coco_document if self.format == 'coco' else _ytvis
-            _write_json(self.out_dir / masks_place(self.name, self.format),
+            _write_json(self.out_dir / masks_path(self.name, self.format),
                         write(out, self._rles))
-        document = results_document(out, model, self.format, masks_place(self.name, self.format))
+        document = results_document(out, model, self.format, masks_path(self.name, self.format))
         _write_json(self.out_dir / self.name / RESULTS, document)
 
     def __enter__(self) -> 'ResultFiles':
@@ -195,7 +195,7 @@ def open_masks(out_dir: Path, name: str, frame_names: Sequence[str], num_texts: 
             return np.stack([read_mask_png(path, f'text {e}, frame {frame_idx}') > 127
                              for e, path in enumerate(paths)])
         return read
-    text = (out_dir / masks_place(name, format)).read_text(encoding='utf-8')
+    text = (out_dir / masks_path(name, format)).read_text(encoding='utf-8')
     rles: dict[tuple[int, int], dict] = {}
     if format == 'rle':
         for line in map(json.loads, text.splitlines()):

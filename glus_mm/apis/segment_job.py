@@ -14,7 +14,7 @@ from glus_mm.apis.result_files import (
     RESULTS,
     ResultFiles,
     mask_path,
-    masks_place,
+    masks_path,
     open_masks,
 )
 from glus_mm.apis.segmentation import Segmentation
@@ -135,7 +135,7 @@ class SegmentJob:
 
     def summary(self, out: Segmentation) -> str:
         """Two lines that say what was done and where the results are."""
-        masks = self.out_dir / masks_place(self.name, self.format)
+        masks = self.out_dir / masks_path(self.name, self.format)
         overlay = f'   overlay: {self.out_dir / self._overlay}' if self.overlay else ''
         return (f'{count(len(self.texts), "text")} on {count(len(self.reader), "frame")} of '
                 f'{self.video}; [SEG] on {out.is_seg.sum()} of '

@@ -164,21 +164,21 @@ class FinishedVideosHook(Hook):
                    records: dict[tuple[str, str], tuple[str, list]], dataset: Sequence,
                    sampler: BalancedVideoSampler, metrics: Sequence[BaseMetric]) -> None:
         """Give the records to the metrics, a share to each process, and skip their videos."""
-        places = {}
+        positions = {}
         for i in range(len(dataset)):
             info = dataset.get_data_info(i)
-            places[str(info.get('dataset')), info['video_id']] = i
-        self._fingerprints = {key: fingerprints[i] for key, i in places.items()}
+            positions[str(info.get('dataset')), info['video_id']] = i
+        self._fingerprints = {key: fingerprints[i] for key, i in positions.items()}
         known = sorted(key for key, (mark, _) in records.items()
                        if self._fingerprints.get(key) == mark)
-        sampler.skip([places[key] for key in known])
+        sampler.skip([positions[key] for key in known])
         rank, world_size = get_dist_info()
         for key in known[rank::world_size]:
             for metric, result in zip(metrics, records[key][1], strict=True):
                 metric.results.append(metric.load_result(result))
         self._num_before = len(known)
         if self.resume:
-            print_log(f'{len(known)} of {len(places)} videos were finished before: '
+            print_log(f'{len(known)} of {len(positions)} videos were finished before: '
                       f'{self._store.folder}', 'current', logging.INFO)
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,

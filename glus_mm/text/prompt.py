@@ -300,8 +300,8 @@ def build_talk(
     if not turns or num_context < 1:
         raise ValueError(f'expected at least one turn and num_context >= 1, but got {len(turns)} '
                          f'turns and num_context={num_context}')
-    places = 1 if template.video_at_once else num_context
-    shown = template.context_intro + IMAGE_TOKEN * places + template.context_text
+    images = 1 if template.video_at_once else num_context
+    shown = template.context_intro + IMAGE_TOKEN * images + template.context_text
     humans, answers = [], []
     for question, answer in turns:
         for text, role in ((question, 'question'), (answer, 'answer')):
@@ -453,14 +453,14 @@ def replace_answers(
     Raises:
         ValueError: there are more or fewer answer tokens than ``answers``.
     """
-    places = [i for i, index in enumerate(ids) if index == token_id]
-    if len(places) != len(answers):
+    positions = [i for i, index in enumerate(ids) if index == token_id]
+    if len(positions) != len(answers):
         raise ValueError(f'expected {len(answers)} answers in the conversation, one for each '
-                         f'frame, but got {len(places)}')
+                         f'frame, but got {len(positions)}')
     replaced = list(ids)
-    for place, said in zip(places, answers, strict=True):
+    for position, said in zip(positions, answers, strict=True):
         if not said:
-            replaced[place] = absent
+            replaced[position] = absent
     return replaced
 
 

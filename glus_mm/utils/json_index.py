@@ -46,28 +46,28 @@ class JSONIndex:
         checked(1, cache_size=cache_size)
         self.path = str(path)
         self._cache: BoundedCache[Any] = BoundedCache(cache_size)
-        self._places: dict[str | int, tuple[int, int]] = {}
+        self._spans: dict[str | int, tuple[int, int]] = {}
         self._notes: dict[str | int, Any] = {}
         self._file: BinaryIO | None = None
         with self._open_file() as file:
             self._stamp = _stamp_of(file)
             for key, value, start, end in _Scanner(file, self.path, arrays).items():
-                if key in self._places:
+                if key in self._spans:
                     raise ValueError(f'{self.path}: expected a JSON file, got one that fails '
                                      f'with: the key {key!r} occurs twice in one object')
-                self._places[key] = (start, end - start)
+                self._spans[key] = (start, end - start)
                 if check is not None:
                     self._notes[key] = check(key, value)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._places
+        return key in self._spans
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._spans)
 
     def __iter__(self) -> Iterator[str | int]:
         """The keys in the order of the file."""
-        return iter(self._places)
+        return iter(self._spans)
 
     def note(self, key: str | int) -> Any:
         """Return what ``check`` returned for the entry.
@@ -91,7 +91,7 @@ class JSONIndex:
         return self._cache.get(key, lambda: self._read(key))
 
     def _read(self, key: str | int) -> Any:
-        start, length = self._places[key]
+        start, length = self._spans[key]
         if self._file is None:
             file = self._open_file()
             if _stamp_of(file) != self._stamp:

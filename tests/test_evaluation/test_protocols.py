@@ -15,7 +15,11 @@ from glus_mm.evaluation.protocols import (
     ReVOSProtocol,
     Track,
 )
-from glus_mm.evaluation.protocols.object_protocol import davis_statistics, merge_masks, place_of
+from glus_mm.evaluation.protocols.object_protocol import (
+    davis_statistics,
+    merge_masks,
+    object_and_annotation,
+)
 
 
 def official_statistics(values):
@@ -113,10 +117,11 @@ def test_ref_davis_needs_its_annotations():
 
 
 def test_places_of_expressions():
-    assert [place_of(str(i), '') for i in (0, 3, 4, 11)] == [(1, 0), (1, 3), (2, 0), (3, 3)]
+    assert [object_and_annotation(str(i), '') for i in (0, 3, 4, 11)] == [
+        (1, 0), (1, 3), (2, 0), (3, 3)]
     for exp_id in ('', 'a', '-1', '1.0', '٣', '123456'):
         with pytest.raises(ValueError, match="video 'v': expected .*4 \\* object"):
-            place_of(exp_id, "video 'v'")
+            object_and_annotation(exp_id, "video 'v'")
 
 
 def test_first_object_wins():

@@ -52,7 +52,7 @@ class MaskComparison:
         self.annotation = annotation
         self.masks = masks
         self.pred_format = pred_format
-        self._places = expression_keys(annotation)
+        self._keys = expression_keys(annotation)
         first, second = (document['per_expression'] for document in documents)
         self.comparison: Comparison = compare_figures(
             documents[0]['protocol'], names, (first, second),
@@ -112,7 +112,7 @@ class MaskComparison:
 
     def _example(self, item: SlicedExpression,
                  readers: Sequence['_MaskReader | None']) -> ReportExample:
-        video, expression = self._places[item.key]
+        video, expression = self._keys[item.key]
         size = self.annotation.size(video)
         scores = [of_system[item.key]['J&F'] for of_system in self._frames]
         gap = np.abs(np.subtract(*scores))

@@ -108,7 +108,7 @@ class MaskScorer(ABC):
         position, frames = next(iter(self.scan.missing.items()))
         folder = self.folders[position]
         total = sum(map(len, self.scan.missing.values()))
-        place = self.source.place(position, frames[0])
+        place = self.source.locate(position, frames[0])
         text = (f'{place}: expected a predicted mask for '
                 f'{folder.where}, frame {frames[0]!r}, got nothing there (masks missing in all: '
                 f'{total}, in folders: {len(self.scan.missing)}; missing=empty or skip says how to '
@@ -216,7 +216,7 @@ class ExpressionScorer(MaskScorer):
         pred = self.source.read(position, frame, size)
         if self.pred_values == 255 and cv2.minMaxLoc(pred)[1] == 1:
             where = f'{self.folders[position].where}, frame {frame!r}'
-            raise ValueError(f'{self.source.place(position, frame)}: expected foreground pixels '
+            raise ValueError(f'{self.source.locate(position, frame)}: expected foreground pixels '
                              f'of value 255 for {where}, as pred_values says, got the highest '
                              'value 1; pred_values=1 is for such masks')
         return pred
@@ -339,7 +339,7 @@ class SequenceScorer(MaskScorer):
             else:
                 pred = self.source.read(position, frame, size)
                 if pred.max() > limit:
-                    raise ValueError(f'{self.source.place(position, frame)}: expected numbers of '
+                    raise ValueError(f'{self.source.locate(position, frame)}: expected numbers of '
                                      f'objects up to {limit} for {folder.where}, frame {frame!r}, '
                                      f'got {pred.max()}')
             yield LabelFrame(gt, pred)

@@ -20,7 +20,11 @@ from glus_mm.evaluation.protocols import (
     RefDAVISProtocol,
     Track,
 )
-from glus_mm.evaluation.protocols.object_protocol import ANNOTATORS, merge_masks, place_of
+from glus_mm.evaluation.protocols.object_protocol import (
+    ANNOTATORS,
+    merge_masks,
+    object_and_annotation,
+)
 from glus_mm.utils.masks import decode_rle, merge_rles, write_mask_png
 
 _REQUIRED = ('video_id', 'exp_ids', 'frame_names', 'pred_masks')
@@ -306,7 +310,7 @@ class SequenceSampleScorer(SampleScorer):
     def _labels(self, sample: dict, annotator: int) -> Iterator[tuple[str, np.ndarray]]:
         """Name and label map of each frame, from the expressions of one annotation."""
         where = f'video {sample["video_id"]!r}'
-        places = [(int(exp_id), 0) if self.numbered else place_of(exp_id, where)
+        places = [(int(exp_id), 0) if self.numbered else object_and_annotation(exp_id, where)
                   for exp_id in sample['exp_ids']]
         chosen = [(number, exp) for exp, (number, a) in enumerate(places) if a == annotator]
         if not chosen:

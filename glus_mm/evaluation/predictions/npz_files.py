@@ -68,7 +68,7 @@ class NPZFiles(PredictionSource):
                        if path not in paths and not path.name.startswith('.'))
         return self._found(missing, extra)
 
-    def place(self, position: int, frame: str) -> Path:
+    def locate(self, position: int, frame: str) -> Path:
         """The archive; see the base class."""
         if position in self._members:
             return self._members[position].path

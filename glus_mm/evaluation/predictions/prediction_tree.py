@@ -91,7 +91,7 @@ class PredictionSource(ABC):
         """
 
     @abstractmethod
-    def place(self, position: int, frame: str) -> Path | str:
+    def locate(self, position: int, frame: str) -> Path | str:
         """Where the mask of a frame is, or should be: a file, or a file and a key, for errors."""
 
     @abstractmethod
@@ -161,14 +161,14 @@ class PredictionTree(PredictionSource):
         self.closed = closed
         self.modes = modes
 
-    def place(self, position: int, frame: str) -> Path:
+    def locate(self, position: int, frame: str) -> Path:
         """File of a frame; see the base class."""
         return self.root.joinpath(*self.folders[position].parts, f'{frame}.png')
 
     def read(self, position: int, frame: str, size: tuple[int, int] | None) -> np.ndarray:
         """The values of the file; see the base class."""
         where = f'{self.folders[position].where}, frame {frame!r}'
-        return read_mask_png(self.place(position, frame), where, self.modes, size)
+        return read_mask_png(self.locate(position, frame), where, self.modes, size)
 
     def scan(self) -> TreeScan:
         """Look at all folders.
@@ -352,9 +352,9 @@ class ConvertedTree(PredictionSource):
                 missing[position] = [f for f in self.folders[position].frames if f in frames]
         return TreeScan(missing, scan.extra)
 
-    def place(self, position: int, frame: str) -> Path:
+    def locate(self, position: int, frame: str) -> Path:
         """File of the frame, of the first object; see the base class."""
-        paths = [self.tree.place(part.folder, frame) for part in self._parts[position]]
+        paths = [self.tree.locate(part.folder, frame) for part in self._parts[position]]
         return next((path for path in paths if not path.exists()), (paths or [self.root])[0])
 
     def read(self, position: int, frame: str, size: tuple[int, int] | None) -> np.ndarray:
@@ -362,7 +362,7 @@ class ConvertedTree(PredictionSource):
         where = f'{self.folders[position].where}, frame {frame!r}'
         total: np.ndarray | None = None
         for part in self._parts[position]:
-            path = self.tree.place(part.folder, frame)
+            path = self.tree.locate(part.folder, frame)
             mask = _one_channel(read_mask_png(path, where, self.tree.modes, size))
             if part.value is not None:
                 mask = (mask == part.value).view(np.uint8) * np.uint8(255)

@@ -54,7 +54,7 @@ class RLEFile(PredictionSource):
     under one of ``MASK_KEYS`` and, where there is one, a list of the names of the ``frames``.
     RLEs are compressed, or have a list of run lengths.
 
-    The file is parsed once from front to back, value by value; kept are the places of the values,
+    The file is parsed once from front to back, value by value; kept are the entries of the values,
     and those of the last few that were read.
 
     Args:
@@ -81,12 +81,12 @@ class RLEFile(PredictionSource):
         """Compare the entries with what should be there; see the base class."""
         missing = {}
         for position, folder in enumerate(self.folders):
-            places = self._places(position)
-            if len(places) < len(folder.frames):
-                missing[position] = [frame for frame in folder.frames if frame not in places]
+            entries = self._items_of(position)
+            if len(entries) < len(folder.frames):
+                missing[position] = [frame for frame in folder.frames if frame not in entries]
         return self._found(missing, list(self._extra))
 
-    def place(self, position: int, frame: str) -> str:
+    def locate(self, position: int, frame: str) -> str:
         """The file; see the base class."""
         return str(self.root)
 
@@ -104,19 +104,19 @@ class RLEFile(PredictionSource):
     def _rle(self, position: int, frame: str) -> Any:
         """What the file holds for a frame."""
         if self._last is None or self._last[0] != position:
-            self._last = (position, self._places(position))
+            self._last = (position, self._items_of(position))
         item, place = self._last[1][frame]
         value = self._index[item.key]
         for key in item.path:
             value = value[key]
         return value if item.count is None else value[place]
 
-    def _places(self, position: int) -> dict[str, tuple[_Item, int]]:
+    def _items_of(self, position: int) -> dict[str, tuple[_Item, int]]:
         """By frame, where its mask is."""
         folder = self.folders[position]
         where = f'{self.root}: {folder.where}'
         known = set(folder.frames)
-        places: dict[str, tuple[_Item, int]] = {}
+        entries: dict[str, tuple[_Item, int]] = {}
         for item in self._items.get(position, ()):
             frames = folder.frames if item.frames is None else item.frames
             if item.count is not None and item.count != len(frames):
@@ -126,10 +126,10 @@ class RLEFile(PredictionSource):
                 if frame not in known:
                     raise ValueError(f'{where}: expected only masks of the {len(known)} frames '
                                      f'({names_of(folder.frames)}), got {frame!r}')
-                if frame in places:
+                if frame in entries:
                     raise ValueError(f'{where}, frame {frame!r}: expected one mask, got two')
-                places[frame] = (item, place)
-        return places
+                entries[frame] = (item, place)
+        return entries
 
     def _note(self, key: str | int, value: Any) -> None:
         """Note the masks in a value of the file."""

@@ -266,8 +266,8 @@ class RefDAVISProtocol(DAVISUnsupProtocol):
     """Ref-DAVIS17 as ReferFormer (https://github.com/wjn922/ReferFormer) evaluates it.
 
     The masks of a sequence's expressions become four sequences of label maps, one for each
-    annotation (see :func:`place_of` and :func:`merge_masks`). The unsupervised protocol of DAVIS
-    2017 scores each of them; the result is the mean of the four.
+    annotation (see :func:`object_and_annotation` and :func:`merge_masks`). The unsupervised
+    protocol of DAVIS 2017 scores each of them; the result is the mean of the four.
     """
 
     name = 'ref-davis'
@@ -321,7 +321,7 @@ def _of(tracks: Sequence[Track], part: str) -> list[Track]:
     return [track for track in tracks if track.part == part]
 
 
-def place_of(exp_id: str, where: str) -> tuple[int, int]:
+def object_and_annotation(exp_id: str, where: str) -> tuple[int, int]:
     """Find out to which object and annotation an expression of Ref-DAVIS17 belongs.
 
     Args:

@@ -42,7 +42,7 @@ from glus_mm.utils.precision import at_least_float32, dtype_of, run_in_own_type
 MASKED_ATTENTION = ('sdpa', 'eager', ATTENTION)
 # Compiled, the LLM runs sequences of a multiple of so many positions.
 LENGTH_STEP = 32
-# Of these rotary embeddings a sum of places is a product of rotations.
+# Of these rotary embeddings a sum of positions is a product of rotations.
 PLAIN_ROTARY = ('default', 'linear', 'llama3')
 
 
@@ -521,8 +521,8 @@ def _for_each(value: Any, number: int) -> list:
 
 def _image_starts(ids: Tensor, per_image: int) -> list[int]:
     """Where the visual tokens of each image start in a conversation ``ids`` (L)."""
-    places = (ids == IMAGE_TOKEN_INDEX).nonzero()[:, 0].tolist()
-    return [place + number * (per_image - 1) for number, place in enumerate(places)]
+    positions = (ids == IMAGE_TOKEN_INDEX).nonzero()[:, 0].tolist()
+    return [position + number * (per_image - 1) for number, position in enumerate(positions)]
 
 
 def _expanded_length(ids: Tensor, per_image: int) -> int:

@@ -6,12 +6,13 @@ turns before it, which saw turns before them; the published schedule runs the tu
 for each frame, so that these saw nothing before the window. What a turn is in the window of a later
 frame is then what it was in its own, and a stream keeps it.
 
-A window is a prefix with turns behind it, whichever these are. So a query has two places: against
-the prefix that in its own window, where the oldest turn stands right behind the prefix, and against
-turns its running place, as if no turn had ever been dropped. One rotary position cannot be both
-once a turn has been dropped: in training, whose sequences hold all turns, the query is rotated
-twice, and each key meets the one that is meant. A stream holds one window at a time; when a turn is
-dropped from it, the keys of the others are rotated back by its length, and all places are one.
+A window is a prefix with turns behind it, whichever these are. So a query has two positions:
+against the prefix that in its own window, where the oldest turn stands right behind the prefix, and
+against turns its running position, as if no turn had ever been dropped. One rotary position cannot
+be both once a turn has been dropped: in training, whose sequences hold all turns, the query is
+rotated twice, and each key meets the one that is meant. A stream holds one window at a time; when a
+turn is dropped from it, the keys of the others are rotated back by its length, and all positions are
+one.
 
 In shapes, d is the width of a head.
 """
@@ -51,7 +52,7 @@ class SecondRotation:
         """Queries and keys of twice the width whose products are the scores.
 
         Args:
-            query: (N, heads, Q, d), rotated at running places.
+            query: (N, heads, Q, d), rotated at running positions.
             key: (N, key heads, K, d).
         """
         turned = rotate(query, self.cos[:, None], self.sin[:, None])
@@ -86,7 +87,7 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 @dataclass(frozen=True)
 class TurnWindow(Layout):
-    """Layout of sequences in which each turn has its window; positions are running places.
+    """Layout of sequences in which each turn has its window; positions count all turns.
 
     Attributes:
         turn: (G, L) number of the turn, 0 before the first one.
@@ -110,8 +111,8 @@ class KeptTurns:
     """What stays of a conversation from one frame to the next, beside the prefix.
 
     Attributes:
-        states: keys and values (2, layers, key heads, L, d), the keys rotated at places that go on
-            from the prefix.
+        states: keys and values (2, layers, key heads, L, d), the keys rotated at positions that go
+            on from the prefix.
         lengths: positions of each turn, the oldest first; at most as many turns as the window has.
         newest: ids of the last turn as they were run, with the answer that was expected.
     """
@@ -137,15 +138,15 @@ def window_in_training(layout: Layout, starts: Sequence[Sequence[int]], window: 
     """
     turn = torch.zeros(layout.size, dtype=torch.long)
     shift = torch.zeros_like(turn)
-    for places, length, begins in zip(
+    for positions, length, begins in zip(
             layout.index(int(layout.length.max())), layout.length.tolist(), starts):
         if not begins:
             continue
         begins = torch.tensor(begins)
         number = (torch.arange(length)[:, None] >= begins).sum(1)
         oldest = (number - window).clamp(min=0)
-        turn[places[:length]] = number
-        shift[places[:length]] = begins[0] - begins[oldest]
+        turn[positions[:length]] = number
+        shift[positions[:length]] = begins[0] - begins[oldest]
     turn, shift = (values.view(layout.branch.shape) for values in (turn, shift))
     return TurnWindow(
         **vars(layout), turn=turn, window=window, shift=shift if shift.any() else None)

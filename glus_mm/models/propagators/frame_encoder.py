@@ -158,7 +158,7 @@ class FrameEncoder:
                            (prompts, visual, prefix, kept)))
 
     def decode(self, frame_idx: int, seg_tokens: Tensor, memory: Sequence[MemoryBank],
-               places: Sequence[int], points: tuple[Tensor, Tensor] | None = None
+               frame_ids: Sequence[int], points: tuple[Tensor, Tensor] | None = None
                ) -> Generator[Work, Any, HeadOutput]:
         """Masks of N tracks on a frame, see :meth:`GLUS.decode`."""
         cache = self.session.sam_features
@@ -170,7 +170,7 @@ class FrameEncoder:
             feats = cache.get(frame_idx, lambda: made)
         return (yield Work(DECODE, None if points is None else self, len(memory),
                            partial(_decode, self.model),
-                           (feats, seg_tokens, memory, places, points)))
+                           (feats, seg_tokens, memory, frame_ids, points)))
 
     def _prefix(self, prompt: list[int], visual: Tensor) -> tuple[int, Any]:
         """Length in ids and state of the part that all prompts of the video share."""
@@ -230,7 +230,7 @@ def _run_llm(mllm: BaseMLLM, run: Callable[..., tuple[SegTokens, list]],
 
 def _decode(model: GLUS, batch: list[tuple]) -> list[HeadOutput]:
     """Masks of the tracks of each video; one with clicks comes alone."""
-    feats, tokens, memory, places, points = zip(*batch)
+    feats, tokens, memory, frame_ids, points = zip(*batch)
     counts = list(map(len, memory))
     joined = feats[0]
     if len(batch) > 1:
@@ -239,7 +239,7 @@ def _decode(model: GLUS, batch: list[tuple]) -> list[HeadOutput]:
                 torch.tensor(counts, device=joined.top.device)))
     pred = model.decode(
         joined, torch.cat(tokens), [bank for banks in memory for bank in banks],
-        [place for some in places for place in some], model.test_cfg.use_memory, points[0])
+        [idx for some in frame_ids for idx in some], model.test_cfg.use_memory, points[0])
     if len(batch) == 1:
         return [pred]
     return [HeadOutput(*parts) for parts in zip(*(

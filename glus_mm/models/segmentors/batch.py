@@ -65,13 +65,13 @@ def distinct_frames(imgs: Sequence[Tensor], data_samples: Sequence[RefVOSDataSam
         fields: names of the lists of frames, in the order of the images.
 
     Returns:
-        Rows to encode out of the concatenated images, and for each of the images its place among
-        these rows.
+        Rows to encode out of the concatenated images, and for each of the images its position
+        among these rows.
 
     Raises:
         ValueError: a sample has more or fewer frames than images.
     """
-    place_of, rows, places = {}, [], []
+    row_of, rows, row_of_image = {}, [], []
     for b, images in enumerate(imgs):
         frames = list(range(len(images)))
         if data_samples is not None and all(name in data_samples[b] for name in fields):
@@ -80,11 +80,11 @@ def distinct_frames(imgs: Sequence[Tensor], data_samples: Sequence[RefVOSDataSam
             raise ValueError(f'expected an image for each of the frames {frames} of video '
                              f'{data_samples[b].video_id!r}, got {len(images)} images')
         for frame in frames:
-            if (b, frame) not in place_of:
-                place_of[b, frame] = len(rows)
-                rows.append(len(places))
-            places.append(place_of[b, frame])
-    return rows, places
+            if (b, frame) not in row_of:
+                row_of[b, frame] = len(rows)
+                rows.append(len(row_of_image))
+            row_of_image.append(row_of[b, frame])
+    return rows, row_of_image
 
 
 def visible_frames(sample: RefVOSDataSample, any_frame: bool) -> Tensor:

@@ -555,9 +555,9 @@ class GLUS(HubMixin, BaseModel):
         pred = self.mask_head(feats, seg_tokens, memory, frame_idx, points)
         stores = [store] * len(memory) if isinstance(store, bool) else store
         if any(stores):
-            places = [frame_idx] * len(memory) if isinstance(frame_idx, int) else frame_idx
+            positions = [frame_idx] * len(memory) if isinstance(frame_idx, int) else frame_idx
             for bank, place, entry, kept in zip(
-                    memory, places, self.mask_head.encode_memory(pred), stores):
+                    memory, positions, self.mask_head.encode_memory(pred), stores):
                 if kept:
                     bank.add(place, entry)
         return pred
