@@ -10,9 +10,9 @@ A window is a prefix with turns behind it, whichever these are. So a query has t
 against the prefix that in its own window, where the oldest turn stands right behind the prefix, and
 against turns its running position, as if no turn had ever been dropped. One rotary position cannot
 be both once a turn has been dropped: in training, whose sequences hold all turns, the query is
-rotated twice, and each key meets the one that is meant. A stream holds one window at a time; when a
-turn is dropped from it, the keys of the others are rotated back by its length, and all positions are
-one.
+rotated twice, and each key meets the one that is meant. A stream holds one window at a time; when
+a turn is dropped from it, the keys of the others are rotated back by its length, and both positions
+are one.
 
 In shapes, d is the width of a head.
 """
