@@ -87,7 +87,7 @@ ROWS = (
     Row('glu_mb_ratio-1-2', 'default : crowd 1:2', '7', optional=True),
     Row('glu_mb_ratio-4-15', 'default : crowd 4:15', '7', optional=True),
     *(Row(f'glu_mb_talk-{share}', f'GLU + MB, {share} % talk', '-', optional=True)
-      for share in (25, 50)),
+      for share in (10, 25, 50)),
     Row('chat-univi', 'Chat-UniVi, off the shelf', '5', 'not run',
         note='needs the weights of Chat-UniVi'),
     Row('llama-vid', 'LLaMA-VID, off the shelf', '5', 'not run',
@@ -135,6 +135,7 @@ COMPARISONS = (
     Comparison('selector_trained', 'selector_sam2', DEFAULT),
     Comparison('selector_trained', 'selector_sam2', IN_SIGHT),
     Comparison('glu_mb', 'glu_mb_test-without', ALL),
+    Comparison('glu_mb_talk-10', 'glu_mb', ALL),
     Comparison('glu_mb_talk-25', 'glu_mb', ALL),
     Comparison('glu_mb_talk-50', 'glu_mb', ALL),
     Comparison('shipped', 'shipped_without-context', ALL),
