@@ -49,7 +49,7 @@ def main() -> None:
     """Count."""
     graphs = count_graphs()
     model = build_model('tiny', 'float32', 'cpu', {
-        'test_cfg.compile': True, 'train_cfg.attention': 'window'})
+        'test_cfg.compile': True, 'train_cfg.attention': 'window'}).prepare()
     frames = make_frames(FRAMES, (96, 96))
     emit_seg_always(model, frames[:2], 1)
     torch._dynamo.reset()

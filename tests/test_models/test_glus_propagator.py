@@ -152,6 +152,8 @@ def test_compiled_is_eager_within_rounding(talking, video, make_sample, monkeypa
     monkeypatch.setattr(torch, 'compile', lambda part, mode=None: compiled(part, backend=backend))
     torch._dynamo.reset()
     model, plain = talking({**options, 'test_cfg.compile': True}), talking(options)
+    assert model.mllm.vision_tower._compiled_call_impl is None, 'training is as it is'
+    assert model.prepare().mllm.vision_tower._compiled_call_impl is not None
     assert set(model.state_dict()) == set(plain.state_dict())
     keys = [0, 2, 0][:len(make_sample())]
     found, expected = (run(one, video, make_sample(), keys)[0] for one in (model, plain))

@@ -166,9 +166,7 @@ class GLUS(HubMixin, BaseModel):
             MODELS, self.test_cfg.propagator or dict(type='GLUSPropagator'))
         if self.test_cfg.llm_bits < 16:
             check_llm_bits(self, self.test_cfg.llm_bits)
-        if self.test_cfg.compile:
-            self.mllm.compile_parts()
-            self.mask_head.compile_parts()
+        self._to_compile = self.test_cfg.compile
 
     def _build_networks(self, mllm: dict, mask_head: dict, dtype: torch.dtype) -> None:
         """Build the parts that have parameters, frozen ones in ``dtype``."""
@@ -219,7 +217,7 @@ class GLUS(HubMixin, BaseModel):
         """Bring in what inference alone needs, once the weights are loaded.
 
         A selector and a propagator with networks of their own get the weights of these, and
-        ``test_cfg.llm_bits`` takes effect. Such networks go where GLUS goes from then on; they are
+        ``test_cfg.llm_bits`` and ``test_cfg.compile`` take effect. Such networks go where GLUS goes from then on; they are
         no part of its ``state_dict``, its parameters or its checkpoints. What was done before is
         left as it is. ``init_model``, ``from_pretrained``, ``GLUSInferencer`` and :meth:`predict`
         call it.
@@ -242,6 +240,10 @@ class GLUS(HubMixin, BaseModel):
             network.to(device).eval()
         if self.test_cfg.llm_bits < 16:
             quantize_llm(self, self.test_cfg.llm_bits)
+        if self._to_compile:
+            self.mllm.compile_parts()
+            self.mask_head.compile_parts()
+            self._to_compile = False
         return self
 
     def _networks_beside(self) -> list[nn.Module]:
