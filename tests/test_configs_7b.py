@@ -111,7 +111,7 @@ def test_schedule_in_optimizer_steps(name, steps):
     assert lr[0] < 3e-6 and lr[-1] < 3e-7
 
 
-def test_batch_is_that_of_the_paper():
+def test_the_batch_and_the_best():
     for name in (STANDARD, ADDITIONAL):
         cfg = load(name)
         processes, batch = name.split('_')[3].split('-')[0].split('xb')
@@ -121,15 +121,12 @@ def test_batch_is_that_of_the_paper():
         assert (optimizer.type, optimizer.lr, optimizer.betas, optimizer.weight_decay) == (
             'AdamW', 3e-4, (0.9, 0.95), 0)
         assert cfg.optim_wrapper.clip_grad == dict(max_norm=1.0)
-
-
-def test_a_validation_keeps_the_best():
     cfg = load(f'{STANDARD}_val')
     assert cfg.default_hooks.checkpoint.save_best == 'J&F' and cfg.train_cfg.val_interval > 0
     assert cfg.val_evaluator.type == 'RefVOSMetric' and cfg.val_dataloader.dataset.test_mode
 
 
-def test_data_and_losses():
+def test_data_and_switches():
     standard, additional = load(STANDARD), load(ADDITIONAL)
     assert standard.train_dataloader.sampler.ratios == [1, 1]
     assert additional.train_dataloader.sampler.ratios == [40, 150, 4, 30, 30]
@@ -139,9 +136,6 @@ def test_data_and_losses():
     assert [item.type for item in standard.train_dataloader.dataset.datasets] == kinds[:2]
     assert standard.model.loss_contrastive.loss_weight == 0.1
     assert additional.model.get('loss_contrastive') is None
-
-
-def test_switches_of_the_official_code():
     cfg, standard = load(f'{STANDARD}_official'), load(STANDARD)
     assert cfg.model.mask_head.detach_memory
     pipeline = cfg.train_dataloader.dataset.pipeline

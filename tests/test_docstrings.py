@@ -98,9 +98,6 @@ def raised(function):
 def test_public_names_are_documented():
     wrong = [f'{path.relative_to(PACKAGE)}: {what}' for path in MODULES for what in problems(path)]
     assert not wrong, '\n'.join(wrong)
-
-
-def test_no_line_repeats_a_name():
     found = [f'{path.relative_to(ROOT)}: {match[0].strip()}' for path in EVERYWHERE
              for match in FILLER.finditer(path.read_text(encoding='utf-8'))]
     assert not found, 'say shape, unit or meaning, or leave the line out:\n' + '\n'.join(found)

@@ -98,11 +98,7 @@ def test_prefixed_names_are_found_from_mmengine(parent, name):
     assert parent.get(f'glus_mm.{name}').__module__.startswith('glus_mm.')
 
 
-def test_names_of_mmengine_are_found_from_glus_mm():
-    assert HOOKS.get('CheckpointHook').__module__.startswith('mmengine.')
-
-
-def test_children_keep_our_scope_in_another_project(other_scope):
+def test_children_and_defaults(other_scope):
     whole = other_scope.build(dict(
         type='glus_mm.RegistryTestWhole', part=dict(type='RegistryTestPart', size=3)))
     assert whole.part.size == 3
@@ -111,15 +107,13 @@ def test_children_keep_our_scope_in_another_project(other_scope):
     whole = other_scope.build(dict(type='glus_mm.RegistryTestWhole', part=dict(
         type='RegistryTestPart', size=4, name='own', _scope_='glus_mm')))
     assert (whole.part.size, whole.part.name) == (4, 'own')
-
-
-def test_build_child_defaults_and_instances():
     part = build_child(MODELS, dict(type='RegistryTestPart', size=1), name='default')
     assert part.name == 'default'
     assert build_child(MODELS, part) is part
     cfg = dict(type='RegistryTestPart', size=1)
     build_child(MODELS, cfg, name='default')
     assert cfg == dict(type='RegistryTestPart', size=1), 'the config must not change'
+    assert HOOKS.get('CheckpointHook').__module__.startswith('mmengine.')
 
 
 @pytest.mark.parametrize('cfg', [None, 'RegistryTestPart', [1], 3])
@@ -174,12 +168,9 @@ def test_dependency_direction_inside_of_models(part):
     assert not wrong, '\n'.join(wrong)
 
 
-def test_the_direction_test_sees_a_wrong_import(tmp_path):
+def test_the_order_of_packages(tmp_path):
     file = tmp_path / 'bad.py'
     file.write_text('def f():\n    from glus_mm.apis import init_model\n')
     assert list(imports_of(file)) == [(2, ['apis', 'init_model'])]
-
-
-def test_every_package_has_its_place_in_the_order():
     packages = {path.parent.name for path in PACKAGE.glob('*/__init__.py')}
     assert packages <= set(LAYERS)

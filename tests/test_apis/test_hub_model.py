@@ -71,14 +71,11 @@ def test_what_is_saved_is_loaded(model, saved):
     assert init_model(saved, cfg_options={'model.test_cfg.window': 2}).test_cfg.window == 2
 
 
-def test_the_card(saved):
+def test_the_card_and_a_copy(saved, tmp_path):
     card = (saved / 'README.md').read_text()
     assert card.startswith('---\nlibrary_name: glus_mm\nlicense: mit\n')
     for part in ('On nothing.', '| MovingShapes | J&F | 12.35 |', '`mask_head`', "'ORG/small'"):
         assert part in card
-
-
-def test_saved_again_it_is_the_same(saved, tmp_path):
     GLUS.from_pretrained(saved).save_pretrained(tmp_path / 'again')
     first, again = (json.loads((folder / 'config.json').read_text())
                     for folder in (saved, tmp_path / 'again'))

@@ -1,6 +1,5 @@
 """init_model: what it gives back, and what it refuses with which words."""
 
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -45,13 +44,14 @@ def test_half_precision_weights_become_float32(tiny_config, model, checkpoint):
         assert value.dtype == expected.dtype, name
         wanted = expected.to(torch.bfloat16) if expected.is_floating_point() else expected
         torch.testing.assert_close(value, wanted.to(expected.dtype), rtol=0, atol=0)
-
-
-def test_older_file_format_loads_too(tiny_config, model, tmp_path):
-    config, options = tiny_config
-    torch.save(model.state_dict(), tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
-    loaded = init_model(config, str(tmp_path / 'old.pth'), cfg_options=options)
+    torch.save(model.state_dict(), checkpoint, _use_new_zipfile_serialization=False)
+    loaded = init_model(config, str(checkpoint), cfg_options=options)  # of an older torch
     torch.testing.assert_close(loaded.mllm.lm_head.weight, model.mllm.lm_head.weight)
+    optimizer = torch.optim.SGD(loaded.parameters(), lr=1.0)
+    before = loaded.mllm.seg_projector[0].weight.clone()
+    loaded.mllm.seg_projector(torch.ones(1, before.shape[1])).sum().backward()
+    optimizer.step()
+    assert not torch.equal(loaded.mllm.seg_projector[0].weight, before), 'it can be trained'
 
 
 def test_scope_of_the_caller_stays(tiny_config):
@@ -79,14 +79,11 @@ def test_missing_files(tiny_config, missing, tmp_path):
         init_model(**files)
 
 
-def test_config_of_another_type_or_without_model():
+def test_configs_and_options_that_cannot_be_used(tiny_config):
     with pytest.raises(TypeError, match='path of a config or a mmengine Config, got dict'):
         init_model(dict(model=dict(type='GLUS')))
     with pytest.raises(ValueError, match=r'model = dict\(type=...\), got None'):
         init_model(Config(dict(mask_head=dict(type='SAM2MemoryHead'))))
-
-
-def test_typos_in_options_name_the_key(tiny_config):
     config, options = tiny_config
     with pytest.raises(KeyError, match="'modle.test_cfg.window'.*has no 'modle'"):
         init_model(config, cfg_options={'modle.test_cfg.window': 1})
@@ -113,30 +110,6 @@ def test_misfits_list_the_keys(tiny_config, model, tmp_path):
     assert '  mllm.projector.bias' in lines
     assert '  unknown.weight' in lines
     assert '  mllm.projector.weight: expected (128, 128), got (2, 128)' in lines
-
-
-def test_objects_are_not_loaded(tiny_config, tmp_path):
-    class Code:
-
-        def __reduce__(self):
-            return (open, (str(tmp_path / 'ran'), 'w'))
-
-    config, options = tiny_config
-    with open(tmp_path / 'code.pth', 'wb') as file:
-        pickle.dump(dict(state_dict=Code()), file, protocol=2)
-    with pytest.raises(ValueError, match='tensors and plain containers only.*code.pth'):
-        init_model(config, tmp_path / 'code.pth', cfg_options=options)
-    assert not (tmp_path / 'ran').exists()
-
-
-def test_broken_file(tiny_config, checkpoint, tmp_path):
-    config, options = tiny_config
-    broken = tmp_path / 'broken.pth'
-    for content, message in ((checkpoint.read_bytes()[:1000], 'one whose end is missing'),
-                             (b'', 'expected a checkpoint')):
-        broken.write_bytes(content)
-        with pytest.raises(ValueError, match=rf'{message}.*broken\.pth'):
-            init_model(config, broken, cfg_options=options)
 
 
 def ordinary(tiny_config, path, options=None):
@@ -199,16 +172,6 @@ def test_model_and_file_are_independent(tiny_config, model, tmp_path, stored):
         file.truncate(0)
     torch.save(loaded.state_dict(), path)
     assert torch.load(path, weights_only=True).keys() == values.keys()
-
-
-def test_loaded_model_can_be_trained(tiny_config, checkpoint):
-    config, options = tiny_config
-    loaded = init_model(config, checkpoint, cfg_options=options)
-    optimizer = torch.optim.SGD(loaded.parameters(), lr=1.0)
-    before = loaded.mllm.seg_projector[0].weight.clone()
-    loaded.mllm.seg_projector(torch.ones(1, before.shape[1])).sum().backward()
-    optimizer.step()
-    assert not torch.equal(loaded.mllm.seg_projector[0].weight, before)
 
 
 LORA = {'model.mllm.lora': dict(r=2)}

@@ -125,62 +125,83 @@ def test_shipped_sam2_config_by_its_name(official, fails):
     assert 'lm_head' not in message
 
 
-def test_which_shipped_sam2_config_fits(official, fails):
-    """A trunk as sam2_hiera_s has it, in a checkpoint whose other parts are small."""
-    key = 'model.visual_model.image_encoder.trunk.'
-    blocks = {f'{key}blocks.{i}.norm1.weight': torch.zeros(8) for i in range(16)}
-    rewrite(official, **blocks, **{f'{key}patch_embed.proj.weight': torch.zeros(96, 3, 7, 7)})
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert 'The SAM-2 of the checkpoint has the sizes of --sam2 sam2_hiera_s.' in message
-
-
-@pytest.mark.parametrize(('changes', 'lines'), [
-    ({NORM: None}, ['missing, with the expected shape (1):', f'  {NORM}: (16,)']),
-    ({'model.new.weight': torch.zeros(3)},
-     ['unknown, with the shape found (1):', '  model.new.weight: (3,)']),
-    ({NORM: torch.zeros(17)}, ['other shape (1):', f'  {NORM}: expected (16,), got (17,)']),
-    ({'model.mm_projector.weight': None, 'model.mm_projector.0.weight': torch.zeros(16, 8)},
-     ['The projector has several layers, as in LLaVA 1.5; LLaVA v1, LISA and GLUS have one linear '
-      'layer.', '  model.mm_projector.weight: (16, 8)', '  model.mm_projector.0.weight: (16, 8)']),
-    ({'model.visual_model.no_mem_embed': None}, ['  model.visual_model.no_mem_embed: (1, 1, 32)'])])
-def test_keys_that_do_not_fit(official, fails, changes, lines):
-    rewrite(official, **changes)
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert message.startswith(f'{official.hf}: the weights do not fill the model')
-    for line in lines:
-        assert line in message.splitlines(), message
-
-
-def test_tower_that_does_not_fit(official, fails):
-    official.tower.pop('vision_model.pre_layrnorm.bias')
-    official.save()
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert 'vision_model.pre_layrnorm.bias (vision tower): (8,)' in message
-    assert 'Give a folder whose config.json and weights agree with --clip.' in message
-
-
-@pytest.mark.parametrize(('value', 'message'), [
-    (torch.tensor([0.0] * 15 + [float('nan')]), f'got NaN or infinity in {NORM}'),
-    (torch.tensor([0.0] * 15 + [float('-inf')]), f'got NaN or infinity in {NORM}'),
-    (torch.full((16, ), float('nan'), dtype=torch.bfloat16), f'got NaN or infinity in {NORM}'),
-    (torch.zeros(16, dtype=torch.int8),
-     f'expected float32, float16 or bfloat16, got torch.int8: {NORM}')])
-def test_values_that_cannot_be_used(official, fails, value, message):
-    rewrite(official, **{NORM: value})
-    error = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert error == f'{official.hf}: ' + message.replace(
-        'got NaN', 'expected finite values, got NaN')
-
-
 BUFFER = 'model.layers.1.self_attn.rotary_emb.inv_freq'
+TRUNK = 'model.visual_model.image_encoder.trunk.'
+NAN, NOT_FINITE = float('nan'), '{hf}: expected finite values, got NaN or infinity in ' + NORM
 
 
-@pytest.mark.parametrize('value', [torch.tensor([1.0, 0.02]), torch.tensor([1.0]),
-                                   torch.tensor([1.0, 0.02]).bfloat16()])
-def test_custom_rotary_frequencies(official, fails, value):
-    rewrite(official, **{BUFFER: value})
+def weights(**values):
+    return lambda official: rewrite(official, **values)
+
+
+def config(**values):
+    return lambda official: official.edit('hf/config.json', **values)
+
+
+def yaml(text):
+    return lambda official: Path(official.yaml).write_text(text)
+
+
+REFUSED = [
+    (weights(**{NORM: None}), '{hf}: the weights do not fill the model',
+     f'missing, with the expected shape (1):\n  {NORM}: (16,)'),
+    (weights(**{'model.new.weight': torch.zeros(3)}),
+     'unknown, with the shape found (1):\n  model.new.weight: (3,)'),
+    (weights(**{NORM: torch.zeros(17)}), f'other shape (1):\n  {NORM}: expected (16,), got (17,)'),
+    (weights(**{'model.mm_projector.weight': None,
+                'model.mm_projector.0.weight': torch.zeros(16, 8)}),
+     'The projector has several layers, as in LLaVA 1.5; LLaVA v1, LISA and GLUS have one linear '
+     'layer.', '\n  model.mm_projector.weight: (16, 8)',
+     '\n  model.mm_projector.0.weight: (16, 8)'),
+    (weights(**{'model.visual_model.no_mem_embed': None}),
+     '\n  model.visual_model.no_mem_embed: (1, 1, 32)'),
+    # A trunk as sam2_hiera_s has it, in a checkpoint whose other parts are small.
+    (weights(**{f'{TRUNK}blocks.{i}.norm1.weight': torch.zeros(8) for i in range(16)},
+             **{f'{TRUNK}patch_embed.proj.weight': torch.zeros(96, 3, 7, 7)}),
+     'The SAM-2 of the checkpoint has the sizes of --sam2 sam2_hiera_s.'),
+    (lambda official: (official.tower.pop('vision_model.pre_layrnorm.bias'), official.save()),
+     'vision_model.pre_layrnorm.bias (vision tower): (8,)',
+     'Give a folder whose config.json and weights agree with --clip.'),
+    *[(weights(**{NORM: torch.tensor([0.0] * 15 + [value])}), NOT_FINITE)
+      for value in (NAN, float('-inf'))],
+    (weights(**{NORM: torch.full((16, ), NAN, dtype=torch.bfloat16)}), NOT_FINITE),
+    (weights(**{NORM: torch.zeros(16, dtype=torch.int8)}),
+     f'{{hf}}: expected float32, float16 or bfloat16, got torch.int8: {NORM}'),
+    *[(weights(**{BUFFER: value}),
+       f'expected {BUFFER} to be the rotary frequencies that config.json gives')
+      for value in (torch.tensor([1.0, 0.02]), torch.tensor([1.0]),
+                    torch.tensor([1.0, 0.02]).bfloat16())],
+    # It would otherwise take the place of the official weight.
+    (weights(**{'mllm.llm.norm.weight': torch.zeros(16)}), '{hf}/pytorch_model.bin: expected '
+     'official names, got one of glus_mm: mllm.llm.norm.weight'),
+    (lambda official: (official.hf / 'added_tokens.json').write_text(
+        json.dumps({'<im_start>': 480, '<im_end>': 481})),
+     "but ['[SEG]'] are missing", '{hf}/added_tokens.json'),
+    (config(vocab_size=480), '{hf}/config.json: expected a vocab_size of at least 483, which is '
+     'how many tokens the tokenizer in {hf} has, got 480'),
+    (config(vocab_size=500), '\n  lm_head.weight: expected (500, 16), got (483, 16)'),
+    (config(hidden_act='softmaxish'), 'the sizes in {hf}/config.json', 'softmaxish'),
+    (config(mm_vision_select_layer=-9), 'vision_select_layer', '-9'),
+    (lambda official: (official.edit('clip/config.json', image_size=42), official.edit(
+        'clip/preprocessor_config.json', size=42, crop_size=42)),
+     "pooling='raster4' does not divide the patches"),
+    *[(yaml(text), '{yaml}', message) for text, message in (
+        ('model: [', 'expected a SAM-2 config, got a file that fails with'),
+        ('- 1', 'expected a SAM-2 config'), ('model: 3', 'expected a SAM-2 config'),
+        ('other: 3', 'expected a SAM-2 config with the key "model"'),
+        ('model: {_target_: sam2.modeling.sam2_base.SAM2Base}', 'expected model.image_size'),
+        ('model: {_target_: sam2.no.Class, image_size: 1024}', 'building it fails with'))],
+]
+
+
+@pytest.mark.parametrize('case', REFUSED)
+def test_what_is_refused(official, fails, case):
+    spoil, *parts = case
+    spoil(official)
     message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert f'expected {BUFFER} to be the rotary frequencies that config.json gives' in message
+    for part in parts:
+        part = part.replace('{hf}', str(official.hf)).replace('{yaml}', official.yaml)
+        assert part in message, message
 
 
 def test_rotary_frequencies_of_another_base(official):
@@ -194,70 +215,11 @@ def test_rotary_frequencies_of_another_base(official):
     torch.testing.assert_close(model.mllm.llm.rotary_emb.inv_freq, torch.tensor([1.0, 1e-3]))
 
 
-def test_tokenizer_without_seg(official, fails):
-    (official.hf / 'added_tokens.json').write_text(json.dumps({'<im_start>': 480,
-                                                               '<im_end>': 481}))
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert "but ['[SEG]'] are missing" in message
-    assert f'{official.hf}/added_tokens.json' in message
-
-
-def test_fewer_rows_than_tokens(official, fails):
-    official.edit('hf/config.json', vocab_size=480)
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert message == (
-        f'{official.hf}/config.json: expected a vocab_size of at least 483, which is how many '
-        f'tokens the tokenizer in {official.hf} has, got 480')
-
-
-def test_rows_and_vocab_size_differ(official, fails):
-    official.edit('hf/config.json', vocab_size=500)
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert '  lm_head.weight: expected (500, 16), got (483, 16)' in message
-
-
-def test_sizes_that_make_no_model(official, fails):
-    official.edit('hf/config.json', hidden_act='softmaxish')
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert message.startswith(f'the sizes in {official.hf}/config.json')
-    assert 'softmaxish' in message
-
-
-@pytest.mark.parametrize(('text', 'message'), [
-    ('model: [', 'expected a SAM-2 config, got a file that fails with'),
-    ('- 1', "expected a SAM-2 config"), ('model: 3', 'expected a SAM-2 config'),
-    ('other: 3', 'expected a SAM-2 config with the key "model"'),
-    ('model: {_target_: sam2.modeling.sam2_base.SAM2Base}', 'expected model.image_size'),
-    ('model: {_target_: sam2.no.Class, image_size: 1024}', 'building it fails with')])
-def test_yaml_that_is_no_sam2(official, fails, text, message):
-    Path(official.yaml).write_text(text)
-    error = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert message in error
-    assert official.yaml in error
-
-
-def test_layer_that_the_tower_lacks(official, fails):
-    official.edit('hf/config.json', mm_vision_select_layer=-9)
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert 'vision_select_layer' in message
-    assert '-9' in message
-
-
-def test_pooling_that_the_patches_do_not_allow(official, fails):
-    official.edit('clip/config.json', image_size=42)
-    official.edit('clip/preprocessor_config.json', size=42, crop_size=42)
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert "pooling='raster4' does not divide the patches" in message
-
-
-@pytest.mark.parametrize('options', [
-    dict(num_context=-1), dict(num_query=0), dict(memory_stride=0), dict(memory_stride=1.5)])
-def test_numbers_out_of_range(official, fails, options):
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml, **options)
-    assert 'must be an integer of at least' in message
-
-
-def test_no_such_sam2(official, fails):
+def test_arguments_that_cannot_be_used(official, fails):
+    for options in (dict(num_context=-1), dict(num_query=0), dict(memory_stride=0),
+                    dict(memory_stride=1.5)):
+        message = fails(convert_glus, official.hf, official.out, sam2=official.yaml, **options)
+        assert 'must be an integer of at least' in message
     for name in ('sam2_hiera_xl', 'no.yaml'):
         message = fails(convert_glus, official.hf, official.out, sam2=name, kind=FileNotFoundError)
         assert f'got {name!r}: there is no file' in message
@@ -272,14 +234,6 @@ def test_the_tower_in_the_checkpoint_is_used(official):
     name = next(name for name in state if name.endswith('pre_layrnorm.bias'))
     assert torch.equal(state[name], held['model.vision_tower.vision_tower.vision_model.'
                                          'pre_layrnorm.bias'])
-
-
-def test_names_of_ours_in_an_official_checkpoint(official, fails):
-    """They would otherwise take the place of the official weight."""
-    rewrite(official, **{'mllm.llm.norm.weight': torch.zeros(16)})
-    message = fails(convert_glus, official.hf, official.out, sam2=official.yaml)
-    assert message == (f'{official.hf}/pytorch_model.bin: expected official names, got one of '
-                       'glus_mm: mllm.llm.norm.weight')
 
 
 def test_tower_names_follow_the_version_of_transformers():
@@ -304,7 +258,7 @@ def test_output_folder_with_files(official):
     assert (official.out / 'model.pth').stat().st_mtime_ns == before
 
 
-def test_force_replaces_all_files_of_an_earlier_conversion(official):
+def test_force_replaces_an_earlier_conversion(official):
     convert_glus(official.hf, official.out, sam2=official.yaml)
     for name in ('special_tokens_map.json', 'notes.txt'):
         (official.out / name).write_text('{}')
@@ -312,15 +266,13 @@ def test_force_replaces_all_files_of_an_earlier_conversion(official):
     convert_glus(official.hf, official.out, sam2=official.yaml, force=True)
     assert {path.name for path in official.out.iterdir()} == FILES | {'notes.txt'}
     assert converted(official.out)['mllm.llm.norm.weight'].eq(7).all()
-
-
-def test_a_failure_leaves_the_earlier_conversion(official):
-    convert_glus(official.hf, official.out, sam2=official.yaml)
     before = {path.name: path.read_bytes() for path in official.out.iterdir()}
     rewrite(official, **{NORM: None})
-    with pytest.raises(ValueError):
-        convert_glus(official.hf, official.out, sam2=official.yaml, force=True)
+    for out in (official.out, official.root / 'a' / 'b' / 'c'):
+        with pytest.raises(ValueError):
+            convert_glus(official.hf, out, sam2=official.yaml, force=True)
     assert {path.name: path.read_bytes() for path in official.out.iterdir()} == before
+    assert not (official.root / 'a').exists(), 'parents that were made do not stay either'
 
 
 def test_inputs_are_no_output(official):
@@ -331,13 +283,6 @@ def test_inputs_are_no_output(official):
         convert_glus(official.hf, official.yaml, sam2=official.yaml)
     with pytest.raises(NotADirectoryError, match='got a file at or above it'):
         convert_glus(official.hf, f'{official.yaml}/deep/out', sam2=official.yaml)
-
-
-def test_parents_that_were_made_do_not_stay_either(official):
-    rewrite(official, **{NORM: None})
-    with pytest.raises(ValueError):
-        convert_glus(official.hf, official.root / 'a' / 'b' / 'c', sam2=official.yaml)
-    assert not (official.root / 'a').exists()
 
 
 # LISA
@@ -360,23 +305,20 @@ def test_lisa_with_sam2(lisa, logged):
     init_model(lisa.out / 'config.py', lisa.out / 'model.pth')
 
 
-def test_the_new_projector_follows_the_seed(lisa):
+def test_the_new_projector_follows_the_seed(lisa, write_weights):
+    """It is float32, whatever the checkpoint is."""
+    write_weights(lisa.hf, {k: v.bfloat16() for k, v in lisa.tensors.items()})
     weights, before = [], torch.random.get_rng_state()
     for seed in (0, 1, 0):
         convert_lisa(lisa.hf, lisa.out, sam2=lisa.yaml, seed=seed, force=True,
                      sam2_checkpoint=str(lisa.root / 'sam2.pt'))
-        weights.append(converted(lisa.out)['mllm.seg_projector.0.weight'])
+        state = converted(lisa.out)
+        weights.append(state['mllm.seg_projector.0.weight'])
+    assert weights[0].dtype == torch.float32
+    assert state['mllm.llm.norm.weight'].dtype == torch.bfloat16
     assert torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[0], weights[1])
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_bf16_lisa_gets_a_float32_projector(lisa, write_weights):
-    write_weights(lisa.hf, {k: v.bfloat16() for k, v in lisa.tensors.items()})
-    convert_lisa(lisa.hf, lisa.out, sam2=lisa.yaml, sam2_checkpoint=str(lisa.root / 'sam2.pt'))
-    state = converted(lisa.out)
-    assert state['mllm.seg_projector.0.weight'].dtype == torch.float32
-    assert state['mllm.llm.norm.weight'].dtype == torch.bfloat16
 
 
 def test_lisa_without_any_sam1(lisa):
@@ -386,16 +328,13 @@ def test_lisa_without_any_sam1(lisa):
     assert 'mask_head.sam2.no_mem_embed' in converted(lisa.out)
 
 
-def test_glus_and_lisa_are_told_apart(official, fails, lisa):
+def test_glus_and_lisa_are_told_apart(official, fails, request):
+    message = fails(convert_lisa, official.hf, official.out, sam2=official.yaml)
+    assert 'got one that holds a trained SAM-2' in message and 'glus2mm.py' in message
+    lisa = request.getfixturevalue('lisa')
     message = fails(convert_glus, lisa.hf, lisa.out, sam2=lisa.yaml)
     assert message.startswith('expected a checkpoint of GLUS, got LISAForCausalLM without SAM-2')
     assert 'lisa2mm.py' in message
-
-
-def test_glus_is_no_lisa(official, fails):
-    message = fails(convert_lisa, official.hf, official.out, sam2=official.yaml)
-    assert 'got one that holds a trained SAM-2' in message
-    assert 'glus2mm.py' in message
 
 
 def test_sam2_weights_that_cannot_be_used(lisa, fails, local_hub):

@@ -74,16 +74,13 @@ def test_marks_around_images_are_not_asked_for(official, value):
     assert read_official_config(official.hf).vision_tower
 
 
-def test_llava_of_today(official):
+def test_models_of_today_and_none(official, tmp_path):
     """model_type 'llava' means another class and layout in transformers since 4.36."""
     content = dict(model_type='llava', architectures=['LlavaForConditionalGeneration'],
                    text_config=dict(hidden_size=16), vision_config={})
     (official.hf / 'config.json').write_text(json.dumps(content))
     with pytest.raises(ValueError, match="without the LLaMA sizes .'hidden_size'"):
         read_official_config(official.hf)
-
-
-def test_no_checkpoint(tmp_path):
     what = 'a checkpoint of GLUS, LISA or LLaVA v1 in the layout of Hugging Face'
     for path, message in ((tmp_path / 'no', f'expected a folder with {what}, got nothing there'),
                           (tmp_path, f'expected {what}, but there is no {tmp_path}/config.json')):

@@ -57,37 +57,26 @@ def by_json(layout: Layout) -> bool:
     return layout.masks.endswith('.json')
 
 
-def by_anno_id(layout: Layout) -> bool:
-    return layout.masks == 'mask_dict.json'
-
-
-def by_palette(layout: Layout) -> bool:
-    return layout.masks == 'train/Annotations'
-
-
 def by_png(layout: Layout) -> bool:
     return not by_json(layout)
 
 
-def is_reason(layout: Layout) -> bool:
-    return layout.dataset.__name__ == 'ReasonVOSDataset'
+def of(*names: str) -> Callable[[Layout], bool]:
+    return lambda layout: layout.dataset.__name__ in names
 
 
-def is_long(layout: Layout) -> bool:
-    return layout.dataset.__name__ == 'LongRVOSDataset'
+def masked_by(path: str) -> Callable[[Layout], bool]:
+    return lambda layout: layout.masks == path
 
 
-def has_types(layout: Layout) -> bool:
-    return layout.dataset.__name__ in ('ReVOSDataset', 'RefSAVDataset')
+is_reason, is_long, is_davis = of('ReasonVOSDataset'), of('LongRVOSDataset'), of('RefDAVISDataset')
+has_types = of('ReVOSDataset', 'RefSAVDataset')
+by_anno_id, by_palette = masked_by('mask_dict.json'), masked_by('train/Annotations')
 
 
 def needs_all_png(layout: Layout) -> bool:
     """A frame without a file is an error."""
     return by_png(layout) and not is_long(layout)
-
-
-def is_davis(layout: Layout) -> bool:
-    return layout.dataset.__name__ == 'RefDAVISDataset'
 
 
 def edit_json(path: Path, change: Callable[[dict], None]) -> None:

@@ -36,9 +36,6 @@ def test_one_process_takes_all_the_most_work_first(dataset):
     assert len(sampler) == 5
     with pytest.raises(IndexError, match='below 5, got 5'):
         sampler.skip([5])
-
-
-def test_mix_of_data_sets(dataset):
     assert BalancedVideoSampler(MixedRefVOSDataset([dataset, dataset])).costs == \
         [30, 12, 18, 4, 12] * 2
 

@@ -115,7 +115,10 @@ def test_the_frames_of_a_video_begin_as_those_of_a_referring_sample():
         assert np.array_equal(ids[:last + 4], other[:last + 4])
 
 
-def test_pairs_apart_share_their_images_but_not_their_answers(make):
+def test_pairs_and_entries_that_show_nothing(make):
+    dataset = make({'conversations': talk('Who?', 'Me.')},
+                   {'image': 'a.png', 'conversations': talk('<image> Who?', 'Me.')})
+    assert len(dataset) == 1 and dataset[0]['data_samples'].video_id == '1'
     entry = {'video': 'clip', 'conversations': talk(
         '<video>\nWhat is it?', 'a star', 'how many?', 'one', 'and more?', 'no')}
     dataset = make(entry, num_pairs=2)
@@ -129,12 +132,6 @@ def test_pairs_apart_share_their_images_but_not_their_answers(make):
     dataset = make(dict(entry, image='a.png'), num_pairs=2)
     with pytest.raises(ValueError, match=r'entry 0: expected everything that is shown in the fir'):
         dataset[0]
-
-
-def test_entries_that_show_nothing_are_left_out(make):
-    dataset = make({'conversations': talk('Who?', 'Me.')},
-                   {'image': 'a.png', 'conversations': talk('<image> Who?', 'Me.')})
-    assert len(dataset) == 1 and dataset[0]['data_samples'].video_id == '1'
 
 
 GOOD = {'id': 'x', 'image': 'a.png', 'conversations': talk('<image>\nWhat?', 'a star')}

@@ -9,7 +9,6 @@ from dataset_layouts import LAYOUTS
 from mmengine import Config
 from mmengine.registry import DefaultScope
 
-import programs
 from glus_mm.registry import DATA_SAMPLERS, DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,19 +93,3 @@ def test_data_sets_are_those_of_their_own_files(name):
         assert child == alone.pop('dataset') and child['data_root'] == place
         alone.pop('sampler')
         assert loader == alone
-
-
-def test_browsing_all_of_them(trees, monkeypatch, capsys):
-    """ReVOS has slashes in the ids of its videos."""
-    tool = programs.load(ROOT / 'tools' / 'misc' / 'browse_dataset.py')
-    monkeypatch.setattr('sys.argv', [
-        'browse_dataset.py', str(BASES / 'additional-sft.py'), '--num', '16', '--out', 'sheets',
-        '--cfg-options', 'train_dataloader.sampler.ratios=[1,1,1,1,1]'])
-    tool.main()
-    files = sorted(path.name for path in (trees / 'sheets').iterdir())
-    assert len(files) == 16
-    shown = capsys.readouterr().out
-    for name in SETS:
-        assert f'{name} ' in shown.splitlines()[-1]
-        assert any(f'_{name}_' in file for file in files)
-    assert any('revos_UVO_all_vid_' in file for file in files)

@@ -32,6 +32,8 @@ def test_scores_of_the_query_frames(write, results):
     scores = transform(results)['gt_scores']
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, [[0.3, 0.1], [0.6, 0.4]], atol=1e-7)
+    with pytest.raises(ValueError, match="'mevis', got those of 'toy'"):
+        write()(dict(results, dataset='mevis'))
 
 
 @pytest.mark.parametrize(('expressions', 'message'), [
@@ -42,18 +44,7 @@ def test_missing_scores(write, results, expressions, message):
         write(**expressions)(results)
 
 
-def test_scores_of_another_data_set(write, results):
-    with pytest.raises(ValueError, match="'mevis', got those of 'toy'"):
-        write()(dict(results, dataset='mevis'))
-
-
-def test_a_file_that_is_not_there(tmp_path, results):
-    transform = LoadFrameScores(str(tmp_path / 'none.json'))  # may be made later
-    with pytest.raises(FileNotFoundError, match='none'):
-        transform(results)
-
-
-def test_samples_without_sam_images(results):
+def test_samples_without_sam_images(results, tmp_path):
     images = [np.zeros((8, 8, 3), np.uint8)] * 2
     results.update(context_frame_ids=[0], context_imgs=images[:1], query_imgs=images,
                    ori_shape=(8, 8), input_ids=[np.zeros(3)] * 2, labels=[np.zeros(3)] * 2,
@@ -63,3 +54,6 @@ def test_samples_without_sam_images(results):
     item = PackRefVOSInputs()(ResizeForEncoders(4, None)(results))
     assert item['inputs']['clip_imgs'].shape == (3, 3, 4, 4) and 'sam_imgs' not in item['inputs']
     assert item['data_samples'].gt_scores.shape == (2, 2)
+    transform = LoadFrameScores(str(tmp_path / 'none.json'))  # may be made later
+    with pytest.raises(FileNotFoundError, match='none'):
+        transform(results)

@@ -67,20 +67,14 @@ def test_samples(root):
         assert np.array_equal(found[1], (object_mask(1, number) | object_mask(2, number)) & there)
 
 
-def test_short_clips_have_each_frame_once(root):
+def test_clips_and_the_config(root, monkeypatch):
     folder = root / 'annotations' / VIDEO
     for t in range(5, LENGTH):
         (folder / 'images' / f'frame_{t:06d}.jpg').unlink()
     dataset = GroundMoReDataset(data_root=str(root), test_mode=True, serialize_data=False)
     assert len(dataset.get_data_info(0)['frame_names']) == 5
-
-
-def test_testing_only(root):
     with pytest.raises(ValueError, match='expected test_mode=True'):
         GroundMoReDataset(data_root=str(root))
-
-
-def test_config(root, monkeypatch):
     monkeypatch.chdir(root.parents[1])
     cfg = Config.fromfile(ROOT / 'configs/_base_/datasets/groundmore.py')
     part = dict(cfg.test_dataloader.dataset.to_dict(), pipeline=[], serialize_data=False)

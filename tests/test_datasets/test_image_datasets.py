@@ -126,13 +126,10 @@ def test_refcoco_as_one_frame_videos(refer):
     assert all(image.equal(inputs['sam_imgs'][0]) for image in inputs['sam_imgs'])
 
 
-def test_testing_on_refcoco(refer):
+def test_testing_and_json(refer, tmp_path):
     sample = refer(split='testA', test_mode=True, pipeline=TEST_PIPELINE)[0]['data_samples']
     assert sample.frame_names == ('six', ) and sample.expressions == ('the light', )
     assert np.array_equal(decode_rle(sample.gt_rles[0][0]), TWO[1])
-
-
-def test_expressions_as_json(refer, tmp_path):
     plain = refer()
     (tmp_path / 'refs.json').write_text(json.dumps(refs()))
     other = RefCOCODataset(str(tmp_path), 'refs.json')

@@ -76,7 +76,7 @@ def test_expressions_of_one_object_cover_its_cells(root):
     assert found
 
 
-def test_without_objects_json_there_are_masks_only(root, tmp_path):
+def test_without_objects_json(root, tmp_path):
     copy = tmp_path / 'copy'
     copy.mkdir()
     for path in root.iterdir():
@@ -84,9 +84,6 @@ def test_without_objects_json_there_are_masks_only(root, tmp_path):
             (copy / path.name).symlink_to(path)
     results = load(copy, LoadObjects(grid=8))
     assert 'object_cells' in results and 'object_words' not in results
-
-
-def test_wrong_use(root):
     with pytest.raises(ValueError, match='grid must be an integer of at least 1, got 0'):
         LoadObjects(grid=0)
     with pytest.raises(ValueError, match="vision_crop must be one of .*, got 'top'"):

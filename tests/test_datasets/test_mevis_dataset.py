@@ -1,8 +1,6 @@
 """Parsing, addressing and errors of the data sets in MeViS layout."""
 
-import copy
 import json
-import pickle
 
 import numpy as np
 import pytest
@@ -34,9 +32,6 @@ def test_data_info(mevis_root):
     assert info['expressions'][2]['object_ids'] == ('0', '1')
     assert info['expressions'][3]['anno_ids'] == ()
     assert dataset.get_data_info(1)['ori_shape'] is None
-
-
-def test_moving_shapes_is_registered(mevis_root):
     dataset = DATASETS.build({'type': 'glus_mm.MovingShapesDataset', 'data_root': str(mevis_root)})
     assert isinstance(dataset, MovingShapesDataset)
     assert dataset.get_data_info(0)['dataset'] == 'moving_shapes'
@@ -70,13 +65,17 @@ def test_min_frames_drops_and_logs(mevis_root):
         _dataset(mevis_root, min_frames=13)
 
 
-def test_indices_and_lazy_init(mevis_root):
+def test_options(mevis_root):
     assert len(_dataset(mevis_root, indices=2)) == 2
     dataset = _dataset(mevis_root, lazy_init=True, pipeline=[lambda r: r['video_id']])
     assert dataset[1] == 'short'
+    (mevis_root / 'mask_dict.json').rename(mevis_root / 'other.json')
+    dataset = _dataset(mevis_root, data_prefix={'mask': 'other.json'})
+    assert dataset.masks.path == str(mevis_root / 'other.json')
+    assert 'JPEGImages' in dataset.get_data_info(0)['img_paths'][0]
 
 
-def test_items_are_deterministic_and_addressed_by_draw(mevis_root):
+def test_items(mevis_root):
     pipeline = [lambda results: results['rng'].integers(1 << 40)]
     dataset = _dataset(mevis_root, pipeline=pipeline, seed=3)
     assert dataset[1] == dataset[1] == dataset[(1, 0)] == dataset[-2] == dataset[np.int64(1)]
@@ -84,9 +83,6 @@ def test_items_are_deterministic_and_addressed_by_draw(mevis_root):
     assert len(values) == 15
     assert dataset[1] == np.random.default_rng((3, 1, 0)).integers(1 << 40)
     assert dataset[1] != _dataset(mevis_root, pipeline=pipeline, seed=4)[1]
-
-
-def test_no_item_replaces_another(mevis_root):
     dataset = _dataset(mevis_root, pipeline=[lambda results: None])
     with pytest.raises(ValueError, match="transform returned None for video 'long'"):
         dataset[0]
@@ -107,26 +103,6 @@ def test_bad_arguments(mevis_root, kwargs, message):
         _dataset(mevis_root, **kwargs)
     with pytest.raises(TypeError, match='min_frame'):
         _dataset(mevis_root, min_frame=4)
-
-
-def test_data_prefix_keeps_other_defaults(mevis_root):
-    (mevis_root / 'mask_dict.json').rename(mevis_root / 'other.json')
-    dataset = _dataset(mevis_root, data_prefix={'mask': 'other.json'})
-    assert dataset.masks.path == str(mevis_root / 'other.json')
-    assert 'JPEGImages' in dataset.get_data_info(0)['img_paths'][0]
-
-
-def test_mask_store_gives_what_the_file_has(mevis_root):
-    content = json.loads((mevis_root / 'mask_dict.json').read_text())
-    dataset = _dataset(mevis_root)
-    both = dataset.get_data_info(0)['expressions'][2]
-    assert dataset.masks.rles(both, 5, (40, 56)) == [content['0'][5], content['1'][5]]
-    assert dataset.masks.rles(both, 1, (40, 56)) == [content['0'][1]]
-    assert len(dataset.masks) == 6
-    assert copy.deepcopy(dataset.masks) is dataset.masks
-    assert dataset.get_subset([0]).masks is dataset.masks
-    copied = pickle.loads(pickle.dumps(dataset.masks))
-    assert copied.rles(both, 5, (40, 56)) == dataset.masks.rles(both, 5, (40, 56))
 
 
 def test_runs_of_random_masks_are_accepted(tmp_path):

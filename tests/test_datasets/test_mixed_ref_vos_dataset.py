@@ -40,6 +40,8 @@ def test_items_stand_one_after_the_other(mix):
     assert mix[-1] == mix[7] and mix[-8] == mix[0]
     assert mix[np.int64(4)] == mix[4] == mix[4, 0]
     assert mix.get_data_info(4)['video_id'] == 'mid'
+    copy = pickle.loads(pickle.dumps(mix))
+    assert [copy[i, 3] for i in range(8)] == [mix[i, 3] for i in range(8)]
 
 
 def test_a_video_gives_the_same_samples_wherever_its_data_set_stands(mevis_root, mix):
@@ -52,11 +54,6 @@ def test_a_video_gives_the_same_samples_wherever_its_data_set_stands(mevis_root,
             assert mix[5 + index, draw] == turned[index, draw]
     numbers = [mix[index, draw]['number'] for index in (3, 4, 5, 6, 7) for draw in range(9)]
     assert len(set(numbers)) == len(numbers)
-
-
-def test_it_can_be_sent_to_workers(mix):
-    copy = pickle.loads(pickle.dumps(mix))
-    assert [copy[i, 3] for i in range(8)] == [mix[i, 3] for i in range(8)]
 
 
 @pytest.mark.parametrize('index', [8, -9, (8, 0), (-9, 1)])
@@ -75,16 +72,13 @@ def test_metainfo(mevis_root, mix):
                             child(mevis_root, metainfo=dict(colors=4))])
 
 
-def test_lazy(mevis_root):
+def test_lazy_and_in_another_scope(mevis_root):
     mix = MixedRefVOSDataset([child(mevis_root), child(mevis_root / 'no')], lazy_init=True)
     with pytest.raises(FileNotFoundError, match=r'datasets\[1\] \(MeViSDataset\): .*no/meta_expr'):
         mix.full_init()
     mix = MixedRefVOSDataset([child(mevis_root)] * 2, lazy_init=True)
     assert not any(dataset._fully_initialized for dataset in mix.datasets)
     assert len(mix) == 6 and mix[4]['video'] == 'short'
-
-
-def test_children_are_found_in_our_scope(mevis_root):
     cfg = dict(type='glus_mm.MixedRefVOSDataset', datasets=[child(mevis_root)])
     with DefaultScope.overwrite_default_scope('mmengine'):
         assert len(ROOT_DATASETS.build(cfg)) == 3
@@ -110,15 +104,6 @@ def test_errors_name_the_data_set(mevis_root, change, error, message):
     assert type(raised.value) is error
 
 
-def test_a_broken_annotation_names_the_data_set(mevis_root, edit_json):
-    edit_json(mevis_root / 'meta_expressions.json', lambda c: c['videos']['mid'].pop('frames'))
-    with pytest.raises(ValueError, match=r"datasets\[0\] \(MeViSDataset\): .*'mid'.*'frames'"):
-        MixedRefVOSDataset([child(mevis_root)])
-    (mevis_root / 'meta_expressions.json').write_bytes(b'\xff\xfe not utf-8')
-    with pytest.raises(ValueError, match=r'datasets\[0\] .*meta_expressions.json'):
-        MixedRefVOSDataset([child(mevis_root)])
-
-
 def test_only_data_sets_of_videos(mevis_root):
     with pytest.raises(ValueError, match='at least one data set'):
         MixedRefVOSDataset([])
@@ -132,7 +117,7 @@ def test_only_data_sets_of_videos(mevis_root):
         DATASETS.build(dict(type='MixedRefVOSDataset', datasets=[child(mevis_root)], ratios=[1]))
 
 
-def test_a_broken_item_is_an_error(mevis_root, edit_json, mix):
+def test_items_that_are_broken(mevis_root, edit_json, mix):
     def fail(results):
         raise ValueError(f'broken frame of {results["video_id"]}')
 
@@ -140,3 +125,9 @@ def test_a_broken_item_is_an_error(mevis_root, edit_json, mix):
     with pytest.raises(ValueError, match='broken frame of mid'):
         mix[4]
     assert json.loads(json.dumps(mix[7]))['video'] == 'mid'
+    edit_json(mevis_root / 'meta_expressions.json', lambda c: c['videos']['mid'].pop('frames'))
+    with pytest.raises(ValueError, match=r"datasets\[0\] \(MeViSDataset\): .*'mid'.*'frames'"):
+        MixedRefVOSDataset([child(mevis_root)])
+    (mevis_root / 'meta_expressions.json').write_bytes(b'\xff\xfe not utf-8')
+    with pytest.raises(ValueError, match=r'datasets\[0\] .*meta_expressions.json'):
+        MixedRefVOSDataset([child(mevis_root)])

@@ -53,9 +53,6 @@ def test_items_are_independent():
     shares = np.array(RATIOS) / sum(RATIOS)
     expected = np.outer(shares, shares) * pairs.sum()
     assert (np.abs(pairs - expected) < 5 * np.sqrt(expected)).all()
-
-
-def test_every_visit_is_a_fresh_draw():
     items = take(make(), 500)
     assert [draw for _, draw in items] == list(range(500))
     assert all(type(index) is int and type(draw) is int for index, draw in items)
@@ -72,9 +69,6 @@ def test_sequence_is_a_function_of_seed_ratios_and_sizes():
     # What a run with this seed sees must not change with a new version, of NumPy either.
     golden = [23, 49, 86, 11, 56, 66, 17, 76, 34, 81]
     assert [index for index, _ in take(make(0, (50, 50), (1, 2)), 10)] == golden
-
-
-def test_ratio_of_any_size():
     items = take(make(sizes=(3, 3, 3), ratios=(1e308, 1e308, 1e-308)), 300)
     assert {index // 3 for index, _ in items} == {0, 1}
 
@@ -164,7 +158,7 @@ def test_ratios_are_checked(ratios, error):
         MixedVideoSampler(concat(*SIZES), ratios)
 
 
-def test_other_errors():
+def test_state_and_errors():
     with pytest.raises(TypeError, match='made of several, such as MixedRefVOSDataset, got range'):
         MixedVideoSampler(range(5), [1])
     with pytest.raises(ValueError, match=r'videos in every data set, got \[5, 0\]'):
@@ -177,9 +171,6 @@ def test_other_errors():
         DATA_SAMPLERS.build(dict(type='MixedVideoSampler', dataset=concat(2), ratio=[1]))
     assert len(make()) == sum(SIZES)
     make().set_epoch(2)
-
-
-def test_state():
     sampler = make(seed=8)
     state = sampler.state_dict()
     assert state == dict(type='MixedVideoSampler', seed=8, size=46, sizes=[5, 1, 40],

@@ -205,7 +205,7 @@ def test_motion_is_clear_and_only_of_the_target(split):
             assert i == ids[0] or shift < 0.2, f'{text}: object {i} does the same'
 
 
-def test_event_happens_to_the_target_alone(split):
+def test_events_and_look_alikes(split):
     for text, ids, _, _, objects in _sentences(split, 'event'):
         named = _named(text, objects)
         assert ids[0] in named and len(named) > 1, 'another object shares the noun'
@@ -213,9 +213,6 @@ def test_event_happens_to_the_target_alone(split):
         start, stop = objects[ids[0]].flash
         assert stop - start in (3, 4) and 0 <= start and stop <= NUM_FRAMES
         assert set(range(start, stop)) & {1, 4, 7, 10}, 'no test context frame shows it'
-
-
-def test_look_alikes_meet_and_differ_at_the_start(split):
     for text, ids, masks, _, objects in _sentences(split, 'look-alike'):
         named = _named(text, objects)
         assert len(named) == 2 and ids[0] in named, text
@@ -230,7 +227,7 @@ def test_look_alikes_meet_and_differ_at_the_start(split):
         assert (whole[:, 2:-2].min() < 0.95 * whole.max()), 'no occlusion in the middle'
 
 
-def test_groups_and_no_targets(split):
+def test_groups_and_words(split):
     for text, ids, _, _, objects in _sentences(split, 'group'):
         assert _named(text, objects) == ids, text
         assert 2 <= len(ids) <= len(objects) // 2
@@ -239,9 +236,6 @@ def test_groups_and_no_targets(split):
         assert ids == [] and _named(text, objects) == [], text
         words = set(text.split())
         assert any({item.shape, item.colour} & words for item in objects), text
-
-
-def test_words_that_no_expression_has(split):
     texts = [expression['exp'] for record, *_ in split
              for expression in record['expressions'].values()]
     assert unknown_words(texts) == []

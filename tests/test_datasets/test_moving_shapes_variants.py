@@ -49,20 +49,14 @@ def test_default_is_as_before_there_were_variants():
     assert found == set(KINDS)
 
 
-def test_elsewhere_has_an_event_among_alike_objects():
+def test_objects_of_the_variants():
     for video in videos('elsewhere'):
         lit = [item for item in video.objects if item.flash is not None]
         assert len(lit) == 1 and lit[0].flash[1] - lit[0].flash[0] <= 4
         assert max(Counter(item.shape for item in video.objects).values()) >= 2
         assert kinds(video)['event'] >= 2
-
-
-def test_crossing_has_look_alikes():
     counts = [kinds(video)['look-alike'] for video in videos('crossing')]
     assert sum(count > 0 for count in counts) >= 0.8 * NUM_VIDEOS and max(counts) <= 5
-
-
-def test_crowd_is_of_one_shape_with_different_motions():
     for video in videos('crowd'):
         assert 5 <= len(video.objects) <= 6
         assert len({item.colour for item in video.objects}) <= 2
@@ -103,15 +97,12 @@ def test_ids_and_bytes_tell_variants_apart(tmp_path):
     assert len(images) == len(VARIANTS)
 
 
-def test_unknown_variant(tmp_path):
+def test_the_tool_and_unknown_variants(tmp_path, call_tool):
     with pytest.raises(ValueError, match="variant must be one of .*'late'.*got 'early'"):
         generate_video(0, 'train', 0, 'early')
     with pytest.raises(ValueError, match='got \'early\''):
         write_split(tmp_path, 1, 0, 'train', variant='early')
     assert not list(tmp_path.iterdir())
-
-
-def test_tool_writes_a_variant(call_tool, tmp_path):
     status, _, error = call_tool(TOOL, tmp_path, '--videos', '2', '--variant', 'late', '--no-mp4')
     assert status == 0, error
     written = json.loads((tmp_path / 'train' / 'meta_expressions.json').read_text())['videos']

@@ -5,7 +5,6 @@ import json
 import pickle
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,7 +25,6 @@ from torch.utils.data import DataLoader
 from glus_mm.datasets import (
     BinaryMaskStore,
     MaskStore,
-    MeViSDataset,
     PaletteMaskStore,
     ReasonVOSDataset,
     RefDAVISDataset,
@@ -126,7 +124,7 @@ def test_workers_give_the_same_samples(trees, name):
         assert torch.equal(item['inputs']['clip_imgs'], again['inputs']['clip_imgs'])
 
 
-def test_names_tell_data_sets_apart(trees):
+def test_names_and_lengths(trees):
     """Object identities are compared within data set and video only."""
     names = {}
     for name, layout in LAYOUTS.items():
@@ -134,6 +132,10 @@ def test_names_tell_data_sets_apart(trees):
                                     data_root=str(trees / name), serialize_data=False))
         names[name.removesuffix('_dict')] = built.metainfo['dataset']
     assert names == {name: name for name in names} and len(names) == 9
+    for name, layout in LAYOUTS.items():
+        dataset = layout.build(trees / name, min_frames=6)
+        assert [dataset.get_data_info(i)['video_id'] for i in range(len(dataset))] == [
+            f'{layout.prefix}vid_a']
 
 
 @pytest.mark.parametrize('name', LAYOUTS)
@@ -148,13 +150,6 @@ def test_objects_are_the_same_ones_in_all_expressions(trees, name):
     # In the GLUS way each expression has masks of its own; else an object has one annotation.
     assert all(len(annos) == (4 if name == 'ref_davis_dict' else 1)
                for annos in by_object.values())
-
-
-def test_min_frames(trees):
-    for name, layout in LAYOUTS.items():
-        dataset = layout.build(trees / name, min_frames=6)
-        assert [dataset.get_data_info(i)['video_id'] for i in range(len(dataset))] == [
-            f'{layout.prefix}vid_a']
 
 
 @pytest.mark.parametrize('name', LAYOUTS)
@@ -173,7 +168,7 @@ def test_without_masks_only_testing_goes_on(trees, tmp_path, name):
 # ---- what each data set has of its own ----
 
 
-def test_kinds_and_nested_ids_of_revos(trees):
+def test_what_data_sets_have_of_their_own(trees):
     dataset = ReVOSDataset(data_root=str(trees / 'revos'))
     info = dataset.get_data_info(0)
     assert [item['kind'] for item in info['expressions']] == [
@@ -181,13 +176,12 @@ def test_kinds_and_nested_ids_of_revos(trees):
     assert info['expressions'][3]['object_ids'] == ()
     assert info['video_id'] == 'UVO/all/vid_a' and info['ori_shape'] == VIDEOS['vid_a'][1]
     assert info['img_paths'][0] == str(trees / 'revos/JPEGImages/UVO/all/vid_a/00000.jpg')
-
-
-def test_no_target_of_mevis_v2(trees):
     dataset = LAYOUTS['mevis_v2'].build(trees / 'mevis_v2', pipeline=train_pipeline())
     sample = dataset[0]['data_samples']
     place = sample.exp_ids.index('3')
     assert sample.object_ids[place] == () and not sample.gt_masks[place].any()
+    with pytest.raises(ValueError, match='expected test_mode=True'):
+        ReasonVOSDataset(data_root=str(trees / 'reason_vos'))
 
 
 def test_ref_youtube_vos_for_the_server(trees, tmp_path):
@@ -220,16 +214,13 @@ def test_ref_youtube_vos_for_the_server(trees, tmp_path):
         RefYouTubeVOSDataset(exclude_ann_file='no-such.json', **options)
 
 
-def test_counter_of_ref_davis_goes_over_sorted_texts():
+def test_ref_davis(trees):
     videos = {'b': {'expressions': {str(i): {} for i in range(12)}},
               'a': {'expressions': {'1': {}, '0': {}}}}
     numbers = number_expressions(videos, 'x.json')
     assert [numbers['a', '0'], numbers['a', '1']] == ['0', '1']
     order = sorted(range(12), key=lambda i: int(numbers['b', str(i)]))
     assert order == [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9] and numbers['b', '0'] == '2'
-
-
-def test_ref_davis_ignores_void(trees):
     dataset = RefDAVISDataset(data_root=str(trees / 'ref_davis'))
     info = dataset.get_data_info(0)
     for expression in info['expressions']:
@@ -259,11 +250,6 @@ def test_ids_of_reason_vos(trees, tmp_path):
     assert ids() == [['0', '7'], ['0', '1']]
     second['expressions'] = {'5': second['expressions'][0]}
     assert ids() == [['0', '7'], ['5']]
-
-
-def test_reason_vos_is_no_training_data(trees):
-    with pytest.raises(ValueError, match='expected test_mode=True'):
-        ReasonVOSDataset(data_root=str(trees / 'reason_vos'))
 
 
 # ---- the sources of masks ----
@@ -323,85 +309,3 @@ def test_binary_masks_of_every_mode(tmp_path):
 
 
 # ---- the files that the official evaluators were run on ----
-
-
-def test_mevis_of_the_fixture(evaluators):
-    root = evaluators / 'mevis' / 'valid_u'
-    dataset = MeViSDataset(data_root=str(root), test_mode=True, min_frames=4)
-    content = json.loads((root / 'mask_dict.json').read_text())
-    assert len(dataset) == 4 and len(dataset.masks) == len(content)
-    for i in range(4):
-        info = dataset.get_data_info(i)
-        for expression in info['expressions']:
-            for t in range(len(info['frame_names'])):
-                tracks = [content[anno][t] for anno in expression['anno_ids']]
-                visible = [rle for rle in tracks if rle]
-                if visible:
-                    size = tuple(visible[0]['size'])
-                    assert dataset.masks.rles(expression, t, size) == visible
-
-
-def test_revos_of_the_fixture(evaluators):
-    dataset = ReVOSDataset(data_root=str(evaluators / 'revos'), test_mode=True,
-                           ann_file='meta_expressions_valid_.json')
-    info = dataset.get_data_info(0)
-    assert info['ori_shape'] == (120, 160)
-    assert [item['kind'] for item in info['expressions']] == [
-        'referring', 'reason', 'referring', 'reason', 'hallucination']
-
-
-def test_ref_davis_of_the_fixture_the_glus_way(evaluators):
-    dataset = RefDAVISDataset(
-        data_root=str(evaluators / 'refdavis'), ann_file='meta_expressions.json', test_mode=True,
-        data_prefix=dict(img='no images', mask='mask_dict.json'))
-    infos = {info['video_id']: info for info in map(dataset.get_data_info, range(len(dataset)))}
-    boat = {item['exp_id']: item['anno_ids'] for item in infos['boat-a']['expressions']}
-    assert (boat['1'], boat['10'], boat['2']) == (('1', ), ('2', ), ('4', ))
-    assert infos['car-c']['expressions'][0]['anno_ids'] == ('12', )
-
-
-def test_palette_masks_of_the_fixture(evaluators, tmp_path):
-    root = evaluators / 'davis'
-    content = json.loads((evaluators / 'refdavis' / 'meta_expressions.json').read_text())
-    dataset = RefDAVISDataset(
-        data_root=str(root), ann_file=str(evaluators / 'refdavis' / 'meta_expressions.json'),
-        data_prefix=dict(img=str(tmp_path), mask='Annotations_unsupervised/480p'),
-        test_mode=True, pipeline=pipeline_for_testing())
-    info = dataset.get_data_info(0)
-    folder = root / 'Annotations_unsupervised' / '480p' / info['video_id']
-    for t, frame in enumerate(content['videos'][info['video_id']]['frames']):
-        indices = np.asarray(Image.open(folder / f'{frame}.png'))
-        for expression in info['expressions']:
-            want = indices == int(expression['object_ids'][0])
-            found = dataset.masks.rles(expression, t, indices.shape)
-            assert len(found) == want.any() and all(
-                np.array_equal(decode_rle(rle), want) for rle in found)
-    # A stand-in of another size for the first image.
-    (tmp_path / info['video_id']).mkdir()
-    cv2.imwrite(info['img_paths'][0], np.zeros((9, 16, 3), dtype=np.uint8))
-    with pytest.raises(ValueError, match=r'expected a mask of the size of the frame, \(H, W\) = '
-                                         r'\(9, 16\), got \(120, 160\)'):
-        dataset[0]
-
-
-def test_reason_vos_of_the_fixture(evaluators, tmp_path):
-    """Its annotation has no frames, which the official one has."""
-    root = evaluators / 'reasonvos'
-    content = json.loads((root / 'meta_expressions.json').read_text())
-    for video, entry in content['videos'].items():
-        folder = root / 'Annotations' / f'{entry["source"]}_{video}_0'
-        entry['frames'] = sorted(path.stem for path in folder.iterdir())
-    write_json(tmp_path / 'meta_expressions.json', content)
-    options = dict(data_root=str(root), test_mode=True)
-    with pytest.raises(ValueError, match="video '0a1b2c3d4e5f': expected the key 'frames'"):
-        ReasonVOSDataset(**options)
-    dataset = ReasonVOSDataset(ann_file=str(tmp_path / 'meta_expressions.json'), **options)
-    info = dataset.get_data_info(0)
-    assert [item['exp_id'] for item in info['expressions']] == ['0', '2', '99']
-    for expression in info['expressions']:
-        for t, frame in enumerate(info['frame_names']):
-            name = f'MeViS_{info["video_id"]}_{expression["object_ids"][0]}'
-            want = np.asarray(Image.open(root / 'Annotations' / name / f'{frame}.png')) > 0
-            found = dataset.masks.rles(expression, t, want.shape)
-            assert len(found) == want.any() and all(
-                np.array_equal(decode_rle(rle), want) for rle in found)

@@ -28,23 +28,17 @@ def load(tmp_path_factory):
     return load
 
 
-def test_still(load):
+def test_still_reverse_shuffle(load):
     (frames, sample, context), (shown, probed, _) = load(), load('still')
     assert len(shown) == 12 and all(np.array_equal(frame, frames[6]) for frame in shown)
     assert probed.gt_rles == [[rles[6]] * 12 for rles in sample.gt_rles]
     assert probed.frame_names == sample.frame_names and context == [1, 4, 7, 10]
-
-
-def test_reverse(load):
     (frames, sample, _), (shown, probed, context) = load(), load('reverse')
     assert all(np.array_equal(*pair) for pair in zip(shown, frames[::-1]))
     assert probed.gt_rles == [rles[::-1] for rles in sample.gt_rles]
     # A picture keeps its name, so that its mask is written under it.
     assert probed.frame_names == sample.frame_names[::-1] and context == [1, 4, 7, 10]
     assert probed.expressions == sample.expressions
-
-
-def test_shuffle(load):
     (frames, sample, _), (shown, probed, context) = load(), load('shuffle')
     assert all(np.array_equal(*pair) for pair in zip(shown, frames))
     assert probed.gt_rles == sample.gt_rles
@@ -64,9 +58,6 @@ def test_swap(load):
     left_out = set(sample.exp_ids) - set(probed.exp_ids)
     assert all(not ids for exp_id, ids in zip(sample.exp_ids, sample.object_ids)
                if exp_id in left_out and len(set(sample.object_ids)) > 2)
-
-
-def test_what_cannot_be_probed():
     with pytest.raises(ValueError, match="probe must be one of .* got 'blur'"):
         ProbeVideo('blur')
     with pytest.raises(ValueError, match="'still' needs masks: .*'v', got .* without ground truth"):

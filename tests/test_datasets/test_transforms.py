@@ -4,7 +4,6 @@ import json
 import pickle
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -84,22 +83,21 @@ def test_global_local_statistics():
     assert counts.min() > 45
 
 
-def test_global_takes_one_frame_of_each_clip_for_both():
+def test_global_and_local():
     for seed in range(50):
         results = _sample(SampleContextQueryFrames(2, 5, strategy='global'), 10, seed)
         assert [i // 5 for i in results['context_frame_ids']] == [0, 1]
         assert [i // 2 for i in results['query_frame_ids']] == [0, 1, 2, 3, 4]
-
-
-def test_local_has_no_context():
     for test_mode in (False, True):
         transform = SampleContextQueryFrames(strategy='local', test_mode=test_mode)
         results = _sample(transform, 10)
         assert results['context_frame_ids'] == []
         assert np.diff(results['query_frame_ids']).tolist() == [1] * (9 if test_mode else 3)
+    results = _sample(SampleContextQueryFrames(num_query=5), 2)
+    assert results['query_frame_ids'] == [0, 1, 1, 1, 1]
 
 
-def test_random_is_sorted_without_repeats_and_reaches_all_frames():
+def test_random_and_among():
     seen = set()
     for seed in range(60):
         results = _sample(SampleContextQueryFrames(3, 4, strategy='random'), 9, seed)
@@ -108,9 +106,6 @@ def test_random_is_sorted_without_repeats_and_reaches_all_frames():
             assert ids == sorted(ids)
             seen.update(ids)
     assert seen == set(range(9))
-
-
-def test_targets_are_among_the_references():
     places = set()
     for seed in range(60):
         results = _sample(
@@ -137,12 +132,7 @@ def test_short_videos_work(strategy, num_frames, test_mode):
         assert all(type(i) is int and 0 <= i < num_frames for i in context + query)
 
 
-def test_consecutive_frames_of_a_short_video_repeat_the_last():
-    results = _sample(SampleContextQueryFrames(num_query=5), 2)
-    assert results['query_frame_ids'] == [0, 1, 1, 1, 1]
-
-
-def test_expressions_without_replacement():
+def test_expressions_and_the_generator():
     transform = SampleContextQueryFrames(num_expressions=3)
     counts = np.zeros(5)
     for seed in range(300):
@@ -151,9 +141,6 @@ def test_expressions_without_replacement():
         counts[chosen] += 1
     assert counts.min() > 140
     assert len(_sample(transform, 8, 0, 2)['expressions']) == 2
-
-
-def test_sampling_follows_the_generator():
     transform = SampleContextQueryFrames()
     keys = ('context_frame_ids', 'query_frame_ids', 'expressions')
     first, same, other = (_sample(transform, 50, seed) for seed in (1, 1, 2))
@@ -161,11 +148,20 @@ def test_sampling_follows_the_generator():
     assert [first[k] for k in keys] != [other[k] for k in keys]
 
 
-def test_test_mode_takes_clip_centres_and_everything_else():
+def test_test_mode():
     results = _sample(SampleContextQueryFrames(num_context=4, test_mode=True), 12)
     assert results['context_frame_ids'] == [1, 4, 7, 10]
     assert results['query_frame_ids'] == list(range(12))
     assert [e['exp_id'] for e in results['expressions']] == ['0', '1', '2', '3']
+    results = dict(frame_names=tuple('abcdefgh'), expressions=[])
+    assert SampleContextQueryFrames(test_mode=True)(dict(results))['context_frame_ids'] == []
+    stated = SampleContextQueryFrames(num_context=2, test_mode=True)(dict(results))
+    assert stated['context_frame_ids'] == [2, 6]
+    for strategy in ('global', 'random', 'among'):
+        with pytest.raises(ValueError, match=f"propagator says: expected no .* got '{strategy}'"):
+            SampleContextQueryFrames(strategy=strategy, test_mode=True)
+    with pytest.raises(ValueError, match='expected no kind_weights with test_mode=True'):
+        SampleContextQueryFrames(kind_weights=dict(event=1), test_mode=True)
 
 
 @pytest.mark.parametrize('kwargs, message', [
@@ -198,33 +194,6 @@ def test_frames_are_rgb_and_read_once(mevis_root):
         assert image is query[i]
 
 
-def test_missing_and_unreadable_frame(mevis_root):
-    dataset = _dataset(mevis_root, [SampleContextQueryFrames(), LoadRefVOSFrames()])
-    path = mevis_root / 'JPEGImages' / 'short' / '00003.jpg'
-    path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(ValueError, match='short/00003.jpg'):
-        dataset[1]
-    path.unlink()
-    with pytest.raises(FileNotFoundError, match='short/00003.jpg'):
-        dataset[1]
-
-
-def test_frames_of_unequal_size(mevis_root):
-    dataset = _dataset(mevis_root, [SampleContextQueryFrames(), LoadRefVOSFrames()])
-    cv2.imwrite(str(mevis_root / 'JPEGImages/short/00003.jpg'), np.zeros((8, 9, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"00003.jpg of video 'short'.*\(36, 24\).*got \(8, 9\)"):
-        dataset[1]
-
-
-@pytest.mark.parametrize('loader', [LoadRefVOSFrames, OpenFrameReader])
-def test_frame_size_must_be_the_annotated_one(mevis_root, edit_json, loader):
-    edit_json(mevis_root / 'meta_expressions.json',
-              lambda c: c['videos']['long'].update(height=41))
-    dataset = _dataset(mevis_root, [SampleContextQueryFrames(), loader()])
-    with pytest.raises(ValueError, match=r"video 'long'.*\(41, 56\).*got \(40, 56\)"):
-        dataset[0]
-
-
 # ---- masks ----
 
 
@@ -247,25 +216,11 @@ def test_masks_of_each_expression(mevis_root, object_mask, overlap):
     assert not by_id['3'].any()
 
 
-def test_mask_of_wrong_size_names_everything(mevis_root, edit_json):
-    edit_json(mevis_root / 'mask_dict.json',
-              lambda c: [rle.update(size=[41, 56]) for rle in c['0']])
-    place = (r"mask_dict.json: video 'long', expression '[02]', anno '0', frame \d+: .*"
-             r'\(40, 56\), got \(41, 56\)')
-    train = [SampleContextQueryFrames(num_expressions=4), LoadRefVOSFrames(), LoadRefVOSMasks()]
-    for pipeline in (train, _test_pipeline()):
-        with pytest.raises(ValueError, match=place):
-            _dataset(mevis_root, pipeline)[0]
-
-
 def test_masks_need_ground_truth(mevis_root):
     (mevis_root / 'mask_dict.json').unlink()
     dataset = _dataset(mevis_root, _train_pipeline(), test_mode=True)
     with pytest.raises(ValueError, match="video 'long' of mevis: expected a data set with masks"):
         dataset[0]
-
-
-def test_bad_overlap():
     with pytest.raises(ValueError, match=r"overlap must be one of \('or', 'sum'\), got 'xor'"):
         LoadRefVOSMasks(overlap='xor')
 
@@ -273,7 +228,7 @@ def test_bad_overlap():
 # ---- resize ----
 
 
-def test_resized_images(mevis_root):
+def test_images(mevis_root):
     results = _dataset(mevis_root, _train_pipeline(num_context=3, num_query=5)[:2])[2]
     results = ResizeForEncoders(vision_size=28, sam_size=16)(results)
     clip_imgs, sam_imgs = results['clip_imgs'], results['sam_imgs']
@@ -283,9 +238,6 @@ def test_resized_images(mevis_root):
     assert (clip_imgs[:, 1].float().mean((1, 2)) - green).abs().max() < 6
     assert (sam_imgs[:, 1].mean((1, 2)) - green[3:] / 255).abs().max() < 0.03
     assert (sam_imgs[:, 0] - 200 / 255).abs().max() < 0.03
-
-
-def test_squash_keeps_what_the_crop_cuts():
     image = np.zeros((20, 40, 3), np.uint8)
     image[:, :8] = 255
     results = {'context_frame_ids': [], 'query_frame_ids': [0], 'context_imgs': [],
@@ -310,7 +262,7 @@ def test_bad_resize_arguments(kwargs, message):
 # ---- conversation ----
 
 
-def test_conversation_draws_templates_from_the_generator():
+def test_conversation():
     transform = BuildConversation(tokenizer='tiny', template='llava_v1')
     tokenizer, template = SegTokenizer.from_pretrained('tiny'), get_template('llava_v1')
     texts = ['The Red circle.', 'a box']
@@ -326,9 +278,6 @@ def test_conversation_draws_templates_from_the_generator():
         assert results['input_ids'][e].dtype == results['labels'][e].dtype == np.int64
         assert (input_ids == -200).sum() == 5
         assert (labels == tokenizer.seg_id).sum() == 3
-
-
-def test_unknown_tokenizer_and_template():
     with pytest.raises((ValueError, FileNotFoundError), match='no-such'):
         BuildConversation(tokenizer='no-such', template='compact')
     with pytest.raises(ValueError, match='no-such'):
@@ -371,7 +320,7 @@ def test_batches_of_videos_with_any_number_of_expressions(mevis_root, edit_json)
             assert batch['data_samples'][b] is item['data_samples']
 
 
-def test_items_are_equal_whenever_they_are_made(mevis_root):
+def test_items(mevis_root):
     dataset = _dataset(mevis_root, _train_pipeline(num_expressions=2))
     first, again, other = dataset[(0, 7)], dataset[(0, 7)], dataset[(0, 8)]
     for key in ('clip_imgs', 'sam_imgs'):
@@ -379,14 +328,14 @@ def test_items_are_equal_whenever_they_are_made(mevis_root):
     assert all(map(np.array_equal, first['inputs']['labels'], again['inputs']['labels']))
     assert torch.equal(first['data_samples'].gt_masks, again['data_samples'].gt_masks)
     assert not torch.equal(first['inputs']['clip_imgs'], other['inputs']['clip_imgs'])
-
-
-def test_video_shorter_than_both_windows_trains(mevis_root):
     item = _dataset(mevis_root, _train_pipeline(num_context=4, num_query=4))[1]
     assert item['inputs']['clip_imgs'].shape[0] == 8
     assert item['data_samples'].query_frame_ids == [0, 1, 1, 1]
     masks = item['data_samples'].gt_masks
     assert torch.equal(masks[:, 1], masks[:, 3])
+    names = ('SampleContextQueryFrames', 'LoadRefVOSFrames', 'LoadRefVOSMasks')
+    dataset = _dataset(mevis_root, [{'type': f'glus_mm.{name}'} for name in names])
+    assert dataset[0]['gt_masks'].shape == (3, 4, 40, 56)
 
 
 def test_test_sample(mevis_root, object_mask):
@@ -404,19 +353,10 @@ def test_test_sample(mevis_root, object_mask):
     json.dumps(sample.gt_rles)
     assert len(pickle.loads(pickle.dumps(item))['inputs']['reader']) == 12
     assert pseudo_collate([item])['inputs']['reader'] == [reader]
-
-
-def test_test_sample_without_ground_truth(mevis_root):
     (mevis_root / 'mask_dict.json').unlink()
     sample = _dataset(mevis_root, _test_pipeline(), test_mode=True)[0]['data_samples']
     assert 'gt_rles' not in sample
     assert len(sample) == 4
-
-
-def test_pipeline_from_config(mevis_root):
-    names = ('SampleContextQueryFrames', 'LoadRefVOSFrames', 'LoadRefVOSMasks')
-    dataset = _dataset(mevis_root, [{'type': f'glus_mm.{name}'} for name in names])
-    assert dataset[0]['gt_masks'].shape == (3, 4, 40, 56)
 
 
 def test_official_training_sample():
@@ -444,7 +384,7 @@ def test_official_training_sample():
         assert np.abs(clip_imgs[..., ::8, ::8].numpy() - arrays['images_clip_s8'][b]).max() < 1e-5
 
 
-def test_kind_weights_choose_expressions():
+def test_kind_weights():
     expressions = [dict(exp_id=str(i), kind=kind) for i, kind in enumerate('aabbc')]
     transform = SampleContextQueryFrames(
         num_context=0, num_query=1, num_expressions=1, kind_weights=dict(a=9, b=1))
@@ -458,9 +398,6 @@ def test_kind_weights_choose_expressions():
     few = SampleContextQueryFrames(num_expressions=4, kind_weights=dict(b=1))
     results = dict(frame_names=('0', ), expressions=expressions, rng=np.random.default_rng(0))
     assert [item['kind'] for item in few(results)['expressions']] == ['b', 'b']
-
-
-def test_kind_weights_that_fit_nothing():
     results = dict(video_id='v', frame_names=('0', ), expressions=[dict(kind='a')],
                    rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"video 'v': .*kinds \['b'\], got \['a'\]"):
@@ -485,15 +422,3 @@ def test_a_data_set_knows_its_kinds(mevis_root):
     assert MovingShapesDataset(data_root=str(mevis_root), pipeline=pipeline)[0]['expressions']
     with pytest.raises(ValueError, match=r"data set 'mevis', \['event'\], got 'late'"):
         MeViSDataset(data_root=str(mevis_root), pipeline=pipeline)[0]
-
-
-def test_the_context_of_a_test_is_the_models():
-    results = dict(frame_names=tuple('abcdefgh'), expressions=[])
-    assert SampleContextQueryFrames(test_mode=True)(dict(results))['context_frame_ids'] == []
-    stated = SampleContextQueryFrames(num_context=2, test_mode=True)(dict(results))
-    assert stated['context_frame_ids'] == [2, 6]
-    for strategy in ('global', 'random', 'among'):
-        with pytest.raises(ValueError, match=f"propagator says: expected no .* got '{strategy}'"):
-            SampleContextQueryFrames(strategy=strategy, test_mode=True)
-    with pytest.raises(ValueError, match='expected no kind_weights with test_mode=True'):
-        SampleContextQueryFrames(kind_weights=dict(event=1), test_mode=True)

@@ -12,25 +12,19 @@ def _take(sampler, number):
     return list(islice(sampler, number))
 
 
-def test_every_epoch_is_a_fresh_permutation_with_its_own_draw():
+def test_order():
     items = _take(InfiniteVideoSampler(range(20), seed=1), 100)
     epochs = [items[i:i + 20] for i in range(0, 100, 20)]
     for number, epoch in enumerate(epochs):
         assert sorted(index for index, _ in epoch) == list(range(20))
         assert {draw for _, draw in epoch} == {number}
     assert len({tuple(index for index, _ in epoch) for epoch in epochs}) == 5
-
-
-def test_order_is_a_function_of_seed_and_length():
     assert _take(InfiniteVideoSampler(range(9), seed=4), 30) == \
         _take(InfiniteVideoSampler(list('abcdefghi'), seed=4), 30)
     assert _take(InfiniteVideoSampler(range(9), seed=4), 9) != \
         _take(InfiniteVideoSampler(range(9), seed=5), 9)
     sampler = InfiniteVideoSampler(range(9))
     assert _take(sampler, 12) == _take(sampler, 12)
-
-
-def test_no_shuffle():
     assert _take(InfiniteVideoSampler(range(2), shuffle=False), 5) == \
         [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2)]
 

@@ -28,7 +28,7 @@ def extras():
     return set(re.findall(r"^        '(\w+)': ", text.partition('extras_require')[2], re.M))
 
 
-def test_what_the_image_copies_is_there_and_sent():
+def test_the_image_and_the_wheel():
     sent = [line[1:] for line in (ROOT / '.dockerignore').read_text().splitlines()
             if line.startswith('!')]
     copied = []
@@ -37,10 +37,7 @@ def test_what_the_image_copies_is_there_and_sent():
             copied += shlex.split(arguments)[:-1]
     assert copied and sorted(copied) == sorted(sent)
     assert all((ROOT / path).exists() for path in copied)
-
-
-def test_the_wheel_needs_nothing_else():
-    """The stage that builds it has all that setup.py and pyproject.toml name."""
+    # The stage that builds it has all that setup.py and pyproject.toml name.
     copied = ' '.join(arguments for name, arguments in instructions() if name == 'COPY').split()
     found = re.search(r'^RESOURCES = (\(.*?\))$', (ROOT / 'setup.py').read_text(), re.M | re.S)
     for pattern in ast.literal_eval(found.group(1)):
@@ -67,7 +64,7 @@ def test_rules_of_images():
     assert devices == ['cpu', 'cuda'] and dict(found)['ARG'] == 'DEVICE=cpu'
 
 
-def test_the_space():
+def test_the_space(monkeypatch):
     """Its header names a file that is there and the Gradio that was tried; extras exist."""
     header = yaml.safe_load((SPACE / 'README.md').read_text(encoding='utf-8').split('---\n')[1])
     assert header['sdk'] == 'gradio' and (SPACE / header['app_file']).is_file()
@@ -75,9 +72,6 @@ def test_the_space():
     assert header['sdk_version'].startswith(oldest)
     needed, = (SPACE / 'requirements.txt').read_text().splitlines()
     assert set(re.search(r'\[(.*)\]', needed).group(1).split(',')) <= extras()
-
-
-def test_the_app_is_the_page_of_the_demo(monkeypatch):
     pytest.importorskip('starlette', reason='needs Gradio (the extra "demo")')
     monkeypatch.setattr(sys, 'path', list(sys.path))
     spec = importlib.util.spec_from_file_location('app', SPACE / 'app.py')

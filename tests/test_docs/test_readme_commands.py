@@ -22,10 +22,14 @@ def commands():
     return block.strip().splitlines()
 
 
-def test_two_commands_one_of_which_installs():
+def test_the_readme():
     install, segment = commands()
     assert re.fullmatch(r'python -m venv (\w+) && \1/bin/pip install "\.\[lite\]"', install)
     assert segment.startswith('v/bin/glus-mm segment')
+    for file in [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]:
+        text = file.read_text(encoding='utf-8')
+        for path in re.findall(r'(?:python|bash) ((?:tools|demo)/[\w/.-]+\.(?:py|sh))', text):
+            assert (ROOT / path).is_file(), f'{file.name} calls {path}'
 
 
 @pytest.mark.slow
@@ -57,14 +61,7 @@ def test_links_lead_somewhere(page):
                 assert (file.parent / target).exists(), f'{file.name} links to {target}'
 
 
-def test_the_paths_in_the_commands_exist():
-    for file in [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]:
-        text = file.read_text(encoding='utf-8')
-        for path in re.findall(r'(?:python|bash) ((?:tools|demo)/[\w/.-]+\.(?:py|sh))', text):
-            assert (ROOT / path).is_file(), f'{file.name} calls {path}'
-
-
-def test_every_package_is_in_the_reference():
+def test_the_reference_and_its_pages():
     shown = set(re.findall(r'automodule:: (\S+)', ' '.join(
         file.read_text(encoding='utf-8') for file in (ROOT / 'docs' / 'api').glob('*.md'))))
     packages = {'.'.join(file.parent.relative_to(ROOT).parts)
@@ -73,9 +70,6 @@ def test_every_package_is_in_the_reference():
     utils = {f'glus_mm.utils.{file.stem}' for file in (ROOT / 'glus_mm' / 'utils').glob('*.py')
              if file.stem != '__init__'}
     assert sorted((packages | utils) - shown - {'glus_mm'}) == []
-
-
-def test_every_page_is_listed():
     listed = (ROOT / 'docs' / 'README.md').read_text(encoding='utf-8')
     index = (ROOT / 'docs' / 'index.md').read_text(encoding='utf-8')
     for page in sorted((ROOT / 'docs').glob('*.md')):

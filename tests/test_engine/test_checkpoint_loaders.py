@@ -7,14 +7,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from mmengine import Config
-from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS
-from mmengine.runner import CheckpointLoader, Runner
-from torch import nn
-from torch.utils.data import TensorDataset
+from mmengine.runner import CheckpointLoader
 
 import glus_mm.engine  # noqa: F401 - what it registers is tested
+import toys
 
 
 class Creates:
@@ -27,29 +23,11 @@ class Creates:
         return open, (str(self.path), 'w')
 
 
-@MODELS.register_module()
-class LoaderToyModel(BaseModel):
-
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(1, 1)
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        return dict(loss=self.fc(inputs).mean())
-
-
-@DATASETS.register_module()
-class LoaderToySet(TensorDataset):
-
-    def __init__(self):
-        super().__init__(torch.zeros(2, 1))
-
-
 @pytest.fixture
 def hostile(tmp_path):
     """A checkpoint with weights, and an object that creates a file; and that file."""
     trace = tmp_path / 'trace'
-    torch.save(dict(state_dict=LoaderToyModel().state_dict(), meta=dict(iter=1, seed=0),
+    torch.save(dict(state_dict=toys.EngineToyModel().state_dict(), meta=dict(iter=1, seed=0),
                     more=Creates(trace)), tmp_path / 'hostile.pth')
     with open(tmp_path / 'bare.pth', 'wb') as file:  # the format before torch 1.6
         pickle.dump(Creates(trace), file)
@@ -90,14 +68,8 @@ def test_a_url_with_weights_is_read(hostile, url):
 @pytest.mark.parametrize('resume', [False, True])
 def test_a_run(hostile, resume):
     folder, trace = hostile
-    runner = Runner.from_cfg(Config(dict(
-        default_scope='glus_mm', model=dict(type='LoaderToyModel'), work_dir=str(folder / 'run'),
-        train_dataloader=dict(batch_size=1, dataset=dict(type='LoaderToySet'),
-                              sampler=dict(type='InfiniteSampler')),
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=2),
-        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
-        default_hooks=dict(checkpoint=dict(type='SafeCheckpointHook', interval=5)),
-        experiment_name=f'loads_{resume}', resume=resume, load_from=str(folder / 'hostile.pth'))))
+    runner = toys.make_runner(folder / 'run', resume=resume,
+                              load_from=str(folder / 'hostile.pth'))
     with pytest.raises(ValueError, match='objects are never loaded'):
         runner.train()
     assert not trace.exists()

@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-import programs
+import toys
 from glus_mm.engine.run_randomness import random_state, set_random_state
 
 
@@ -64,40 +62,21 @@ class ExactToyMetric(BaseMetric):
         return {'score': type(self).calls}
 
 
-@HOOKS.register_module()
-class StopHook(Hook):
-    """Ends a run after an iteration, as a kill would."""
-
-    priority = 'LOWEST'
-
-    def __init__(self, at):
-        self.at = at
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.at:
-            raise KeyboardInterrupt
-
-
 def make_runner(work_dir, max_iters=12, stop_at=None, accumulate=1, validate=False, hook=(),
-                width=6, lr=0.1, **kwargs):
-    programs.forget_runs()
+                width=6, **changes):
     loader = dict(batch_size=2, num_workers=0, dataset=dict(type='ExactToySet'),
                   collate_fn=dict(type='default_collate'))
     validation = dict(
         val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=True)),
         val_cfg=dict(type='ValLoop'), val_evaluator=dict(type='ExactToyMetric'))
-    return Runner.from_cfg(Config(dict(
-        model=dict(type='ExactToyModel', width=width), work_dir=str(work_dir),
-        train_dataloader=dict(loader, sampler=dict(type='InfiniteSampler', shuffle=True)),
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=2),
-        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=lr),
-                           accumulative_counts=accumulate),
+    return toys.make_runner(
+        work_dir, dict(type='ExactToyModel', width=width), dict(type='ExactToySet'),
+        train_cfg=dict(max_iters=max_iters, val_interval=2),
+        optim_wrapper=dict(accumulative_counts=accumulate, optimizer=dict(lr=0.1)),
         param_scheduler=[dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=9)],
-        default_hooks=dict(checkpoint=dict(dict(
-            type='glus_mm.SafeCheckpointHook', interval=3, max_keep_ckpts=2), **dict(hook))),
+        default_hooks=dict(checkpoint=dict(dict(max_keep_ckpts=2), **dict(hook))),
         custom_hooks=[] if stop_at is None else [dict(type='StopHook', at=stop_at)],
-        log_processor=dict(by_epoch=False), log_level='WARNING', randomness=dict(seed=3),
-        **(validation if validate else {}), **kwargs)))
+        **(validation if validate else {}), **changes)
 
 
 def final(folder, iteration=12):
@@ -125,14 +104,12 @@ def assert_same(one, two, where='checkpoint'):
 
 
 def interrupted(folder, stops=(5, 8, 10), **kwargs):
-    """Train with interruptions; return the iterations from which the run went on."""
+    """Train with interruptions."""
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
             make_runner(folder, stop_at=stop, resume=(folder / 'last_checkpoint').exists(),
                         **kwargs).train()
-    runner = make_runner(folder, resume=True, **kwargs)
-    runner.train()
-    return runner
+    make_runner(folder, resume=True, **kwargs).train()
 
 
 def names(folder):
@@ -160,10 +137,12 @@ def test_without_the_random_states_it_is_not(tmp_path, capsys):
         assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
 
 
-def test_validation_does_not_change_the_training(tmp_path):
+def test_validation_and_accumulation(tmp_path):
     make_runner(tmp_path / 'without').train()
     make_runner(tmp_path / 'with', validate=True).train()
     assert_same(final(tmp_path / 'without'), final(tmp_path / 'with'))
+    make_runner(tmp_path, accumulate=2, max_iters=11, hook=dict(max_keep_ckpts=-1)).train()
+    assert names(tmp_path) == ['iter_10.pth', 'iter_11.pth', 'iter_4.pth', 'iter_6.pth']
 
 
 def test_checkpoint_at_a_new_best_goes_on_exactly(tmp_path):
@@ -173,17 +152,6 @@ def test_checkpoint_at_a_new_best_goes_on_exactly(tmp_path):
     interrupted(tmp_path / 'parts', stops=(7, 9), **options)
     assert 'best_score_iter_12.pth' in names(tmp_path / 'parts')
     assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
-
-
-def test_gradients_that_are_accumulated_are_waited_for(tmp_path):
-    make_runner(tmp_path, accumulate=2, max_iters=11, hook=dict(max_keep_ckpts=-1)).train()
-    assert names(tmp_path) == ['iter_10.pth', 'iter_11.pth', 'iter_4.pth', 'iter_6.pth']
-
-
-def test_only_so_many_are_kept(tmp_path):
-    make_runner(tmp_path).train()
-    assert names(tmp_path) == ['iter_12.pth', 'iter_9.pth']
-    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_12.pth')
 
 
 @HOOKS.register_module()
@@ -210,6 +178,7 @@ def test_the_older_one_goes_after_the_new_one_is_there(tmp_path):
 
 def test_torn_checkpoints_are_skipped(tmp_path, capsys):
     make_runner(tmp_path / 'straight').train()
+    assert names(tmp_path / 'straight') == ['iter_12.pth', 'iter_9.pth'], 'only so many are kept'
     with pytest.raises(KeyboardInterrupt):
         make_runner(tmp_path / 'parts', stop_at=8).train()
     os.truncate(tmp_path / 'parts' / 'iter_6.pth', 1000)
@@ -260,7 +229,7 @@ def test_a_disk_without_room_leaves_the_last_one_whole(tmp_path):
     assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
 
 
-def test_changed_shapes_are_listed(tmp_path):
+def test_what_does_not_fit_the_run_is_named(tmp_path, capsys):
     make_runner(tmp_path, max_iters=3).train()
     for strict in (True, False):
         with pytest.raises(ValueError) as error:
@@ -268,40 +237,26 @@ def test_changed_shapes_are_listed(tmp_path):
         for part in ('does not fit the model ExactToyModel', 'iter_3.pth', 'other shape (3)',
                      'layers.0.weight: expected (4, 6), got (6, 6)'):
             assert part in str(error.value)
-
-
-def test_another_optimizer_is_named(tmp_path):
-    make_runner(tmp_path, max_iters=3).train()
     runner = make_runner(tmp_path, resume=True)
     runner.cfg.optim_wrapper['paramwise_cfg'] = dict(custom_keys={'norm': dict(lr_mult=0.1)})
     runner.optim_wrapper = runner.cfg.optim_wrapper
     with pytest.raises(ValueError, match=r'with 6 parameters in 6 groups, as the config makes it, '
                                          r'got the state of one with 6 parameters:'):
         runner.train()
-
-
-def test_a_state_of_another_shape_is_named(tmp_path):
-    make_runner(tmp_path, max_iters=3).train()
-    checkpoint = torch.load(tmp_path / 'iter_3.pth', weights_only=True)
+    path = tmp_path / 'iter_3.pth'
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['random_state']['ranks'] *= 2
+    del checkpoint['optimizer']
+    torch.save(checkpoint, path)
+    make_runner(tmp_path, resume=True, max_iters=4).train()
+    told = capsys.readouterr().out
+    assert 'random states of 2 processes, this run has 1' in told
+    assert 'holds no state of an optimizer' in told
+    checkpoint = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
     checkpoint['optimizer']['state'][2]['exp_avg'] = torch.zeros(2, 2)
-    torch.save(checkpoint, tmp_path / 'iter_3.pth')
+    torch.save(checkpoint, tmp_path / 'iter_4.pth')
     with pytest.raises(ValueError, match=r'layers\.0\.weight: expected \(6, 6\), got \(2, 2\)'):
         make_runner(tmp_path, resume=True).train()
-
-
-def test_without_an_optimizer_it_is_warned(tmp_path, capsys):
-    make_runner(tmp_path, max_iters=3, hook=dict(save_optimizer=False)).train()
-    make_runner(tmp_path, resume=True).train()
-    assert 'holds no state of an optimizer' in capsys.readouterr().out
-
-
-def test_states_of_another_number_of_processes(tmp_path, capsys):
-    make_runner(tmp_path, max_iters=3).train()
-    checkpoint = torch.load(tmp_path / 'iter_3.pth', weights_only=True)
-    checkpoint['random_state']['ranks'] *= 2
-    torch.save(checkpoint, tmp_path / 'iter_3.pth')
-    make_runner(tmp_path, resume=True).train()
-    assert 'random states of 2 processes, this run has 1' in capsys.readouterr().out
 
 
 def test_random_state_round_trip():

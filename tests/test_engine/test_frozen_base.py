@@ -4,31 +4,16 @@ import shutil
 
 import pytest
 import torch
-from mmengine import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, MODELS
-from mmengine.runner import Runner
+from mmengine.registry import HOOKS, MODELS
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
-from torch.utils.data import Dataset
 
-import programs
+import toys
 from glus_mm.utils.base_weights import complete_state, digests
 
 FROZEN = {'body.weight', 'body.bias', 'norm.weight'}
-
-
-@DATASETS.register_module()
-class BaseToySet(Dataset):
-    metainfo = {}
-
-    def __len__(self):
-        return 7
-
-    def __getitem__(self, idx):
-        return {'inputs': torch.randn(3, generator=torch.Generator().manual_seed(idx)),
-                'data_samples': idx}
 
 
 @MODELS.register_module()
@@ -56,11 +41,8 @@ class BaseToyModel(BaseModel):
 class MeddlingHook(Hook):
     """Changes frozen weights behind autograd's back."""
 
-    def __init__(self, at=5):
-        self.at = at
-
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if batch_idx == self.at:
+        if batch_idx == 5:
             runner.model.body.bias.data[1] += 1e-6
 
 
@@ -74,20 +56,12 @@ def base(tmp_path):
     return path
 
 
-def make_runner(work_dir, load_from=None, max_iters=6, model=(), hook=(), meddle=False, **kwargs):
-    programs.forget_runs()
-    return Runner.from_cfg(Config(dict(
-        model=dict(type='BaseToyModel', **dict(model)), work_dir=str(work_dir),
-        train_dataloader=dict(
-            batch_size=2, num_workers=0, collate_fn=dict(type='default_collate'),
-            dataset=dict(type='BaseToySet'), sampler=dict(type='InfiniteSampler')),
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
-        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.05)),
-        default_hooks=dict(checkpoint=dict(dict(
-            type='glus_mm.SafeCheckpointHook', interval=3, leave_out_frozen=True), **dict(hook))),
-        custom_hooks=[dict(type='MeddlingHook')] if meddle else [],
-        log_processor=dict(by_epoch=False), log_level='WARNING', randomness=dict(seed=3),
-        load_from=load_from and str(load_from), **kwargs)))
+def make_runner(work_dir, load_from=None, max_iters=6, model=(), hook=(), meddle=False, **changes):
+    return toys.make_runner(
+        work_dir, dict(type='BaseToyModel', **dict(model)), load_from=load_from and str(load_from),
+        train_cfg=dict(max_iters=max_iters), default_hooks=dict(checkpoint=dict(
+            dict(leave_out_frozen=True), **dict(hook))),
+        custom_hooks=[dict(type='MeddlingHook')] if meddle else [], **changes)
 
 
 def load(folder, iteration=6):
@@ -126,11 +100,6 @@ def test_resumed_runs_leave_out_the_same(tmp_path, base):
     assert missing_in(checkpoint) == FROZEN
     assert checkpoint['base'] == load(tmp_path / 'straight')['base']
     assert_equal(checkpoint['state_dict'], load(tmp_path / 'straight')['state_dict'])
-
-
-def test_without_a_base_all_is_saved(tmp_path, capsys):
-    make_runner(tmp_path / 'run').train()
-    assert not missing_in(load(tmp_path / 'run')) and 'base' not in load(tmp_path / 'run')
 
 
 def test_half_precision_of_a_float32_base(tmp_path, base):
@@ -178,13 +147,15 @@ def test_other_parameters_may_be_trained_after_a_resume(tmp_path, base):
     assert missing_in(checkpoint) == {'body.weight'}, 'head.weight was trained before'
 
 
-def test_a_base_with_a_part_of_the_model(tmp_path, base):
+def test_parts_of_a_base(tmp_path, base, capsys):
     state = torch.load(base, weights_only=True)['state_dict']
     del state['body.bias']
     state['norm.weight'] = torch.zeros(9)
     torch.save({'state_dict': state}, base)
     make_runner(tmp_path / 'run', base, hook=dict(strict=False)).train()
     assert missing_in(load(tmp_path / 'run')) == {'body.weight'}
+    make_runner(tmp_path / 'run').train()
+    assert not missing_in(load(tmp_path / 'run')) and 'base' not in load(tmp_path / 'run')
 
 
 def test_training_on_from_a_checkpoint_that_leaves_out(tmp_path, base):

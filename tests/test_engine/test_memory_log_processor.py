@@ -4,37 +4,9 @@ import json
 
 import numpy as np
 import torch
-from mmengine import Config
-from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS
-from mmengine.runner import Runner
-from torch import nn
-from torch.utils.data import Dataset
 
+import toys
 from glus_mm.engine.memory_log_processor import host_memory
-
-
-@DATASETS.register_module()
-class MemoryToySet(Dataset):
-
-    metainfo = {}
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, idx):
-        return dict(x=torch.ones(2) * idx)
-
-
-@MODELS.register_module()
-class MemoryToyModel(BaseModel):
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(2, 1)
-
-    def forward(self, x, mode='tensor'):
-        return dict(loss=self.layer(x).square().mean())
 
 
 def test_host_memory_is_a_peak_in_mib():
@@ -48,16 +20,10 @@ def test_host_memory_is_a_peak_in_mib():
 
 
 def test_memory_is_logged(tmp_path):
-    runner = Runner.from_cfg(Config(dict(
-        model=dict(type='MemoryToyModel'), work_dir=str(tmp_path),
-        train_dataloader=dict(
-            batch_size=1, dataset=dict(type='MemoryToySet'),
-            sampler=dict(type='InfiniteSampler'), collate_fn=dict(type='default_collate')),
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=4),
-        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
+    toys.make_runner(
+        tmp_path, train_cfg=dict(max_iters=4), log_level='INFO',
         default_hooks=dict(logger=dict(type='LoggerHook', interval=2)),
-        log_processor=dict(type='glus_mm.MemoryLogProcessor', by_epoch=False))))
-    runner.train()
+        log_processor=dict(type='glus_mm.MemoryLogProcessor')).train()
     log, = tmp_path.glob('*/vis_data/scalars.json')
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert [entry['iter'] for entry in entries] == [2, 4]

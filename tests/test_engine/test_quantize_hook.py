@@ -94,8 +94,5 @@ def test_nothing_to_quantize(tmp_path):
     runner = make_runner(tmp_path, lora=None, trainable=['llm.*'])
     with pytest.raises(ValueError, match='expected frozen linear layers in mllm.llm.layers'):
         runner.train()
-
-
-def test_unknown_type():
     with pytest.raises(ValueError, match='quant_type must be one of'):
         QuantizeHook(quant_type='int4')

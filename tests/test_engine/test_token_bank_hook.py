@@ -4,44 +4,27 @@ import logging
 
 import pytest
 import torch
-from mmengine import Config
-from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, is_model_wrapper
-from mmengine.registry import DATASETS, HOOKS, MODELS
-from mmengine.runner import Runner
+from mmengine.registry import MODELS
 from torch import distributed, nn
-from torch.utils.data import Dataset
 
 import programs
+import toys
 from glus_mm.engine import TokenBankHook
 from glus_mm.models import ObjectContrastiveLoss
 
 LOSS = dict(num_negatives=3, min_tokens=1, bank=dict(size=20))
 
 
-@DATASETS.register_module()
-class TokenToySet(Dataset):
-    """Item i is an expression of an object that every third item refers to too."""
-
-    metainfo = {}
-
-    def __len__(self):
-        return 11
-
-    def __getitem__(self, idx):
-        return {'inputs': torch.randn(4, 3, generator=torch.Generator().manual_seed(idx)),
-                'data_samples': idx}
-
-
 @MODELS.register_module()
 class TokenToyModel(BaseModel):
-    """Four tokens per item."""
+    """Four tokens per item, whose object every third item refers to."""
 
-    def __init__(self, loss=None, object_of='{}', bound=3):
+    def __init__(self, loss, object_of):
         super().__init__()
         self.layer = nn.Linear(3, 5)
-        self.object_of, self.bound = object_of, bound
+        self.object_of = object_of
         self.loss = None if loss is None else ObjectContrastiveLoss(**loss)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
@@ -50,39 +33,19 @@ class TokenToyModel(BaseModel):
         if self.loss is not None:
             items = [i for i in data_samples.tolist() for _ in range(4)]
             losses['loss_contrastive'] = self.loss(
-                tokens, [f'toy/{i % self.bound}' for i in items], [str(i) for i in items],
+                tokens, [f'toy/{i % 3}' for i in items], [str(i) for i in items],
                 [[self.object_of.format(i)] for i in items], [0, 1, 2, 3] * (len(items) // 4))
         return losses
 
 
-@HOOKS.register_module()
-class FailingHook(Hook):
-
-    def __init__(self, at):
-        self.at = at
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter == self.at:
-            raise KeyboardInterrupt
-
-
-def make_runner(work_dir, loss=LOSS, model=(), hook=(), fail_at=None, launcher='none', **kwargs):
-    programs.forget_runs()
+def make_runner(work_dir, loss=LOSS, hook=(), stop_at=None, object_of='1', **changes):
     hooks = [dict(type='glus_mm.TokenBankHook', **dict(hook))]
-    if fail_at is not None:
-        hooks.append(dict(type='FailingHook', at=fail_at))
-    return Runner.from_cfg(Config(dict(dict(
-        model=dict(type='TokenToyModel', loss=loss, object_of='1', **dict(model)),
-        work_dir=str(work_dir),
-        train_dataloader=dict(
-            batch_size=2, num_workers=0, dataset=dict(type='TokenToySet'),
-            sampler=dict(type='InfiniteSampler', shuffle=True, seed=1),
-            collate_fn=dict(type='default_collate')),
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=6),
-        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.05)),
-        default_hooks=dict(checkpoint=dict(type='glus_mm.SafeCheckpointHook', interval=3)),
-        custom_hooks=hooks, launcher=launcher, log_processor=dict(by_epoch=False),
-        log_level='WARNING', randomness=dict(seed=3)), **kwargs)))
+    if stop_at is not None:
+        hooks.append(dict(type='StopHook', at=stop_at))
+    return toys.make_runner(
+        work_dir, dict(type='TokenToyModel', loss=loss, object_of=object_of),
+        dict(type='EngineToySet', shape=(4, 3), length=11), custom_hooks=hooks,
+        **dict(dict(train_dataloader=dict(sampler=dict(seed=1))), **changes))
 
 
 def everything(runner):
@@ -101,7 +64,7 @@ def assert_equal(one, two):
 def interrupted(work_dir, **kwargs):
     """Three iterations are saved, the fifth one is lost; then the run goes on."""
     with pytest.raises(KeyboardInterrupt):
-        make_runner(work_dir, fail_at=4, **kwargs).train()
+        make_runner(work_dir, stop_at=5, **kwargs).train()
     runner = make_runner(work_dir, resume=True, **kwargs)
     runner.train()
     return runner
@@ -119,6 +82,8 @@ def test_resumed_equals_straight(tmp_path):
 def test_checkpoint_is_plain_and_apart_from_the_weights(tmp_path):
     runner = make_runner(tmp_path)
     runner.train()
+    sizes = runner.message_hub.get_scalar('train/token_bank_size').data[0]
+    assert sizes.tolist() == [8, 16, 20, 20, 20, 20]
     checkpoint = torch.load(tmp_path / 'iter_6.pth', weights_only=True)
     assert set(checkpoint['state_dict']) == {'layer.weight', 'layer.bias'}
     state, = checkpoint['token_bank']['ranks']
@@ -128,17 +93,10 @@ def test_checkpoint_is_plain_and_apart_from_the_weights(tmp_path):
     assert first['calls'] == 3 and not torch.equal(first['tokens'], state['tokens'])
 
 
-def test_size_is_logged(tmp_path):
-    runner = make_runner(tmp_path)
-    runner.train()
-    sizes = runner.message_hub.get_scalar('train/token_bank_size').data[0]
-    assert sizes.tolist() == [8, 16, 20, 20, 20, 20]
-
-
 def test_a_start_from_weights_leaves_the_bank_empty(tmp_path):
     make_runner(tmp_path / 'first').train()
     runner = make_runner(tmp_path / 'second', load_from=str(tmp_path / 'first' / 'iter_6.pth'),
-                         train_cfg=dict(type='IterBasedTrainLoop', max_iters=1))
+                         train_cfg=dict(max_iters=1))
     runner.train()
     assert len(runner.model.loss.bank) == 8 and runner.model.loss.calls == 1
 
@@ -149,8 +107,7 @@ def warnings_of(caplog):
 
 
 def test_resume_from_a_checkpoint_without_bank(tmp_path, caplog):
-    make_runner(tmp_path, loss=None, train_cfg=dict(
-        type='IterBasedTrainLoop', max_iters=3)).train()
+    make_runner(tmp_path, loss=None, train_cfg=dict(max_iters=3)).train()
     runner = make_runner(tmp_path, resume=True)
     MMLogger.get_current_instance().addHandler(caplog.handler)
     runner.train()
@@ -159,20 +116,13 @@ def test_resume_from_a_checkpoint_without_bank(tmp_path, caplog):
     assert runner.model.loss.calls == 3
 
 
-WARM_UP = [
-    (dict(), dict(), None),
-    (dict(num_negatives=20), dict(), 'no token had 20 negatives: the bank holds 20 of 20'),
-    (dict(), dict(object_of='{}'), 'no token had a positive, another expression'),
-]
-
-
-@pytest.mark.parametrize(('loss', 'model', 'expected'), WARM_UP)
+@pytest.mark.parametrize(('options', 'expected'), [
+    (dict(), None),
+    (dict(loss=dict(LOSS, num_negatives=20)), 'no token had 20 negatives: the bank holds 20 of 20'),
+    (dict(object_of='{}'), 'no token had a positive, another expression')])
 @pytest.mark.parametrize('strict', [False, True])
-def test_warm_up(tmp_path, caplog, loss, model, expected, strict):
-    model = dict(dict(object_of='1'), **model)
-    runner = make_runner(tmp_path, loss=dict(LOSS, **loss), hook=dict(
-        warmup_iters=5, strict=strict))
-    runner.model.object_of = model['object_of']
+def test_warm_up(tmp_path, caplog, options, expected, strict):
+    runner = make_runner(tmp_path, hook=dict(warmup_iters=5, strict=strict), **options)
     MMLogger.get_current_instance().addHandler(caplog.handler)
     if strict and expected:
         with pytest.raises(ValueError, match=expected):
@@ -238,8 +188,7 @@ def test_two_processes(tmp_path, monkeypatch, caplog):
         for state, results in zip(states, ranks):
             assert torch.equal(state['tokens'], results[f'straight{gather}']['tokens'])
     # One process goes on where there were two.
-    runner = make_runner(tmp_path / 'partsFalse', resume=True,
-                         train_cfg=dict(type='IterBasedTrainLoop', max_iters=7))
+    runner = make_runner(tmp_path / 'partsFalse', resume=True, train_cfg=dict(max_iters=7))
     MMLogger.get_current_instance().addHandler(caplog.handler)
     runner.train()
     assert 'holds the token banks of 2 processes, this run has 1' in warnings_of(caplog)[0]

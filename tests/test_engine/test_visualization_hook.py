@@ -58,11 +58,14 @@ def test_interval_and_off(tmp_path, batch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_cannot_be_written(tmp_path):
+def test_folders_and_intervals(tmp_path):
     (tmp_path / 'file').write_text('text')
     hook = RefVOSVisualizationHook(draw=True, out_dir=str(tmp_path / 'file'))
     with pytest.raises(NotADirectoryError):
         hook.before_test(runner(RefVOSLocalVisualizer()))
+    hook = RefVOSVisualizationHook(draw=True, out_dir=str(tmp_path))
+    with pytest.raises(TypeError, match='RefVOSLocalVisualizer'):
+        hook.before_test(runner(object()))
 
 
 @pytest.mark.parametrize(('kwargs', 'error'), [
@@ -71,12 +74,6 @@ def test_folder_that_cannot_be_written(tmp_path):
 def test_bad_arguments(kwargs, error):
     with pytest.raises(error):
         RefVOSVisualizationHook(**kwargs)
-
-
-def test_another_visualizer(tmp_path):
-    hook = RefVOSVisualizationHook(draw=True, out_dir=str(tmp_path))
-    with pytest.raises(TypeError, match='RefVOSLocalVisualizer'):
-        hook.before_test(runner(object()))
 
 
 def test_error_maps(tmp_path, batch):

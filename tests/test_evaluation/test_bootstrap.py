@@ -16,7 +16,7 @@ def values_of(rng, videos, shift=0.0):
     return {f'v{i}': rng.normal(shift, 1, 1 + i % 7) for i in range(videos)}
 
 
-def test_mean_and_students_bound_by_hand():
+def test_students_bound():
     """Two videos differ, by so much that the bootstrap of the others adds nothing."""
     values = {f'v{i}': [0.0, 0.0] for i in range(MIN_VIDEOS)}
     values['v0'], values['v1'] = [1.0, 1.0], [-1.0, -1.0]
@@ -26,6 +26,13 @@ def test_mean_and_students_bound_by_hand():
     bound = student.ppf(0.975, 19) * np.sqrt(20 / 19 * 8) / 40
     assert found.low <= -bound and bound <= found.high
     assert found.p > 0.9
+    values = values_of(np.random.default_rng(0), MIN_VIDEOS - 1)
+    found = cluster_mean({**values, 'without expressions': []})
+    assert found.videos == MIN_VIDEOS - 1
+    assert (found.low, found.high, found.p) == (None, None, None)
+    assert cluster_mean(values_of(np.random.default_rng(0), MIN_VIDEOS)).low is not None
+    with pytest.raises(ValueError, match='at least one expression'):
+        cluster_mean({'a': []})
 
 
 def test_expressions_weigh_alike_and_videos_stay_together():
@@ -39,23 +46,13 @@ def test_expressions_weigh_alike_and_videos_stay_together():
     assert uneven.mean == pytest.approx(9 / 39)
 
 
-def test_few_videos_have_no_interval():
-    values = values_of(np.random.default_rng(0), MIN_VIDEOS - 1)
-    found = cluster_mean({**values, 'without expressions': []})
-    assert found.videos == MIN_VIDEOS - 1
-    assert (found.low, found.high, found.p) == (None, None, None)
-    assert cluster_mean(values_of(np.random.default_rng(0), MIN_VIDEOS)).low is not None
-    with pytest.raises(ValueError, match='at least one expression'):
-        cluster_mean({'a': []})
-
-
 @pytest.mark.parametrize('value,p', [(0.0, 1.0), (0.25, 0.0)])
 def test_all_alike(value, p):
     found = cluster_mean({str(i): [value] * (1 + i % 3) for i in range(25)})
     assert found.low == found.mean == found.high == pytest.approx(value) and found.p == p
 
 
-def test_p_value_and_interval_say_the_same():
+def test_p_values():
     rng = np.random.default_rng(3)
     decided = []
     for _ in range(150):
@@ -64,14 +61,14 @@ def test_p_value_and_interval_say_the_same():
         assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
         decided.append(found.p < 0.05)
     assert 20 < sum(decided) < 130, 'both cases occur'
-
-
-def test_order_and_sign_do_not_matter():
     values = values_of(np.random.default_rng(1), 30, 0.3)
     found = cluster_mean(values)
     assert cluster_mean(dict(reversed(values.items()))) == found
     turned = cluster_mean({name: -of_video for name, of_video in values.items()})
     assert turned.low == pytest.approx(-found.high) and turned.p == pytest.approx(found.p)
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([]) == []
 
 
 def test_coverage():
@@ -81,9 +78,3 @@ def test_coverage():
         ours, plain = check.coverage(check.few_videos, videos, sets=150, draws=400, large=20_000)
         # 150 draws of 95 % deviate by 1.8 %; twice that below the goal of the long version.
         assert 93 - 3.6 < ours <= 100 and plain <= ours
-
-
-def test_holm():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1, 1]
-    assert holm([]) == []

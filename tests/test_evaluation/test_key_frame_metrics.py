@@ -52,7 +52,7 @@ def test_ious_of_frames(tmp_path, absent, expected):
             assert rows == expected
 
 
-def test_an_interrupted_labelling_goes_on(tmp_path):
+def test_labelling(tmp_path):
     """What is kept of a video survives JSON, and the rest gives the same file."""
     whole = FrameIoUMetric(str(tmp_path / 'whole.json'))
     whole.process({}, [masked('a'), masked('b')])
@@ -64,9 +64,6 @@ def test_an_interrupted_labelling_goes_on(tmp_path):
     second.process({}, [masked('a')])
     assert second.evaluate(2) == figures
     assert (tmp_path / 'parts.json').read_bytes() == (tmp_path / 'whole.json').read_bytes()
-
-
-def test_bad_labelling(tmp_path):
     with pytest.raises(ValueError, match="absent must be one of .* got 'two'"):
         FrameIoUMetric(str(tmp_path / 'ious.json'), absent='two')
     metric = FrameIoUMetric(str(tmp_path / 'ious.json'))
@@ -83,7 +80,7 @@ def rows_of(scores, ious, keys):
     return [dict(key=k, scores=s, ious=i) for k, s, i in zip(keys, scores, ious)]
 
 
-def test_figures_of_key_frames():
+def test_figures():
     rng = np.random.default_rng(0)
     ious, scores = rng.random((5, 9)), rng.random((5, 9))
     ious[3] = 0.5
@@ -98,9 +95,6 @@ def test_figures_of_key_frames():
     within = [spearmanr(scores[e], ious[e])[0] for e in (0, 1, 2, 4)]
     assert figures['spearman_within'] == pytest.approx(np.mean(within))
     assert figures['scored'] == 100
-
-
-def test_scores_that_say_nothing():
     ious = [[0.1, 0.2, 0.4]]
     assert key_frame_figures(rows_of([[0.5] * 3], ious, [2]))['spearman_within'] == 0
     some = key_frame_figures(rows_of([[0.1, None, 0.3]], ious, [2]))
@@ -129,13 +123,10 @@ def test_files_of_key_frames(tmp_path):
         read = open_scores(tmp_path / name).get('toy', 'a', '0', NAMES)
         np.testing.assert_allclose(read, scores[0], atol=1e-6)
         assert np.isnan(open_scores(tmp_path / name).get('toy', 'a', '1', NAMES)).all()
-
-
-def test_without_truth_or_scores(tmp_path):
-    metric = KeyFrameMetric(str(tmp_path))
+    metric = KeyFrameMetric(str(tmp_path / 'more'))
     metric.process({}, [make_sample(key_frame_ids=[0, 2])])
     assert metric.evaluate(1) == dict(expressions=2)
-    assert not (tmp_path / 'scores.json').exists()
+    assert not (tmp_path / 'more' / 'scores.json').exists()
     with pytest.raises(ValueError, match=r"key_frame_ids.* in video 'a'"):
         KeyFrameMetric().process({}, [make_sample()])
 

@@ -37,15 +37,12 @@ def test_statistics_equal_the_official_ones(length):
     assert davis_statistics(values) == official_statistics(values)
 
 
-def test_decay_of_a_long_video():
+def test_statistics_of_long_videos():
     """The official indices wrap at 256, which gives NaN; these do not."""
     values = [1.0] * 150 + [0.25] * 150
     assert davis_statistics(values) == (0.625, 0.5, 0.75)
     with pytest.raises(ValueError, match='at least one frame'):
         davis_statistics([])
-
-
-def test_recall_counts_what_is_above_a_half():
     assert davis_statistics([0.5, 0.5, 0.6, 0.4])[1] == 0.25
 
 
@@ -60,7 +57,7 @@ def labels(*boxes, size=(20, 30)):
 ONE, TWO = (1, (2, 8), (2, 10)), (2, (10, 18), (15, 28))
 
 
-def test_unsupervised_matches_whatever_the_numbers_are():
+def test_matching():
     gt = labels(ONE, TWO)
     pred = labels((20, *TWO[1:]), (7, *ONE[1:]))
     first, second = DAVISUnsupProtocol().score([LabelFrame(gt, pred)] * 3, 2)
@@ -68,24 +65,18 @@ def test_unsupervised_matches_whatever_the_numbers_are():
     # In the order of the proposals, as the official results are.
     assert (first.number, first.notes) == (1, {'object': 1, 'proposal': 7})
     assert (second.number, second.notes) == (2, {'object': 2, 'proposal': 20})
-
-
-def test_unsupervised_matching_is_for_the_whole_sequence():
-    """Numbers that swap on the way cost: a proposal stays with its object."""
+    # Numbers that swap on the way cost: a proposal stays with its object.
     gt = labels(ONE, TWO)
     swapped = labels((2, *ONE[1:]), (1, *TWO[1:]))
     scores = DAVISUnsupProtocol().score([LabelFrame(gt, gt), LabelFrame(gt, gt),
                                          LabelFrame(gt, swapped)], 2)
     assert [score.values['J'] for score in scores] == [[1, 1, 0], [1, 1, 0]]
-
-
-def test_unsupervised_without_proposals():
     gt, nothing = labels(ONE), labels()
     score, = DAVISUnsupProtocol().score([LabelFrame(gt, nothing), LabelFrame(nothing, nothing)], 1)
     assert score.values == {'J': [0, 1], 'F': [0, 1]}
 
 
-def test_void_is_left_out():
+def test_davis():
     gt = labels(ONE, (255, (8, 12), (2, 10)))
     pred = labels((1, (2, 12), (2, 10)))
     score, = DAVISUnsupProtocol().score([LabelFrame(gt, pred)], 1)
@@ -93,43 +84,31 @@ def test_void_is_left_out():
     # Semi-supervised, it is background.
     score, = DAVISSemiProtocol().score([LabelFrame(gt, pred)], 1)
     assert score.values['J'] == [6 / 10]
-
-
-def test_a_proposal_hidden_by_void_is_one():
     gt = labels(ONE, (255, *TWO[1:]))
     pred = labels(ONE, (5, *TWO[1:]))
     score, = DAVISUnsupProtocol().score([LabelFrame(gt, pred)], 1)
     assert score.notes == {'object': 1, 'proposal': 1}
-
-
-def test_frames_that_count():
-    assert list(DAVISSemiProtocol().frames_to_score(5)) == [1, 2, 3]
-    assert list(DAVISSemiProtocol().frames_to_score(2)) == []
-    assert list(DAVISUnsupProtocol().frames_to_score(3)) == [0, 1, 2]
-    assert DAVISSemiProtocol().max_label(3) == 3
-    assert DAVISUnsupProtocol().max_label(3) == 20
-
-
-def test_ref_davis_needs_its_annotations():
     track = Track('d', 'v', '1', {'J': [1.0], 'F': [1.0]})
     with pytest.raises(ValueError, match='anno_0, .*got'):
         RefDAVISProtocol().summarise([track])
-
-
-def test_places_of_expressions():
-    assert [object_and_annotation(str(i), '') for i in (0, 3, 4, 11)] == [
-        (1, 0), (1, 3), (2, 0), (3, 3)]
-    for exp_id in ('', 'a', '-1', '1.0', '٣', '123456'):
-        with pytest.raises(ValueError, match="video 'v': expected .*4 \\* object"):
-            object_and_annotation(exp_id, "video 'v'")
-
-
-def test_first_object_wins():
     masks = [(number, labels((1, *rows)) > 0) for number, rows in
              ((2, ((0, 4), (0, 4))), (1, ((2, 6), (2, 6))), (3, ((3, 9), (3, 9))))]
     merged = merge_masks(masks, (20, 30))
     assert merged[0, 0] == 2 and merged[2, 2] == 1 and merged[4, 4] == 1 and merged[8, 8] == 3
     assert (merged > 0).sum() == 16 + 12 + 27
+
+
+def test_frames_and_places():
+    assert list(DAVISSemiProtocol().frames_to_score(5)) == [1, 2, 3]
+    assert list(DAVISSemiProtocol().frames_to_score(2)) == []
+    assert list(DAVISUnsupProtocol().frames_to_score(3)) == [0, 1, 2]
+    assert DAVISSemiProtocol().max_label(3) == 3
+    assert DAVISUnsupProtocol().max_label(3) == 20
+    assert [object_and_annotation(str(i), '') for i in (0, 3, 4, 11)] == [
+        (1, 0), (1, 3), (2, 0), (3, 3)]
+    for exp_id in ('', 'a', '-1', '1.0', '٣', '123456'):
+        with pytest.raises(ValueError, match="video 'v': expected .*4 \\* object"):
+            object_and_annotation(exp_id, "video 'v'")
 
 
 def plain_a_and_r(gt, pred, foreground):
@@ -156,7 +135,7 @@ def expression(exp_id, kind, values, has_target=True):
                  kind, has_target)
 
 
-def test_revos_rounds_each_expression():
+def test_rounding_of_revos():
     tracks = [expression('0', 'referring', (0.123449, 0.5, 0.9, 1)),
               expression('1', 'referring', (0.123451, 0.5, 0.9, 1)),
               expression('2', 'reason', (1 / 3, 0, 1, 0)),
@@ -170,9 +149,6 @@ def test_revos_rounds_each_expression():
     document = ReVOSProtocol().document(tracks, summary)
     assert document['per_expression']['v_2']['J'] == 1 / 3, 'not rounded'
     assert document['dataset']['reason']['expressions'] == 1
-
-
-def test_revos_of_one_kind():
     protocol = ReVOSProtocol()
     summary = protocol.summarise([expression('0', 'reason', (1, 1, 1, 1))])
     assert summary.dataset == {} and set(summary.parts) == {'reason'}
@@ -181,13 +157,10 @@ def test_revos_of_one_kind():
         ReVOSProtocol((2, ))
 
 
-def test_names():
+def test_names_and_nothing():
     assert set(PROTOCOLS) == {'mevis', 'revos', 'ref-davis', 'ref-davis-glus', 'reason-vos',
                               'davis-semi', 'davis-unsup', 'long-rvos', 'groundmore',
                               'ref-sav', 'mose-v2'}
-
-
-def test_nothing_to_average():
     for protocol in (MeViSProtocol(), DAVISSemiProtocol(), RefDAVISProtocol(), ReVOSProtocol()):
         summary = protocol.summarise([])
         assert summary.dataset == {} and not summary.parts

@@ -174,18 +174,6 @@ def test_ref_davis_equals_evaluation_of_files(evaluators, tmp_path):
         np.testing.assert_array_equal(read_png(file), read_png(source))
 
 
-@pytest.mark.parametrize('protocol', ['davis-semi', 'davis-unsup'])
-def test_davis_equals_evaluation_of_files(evaluators, tmp_path, protocol):
-    ann_root = evaluators / 'davis'
-    for annotator in range(3):
-        metric = RefVOSMetric(protocol=protocol, ann_root=str(ann_root), annotator=annotator)
-        metrics = evaluate(metric, sequence_samples(evaluators))
-        expected = evaluate_masks(
-            protocol, ann_root, evaluators / 'pred_davis' / f'anno_{annotator}').document()
-        assert metrics == {name: value if name == 'objects' else 100 * value
-                           for name, value in expected['dataset'].items()}
-
-
 def test_more_objects_than_there_are(evaluators):
     metric = RefVOSMetric(protocol='davis-semi', ann_root=str(evaluators / 'davis'),
                           annotator=3)
@@ -210,13 +198,10 @@ def test_samples_that_are_not_of_davis(evaluators, edit, message):
         evaluate(metric, [edited(next(sequence_samples(evaluators)), **edit)])
 
 
-def test_revos_needs_kinds():
+def test_revos():
     with pytest.raises(ValueError, match="referring, .*'0' of video 'v', got None"):
         evaluate(RefVOSMetric(protocol='revos'), [make_sample('v', *np.ones((2, 1, 1, 4, 4)) > 0)])
-
-
-def test_overlapping_objects_count_twice_in_revos():
-    """The union hides what A and R are made of."""
+    # The union hides what A and R are made of.
     mask = np.ones((4, 4), bool)
     sample = make_sample('v', [[mask]], [[mask]], ['reason'])
     assert evaluate(RefVOSMetric(protocol='revos'), [sample])['reason/A_1'] == 100
@@ -253,9 +238,6 @@ def test_figures_by_kind_and_without_target():
         'expressions': 4, 'appearance/expressions': 2, 'motion/expressions': 1,
         'no_target_expressions': 2, 'frames_without_seg': 9}
     assert not any(key.startswith(('no-target', 'None')) for key in metrics)
-
-
-def test_only_expressions_without_target():
     empty = np.zeros((1, 2, 5, 6), bool)
     assert evaluate(RefVOSMetric(), [make_sample('v', empty, empty, object_ids=[()])]) == {
         'N-acc': 100, 'no_target_expressions': 1}
@@ -269,7 +251,7 @@ def test_prefix_and_registry():
         METRICS.build(dict(type='RefVOSMetric', output_folder='x'))
 
 
-def test_order_and_repeats_do_not_matter():
+def test_results():
     metric = RefVOSMetric()
     metric.process(None, [random_sample(index) for index in range(6)])
     expected = metric.compute_metrics(metric.results)
@@ -277,19 +259,6 @@ def test_order_and_repeats_do_not_matter():
         order = np.random.default_rng(seed).permutation(6)
         videos = [metric.results[i] for i in order]
         assert metric.compute_metrics(videos + videos[:2]) == expected
-
-
-def test_same_ids_in_two_data_sets(tmp_path):
-    rng = np.random.default_rng(0)
-    gt, pred = rng.random((2, 1, 2, 6, 7)) < 0.5
-    samples = [make_sample('v', gt, gt, dataset='a'), make_sample('v', gt, pred, dataset='b')]
-    metrics = evaluate(RefVOSMetric(dump_file=str(tmp_path / 'o.json')), samples)
-    assert metrics['expressions'] == 2
-    dumped = json.loads((tmp_path / 'o.json').read_text())
-    assert sorted(dumped['per_expression']) == ['a/v/0', 'b/v/0']
-
-
-def test_only_figures_are_kept():
     metric = RefVOSMetric()
     metric.process(None, [random_sample(0)])
 
@@ -304,6 +273,16 @@ def test_only_figures_are_kept():
         return [value]
 
     assert {type(leaf) for leaf in leaves(metric.results)} <= {str, float, bool, int, type(None)}
+
+
+def test_same_ids_in_two_data_sets(tmp_path):
+    rng = np.random.default_rng(0)
+    gt, pred = rng.random((2, 1, 2, 6, 7)) < 0.5
+    samples = [make_sample('v', gt, gt, dataset='a'), make_sample('v', gt, pred, dataset='b')]
+    metrics = evaluate(RefVOSMetric(dump_file=str(tmp_path / 'o.json')), samples)
+    assert metrics['expressions'] == 2
+    dumped = json.loads((tmp_path / 'o.json').read_text())
+    assert sorted(dumped['per_expression']) == ['a/v/0', 'b/v/0']
 
 
 def test_output_dir(tmp_path):
@@ -327,9 +306,6 @@ def test_format_only_needs_no_ground_truth(tmp_path):
     metric = RefVOSMetric(output_dir=str(tmp_path / 'masks'), format_only=True)
     assert evaluate(metric, [sample]) == {}
     assert len(list((tmp_path / 'masks').rglob('*.png'))) == 3 * 4
-
-
-def test_nested_video(tmp_path):
     sample = make_sample('UVO/all/v', *(np.ones((2, 1, 1, 4, 4), bool)))
     evaluate(RefVOSMetric(output_dir=str(tmp_path)), [sample])
     assert (tmp_path / 'UVO' / 'all' / 'v' / '0' / '00000.png').is_file()
@@ -506,7 +482,7 @@ def toy_runner(work_dir, **kwargs):
                   experiment_name=work_dir.name, default_scope='mmengine', **kwargs)
 
 
-def test_save_best_in_a_runner(tmp_path):
+def test_in_a_runner(tmp_path):
     runner = toy_runner(
         tmp_path / 'best', val_evaluator=dict(type='glus_mm.RefVOSMetric'),
         test_evaluator=dict(type='glus_mm.RefVOSMetric'),
@@ -517,9 +493,6 @@ def test_save_best_in_a_runner(tmp_path):
     log = next((tmp_path / 'best').rglob('*.log')).read_text()
     assert 'all with a target' in log
     assert 'frames without [SEG]' in log
-
-
-def test_format_only_in_a_runner(tmp_path):
     metric = dict(type='glus_mm.RefVOSMetric', output_dir=str(tmp_path / 'out'), format_only=True)
     runner = toy_runner(tmp_path / 'format', val_evaluator=metric, test_evaluator=metric)
     assert runner.test() == {}

@@ -87,14 +87,24 @@ def make_glus() -> Callable[..., GLUS]:
     return make
 
 
+def make_video(seed: int, number: int, step: int = 4, width: int = 16) -> list[np.ndarray]:
+    """Frames (40, 56) with a bright square that moves over noise."""
+    frames = np.random.default_rng(seed).integers(0, 120, (number, 40, 56, 3), dtype=np.uint8)
+    for i, frame in enumerate(frames):
+        frame[8:28, step * i:step * i + width] = (250, 5 * step * i, 30)
+    return list(frames)
+
+
 @pytest.fixture(scope='session')
 def video() -> list[np.ndarray]:
-    """8 frames (40, 56) with a bright square that moves over noise."""
-    rng = np.random.default_rng(0)
-    frames = rng.integers(0, 120, (8, 40, 56, 3), dtype=np.uint8)
-    for i, frame in enumerate(frames):
-        frame[8:28, 4 * i:4 * i + 16] = (250, 20 * i, 30)
-    return list(frames)
+    """8 of them."""
+    return make_video(0, 8)
+
+
+@pytest.fixture(scope='session')
+def long_video() -> list[np.ndarray]:
+    """22 of them."""
+    return make_video(1, 22, step=2, width=12)
 
 
 @pytest.fixture(scope='session')

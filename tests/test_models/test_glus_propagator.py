@@ -108,7 +108,7 @@ def test_blocks_with_key_frames_and_chunks(talking, video, make_sample, key_fram
     assert sum(seen['vision']) == sum(seen['sam']) == len(video)
 
 
-def test_a_frame_that_cannot_be_read_is_told_where_it_comes(talking, video, make_sample):
+def test_a_long_video(talking, video, make_sample):
     class Broken(ArrayReader):
         def _read(self, frame_idx):
             if frame_idx == 6:
@@ -121,10 +121,7 @@ def test_a_frame_that_cannot_be_read_is_told_where_it_comes(talking, video, make
         for t, _, _ in model.segment(session):
             done.append(t)
     assert done == list(range(6)), 'what comes before is not lost'
-
-
-def test_tensors_do_not_grow_with_the_video(talking, video, make_sample):
-    """Bytes of all tensors that live, after 30 and after 60 frames: the caches are full by then."""
+    # Bytes of all tensors that live, after 30 and after 60 frames: the caches are full by then.
     model = talking({'test_cfg.num_context': 2})
     session = model.init_session(ArrayReader(video * 8), make_sample())
     sizes = []

@@ -118,19 +118,20 @@ def test_lora_training_keeps_what_is_trained_in_float32(build, dtype):
     assert all(b.dtype in (torch.float32, torch.int64) for b in model.buffers())
 
 
-def test_nothing_trained_is_half_precision_throughout(build):
+def test_frozen_models_and_the_default(build, tiny_cfg):
     model = build(FROZEN, 'bfloat16')
     assert {(p.dtype, p.requires_grad) for p in model.parameters()} == {(torch.bfloat16, False)}
     adapters = build(dict(FROZEN, **{'mllm.lora': dict(r=2)}), 'bfloat16')
     assert {p.dtype for p in adapters.parameters()} == {torch.bfloat16}
-
-
-def test_float32_is_the_default_and_changes_nothing(build, tiny_cfg):
     torch.manual_seed(0)
     plain = build_child(MODELS, tiny_cfg(LORA)).state_dict()
     model = build(LORA, 'float32')
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert all(torch.equal(value, plain[name]) for name, value in model.state_dict().items())
+    mllm = copy.deepcopy(build(FROZEN).mllm)
+    torch.manual_seed(0)
+    model = build_child(MODELS, dict(tiny_cfg(dict(FROZEN, dtype='bfloat16')), mllm=mllm))
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize('dtype', ['float64', 'half', torch.float16])
@@ -268,13 +269,6 @@ def test_checkpoints_keep_the_types(pair, build, tmp_path):
     for name, p in other.named_parameters():
         assert p.dtype == state[name].dtype and torch.equal(p, state[name]), name
     assert {state[name].dtype for name in state if is_adapter(name)} == {torch.float32}
-
-
-def test_a_built_mllm_gets_the_types_too(build, tiny_cfg):
-    mllm = copy.deepcopy(build(FROZEN).mllm)
-    torch.manual_seed(0)
-    model = build_child(MODELS, dict(tiny_cfg(dict(FROZEN, dtype='bfloat16')), mllm=mllm))
-    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
 
 @pytest.mark.slow

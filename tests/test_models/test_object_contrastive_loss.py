@@ -126,7 +126,7 @@ def test_seed_decides_and_a_generator_overrules():
     assert first == second != values
 
 
-def test_it_goes_on_from_its_state():
+def test_state():
     straight = small_loss()
     expected = run_steps(straight, range(6))
     stopped, resumed = small_loss(), small_loss()
@@ -138,9 +138,6 @@ def test_it_goes_on_from_its_state():
         assert torch.equal(value, resumed.resume_state()[name]), name
     assert resumed.statistics() == straight.statistics()
     assert straight.statistics()['calls'] == 6 and straight.statistics()['tokens'] > 0
-
-
-def test_state_of_a_bank_of_another_size():
     large, small = small_loss(), small_loss(bank=dict(size=16))
     run_steps(large)
     small.load_resume_state(large.resume_state())
@@ -209,7 +206,7 @@ def test_zero_with_a_graph_where_no_token_counts(case):
     assert len(loss.bank) == (4 if case in ('no partner', 'too few') else 0)
 
 
-def test_zero_vectors_give_finite_gradients():
+def test_gradients():
     tokens, names = two_objects(frames=[0])
     tokens = torch.zeros_like(tokens, requires_grad=True)
     value = ObjectContrastiveLoss(num_negatives=1, temperature=1.0, loss_weight=1.0)(
@@ -217,9 +214,6 @@ def test_zero_vectors_give_finite_gradients():
     assert value.item() == pytest.approx(math.log(2))
     value.backward()
     assert tokens.grad.isfinite().all()
-
-
-def test_gradients_pull_and_push():
     tokens = torch.tensor([[1., 0.1], [0.5, 1.], [1., -0.5]])
     names = dict(video_ids=['toy/v'] * 3, exp_ids=list('abc'),
                  object_ids=[['1'], ['1'], ['2']], frame_ids=[0] * 3)
@@ -259,26 +253,13 @@ def test_half_precision(dtype):
         assert loss.bank.tokens.dtype == torch.float32
 
 
-def test_tensors_as_ids():
+def test_inputs():
     tokens, names = make_step(0)
     valid = torch.arange(30) % 2 == 0
     one, two = small_loss(), small_loss()
     first = one(tokens, **dict(names, frame_ids=torch.tensor(names['frame_ids'])), valid=valid)
     second = two(tokens, **names, valid=valid.tolist())
     assert first == second and torch.equal(one.bank.identity, two.bank.identity)
-
-
-@pytest.mark.parametrize(('options', 'match'), [
-    (dict(temperature=0), 'temperature'), (dict(num_negatives=0), 'num_negatives'),
-    (dict(min_tokens=1.5), 'min_tokens'), (dict(positives='clip'), 'positives'),
-    (dict(datasets='mevis'), 'datasets'), (dict(bank=dict(size=100)), 'num_negatives=128'),
-    (dict(bank=dict(size=0)), 'size'), (dict(seed=-1), 'seed')])
-def test_bad_options(options, match):
-    with pytest.raises(ValueError, match=match):
-        ObjectContrastiveLoss(**options)
-
-
-def test_bad_input():
     tokens, names = make_step(0)
     loss = small_loss()
     with pytest.raises(ValueError, match='expected 30 exp_ids.*got 29'):
@@ -293,6 +274,16 @@ def test_bad_input():
         loss(tokens[:, :4], **names)
 
 
+@pytest.mark.parametrize(('options', 'match'), [
+    (dict(temperature=0), 'temperature'), (dict(num_negatives=0), 'num_negatives'),
+    (dict(min_tokens=1.5), 'min_tokens'), (dict(positives='clip'), 'positives'),
+    (dict(datasets='mevis'), 'datasets'), (dict(bank=dict(size=100)), 'num_negatives=128'),
+    (dict(bank=dict(size=0)), 'size'), (dict(seed=-1), 'seed')])
+def test_bad_options(options, match):
+    with pytest.raises(ValueError, match=match):
+        ObjectContrastiveLoss(**options)
+
+
 # The bank
 
 
@@ -301,7 +292,7 @@ def fill(bank, numbers, width=2):
         bank.enqueue(torch.full((1, width), float(number)), torch.full((1, 3), number))
 
 
-def test_bank_is_first_in_first_out():
+def test_the_bank():
     bank = TokenBank(size=4)
     assert len(bank) == 0
     fill(bank, [1, 2, 3])
@@ -312,9 +303,6 @@ def test_bank_is_first_in_first_out():
     assert len(bank) == 4 and bank.tokens[:, 0].tolist() == [2, 3, 4, 5]
     bank.reset()
     assert len(bank) == 0
-
-
-def test_bank_keeps_no_graph_and_no_alias():
     bank = TokenBank(size=4)
     tokens = torch.ones(1, 2, requires_grad=True)
     bank.enqueue(tokens, torch.zeros(1, 3, dtype=torch.long))
@@ -326,7 +314,7 @@ def test_bank_keeps_no_graph_and_no_alias():
     assert held[:, 0].tolist() == [0, 0, 0, 1] and bank.tokens[:, 0].tolist() == [0, 0, 1, 7]
 
 
-def test_bank_is_no_part_of_the_weights():
+def test_the_bank_and_the_weights():
     loss = small_loss()
     run_steps(loss, [0])
     assert not loss.state_dict()
@@ -335,9 +323,6 @@ def test_bank_is_no_part_of_the_weights():
     copied = copy.deepcopy(loss)
     run_steps(loss)
     assert len(copied.bank) < len(loss.bank)
-
-
-def test_bank_stays_float32_and_survives_meta():
     bank = TokenBank(size=3)
     fill(bank, [1, 2])
     bank.tokens[-1, 0] = 1 / 3

@@ -11,7 +11,6 @@ from glus_mm.apis import GLUSInferencer
 from glus_mm.models.inference import ArrayReader
 from glus_mm.models.inference.together import Video, Work, together
 from glus_mm.structures import RefVOSDataSample
-from glus_mm.video import FrameError
 
 TEXTS = ('the red circle', 'the big blue square that moves to the left', 'all stars')
 
@@ -191,18 +190,3 @@ def test_what_waits_is_batched_and_room_is_kept():
     assert len(list(itertools.islice(going, 2))) == 2 and sorted(open_now) == list('xyz')
     going.close()
     assert not open_now
-
-
-def test_frame_error_is_what_a_single_video_raises(talking, video):
-    model = talking({'test_cfg.max_tracks': 8})
-
-    class Breaks(ArrayReader):
-
-        def _read(self, frame_idx):
-            if frame_idx == 1:
-                raise ValueError('torn')
-            return super()._read(frame_idx)
-
-    session = model.init_session(Breaks(video), sample_of(TEXTS[:1]))
-    with pytest.raises(FrameError, match='torn'):
-        list(model.segment(session))

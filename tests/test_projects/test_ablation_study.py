@@ -43,7 +43,7 @@ TINY = dict(steps=2, selector_steps=2, label_videos=1, train_videos=3, test_vide
 # Differences over seeds and videos
 
 
-def test_a_constant_difference_has_an_interval_of_no_width():
+def test_intervals():
     first = [{'a': [3.0, 5.0], 'b': [7.0]}, {'a': [1.0, 2.0], 'b': [0.0]}]
     second = [{key: [value - 2.0 for value in row] for key, row in seed.items()} for seed in first]
     found = paired_bootstrap(first, second)
@@ -51,9 +51,6 @@ def test_a_constant_difference_has_an_interval_of_no_width():
     assert (found.seeds, found.videos, found.expressions) == (2, 2, 3)
     assert found.verdict == 'shown'
     assert paired_bootstrap(second, first).verdict == 'the other way round'
-
-
-def test_the_interval_is_that_of_the_normal_distribution_for_many_videos():
     rng = np.random.default_rng(0)
     values = rng.normal(1.0, 4.0, 400)
     first = [{str(i): [value] for i, value in enumerate(values)}]
@@ -63,18 +60,12 @@ def test_the_interval_is_that_of_the_normal_distribution_for_many_videos():
     assert found.mean == pytest.approx(values.mean())
     assert found.low == pytest.approx(values.mean() - half, abs=0.05)
     assert found.high == pytest.approx(values.mean() + half, abs=0.05)
-
-
-def test_seeds_that_disagree_widen_the_interval():
     videos = [str(i) for i in range(50)]
     zero = [{name: [0.0] for name in videos} for _ in range(3)]
     apart = [{name: [value] for name in videos} for value in (-1.0, 1.0, 3.0)]
     found = paired_bootstrap(apart, zero)
     assert found.mean == pytest.approx(1) and found.low == -1 and found.high == 3
     assert found.verdict == 'not shown'
-
-
-def test_expressions_of_a_video_stay_together_and_count_alike():
     first = [{'a': [1.0] * 9, 'b': [0.0], 'none': []}]
     second = [{'a': [0.0] * 9, 'b': [0.0], 'none': []}]
     found = paired_bootstrap(first, second)
@@ -197,9 +188,6 @@ def test_tables():
     other = dict(record('glu', 1, [1, 2, 3]), kinds={'valid_u_00000': {'0': 'motion'}})
     with pytest.raises(ValueError, match='same test videos'):
         Results.collect([record('glu', 0, [1, 2, 3]), other])
-
-
-def test_a_row_that_was_not_tested_on_a_group_has_no_figure_for_it():
     part = record('local', 0, [40.0, 0.0, 10.0])
     del part['figures']['valid_u_00000'], part['kinds']['valid_u_00000']
     results = Results.collect([record('glu', 0, [50.0, 100.0, 20.0]), part])
@@ -207,9 +195,12 @@ def test_a_row_that_was_not_tested_on_a_group_has_no_figure_for_it():
     assert results.means('local', 'late') == [10.0]
     assert results.compare('glu', 'local', 'all') is None
     assert results.compare('glu', 'local', 'late').mean == 10
+    text = selector_table({0: {'trained': {'spearman': 0.5}, 'untrained': {'spearman': -0.25}}})
+    assert [line[:24] for line in text.splitlines()[2:]] == [
+        '| trained | 0 | 0.50 | -', '| untrained | 0 | -0.25 ']
 
 
-def test_a_log_holds_all_records(tmp_path):
+def test_logs(tmp_path):
     records = [record('glu', 0, [50.0, 100.0, 20.0], 3.0), record('local', 0, [4.0, 0.0, 1.0])]
     del records[1]['figures']['valid_u_00000'], records[1]['kinds']['valid_u_00000']
     (tmp_path / 'results').mkdir()
@@ -222,9 +213,6 @@ def test_a_log_holds_all_records(tmp_path):
     (tmp_path / 'log' / 'results.jsonl').write_text('{}\n')
     with pytest.raises(ValueError, match='records of a study'):
         load_records(tmp_path / 'log')
-
-
-def test_losses_of_the_parts_of_a_training_are_joined(tmp_path):
     for part, steps in (('1', (10, 20)), ('2', (20, 30))):
         folder = tmp_path / part / 'vis_data'
         folder.mkdir(parents=True)
@@ -232,12 +220,6 @@ def test_losses_of_the_parts_of_a_training_are_joined(tmp_path):
             json.dumps(dict(step=step, loss=float(part), lr=1.0)) + '\n' for step in steps))
     assert training_log(tmp_path) == [
         dict(step=10, loss=1.0), dict(step=20, loss=2.0), dict(step=30, loss=2.0)]
-
-
-def test_selector_table():
-    text = selector_table({0: {'trained': {'spearman': 0.5}, 'untrained': {'spearman': -0.25}}})
-    assert [line[:24] for line in text.splitlines()[2:]] == [
-        '| trained | 0 | 0.50 | -', '| untrained | 0 | -0.25 ']
 
 
 def test_figures_and_truth_of_a_test(tmp_path):
@@ -268,7 +250,7 @@ def test_figures_and_truth_of_a_test(tmp_path):
 # Runs
 
 
-def test_tasks_wait_for_what_they_need_and_failures_stop_only_those():
+def test_tasks_run():
     log, lock = [], threading.Lock()
 
     def work(task):
@@ -283,9 +265,6 @@ def test_tasks_wait_for_what_they_need_and_failures_stop_only_those():
     failed = run_tasks(tasks, work, jobs=2, done=[('z', 0)])
     assert log.index(('a', 0)) < log.index(('c', 0)) and ('e', 0) in log and ('d', 0) not in log
     assert failed[('b', 0)] == 'broke' and 'needs' in failed[('d', 0)] and len(failed) == 2
-
-
-def test_tasks_with_a_lock_run_one_at_a_time():
     running, most = [], []
 
     def work(task):
@@ -296,9 +275,6 @@ def test_tasks_with_a_lock_run_one_at_a_time():
 
     assert run_tasks([Task('a', i, lock='x') for i in range(4)], work, jobs=4) == {}
     assert most == [1] * 4
-
-
-def test_schedule_of_any_length():
     for steps in (1, 2, 15, 300):
         options = schedule(steps, 10)
         assert options['param_scheduler.0.end'] >= 1

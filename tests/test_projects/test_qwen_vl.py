@@ -108,12 +108,11 @@ def test_hidden_states_and_logits_are_those_of_transformers(mllm, frames):
     assert out.logits.std() > 0.1
 
 
-def test_turns_cannot_be_kept(mllm):
+def test_positions_and_images(mllm):
     with pytest.raises(ValueError, match='QwenVLMLLM cannot keep turns, as the positions of'):
         mllm.use_turn_window()
-
-
-def test_positions_count_an_image_as_its_side():
+    with pytest.raises(ValueError, match='expected vision-tower images'):
+        mllm.encode_images(torch.zeros(1, 3, SIDE, SIDE + 8))
     is_image = torch.tensor([[False] * 2 + [True] * 4 + [False] + [True] * 4 + [False] * 2])
     assert mrope_positions(is_image, 2, start=10).tolist() == [
         [[10, 11, 12, 12, 12, 12, 14, 15, 15, 15, 15, 17, 18]],
@@ -180,11 +179,6 @@ def test_errors_say_what_was_expected(change, message, monkeypatch):
     args = dict(network=NETWORKS['qwen3_vl'], image_size=SIDE, seg_dim=4, tokenizer='qwen-tiny')
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         QwenVLMLLM(**dict(args, **change))
-
-
-def test_wrong_images_are_refused(mllm):
-    with pytest.raises(ValueError, match='expected vision-tower images'):
-        mllm.encode_images(torch.zeros(1, 3, SIDE, SIDE + 8))
 
 
 def test_weights_load_by_name(mllm, frames, tmp_path):

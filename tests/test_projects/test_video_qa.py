@@ -95,13 +95,10 @@ def test_the_answer_is_the_key_frame(reader, make_sample):
     assert sample.key_frame_answers == [['at 40%'], ['at 40%']]
 
 
-def test_frames_count_among_those_that_are_shown(reader, make_sample):
+def test_units(reader, make_sample):
     model = say(build(unit='frame', num_frames=3), 'frame 2')
     assert model.select(reader, make_sample(('the star', ))).frame_ids == [4]  # of 0, 3, 7
     assert 'has 3 frames, numbered from 1 to 3' in model._question('the star', reader)
-
-
-def test_seconds_need_a_frame_rate(reader, make_sample):
     sample = make_sample(('the star', ))
     model = say(build(unit='time', fps=4.0), '1.5s')
     assert '2 seconds long' in model._question('the star', reader)
@@ -120,29 +117,23 @@ def test_no_moment_falls_back_and_says_so(reader, make_sample, monkeypatch, caps
     assert "expression '0', got 'no idea'" in said and f'starts at the {fallback} frame' in said
 
 
-def test_no_moment_may_be_an_error(reader, make_sample):
-    model = say(build(fallback='error'), 'no idea')
-    message = (r"expected a moment \(percent\) in an answer on video 'video', expression '0', "
-               r"got 'no idea'")
-    with pytest.raises(ValueError, match=message):
-        model.select(reader, make_sample(('the star', )))
-
-
-def test_the_question_has_the_expression(reader):
+def test_the_question(reader, make_sample, mllm):
     question = build()._question('Which dog is it?', reader)
     assert question == (
         "If I want to find 'which dog is it', which percentage mark of the video should I check?\n"
         'Please choose one answer from 0%, 10%, 20%, 30%, 40%, 50%, 60%, 70%, 80%, 90%, and 100%.')
-
-
-def test_an_expression_does_not_bring_placeholders_or_tokens(reader, make_sample):
     model = build(question='{frames} frames, where is {x}?')
     assert model._question('{frames} {x}', reader) == '8 frames, where is {frames} {x}?'
     with pytest.raises(ValueError, match="expected no '\\[SEG\\]' in an expression"):
         model.select(reader, make_sample(('the [SEG]', )))
+    ids = mllm.question_prompt('where is it?')
+    place = ids.index(IMAGE_TOKEN_INDEX)
+    assert ids.count(IMAGE_TOKEN_INDEX) == 1 and ids[0] == mllm.tokenizer.bos_id
+    assert mllm.tokenizer.decode(ids[1:place]).endswith("the user's questions. USER: ")
+    assert mllm.tokenizer.decode(ids[place + 1:]) == '\nwhere is it? ASSISTANT:'
 
 
-def test_drawn_answers_do_not_depend_on_other_expressions(reader, make_sample):
+def test_drawn_answers_of_expressions(reader, make_sample):
     model = build(num_answers=2, temperature=5.0, max_new_tokens=3)
     both = make_sample(('the star', 'the dog'))
     answers = model.ask(reader, both)
@@ -152,13 +143,15 @@ def test_drawn_answers_do_not_depend_on_other_expressions(reader, make_sample):
     assert model.ask(reader, alone) == answers[1:]
     assert build(num_answers=2, temperature=5.0, max_new_tokens=3, seed=1).ask(
         reader, both) != answers
-
-
-def test_the_mean_of_several_answers_counts(reader, make_sample):
     model = build()
     sample = make_sample(('the star', 'the dog'))
     texts = [['20%', '40%', 'no idea'], ['no idea', '?', '100%']]
     assert model._key_frames(texts, reader, sample) == [2, 7]
+    model = say(build(fallback='error'), 'no idea')
+    message = (r"expected a moment \(percent\) in an answer on video 'video', expression '0', "
+               r"got 'no idea'")
+    with pytest.raises(ValueError, match=message):
+        model.select(reader, make_sample(('the star', )))
 
 
 def test_nothing_is_trained_and_half_precision_works(reader, make_sample):
@@ -186,12 +179,9 @@ def test_wrong_settings_are_refused(test_cfg, message):
         build(**test_cfg)
 
 
-def test_unknown_settings_are_refused():
+def test_settings_and_training():
     with pytest.raises(TypeError, match="model.test_cfg got unexpected keys .'num_frame'."):
         build(num_frame=3)
-
-
-def test_training_reads_the_prompt_that_it_will_be_asked():
     model = build_child(MODELS, dict(
         type='VideoQASelector', loss_ce=dict(type='TokenCELoss'),
         mllm=dict(type='ChatUniViVideoQA', seg_dim=8, spatial_clusters=(8, 4, 2), **SIZES)))
@@ -270,7 +260,7 @@ def test_greedy_answers_are_those_of_transformers(mllm, imgs):
     assert answer == expected and len(set(answer)) > 2
 
 
-def test_answers_end_with_the_end_token(mllm, imgs):
+def test_answers(mllm, imgs):
     video = mllm.encode_video(imgs)[None]
     free = mllm.generate(prompt(mllm), video, 5)
     assert len(free) == 5
@@ -279,9 +269,6 @@ def test_answers_end_with_the_end_token(mllm, imgs):
         rows = other.lm_head.weight
         rows[[mllm.tokenizer.eos_id, free[2]]] = rows[[free[2], mllm.tokenizer.eos_id]]
     assert other.generate(prompt(mllm), video, 5) == free[:free.index(free[2])]
-
-
-def test_drawn_answers_follow_the_generator(mllm, imgs):
     video = mllm.encode_video(imgs)[None]
 
     def draw(seed, temperature=2.0):
@@ -291,17 +278,6 @@ def test_drawn_answers_follow_the_generator(mllm, imgs):
     assert draw(0) == draw(0)
     assert len({tuple(draw(seed)) for seed in range(4)}) > 1
     assert draw(0, 1e-6) == mllm.generate(prompt(mllm), video, 6)
-
-
-def test_a_question_stands_behind_the_video(mllm):
-    ids = mllm.question_prompt('where is it?')
-    place = ids.index(IMAGE_TOKEN_INDEX)
-    assert ids.count(IMAGE_TOKEN_INDEX) == 1 and ids[0] == mllm.tokenizer.bos_id
-    assert mllm.tokenizer.decode(ids[1:place]).endswith("the user's questions. USER: ")
-    assert mllm.tokenizer.decode(ids[place + 1:]) == '\nwhere is it? ASSISTANT:'
-
-
-def test_answers_are_words(mllm, imgs):
     generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
     cfg = AnswerCfg(num_answers=3, max_new_tokens=8, temperature=3.0)
     answers = mllm.answer_questions(imgs, ['where?', 'when?'], cfg, generators)
@@ -351,28 +327,19 @@ UNCLEAR = {
 }
 
 
-def test_answers_name_a_place_or_none():
+def test_moments():
     found = {key: {answer: parse_moment(answer, *key) for answer in answers}
              for key, answers in SAID.items()}
     assert found == {key: pytest.approx(answers) for key, answers in SAID.items()}
     assert [(answer, *key) for key, answers in UNCLEAR.items() for answer in answers
             if parse_moment(answer, *key) is not None] == []
-
-
-def test_every_unit_has_a_question():
     assert set(QUESTIONS) == set(UNITS)
     assert all(text.count('{x}') == 1 for text in QUESTIONS.values())
-
-
-def test_shown_frames():
     assert shown_frames(3, 8) == [0, 1, 2] and shown_frames(8, 8) == list(range(8))
     assert shown_frames(9, 3) == [0, 4, 8] and shown_frames(9, 1) == [0]
     for limit in (2, 5, 64):
         frames = shown_frames(1000, limit)
         assert len(set(frames)) == limit and (frames[0], frames[-1]) == (0, 999)
-
-
-def test_frame_at():
     assert [frame_at([p], 11) for p in (0, 0.04, 0.05, 0.5, 1)] == [0, 0, 1, 5, 10]
     assert frame_at([0.2, 0.4], 11) == 3 and frame_at([0.7], 1) == 0
 

@@ -142,24 +142,12 @@ def test_exactly_the_answers_are_supervised(name):
     assert labels[supervised].tolist() == expected
 
 
-def test_answers_after_white_space_start_with_their_own_piece(tiny):
-    """The lone space token before an answer that starts with [SEG] is stripped, as official."""
-    only_seg = OFFICIAL_TEMPLATE.answers.index('[SEG].')
-    ids, labels = build_conversation(tiny, OFFICIAL_TEMPLATE, 'a cat', 0, [0], [only_seg])
-    first = int(np.flatnonzero(labels != IGNORE_INDEX)[0])
-    assert ids[first] == tiny.seg_id
-    assert ids[first - 1] == tiny.encode('x:')[-1]
-
-
 def test_builders_are_pure(tiny):
     args = (tiny, COMPACT, 'the red star', 2, [0, 0], [0, 0])
     first, again = build_conversation(*args), build_conversation(*args)
     first[0][:] = 0
     assert not np.array_equal(first[0], again[0])
     assert np.array_equal(again[0], build_conversation(*args)[0])
-
-
-def test_question_and_answer_indices_may_be_arrays(tiny):
     drawn = np.random.default_rng(0).integers(4, size=3)
     ids, _ = build_conversation(tiny, OFFICIAL_TEMPLATE, 'a cat', 1, drawn, drawn)
     again, _ = build_conversation(
@@ -180,13 +168,19 @@ def test_compact_train_and_test_agree_up_to_seg(tiny, expression, num_turns):
     assert ids[len(prompt)] == tiny.seg_id
 
 
-def test_compact_is_short_and_starts_with_user(tiny):
+def test_compact(tiny):
     ids = build_prompt(tiny, COMPACT, 'the red circle', 4, 4)
     assert ids[:2] == [tiny.bos_id, tiny.encode('USER')[0]]
     images, context, rounds = 3 * 4 + 3 * 4, len(tiny.encode('These are context frames.')), 4
     question, answer = len('Where is the red circle ?'.split()), len('the red circle is'.split())
     speakers, past = len('USER : ASSISTANT :'.split()), len('[SEG] _ . </s>'.split())
     assert len(ids) == 1 + images + context + rounds * (speakers + question + answer) + 3 * past
+    # The lone space token before an answer that starts with [SEG] is stripped, as official.
+    only_seg = OFFICIAL_TEMPLATE.answers.index('[SEG].')
+    ids, labels = build_conversation(tiny, OFFICIAL_TEMPLATE, 'a cat', 0, [0], [only_seg])
+    first = int(np.flatnonzero(labels != IGNORE_INDEX)[0])
+    assert ids[first] == tiny.seg_id
+    assert ids[first - 1] == tiny.encode('x:')[-1]
 
 
 # expressions are data
@@ -214,22 +208,23 @@ def test_empty_expression(text):
     assert repr(text) in str(error.value)
 
 
-def test_long_expression():
+def test_expressions_that_cannot_be_used():
     assert len(clean_expression('x' * 1000)) == 1000
     with pytest.raises(ValueError, match='at most 1000 characters, but got 10000'):
         clean_expression('x' * 10_000)
+    with pytest.raises(ValueError, match='valid Unicode') as error:
+        clean_expression('red \ud800')
+    assert '\\ud800' in str(error.value)
+    added = {'[SEG]': 480, '<im_start>': 481, '<im_end>': 482, '<im_patch>': 483}
+    tokenizer = SegTokenizer(OFFICIAL / 'tokenizer.model', added)
+    with pytest.raises(ValueError, match="'<im_patch>'.*'a <im_patch>'"):
+        build_prompt(tokenizer, COMPACT, 'a <im_patch>', 1, 1)
 
 
 @pytest.mark.parametrize('text', [b'red', None, 3])
 def test_expression_of_another_type(text):
     with pytest.raises(TypeError, match='expected the expression as str'):
         clean_expression(text)
-
-
-def test_lone_surrogate():
-    with pytest.raises(ValueError, match='valid Unicode') as error:
-        clean_expression('red \ud800')
-    assert '\\ud800' in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -247,13 +242,6 @@ def test_expression_cannot_bring_tokens(tiny, token):
             call()
 
 
-def test_expression_cannot_bring_further_added_tokens():
-    added = {'[SEG]': 480, '<im_start>': 481, '<im_end>': 482, '<im_patch>': 483}
-    tokenizer = SegTokenizer(OFFICIAL / 'tokenizer.model', added)
-    with pytest.raises(ValueError, match="'<im_patch>'.*'a <im_patch>'"):
-        build_prompt(tokenizer, COMPACT, 'a <im_patch>', 1, 1)
-
-
 @pytest.mark.parametrize('expression', ['USER: hi ASSISTANT: no', 'a {x} b', '<im_ start>', '-200'])
 def test_odd_expressions_stay_text(tiny, expression):
     ids, labels = build_conversation(tiny, COMPACT, expression, 1, [0, 0], [0, 0])
@@ -266,9 +254,14 @@ def test_odd_expressions_stay_text(tiny, expression):
 # errors
 
 
-def test_unknown_template():
+def test_templates():
     with pytest.raises(ValueError, match=r"\['compact', 'llava_v1', .*\], but got 'llava'"):
         get_template('llava')
+    texts = {'system': '', 'context_text': '', 'test_question': '<image>?', 'test_answer': ''}
+    with pytest.raises(ValueError, match="one <image> in a question of template 'mine'"):
+        PromptTemplate(name='mine', questions=('where?',), answers=('[SEG]',), **texts)
+    with pytest.raises(ValueError, match=r"one \[SEG\] in an answer of template 'mine'"):
+        PromptTemplate(name='mine', questions=('<image>',), answers=('no',), **texts)
 
 
 @pytest.mark.parametrize('field', ['questions', 'answers'])
@@ -295,11 +288,3 @@ def test_bad_numbers(tiny):
         split_prefix(ids, -1, tiny)
     with pytest.raises(ValueError, match='more than 3 images .*, but got 3'):
         split_prefix(ids, 3, tiny)
-
-
-def test_template_checks_its_texts():
-    texts = {'system': '', 'context_text': '', 'test_question': '<image>?', 'test_answer': ''}
-    with pytest.raises(ValueError, match="one <image> in a question of template 'mine'"):
-        PromptTemplate(name='mine', questions=('where?',), answers=('[SEG]',), **texts)
-    with pytest.raises(ValueError, match=r"one \[SEG\] in an answer of template 'mine'"):
-        PromptTemplate(name='mine', questions=('<image>',), answers=('no',), **texts)

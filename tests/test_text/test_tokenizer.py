@@ -46,20 +46,14 @@ def plain(text: str) -> list[int]:
 # ids
 
 
-def test_ids_and_length(official):
+def test_added_tokens_and_plain_text(official):
     assert len(official) == 483
     assert (official.seg_id, official.im_start_id, official.im_end_id) == (480, 481, 482)
     assert (official.pad_id, official.bos_id, official.eos_id) == (0, 1, 2)
     assert official.added_tokens == OFFICIAL_ADDED
     assert set(official.markers) == {*OFFICIAL_ADDED, '<s>', '</s>', '<unk>'}
-
-
-def test_added_tokens_is_a_copy(official):
     official.added_tokens['[SEG]'] = 0
     assert official.seg_id == 480
-
-
-def test_encode_plain_text_is_sentencepiece(official):
     text = 'the red square moving to the right'
     assert official.encode(text) == plain(text)
     assert official.encode(text, add_bos=True) == [1, *plain(text)]
@@ -74,20 +68,11 @@ def test_white_space_touching_added_tokens_is_stripped(official, token, space):
     assert ids == [*plain('it is'), OFFICIAL_ADDED[token], *plain('the red')]
 
 
-def test_white_space_between_added_tokens_vanishes(official):
+def test_white_space(official):
     assert official.encode(' <im_end> \n <im_start> [SEG]\n') == [482, 481, 480]
-
-
-def test_white_space_around_special_tokens_stays(official):
     expected = [*plain('red '), 2, *plain(' blue'), 1, *plain(' \n'), 0, *plain('green')]
     assert official.encode('red </s> blue<s> \n<unk>green') == expected
-
-
-def test_added_token_strips_towards_special_token_only(official):
     assert official.encode('[SEG] </s> red') == [480, 2, *plain(' red')]
-
-
-def test_text_after_any_token_gets_the_dummy_prefix_again(official):
     dot = official.encode('.')
     assert len(dot) == 2, 'expected the prefix piece and the dot'
     assert official.encode('[SEG].</s>') == [480, *dot, 2]
@@ -138,26 +123,32 @@ def test_decode_refuses_other_ids(official, index):
 # cache and pickle
 
 
-def test_cached_equals_uncached():
+def test_cached_equals_uncached(tiny):
     cached = SegTokenizer.from_pretrained('tiny', cache_size=2)
     uncached = SegTokenizer.from_pretrained('tiny', cache_size=0)
     texts = ['the red star[SEG].', 'a blue star', 'the red star [SEG] .', 'the red star'] * 2
     assert [cached.encode(text) for text in texts] == [uncached.encode(text) for text in texts]
-
-
-def test_a_changed_result_does_not_reach_the_cache(tiny):
+    with pytest.raises(ValueError, match='cache_size must be .* at least 0, got -1'):
+        SegTokenizer.from_pretrained('tiny', cache_size=-1)
     first = tiny.encode('the red star')
     expected = list(first)
     first.append(-1)
     assert tiny.encode('the red star') == expected
 
 
-def test_negative_cache_size():
-    with pytest.raises(ValueError, match='cache_size must be .* at least 0, got -1'):
-        SegTokenizer.from_pretrained('tiny', cache_size=-1)
+# folders and their errors
 
 
-def test_pickle_needs_no_file(folder):
+def test_pickle_needs_no_file(folder, official):
+    tokens = {'<unk>': 0, '<s>': 1, '</s>': 2, **OFFICIAL_ADDED}
+    decoder = {str(i): {'content': text, 'special': i < 3} for text, i in tokens.items()}
+    config = folder / 'tokenizer_config.json'
+    config.write_text(json.dumps({'added_tokens_decoder': decoder}))
+    assert SegTokenizer.from_pretrained(folder).added_tokens == OFFICIAL_ADDED
+    write_added(folder, {**OFFICIAL_ADDED, '</s>': 2, '<im_patch>': 483})
+    tokenizer = SegTokenizer.from_pretrained(str(folder))
+    assert len(tokenizer) == 484
+    assert tokenizer.encode('</s><im_patch>') == [2, 483]
     write_added(folder, OFFICIAL_ADDED)
     tokenizer = SegTokenizer.from_pretrained(folder, cache_size=7)
     dump = pickle.dumps(tokenizer)
@@ -168,35 +159,22 @@ def test_pickle_needs_no_file(folder):
     assert (copy.cache_size, copy.added_tokens, len(copy)) == (7, OFFICIAL_ADDED, 483)
 
 
-# folders and their errors
-
-
-def test_added_tokens_from_tokenizer_config(folder, official):
-    tokens = {'<unk>': 0, '<s>': 1, '</s>': 2, **OFFICIAL_ADDED}
-    decoder = {str(i): {'content': text, 'special': i < 3} for text, i in tokens.items()}
-    config = folder / 'tokenizer_config.json'
-    config.write_text(json.dumps({'added_tokens_decoder': decoder}))
-    assert SegTokenizer.from_pretrained(folder).added_tokens == OFFICIAL_ADDED
-
-
-def test_added_tokens_json_may_list_the_models_own_and_further_tokens(folder):
-    write_added(folder, {**OFFICIAL_ADDED, '</s>': 2, '<im_patch>': 483})
-    tokenizer = SegTokenizer.from_pretrained(str(folder))
-    assert len(tokenizer) == 484
-    assert tokenizer.encode('</s><im_patch>') == [2, 483]
-
-
-def test_unknown_name_or_folder(tmp_path):
+def test_folders(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match=r"\['tiny'\].*tinny"):
         SegTokenizer.from_pretrained('tinny')
+    (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match=r'tokenizer\.model'):
-        SegTokenizer.from_pretrained(tmp_path)
+        SegTokenizer.from_pretrained(tmp_path / 'empty')
     with pytest.raises(FileNotFoundError, match='none.model'):
         SegTokenizer(tmp_path / 'none.model', OFFICIAL_ADDED)
-
-
-def test_no_added_tokens_at_all(folder):
     with pytest.raises(ValueError, match=r'added_tokens\.json.*\[SEG\].*tokenizer_config\.json'):
+        SegTokenizer.from_pretrained(folder)
+    (folder / 'added_tokens.json').write_text('{')
+    with pytest.raises(ValueError, match=r'added_tokens\.json: expected a JSON file'):
+        SegTokenizer.from_pretrained(folder)
+    write_added(folder, OFFICIAL_ADDED)
+    (folder / 'tokenizer.model').write_bytes(b'version https://git-lfs.github.com/spec/v1\n')
+    with pytest.raises(ValueError, match=r'expected a SentencePiece model.*tokenizer\.model'):
         SegTokenizer.from_pretrained(folder)
 
 
@@ -227,16 +205,6 @@ def test_bad_tokenizer_config(folder, decoder):
     content = json.dumps({'added_tokens_decoder': decoder})
     (folder / 'tokenizer_config.json').write_text(content)
     with pytest.raises(ValueError, match=r'added_tokens_decoder.*tokenizer_config\.json'):
-        SegTokenizer.from_pretrained(folder)
-
-
-def test_broken_files(folder):
-    (folder / 'added_tokens.json').write_text('{')
-    with pytest.raises(ValueError, match=r'added_tokens\.json: expected a JSON file'):
-        SegTokenizer.from_pretrained(folder)
-    write_added(folder, OFFICIAL_ADDED)
-    (folder / 'tokenizer.model').write_bytes(b'version https://git-lfs.github.com/spec/v1\n')
-    with pytest.raises(ValueError, match=r'expected a SentencePiece model.*tokenizer\.model'):
         SegTokenizer.from_pretrained(folder)
 
 
@@ -317,18 +285,12 @@ def test_settings_that_give_other_ids(folder, name, content, message):
 # the shipped tokenizer
 
 
-def test_tiny_is_small_and_has_the_llama_ids(tiny):
+def test_tiny(tiny):
     assert len(tiny) <= 512
     assert (tiny.pad_id, tiny.bos_id, tiny.eos_id) == (0, 1, 2)
-
-
-def test_tiny_has_a_piece_for_each_word(tiny):
     recipe = programs.load(REPO / 'dev/train_tiny_tokenizer.py')
     for word in (*recipe.SHAPES_WORDS, *recipe.PROMPT_WORDS):
         assert len(tiny.encode(word)) == 1, word
-
-
-def test_tiny_recipe_makes_the_shipped_model(tiny):
     folder = SHIPPED_TOKENIZERS['tiny']
     recipe = programs.load(REPO / 'dev/train_tiny_tokenizer.py')
     made = recipe.train()

@@ -138,15 +138,12 @@ def test_missing_files(copy, tmp_path, part, file, message):
         CHECKS[part](fixture, Report())
 
 
-def test_missing_arrays(copy, tmp_path):
+def test_what_is_missing(copy, tmp_path):
     replace_arrays(copy / 'preprocess' / 'expected.npz', sam_160x240_s16=None)
     replace_arrays(copy / 'train' / 'contrastive.npz', prefill_tokens=None)
     report = check(copy, tmp_path, 'preprocess', 'train/contrastive_units')
     notes = [row.note for row in report.rows if not row.ok]
     assert 'sam_160x240_s<step>' in notes[0] and "'prefill_tokens'" in notes[1]
-
-
-def test_broken_files(copy, tmp_path):
     for name in ('tables.json', 'preprocess/expected.npz'):
         (copy / name).unlink()
         (copy / name).write_text('no longer')
@@ -166,9 +163,14 @@ def test_nothing_compared_is_no_success():
     report = Report()
     report.close('none', [], [], 1.0)
     assert failed(report) == [': none']
+    report = Report()
+    report.close('a', 1.0, 1.0, 0.1)
+    report.state('b', 'not in this copy')
+    assert report.ok
+    assert report.table().splitlines()[-1].split() == ['b', '-', '(not', 'in', 'this', 'copy)']
 
 
-def test_differences_add_up_in_one_row():
+def test_figures_of_a_row():
     report = Report()
     report.part = 'p'
     report.close('a', [1.0, 2.0], [1.5, 2.0], 0.5)
@@ -177,6 +179,19 @@ def test_differences_add_up_in_one_row():
     assert (row.values, row.largest, row.ok) == (3, 0.5, True)
     report.close('a', 1.0, 1.75, 0.5)
     assert (row.values, row.largest, row.ok) == (4, 0.75, False)
+    report = Report()
+    report.relative('a', [1.0, -99.0], [2.0, -100.0], 0.4)
+    report.direction('b', [3.0, 0.0], [3.0, 4.0], 0.9)
+    assert [row.largest for row in report.rows] == [0.5, 0.8]
+    assert failed(report) == [': a']
+    report = Report()
+    report.same('list', [1, 2, 3], [1, 5, 4])
+    report.same('shape', [1, 2], [1, 2, 3])
+    report.same('set', {'a', 'b'}, {'b', 'c'})
+    report.same('equal', ['x'], ['x'])
+    assert [row.largest for row in report.rows[::2]] == [2, 2]
+    assert failed(report) == [': list', ': shape', ': set']
+    assert report.rows[2].note == "only one has ['a', 'c']"
 
 
 @pytest.mark.parametrize('compare', ['close', 'relative', 'direction'])
@@ -189,30 +204,3 @@ def test_what_cannot_be_compared_fails(compare, ours, theirs):
         report.close('a', [0.0], [0.0], 1e9)
     assert report.ok == (compare == 'close' and ours == [0.0])
     json.dumps(report.as_dict(), allow_nan=False)
-
-
-def test_relative_and_direction():
-    report = Report()
-    report.relative('a', [1.0, -99.0], [2.0, -100.0], 0.4)
-    report.direction('b', [3.0, 0.0], [3.0, 4.0], 0.9)
-    assert [row.largest for row in report.rows] == [0.5, 0.8]
-    assert failed(report) == [': a']
-
-
-def test_identity():
-    report = Report()
-    report.same('list', [1, 2, 3], [1, 5, 4])
-    report.same('shape', [1, 2], [1, 2, 3])
-    report.same('set', {'a', 'b'}, {'b', 'c'})
-    report.same('equal', ['x'], ['x'])
-    assert [row.largest for row in report.rows[::2]] == [2, 2]
-    assert failed(report) == [': list', ': shape', ': set']
-    assert report.rows[2].note == "only one has ['a', 'c']"
-
-
-def test_what_a_copy_leaves_out_is_stated():
-    report = Report()
-    report.close('a', 1.0, 1.0, 0.1)
-    report.state('b', 'not in this copy')
-    assert report.ok
-    assert report.table().splitlines()[-1].split() == ['b', '-', '(not', 'in', 'this', 'copy)']

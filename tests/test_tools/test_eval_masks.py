@@ -61,9 +61,6 @@ def test_missing_masks(call, evaluators):
     assert 'folders that nobody asked for: 9, such as c480p0000001' in log
     assert 'counted as empty' in call(*args, '--missing', 'empty')[2]
     assert 'nobody asked for' in call(*args, '--missing', 'skip', '--extra', 'error')[2]
-
-
-def test_pred_values(call, evaluators):
     table = call(*arguments(evaluators, 'revos'), '--pred-values', 1)[1]
     assert 'A and R with foreground pixels of value 1' in table
     assert '93.46   81.00' in table
@@ -143,9 +140,6 @@ def test_benchmark(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert 'bit-equal on 50 of 50 pairs' in out
     assert 'F 90x160' in out and 'J 90x160' in out
-
-
-def test_benchmark_sees_a_difference(monkeypatch):
     tool = programs.load(ROOT / 'dev/benchmark_j_and_f.py')
     monkeypatch.setattr(tool, 'boundary_accuracy', lambda gt, pred: 0.5)
     with pytest.raises(SystemExit, match='expected .* got .*0.5'):

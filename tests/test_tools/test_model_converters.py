@@ -88,18 +88,6 @@ def test_lisa(run, tmp_path, checkpoint):
 # Bad input
 
 
-@pytest.mark.parametrize('name', ['glus2mm', 'lisa2mm'])
-def test_no_checkpoint(refused, tmp_path, name):
-    what = 'a checkpoint of GLUS, LISA or LLaVA v1 in the layout of Hugging Face'
-    assert refused(name, 'GLUS-S', 'out') == (
-        f'expected a folder with {what}, got nothing there: GLUS-S')
-    (tmp_path / 'empty').mkdir()
-    assert refused(name, 'empty', 'out') == f'expected {what}, but there is no empty/config.json'
-    assert refused(name, FIXTURE / 'clip', 'out') == (
-        f"expected {what} (model_type 'llava' and the sizes of a LLaMA), got model_type "
-        f"'clip_vision_model', without the LLaMA sizes ['vocab_size']: {FIXTURE}/clip/config.json")
-
-
 def test_wrong_calls(refused, tmp_path, checkpoint):
     assert refused('mm2hf', 'no.py', 'no.pth', 'out') == (
         'expected a config file, got nothing there: no.py')

@@ -1,7 +1,6 @@
 """The shortcuts of a tiny split, whose figures are known."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,30 +124,3 @@ def test_model_blank_frames_and_swapped(tool, split, preds, tmp_path, capsys):
     assert summary['N-acc'] == {'model': 100, 'blank frames': 100}
     folders = {'model': str(preds[0]), 'blank frames': str(preds[1])}
     assert tool.measure(str(split), folders) == summary
-
-
-@pytest.mark.parametrize('size', [(96, 128), (101, 60)])
-def test_blob_covers_its_share(tool, size):
-    blob = tool.centre_blob(size, 0.1)
-    assert blob.mean() == pytest.approx(0.1, abs=0.01)
-    np.testing.assert_array_equal(blob, blob[::-1, ::-1])
-
-
-def test_clear_errors(tool, split, preds, tmp_path, capsys):
-    def refuse(*args):
-        with pytest.raises(SystemExit) as stop:
-            tool.main([str(arg) for arg in args])
-        assert stop.value.code == 2
-        return capsys.readouterr().err
-
-    assert str(tmp_path / 'none') in refuse(tmp_path / 'none')
-    assert 'expected a folder with masks' in refuse(split, '--pred', tmp_path / 'none')
-    assert '--workers' in refuse(split, '--workers', 0)
-    write_mask_png(preds[0] / 'a' / '1' / '00002.png', np.zeros((3, 4), bool))
-    assert str(Path('a') / '1' / '00002.png') in refuse(split, '--pred', preds[0])
-    shutil.rmtree(preds[0] / 'a' / '0')
-    assert str(Path('a') / '0' / '00000.png') in refuse(split, '--pred', preds[0])
-    meta = json.loads((split / 'meta_expressions.json').read_text())
-    meta['videos']['a']['expressions']['0']['anno_id'] = [2]
-    (split / 'meta_expressions.json').write_text(json.dumps(meta))
-    assert "video 'a'" in refuse(split)

@@ -44,17 +44,14 @@ def test_write_convert_load_run(tool, tmp_path, monkeypatch, capsys):
     assert 'expected an empty folder' in capsys.readouterr().err
 
 
-def test_compare(tool):
+def test_compare_and_seg(tool):
     first = np.zeros((1, 2, 4, 4), bool)
     second = first.copy()
     second[0, 1, 0, 0] = True
     figures = tool.compare(first, second)
     assert (figures['iou_mean'], figures['iou_min'], figures['iou_first_frame']) == (0.5, 0, 1)
     assert figures['pixels_that_differ'] == 1 / 32
-
-
-def test_seg_wins_at_every_size(tool):
-    """No layer writes to the marked dimension, and only [SEG] looks at it."""
+    # No layer writes to the marked dimension, and only [SEG] looks at it.
     generator = torch.Generator().manual_seed(0)
 
     def make(name, *shape):

@@ -65,7 +65,7 @@ def test_testing_with_it_gives_the_figures_of_its_key_frames(selector, tmp_path,
     assert figures[0] == figures[1]
 
 
-def test_its_weights_are_outside_of_the_model(selector):
+def test_its_weights_are_outside_of_the_model(selector, tmp_path):
     model = init_model(CONFIG, GLUS, cfg_options={'model.test_cfg.selector': as_part(selector)})
     assert not [name for name in model.state_dict() if 'selector' in name]
     assert len(list(model.parameters())) == len(list(init_model(CONFIG, GLUS).parameters()))
@@ -74,9 +74,6 @@ def test_its_weights_are_outside_of_the_model(selector):
         torch.testing.assert_close(value.half(), stored[name], rtol=0, atol=0)
     assert not model.train().selector.training
     assert next(model.half().selector.parameters()).dtype == torch.float16, 'it goes along'
-
-
-def test_a_selector_without_usable_weights_is_refused(tmp_path):
     for part, kind, message in (
             (as_part(None), ValueError, 'selector.checkpoint.*KeyFrameSelector.*got none'),
             (as_part(tmp_path / 'no.pth'), FileNotFoundError, 'selector.checkpoint.*no.pth')):

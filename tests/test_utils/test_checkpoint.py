@@ -31,7 +31,7 @@ def lora():
     return inject_adapter_in_model(LoraConfig(r=2, target_modules=['q_proj']), model)
 
 
-def test_weights_without_adapters_start_a_lora_model(plain, lora):
+def test_weights_with_and_without_adapters(plain, lora):
     start = {key: value.clone() for key, value in lora.state_dict().items()}
     state = adapt_lora(lora, plain.state_dict(), 'plain.pth')
     assert check_fit(lora, state, 'plain.pth') == []
@@ -44,19 +44,13 @@ def test_weights_without_adapters_start_a_lora_model(plain, lora):
         assert torch.equal(lora.state_dict()[key], start[key])
         assert start[key].any() == ('lora_A' in key)
     assert torch.equal(lora[1].q_proj.base_layer.bias, plain[1].q_proj.bias)
-
-
-def test_adapters_of_the_file_are_taken(lora):
     state = {key: torch.full_like(value, 3) for key, value in lora.state_dict().items()}
     assert adapt_lora(lora, state, 'lora.pth') == state
-
-
-def test_models_without_adapters_are_left_alone(plain):
     state = dict(plain.state_dict(), more=torch.zeros(1))
     assert adapt_lora(plain, state, 'plain.pth') == state
 
 
-def test_some_adapters_are_an_error(lora):
+def test_adapters_that_do_not_fit(lora, plain):
     state = lora.state_dict()
     del state['1.q_proj.lora_B.default.weight']
     with pytest.raises(ValueError) as error:
@@ -65,9 +59,6 @@ def test_some_adapters_are_an_error(lora):
     assert lines[0] == ('the checkpoint has only some of the LoRA adapters of the model '
                         'Sequential: some.pth')
     assert lines[1:] == ['missing in the checkpoint (1):', '  1.q_proj.lora_B.default.weight']
-
-
-def test_adapters_without_a_place_are_an_error_that_helps(plain, lora):
     with pytest.raises(ValueError) as error:
         adapt_lora(plain, lora.state_dict(), 'lora.pth')
     text = str(error.value)
@@ -75,9 +66,6 @@ def test_adapters_without_a_place_are_an_error_that_helps(plain, lora):
                  'unknown to the model (4):\n  0.q_proj.lora_A.default.weight',
                  'model.mllm.lora', 'tools/misc/publish_model.py'):
         assert part in text
-
-
-def test_adapters_on_further_layers_are_an_error(lora):
     state = dict(lora.state_dict(), **{'0.o_proj.lora_A.default.weight': torch.zeros(2, 4)})
     with pytest.raises(ValueError, match=r'\n  0\.o_proj\.lora_A\.default\.weight\n'):
         adapt_lora(lora, state, 'more.pth')

@@ -67,28 +67,12 @@ def test_a_killed_writer_leaves_the_file_as_it_was(tmp_path):
     assert names(tmp_path) == ['iter_1.pth']
 
 
-def test_whole_files_are_not_torn(tmp_path):
-    assert why_torn(save(tmp_path / 'whole.pth')) is None
-
-
 def test_a_file_cut_anywhere_is_torn(tmp_path):
     content = save(tmp_path / 'whole.pth').read_bytes()
     rng = random.Random(0)
     for size in (0, 1, len(content) - 1, *(rng.randrange(len(content)) for _ in range(40))):
         (tmp_path / 'cut.pth').write_bytes(content[:size])
         assert why_torn(tmp_path / 'cut.pth'), size
-
-
-def test_lost_blocks_in_the_middle_are_found(tmp_path):
-    """What a loss of power makes of a file that was not brought to the disk."""
-    content = bytearray(save(tmp_path / 'whole.pth').read_bytes())
-    start = content.index(torch.ones(1).numpy().tobytes() * 100)
-    content[start:start + 100] = bytes(100)
-    (tmp_path / 'lost.pth').write_bytes(content)
-    assert 'data/0 is damaged' in why_torn(tmp_path / 'lost.pth')
-    assert torch.load(tmp_path / 'lost.pth', weights_only=True), 'torch does not notice'
-    with pytest.raises(ValueError, match='damaged one'):
-        read_checkpoint(tmp_path / 'lost.pth')
 
 
 def test_folders_of_parts(tmp_path):
@@ -121,9 +105,6 @@ def test_the_noted_one_is_the_newest(tmp_path):
     run_folder(tmp_path, [5, 10, 15], noted=15)
     assert newest(tmp_path) == ('iter_15.pth', 0)
     assert choose_resume(tmp_path) == tmp_path / 'iter_15.pth'
-
-
-def test_one_that_the_run_had_no_time_to_note(tmp_path):
     run_folder(tmp_path, [5, 10, 15], noted=10)
     assert newest(tmp_path) == ('iter_15.pth', 0)
 
@@ -159,13 +140,19 @@ def test_nothing_whole_is_left(tmp_path, capsys, monkeypatch):
     assert 'the run starts afresh' in message.out + message.err
 
 
-def test_the_noted_one_is_gone(tmp_path):
+def test_notes(tmp_path):
     run_folder(tmp_path, [5, 10], noted=10)
     (tmp_path / 'iter_10.pth').unlink()
     assert newest(tmp_path) == ('iter_5.pth', 1)
     (tmp_path / 'iter_5.pth').unlink()
     with pytest.raises(FileNotFoundError, match=r'iter_10\.pth; to start afresh, remove'):
         choose_resume(tmp_path)
+    (tmp_path / 'text.pth').write_text('weights')
+    with pytest.raises(ValueError, match=r'text\.pth'):
+        read_checkpoint(tmp_path / 'text.pth')
+    torch.save({'object': names}, tmp_path / 'object.pth')
+    with pytest.raises(ValueError, match='objects are never loaded'):
+        read_checkpoint(tmp_path / 'object.pth')
 
 
 def test_moved_folder_and_half_a_note(tmp_path):
@@ -185,15 +172,6 @@ def test_checkpoints_in_another_folder(tmp_path):
     assert newest_whole(tmp_path / 'run')[0] == tmp_path / 'out' / 'iter_10.pth'
     os.truncate(tmp_path / 'out' / 'iter_10.pth', 10)
     assert newest_whole(tmp_path / 'run')[0] == tmp_path / 'out' / 'iter_5.pth'
-
-
-def test_read_errors_name_the_file(tmp_path):
-    (tmp_path / 'text.pth').write_text('weights')
-    with pytest.raises(ValueError, match=r'text\.pth'):
-        read_checkpoint(tmp_path / 'text.pth')
-    torch.save({'object': names}, tmp_path / 'object.pth')
-    with pytest.raises(ValueError, match='objects are never loaded'):
-        read_checkpoint(tmp_path / 'object.pth')
 
 
 @pytest.mark.parametrize('content', [

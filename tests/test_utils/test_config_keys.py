@@ -150,7 +150,7 @@ def test_options_of_the_command_line(option, nearest, tmp_path):
     assert '\n' not in text and option in text and text.endswith(f'the nearest is {nearest!r}')
 
 
-def test_a_key_of_the_optimizer_that_matches_no_parameter():
+def test_edits_and_the_optimizer():
     model = nn.Sequential()
     model.mask_head = nn.Linear(1, 1)
     wrapper = dict(paramwise_cfg=dict(custom_keys={'mask_head': {}}))
@@ -158,9 +158,6 @@ def test_a_key_of_the_optimizer_that_matches_no_parameter():
     wrapper['paramwise_cfg']['custom_keys']['mask_headx'] = {}
     with pytest.raises(KeyError, match="custom_keys.mask_headx: .* nearest is 'mask_head'"):
         check_custom_keys(wrapper, model)
-
-
-def test_what_one_edit_is():
     pairs = [('model', 'modle'), ('model', 'mode'), ('model', 'modell'), ('model', 'nodel'),
              ('ab', 'ba'), ('a', 'b')]
     assert all(is_one_edit(*pair) and is_one_edit(*pair[::-1]) for pair in pairs)

@@ -38,9 +38,6 @@ def test_flipped_bytes_are_seen_by_all_readers(damaged):
             read(damaged)
     with pytest.raises(ValueError, match='damaged one'):
         init_model('configs/glus/glus_tiny_moving-shapes.py', damaged)
-
-
-def test_a_file_that_is_mended_is_read_again(damaged):
     with pytest.raises(ValueError, match='damaged'):
         check_whole(damaged)
     shutil.copy(TINY, damaged)
@@ -79,7 +76,7 @@ def test_values_that_are_not_finite(tmp_path, value):
         init_model('configs/glus/glus_tiny_moving-shapes.py', tmp_path / 'model.pth')
 
 
-def test_integers_are_no_weights():
+def test_types_of_weights():
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     state = {key: value.clone() for key, value in model.state_dict().items()}
     assert check_fit(model, state, 'here') == []
@@ -87,9 +84,6 @@ def test_integers_are_no_weights():
         state['0.weight'] = torch.ones(3, 3).to(dtype)
         with pytest.raises(BadWeightsError, match=r'here\nother type \(1\):\n  0.weight'):
             check_fit(model, state, 'here')
-
-
-def test_types_of_any_precision_are_weights():
     model = nn.Linear(2, 2)
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         assert check_fit(model, {k: v.to(dtype) for k, v in model.state_dict().items()}, '') == []

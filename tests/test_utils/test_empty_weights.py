@@ -53,9 +53,6 @@ def test_the_filled_model_is_the_one_that_was_built_with_weights(full):
     assert torch.equal(net.angles, full.angles)
     assert all(isinstance(p, nn.Parameter) and p.is_leaf for p in net.parameters())
     assert not isinstance(net.norm.running_mean, nn.Parameter)
-
-
-def test_tied_parameters_stay_one(full):
     net = build_empty(Net)
     fill_weights(net, dict(full.state_dict()), CPU)
     assert net.head.weight is net.embed.weight and net.mid.weight is not net.mid.bias
@@ -65,7 +62,7 @@ def test_tied_parameters_stay_one(full):
     assert full.embed.weight.any()
 
 
-def test_weights_have_memory_of_their_own(full):
+def test_memory_of_their_own(full):
     state = dict(full.state_dict())
     source = dict(state)
     net = build_empty(Net)
@@ -75,10 +72,7 @@ def test_weights_have_memory_of_their_own(full):
         for value in net.state_dict().values():
             value.zero_()
     assert source['mid.weight'].any() and source['norm.running_mean'].any()
-
-
-def test_one_memory_in_the_file_becomes_two_in_a_model_that_ties_nothing(full):
-    """Such as weights of a model with tied embeddings in a model that has both."""
+    # Such as weights of a model with tied embeddings in a model that has both.
     weight = torch.rand(4, 4)
     state = {'0.weight': weight, '1.weight': weight, '0.bias': weight[0], '1.bias': weight[1]}
     net = build_empty(lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)))
@@ -88,7 +82,7 @@ def test_one_memory_in_the_file_becomes_two_in_a_model_that_ties_nothing(full):
     assert torch.equal(net[1].weight, weight) and torch.equal(net[0].bias, weight[0])
 
 
-def test_only_other_types_are_cast(full):
+def test_types_and_memory(full):
     state = {'weight': torch.rand(4, 4).bfloat16(), 'bias': torch.rand(4).double()}
     net = build_empty(lambda: nn.Linear(4, 4))
     assert not keeps_types(net, state)
@@ -96,9 +90,6 @@ def test_only_other_types_are_cast(full):
     assert torch.equal(net.weight, state['weight'].float())
     assert torch.equal(net.bias, state['bias'].float())
     assert {p.dtype for p in net.parameters()} == {torch.float32}
-
-
-def test_what_fits_as_it_is_is_not_copied():
     state = {'weight': torch.rand(4, 4), 'bias': torch.rand(4), 'more': torch.rand(2).double()}
     net = build_empty(lambda: nn.Linear(4, 4))
     assert keeps_types(net, state)
@@ -106,9 +97,6 @@ def test_what_fits_as_it_is_is_not_copied():
     assert not keeps_types(net, dict(state, weight=torch.rand(4, 4).T))
     fill_weights(net, dict(state), CPU, copy=False)
     assert net.weight.data_ptr() == state['weight'].data_ptr()
-
-
-def test_memory_format_is_the_usual_one():
     weight = torch.rand(4, 4)
     net = build_empty(lambda: nn.Linear(4, 4, bias=False))
     fill_weights(net, {'weight': weight.T}, CPU)
@@ -132,8 +120,7 @@ def test_what_stays_without_data_is_named():
         fill_weights(net, {'0.weight': torch.zeros(2, 2)}, CPU)
 
 
-def test_a_constructor_that_reads_its_weights(full):
-
+def test_constructors(full):
     class Reading(nn.Linear):
 
         def __init__(self):
@@ -144,10 +131,6 @@ def test_a_constructor_that_reads_its_weights(full):
     assert isinstance(net.scale, float) and not net.weight.is_meta
     fill_weights(net, {'weight': torch.ones(2, 2), 'bias': torch.ones(2)}, CPU)
     assert net.weight.sum() == 4
-
-
-def test_errors_of_a_constructor_are_its_own():
-
     def build():
         raise RuntimeError('no such layer')
 

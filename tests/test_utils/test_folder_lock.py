@@ -107,10 +107,12 @@ def test_a_heartbeat_of_another_machine_that_goes_on(left):
         beating.wait()
 
 
-def test_a_lock_that_is_damaged(tmp_path):
+def test_locks_of_nobody(tmp_path):
     (tmp_path / '.run.lock').write_text('{"host"')
     with lock_folder(tmp_path):
         assert entry(tmp_path)['pid'] == str(os.getpid())
+    with lock_folder(tmp_path), lock_folder(tmp_path, '.test.lock'):
+        assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_one_of_many_that_start_at_once_gets_it(left):
@@ -120,8 +122,3 @@ def test_one_of_many_that_start_at_once_gets_it(left):
     for process in processes:
         process.kill()
         process.communicate()
-
-
-def test_two_kinds_of_runs_do_not_disturb_one_another(tmp_path):
-    with lock_folder(tmp_path), lock_folder(tmp_path, '.test.lock'):
-        assert len(list(tmp_path.iterdir())) == 2

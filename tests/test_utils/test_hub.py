@@ -35,15 +35,9 @@ def test_what_is_no_name(name):
     assert not is_hub_name(name)
 
 
-def test_what_exists_is_a_path():
+def test_paths_and_revisions():
     assert not is_hub_name('here/model')
-
-
-def test_a_typo_below_a_folder_that_exists_is_a_path():
     assert not is_hub_name('work_dirs/glus_tny')
-
-
-def test_revision():
     assert split_revision('Swindl/GLUS-S') == ('Swindl/GLUS-S', 'main')
     assert split_revision('Swindl/GLUS-S@v1') == ('Swindl/GLUS-S', 'v1')
 
@@ -57,16 +51,13 @@ def test_download_finds_what_is_there(local_hub, tmp_path):
         download('some/model@other', ['model'], 'Hint.')
 
 
-def test_offline(local_hub):
+def test_nobody_answers(local_hub, monkeypatch):
     with pytest.raises(ConnectionError) as error:
         download('Swindl/GLUS-S', ['*.json'], 'Use a folder.')
     message = str(error.value)
     assert "'Swindl/GLUS-S' is no file or folder here" in message
     assert f'the repository {constants.ENDPOINT}/Swindl/GLUS-S could not be reached' in message
     assert 'HF_HUB_OFFLINE' in message and message.endswith('Use a folder.')
-
-
-def test_nobody_answers(local_hub, monkeypatch):
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
     monkeypatch.setattr(constants, 'ENDPOINT', 'http://127.0.0.1:9')
     with pytest.raises(ConnectionError, match=r'http://127.0.0.1:9/Swindl/GLUS-S could not be '

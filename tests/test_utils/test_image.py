@@ -22,7 +22,7 @@ def pattern(height, width):
     return ((3 * x + 5 * y + 85 * c + 9 * blocks) % 256).astype(np.uint8)
 
 
-def test_center_cuts_the_long_side_and_squash_keeps_it():
+def test_sizes():
     image = np.zeros((32, 96, 3), np.uint8)
     image[:, :32, 0] = 255  # a red left third
     cut, whole = vision_tower_image(image, 32), vision_tower_image(image, 32, 'squash')
@@ -30,26 +30,17 @@ def test_center_cuts_the_long_side_and_squash_keeps_it():
     assert cut[..., 0].max() == 0
     assert whole[:, :8, 0].min() > 200 and whole[:, 16:, 0].max() == 0
     assert np.array_equal(vision_tower_image(image.transpose(1, 0, 2), 32), cut.transpose(1, 0, 2))
-
-
-def test_images_that_have_the_size_already_stay():
     image = pattern(64, 64)
     assert np.array_equal(vision_tower_image(image, 64), image)
     assert np.array_equal(vision_tower_image(image, 64, 'squash'), image)
     expected = torch.from_numpy(image).permute(2, 0, 1) / 255
     assert torch.equal(sam2_image(image, 64), expected)
-
-
-def test_sam_image_keeps_range_and_order_of_channels():
     image = np.zeros((20, 30, 3), np.uint8)
     image[..., 1] = 255
     out = sam2_image(image, 64)
     assert out.shape == (3, 64, 64) and out.dtype == torch.float32
     assert out[1].min() == 1 and out[[0, 2]].max() == 0
     assert torch.equal(sam2_image(image[:, ::-1], 64), out), 'an array with negative strides'
-
-
-def test_unknown_crop():
     with pytest.raises(ValueError, match="crop must be one of .*'center', 'squash'.* got 'top'"):
         vision_tower_image(pattern(8, 8), 4, 'top')
 
@@ -64,13 +55,10 @@ def test_read_image_is_rgb_whatever_the_suffix(tmp_path, suffix):
     assert np.array_equal(read_image(path), image)
 
 
-def test_read_image_makes_grey_images_rgb(tmp_path):
+def test_read_image(tmp_path):
     path = tmp_path / 'grey.png'
     cv2.imwrite(str(path), np.full((5, 7), 99, np.uint8))
     assert read_image(path).shape == (5, 7, 3)
-
-
-def test_read_image_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match='no.jpg'):
         read_image(tmp_path / 'no.jpg')
     with pytest.raises(FileNotFoundError, match=tmp_path.name):
@@ -100,7 +88,7 @@ def png_of(width, height):
             + chunk(b'IDAT', zlib.compress(bytes(100))) + chunk(b'IEND', b''))
 
 
-def test_read_image_is_bounded(tmp_path):
+def test_read_image_is_bounded(tmp_path, monkeypatch):
     """What a header states is not allocated, and a pipe is not waited for."""
     (tmp_path / 'huge.png').write_bytes(png_of(20_000, 20_000))
     _, data = cv2.imencode('.jpg', np.zeros((8, 8, 3), np.uint8))
@@ -113,10 +101,7 @@ def test_read_image_is_bounded(tmp_path):
                           ('pipe.jpg', 'regular file')):
         with pytest.raises(ValueError, match=f'expected .*{message}.*{name}'):
             read_image(tmp_path / name)
-
-
-def test_read_image_is_bounded_where_pillow_is_not(tmp_path, monkeypatch):
-    """Programs switch Pillow's own limit off."""
+    # Programs switch Pillow's own limit off.
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
     (tmp_path / 'huge.png').write_bytes(png_of(20_000, 20_000))
     with pytest.raises(ValueError, match='at most 178956970 pixels, got 20000 x 20000: .*huge.png'):

@@ -53,23 +53,20 @@ def test_what_is_no_json_object(tmp_path, monkeypatch, chunk, text):
         assert type(info.value) is ValueError
 
 
-def test_empty_object_and_white_space(tmp_path):
+def test_empty_and_missing(tmp_path):
     path = tmp_path / 'a.json'
     path.write_text(' \n{ } \t\n')
     assert len(JSONIndex(path)) == 0
     path.write_text(' \n{ "a"\n:\t1 , "b" : [ ] \r\n} \t\n')
     index = JSONIndex(path)
     assert (index['a'], index['b']) == (1, [])
-
-
-def test_missing_file(tmp_path):
-    for path in (tmp_path / 'a.json', tmp_path):
+    for path in (tmp_path / 'none.json', tmp_path):
         for read in (JSONIndex, read_json_object):
             with pytest.raises(FileNotFoundError, match='expected a JSON file'):
                 read(path)
 
 
-def test_check_sees_every_value_and_its_result_is_kept(tmp_path):
+def test_checks_and_the_cache(tmp_path):
     path = write(tmp_path / 'a.json', {'a': [1, 2], 'b': []})
     index = JSONIndex(path, lambda key, value: (key, len(value)))
     assert (index.note('a'), index.note('b')) == (('a', 2), ('b', 0))
@@ -79,9 +76,6 @@ def test_check_sees_every_value_and_its_result_is_kept(tmp_path):
 
     with pytest.raises(ValueError, match='^no a$'):
         JSONIndex(path, refuse)
-
-
-def test_cache_is_bounded(tmp_path):
     path = write(tmp_path / 'a.json', {str(i): [i] for i in range(9)})
     index = JSONIndex(path, cache_size=2)
     first = index['0']

@@ -37,9 +37,13 @@ def test_the_best_frame(scores, frame):
     assert best_frame(scores) == frame
 
 
-def test_no_frame_has_no_best_one():
+def test_no_frame_and_no_file(tmp_path):
     with pytest.raises(ValueError, match='at least one frame'):
         best_frame([])
+    with pytest.raises(FileNotFoundError, match='nothing'):
+        KeyFrameFile(tmp_path / 'nothing.json')
+    with pytest.raises(FileNotFoundError, match='nothing'):
+        open_scores(tmp_path / 'nothing.json')
 
 
 def test_official_numbers_are_those_of_files(write):
@@ -69,13 +73,22 @@ def test_own_layout_names_frames(write):
     assert not isinstance(error.value, MissingEntryError)
 
 
-def test_scores_give_key_frames(write):
+def test_scores(write):
     file = KeyFrameFile(write(SCORES))
     assert file.frame_id('toy', 'a', '0', NAMES) == 3
     with pytest.raises(MissingEntryError, match="expression '1': expected a score of some frame"):
         file.frame_id('toy', 'a', '1', NAMES)
     assert np.array_equal(file.frame_scores('toy', 'a', '0', NAMES), [0.1, 0.7, np.nan, 0.7],
                           equal_nan=True)
+    scores = ScoreFile(write(SCORES))
+    with pytest.raises(ValueError, match="'mevis', got those of 'toy'"):
+        scores.get('mevis', 'a', '0', NAMES)
+    with pytest.raises(ValueError, match="its 3 frames '0'..'2', got 4, '00000'..'00015'"):
+        scores.get('toy', 'a', '0', ['0', '1', '2'])
+    with pytest.raises(MissingEntryError, match="video 'b', got 1 other"):
+        scores.get('toy', 'b', '0', NAMES)
+    with pytest.raises(MissingEntryError, match=r"expression '7', got \['0', '1'\]"):
+        scores.get('toy', 'a', '7', NAMES)
 
 
 def test_official_scores(write, tmp_path):
@@ -90,18 +103,6 @@ def test_official_scores(write, tmp_path):
         scores.get('any', 'a', '1', NAMES)
     with pytest.raises(MissingEntryError, match="'a', expression '2'"):
         scores.get('any', 'a', '2', NAMES)
-
-
-def test_scores_of_another_data_set(write):
-    scores = ScoreFile(write(SCORES))
-    with pytest.raises(ValueError, match="'mevis', got those of 'toy'"):
-        scores.get('mevis', 'a', '0', NAMES)
-    with pytest.raises(ValueError, match="its 3 frames '0'..'2', got 4, '00000'..'00015'"):
-        scores.get('toy', 'a', '0', ['0', '1', '2'])
-    with pytest.raises(MissingEntryError, match="video 'b', got 1 other"):
-        scores.get('toy', 'b', '0', NAMES)
-    with pytest.raises(MissingEntryError, match=r"expression '7', got \['0', '1'\]"):
-        scores.get('toy', 'a', '7', NAMES)
 
 
 @pytest.mark.parametrize(('content', 'message'), [
@@ -124,10 +125,3 @@ def test_scores_of_another_data_set(write):
 def test_broken_files(write, content, message):
     with pytest.raises(ValueError, match=message):
         KeyFrameFile(write(content))
-
-
-def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match='nothing'):
-        KeyFrameFile(tmp_path / 'nothing.json')
-    with pytest.raises(FileNotFoundError, match='nothing'):
-        open_scores(tmp_path / 'nothing.json')

@@ -31,18 +31,12 @@ def test_round_trip(name):
     assert np.array_equal(decode_rle(as_bytes), mask)
 
 
-def test_any_nonzero_value_is_foreground_in_any_memory_order():
+def test_masks(tmp_path):
     mask = MASKS['random']
     for other in (mask.astype(np.uint8) * 255, np.asfortranarray(mask), mask[::-1][::-1]):
         assert encode_mask(other) == encode_mask(mask)
-
-
-def test_encode_needs_two_axes():
     with pytest.raises(ValueError, match=r'expected a mask \(H, W\), got shape \(1, 4, 4\)'):
         encode_mask(np.zeros((1, 4, 4), bool))
-
-
-def test_merge_is_the_union():
     masks = [RNG.random((9, 6)) < 0.3 for _ in range(3)]
     rles = [encode_mask(mask) for mask in masks]
     rles[1] = dict(rles[1], counts=rles[1]['counts'].encode())
@@ -50,17 +44,11 @@ def test_merge_is_the_union():
     assert merged == encode_mask(masks[0] | masks[1] | masks[2])
     assert merge_rles(rles[1:2], (9, 6)) == encode_mask(masks[1])
     assert merge_rles([], (9, 6)) == encode_mask(np.zeros((9, 6), bool))
-
-
-def test_png_has_mode_l_and_two_values(tmp_path):
     path = tmp_path / 'mask.png'
     write_mask_png(path, MASKS['random'])
     with Image.open(path) as image:
         assert image.mode == 'L'
         assert np.array_equal(np.asarray(image), MASKS['random'] * 255)
     assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).dtype == np.uint8
-
-
-def test_png_that_cannot_be_written(tmp_path):
     with pytest.raises(OSError, match='missing'):
         write_mask_png(tmp_path / 'missing' / 'mask.png', MASKS['full'])

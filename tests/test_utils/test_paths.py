@@ -11,28 +11,19 @@ from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 READ_ONLY = '/proc/glus_mm_test'
 
 
-def test_dir_is_created_and_left_empty(tmp_path):
+def test_folders(tmp_path, monkeypatch):
     folder = ensure_writable_dir(tmp_path / 'a' / 'b')
     assert folder.is_dir()
     assert list(folder.iterdir()) == []
-
-
-def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / 'kept.txt').write_text('text')
+    ensure_writable_dir(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['a', 'kept.txt']
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert ensure_writable_dir('~/out') == tmp_path / 'out'
     monkeypatch.chdir(tmp_path)
     for path in ('', ' '):
         with pytest.raises(ValueError, match='got an empty one'):
             ensure_writable_dir(path)
-
-
-def test_existing_content_is_kept(tmp_path):
-    (tmp_path / 'kept.txt').write_text('text')
-    ensure_writable_dir(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ['kept.txt']
-
-
-def test_home_is_expanded(tmp_path, monkeypatch):
-    monkeypatch.setenv('HOME', str(tmp_path))
-    assert ensure_writable_dir('~/out') == tmp_path / 'out'
 
 
 @pytest.mark.parametrize('below', ['', 'sub'])
@@ -63,19 +54,13 @@ def test_no_permission(tmp_path):
         tmp_path.chmod(stat.S_IRWXU)
 
 
-def test_file_is_not_created_but_its_folder_is(tmp_path):
+def test_files(tmp_path):
     file = ensure_writable_file(tmp_path / 'a' / 'out.json')
     assert file.parent.is_dir()
     assert not file.exists()
-
-
-def test_existing_file_keeps_its_content(tmp_path):
     file = tmp_path / 'out.json'
     file.write_text('old')
     ensure_writable_file(file)
     assert file.read_text() == 'old'
-
-
-def test_folder_instead_of_file(tmp_path):
     with pytest.raises(IsADirectoryError, match=str(tmp_path)):
         ensure_writable_file(tmp_path)

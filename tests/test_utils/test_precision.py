@@ -34,9 +34,19 @@ def types(module):
     return {name: parameter.dtype for name, parameter in module.named_parameters()}
 
 
-def test_names_of_types():
+def test_types():
     assert [parse_dtype(name, 'model.dtype') for name in DTYPES] == [
         torch.float32, torch.bfloat16, torch.float16]
+    before = torch.get_default_dtype()
+    with pytest.raises(KeyError), default_dtype(HALF):
+        assert nn.Linear(2, 2).weight.dtype == HALF
+        raise KeyError
+    assert torch.get_default_dtype() == before
+    for dtype, expected in ((HALF, torch.float32), (torch.float16, torch.float32),
+                            (torch.float32, torch.float32), (torch.float64, torch.float64)):
+        assert at_least_float32(torch.zeros(2, dtype=dtype)).dtype == expected
+    tensor = torch.zeros(2, dtype=torch.float64)
+    assert at_least_float32(tensor) is tensor
 
 
 @pytest.mark.parametrize('name', ['float64', 'bf16', '', None, 16, torch.bfloat16])
@@ -46,14 +56,6 @@ def test_other_types_are_refused_with_a_list(name):
         parse_dtype(name, 'model.dtype')
 
 
-def test_default_type_comes_back_after_an_error():
-    before = torch.get_default_dtype()
-    with pytest.raises(KeyError), default_dtype(HALF):
-        assert nn.Linear(2, 2).weight.dtype == HALF
-        raise KeyError
-    assert torch.get_default_dtype() == before
-
-
 @pytest.mark.parametrize(('name', 'expected'), [
     ('q_proj.lora_A.default.weight', True), ('lora_embedding_B.default', True),
     ('q_proj.base_layer.weight', False), ('explora_head.weight', False)])
@@ -61,7 +63,7 @@ def test_names_of_adapters(name, expected):
     assert is_adapter(name) is expected
 
 
-def test_type_of_a_module_is_that_of_its_floating_parameters():
+def test_odd_parameters():
     module = nn.Module()
     module.lora_A = nn.Linear(2, 2)
     module.count = nn.Parameter(torch.ones(2, dtype=torch.long), requires_grad=False)
@@ -69,14 +71,11 @@ def test_type_of_a_module_is_that_of_its_floating_parameters():
         dtype_of(module)
     module.base_layer = nn.Linear(2, 2, dtype=HALF)
     assert dtype_of(module) == HALF
-
-
-def test_only_half_precision_is_lifted():
-    for dtype, expected in ((HALF, torch.float32), (torch.float16, torch.float32),
-                            (torch.float32, torch.float32), (torch.float64, torch.float64)):
-        assert at_least_float32(torch.zeros(2, dtype=dtype)).dtype == expected
-    tensor = torch.zeros(2, dtype=torch.float64)
-    assert at_least_float32(tensor) is tensor
+    module = nn.Linear(3, 3, device='meta').requires_grad_(False)
+    module.count = nn.Parameter(torch.ones(2, dtype=torch.long), requires_grad=False)
+    set_precision(module, HALF)
+    assert module.weight.is_meta and module.weight.dtype == HALF
+    assert module.count.dtype == torch.long
 
 
 def test_trained_parameters_are_float32_and_buffers_stay(module):
@@ -93,25 +92,11 @@ def test_a_part_computes_in_one_type(module):
     set_precision(module, HALF, [module.a, module.b])
     assert types(module) == {'lone': HALF, 'a.weight': torch.float32, 'a.bias': torch.float32,
                              'b.weight': HALF, 'b.bias': HALF}
-
-
-def test_half_precision_is_lifted_where_it_was_built_so():
     with default_dtype(HALF):
-        module = nn.Linear(3, 3)
-    set_precision(module, HALF, [module])
-    assert dtype_of(module) == torch.float32
-
-
-def test_adapters_do_not_lift_their_part(module):
+        layer = nn.Linear(3, 3)
+    set_precision(layer, HALF, [layer])
+    assert dtype_of(layer) == torch.float32
     module.b.lora_A = nn.Linear(3, 1, dtype=HALF)
     set_precision(module, HALF, [module.b])
     assert types(module.b) == {'weight': HALF, 'bias': HALF, 'lora_A.weight': torch.float32,
                                'lora_A.bias': torch.float32}
-
-
-def test_parameters_without_data_and_integers():
-    module = nn.Linear(3, 3, device='meta').requires_grad_(False)
-    module.count = nn.Parameter(torch.ones(2, dtype=torch.long), requires_grad=False)
-    set_precision(module, HALF)
-    assert module.weight.is_meta and module.weight.dtype == HALF
-    assert module.count.dtype == torch.long

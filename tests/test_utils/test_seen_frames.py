@@ -6,7 +6,7 @@ from glus_mm.models.inference.caches import SeenFrames
 from glus_mm.utils.frames import clip_centres
 
 
-def test_the_offline_choice_as_long_as_all_frames_are_kept():
+def test_frames():
     seen = SeenFrames(max_size=8)
     for t in range(8):
         assert seen.wants_next()
@@ -14,9 +14,6 @@ def test_the_offline_choice_as_long_as_all_frames_are_kept():
         assert seen.choose(4) == clip_centres(t + 1, 4)
     assert [seen[t] for t in seen.choose(4)] == [f'frame {t}' for t in (1, 3, 5, 7)]
     assert seen.choose(0) == []
-
-
-def test_bounded_and_even():
     seen = SeenFrames(max_size=8)
     for t in range(1000):
         seen.add(t if seen.wants_next() else None)
@@ -24,8 +21,5 @@ def test_bounded_and_even():
         for chosen, centre in zip(seen.choose(4), clip_centres(t + 1, 4)):
             assert seen[chosen] == chosen and abs(chosen - centre) <= seen.step
     assert seen.step == 128
-
-
-def test_too_small():
     with pytest.raises(ValueError, match='at least 2, got 1'):
         SeenFrames(1)

@@ -30,13 +30,10 @@ def test_other_settings_are_kept():
     assert dict(cfg.model_wrapper_cfg) == dict(type='Other', find_unused_parameters=True)
 
 
-def test_no_launcher_changes_nothing():
+def test_launchers():
     cfg = Config({})
     setup_dist(cfg, 'none')
     assert 'env_cfg' not in cfg
-
-
-def test_unknown_launcher():
     with pytest.raises(ValueError, match="got 'mpirun'"):
         setup_dist(Config({}), 'mpirun')
 

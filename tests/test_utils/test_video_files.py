@@ -113,16 +113,13 @@ def test_reading_backward_is_linear(write_video, tmp_path, count, monkeypatch):
     assert len(decoded) <= 1.5 * count, 'by default a group fits'
 
 
-def test_reading_ahead_skips_groups(write_video, tmp_path):
+def test_what_is_kept(write_video, tmp_path):
     path = write_video(tmp_path / 'clip.mp4', make_frames(60), options={'g': '6', 'crf': '9'})
     reader = VideoFileReader(path)
     reader.read(0)
     reader.read(57)
     assert min(set(reader._cache) - {0}) >= 54
-
-
-def test_a_jump_back_keeps_no_more_frames(write_video, tmp_path):
-    """As from the context frames to the first one; the bound is for who reads backward."""
+    # As from the context frames to the first one; the bound is for who reads backward.
     path = write_video(tmp_path / 'clip.mp4', make_frames(60), options={'g': '30', 'crf': '9'})
     reader = VideoFileReader(path)
     greys(reader, (50, *range(45)))
@@ -131,7 +128,7 @@ def test_a_jump_back_keeps_no_more_frames(write_video, tmp_path):
     assert len(reader._cache) > 20
 
 
-def test_a_forked_process_opens_the_file_anew(write_video, tmp_path):
+def test_forked_processes(write_video, tmp_path):
     """As workers of a data loader are forked."""
     path = write_video(tmp_path / 'clip.mp4', make_frames(30), options={'g': '6', 'crf': '9'})
     reader = VideoFileReader(path, cache_size=2)
@@ -144,10 +141,7 @@ def test_a_forked_process_opens_the_file_anew(write_video, tmp_path):
         os._exit(0 if good else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert [reader.read(t).mean() for t in (3, 25)] == expected
-
-
-def test_a_forked_process_frees_no_decoder_of_its_parent(write_video, tmp_path):
-    """One that nobody reads any more, and that the parent has not collected."""
+    # One that nobody reads any more, and that the parent has not collected.
     path = write_video(tmp_path / 'clip.mp4', make_frames(30))
     gc.disable()
     try:
@@ -195,12 +189,16 @@ def test_extreme_frame_rates(write_video, tmp_path, fps):
     assert len(reader) == 1 and reader.read(0).shape == (*SHAPE, 3)
 
 
-def test_one_picture(tmp_path):
+def test_pictures(tmp_path):
     from PIL import Image
     Image.fromarray(quadrants()).save(tmp_path / 'a.PNG')
     reader = open_reader(tmp_path / 'a.PNG')
     assert isinstance(reader, ImageFolderReader) and reader.frame_names == ('a', )
     assert np.array_equal(reader.read(0), quadrants()) and reader.time(0) is None
+    import subprocess
+    import sys
+    code = 'import sys, glus_mm.video; assert not {"torch", "mmengine"} & set(sys.modules)'
+    subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def refusal(path):
@@ -233,14 +231,7 @@ def test_what_is_no_video_is_named(write_video, tmp_path):
         assert 'cannot be opened' in refusal(tmp_path / name)
 
 
-def test_a_codec_without_decoder_is_named_with_the_remedy(write_video, tmp_path):
-    path = write_video(tmp_path / 'clip.mp4', make_frames(3))
-    path.write_bytes(path.read_bytes().replace(b'avc1', b'evc1'))
-    message = refusal(path)
-    assert 'no decoder' in message and 'libx264' in message and 'evc' in message
-
-
-def test_streams_of_mixed_sizes(write_video, tmp_path):
+def test_streams(write_video, tmp_path):
     parts = [write_video(tmp_path / f'{i}.h264', make_frames(4, shape))
              for i, shape in enumerate([SHAPE, (64, 80)])]
     path = tmp_path / 'mixed.h264'
@@ -250,9 +241,6 @@ def test_streams_of_mixed_sizes(write_video, tmp_path):
     assert reader.read(3).shape == (*SHAPE, 3)
     with pytest.raises(ValueError, match=r'frame 4 .*\(48, 64\).*got \(64, 80\)'):
         reader.read(4)
-
-
-def test_matroska_that_breaks_off(write_video, tmp_path):
     path = write_video(tmp_path / 'clip.mkv', [*np.random.default_rng(0).integers(
         0, 255, (40, *SHAPE, 3), dtype=np.uint8)])
     path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
@@ -260,6 +248,10 @@ def test_matroska_that_breaks_off(write_video, tmp_path):
     assert 5 < len(reader) < 35
     assert f'its header states 4.00 s, but frame {len(reader)} cannot' in reader.breaks_off
     reader.read(len(reader) - 1)
+    path = write_video(tmp_path / 'clip.mp4', make_frames(3))
+    path.write_bytes(path.read_bytes().replace(b'avc1', b'evc1'))
+    message = refusal(path)
+    assert 'no decoder' in message and 'libx264' in message and 'evc' in message
 
 
 @pytest.mark.parametrize('suffix', ['mp4', 'mkv', 'avi', 'ts'])
@@ -320,10 +312,3 @@ def test_a_live_source_gives_frames_and_times(write_video, tmp_path, monkeypatch
     monkeypatch.setitem(video_module._CAMERAS, 'Linux', ('v4l2', '/dev/video{}'))
     with pytest.raises(ValueError, match='/dev/video77 cannot be opened'):
         LiveSource('77')
-
-
-def test_the_module_needs_no_torch():
-    import subprocess
-    import sys
-    code = 'import sys, glus_mm.video; assert not {"torch", "mmengine"} & set(sys.modules)'
-    subprocess.run([sys.executable, '-c', code], check=True)

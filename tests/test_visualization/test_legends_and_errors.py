@@ -25,7 +25,7 @@ def count(image, color, tolerance=12):
     return int((np.abs(image.astype(int) - color).max(axis=2) <= tolerance).sum())
 
 
-def test_a_legend_below_covers_nothing():
+def test_a_legend_below():
     inside = RefVOSLocalVisualizer()
     below = RefVOSLocalVisualizer(legend_position='below')
     mask = box(0, 0)[None]
@@ -35,18 +35,12 @@ def test_a_legend_below_covers_nothing():
     assert count(drawn[360:], PALETTE[0]) > 50
     assert inside.draw_frame(frame(), mask, ['the box']).shape[0] == 360
     assert below.draw_frame(frame(), mask, ['the box'], legend=False).shape[0] == 360
-
-
-def test_its_height_does_not_depend_on_the_masks():
     below = RefVOSLocalVisualizer(legend_position='below')
     texts, shapes = ['short', 'a text of many words ' * 6], set()
     for masks in (np.zeros((2, 96, 128), bool), np.ones((2, 96, 128), bool)):
         for scores in ([0, 1], [0.123456, 0.5]):
             shapes.add(below.draw_frame(frame(), masks, texts, scores=scores).shape)
     assert len(shapes) == 1
-
-
-def test_scores_stand_before_the_texts():
     assert LegendEntry('a', RED).label == 'a'
     assert LegendEntry('a', RED, score=0.4567).label == '0.46  a'
     plain = RefVOSLocalVisualizer().draw_frame(frame(), box(50, 50)[None], ['the box'])
@@ -57,24 +51,21 @@ def test_scores_stand_before_the_texts():
         RefVOSLocalVisualizer().draw_frame(frame(), box(0, 0)[None], ['a'], scores=[1, 2])
 
 
-def test_a_strip_has_every_entry():
+def test_strips():
     entries = [LegendEntry('one', RED), LegendEntry('two', BLUE, filled=False)]
     strip = legend_strip(entries, 300)
     assert strip.shape[1] == 300
     assert count(strip[:strip.shape[0] // 2], RED) > 2 * count(
         strip[strip.shape[0] // 2:], BLUE) > 0
     assert (draw_legend(frame(), []) == frame()).all()
-
-
-def test_one_of_a_group_shows_around_the_group():
-    """The mask of one object lies in that of its group, which is drawn later."""
+    # The mask of one object lies in that of its group, which is drawn later.
     one, group = box(10, 10), box(10, 10) | box(60, 90)
     drawn = RefVOSLocalVisualizer().draw_frame(frame(), np.stack([one, group]), ['one', 'all'],
                                                legend=False)
     assert count(drawn, PALETTE[0]) > 100 and count(drawn, PALETTE[2]) == 0
 
 
-def test_errors_have_their_colours():
+def test_errors():
     visualizer = RefVOSLocalVisualizer(min_width=128)
     gt, pred = box(60, 40), box(60, 50)
     image = frame()
@@ -90,15 +81,9 @@ def test_errors_have_their_colours():
         assert np.abs(drawn[70, column] - expected).max() <= 1, name
     titled = visualizer.draw_errors(image, gt, pred, 'the box')
     assert titled.shape[0] > drawn.shape[0]
-
-
-def test_errors_need_masks_of_one_size():
     with pytest.raises(ValueError, match=r'masks of one size, got \(96, 128\) and \(8, 8\)'):
         RefVOSLocalVisualizer().draw_errors(frame(), box(0, 0), np.zeros((8, 8)))
     with pytest.raises(ValueError, match=r'expected masks of \(H, W\) = \(8, 8\)'):
         RefVOSLocalVisualizer().draw_errors(frame(8, 8), box(0, 0), box(0, 0))
-
-
-def test_legend_position_is_checked():
     with pytest.raises(ValueError, match="legend_position must be one of .* got 'above'"):
         RefVOSLocalVisualizer(legend_position='above')

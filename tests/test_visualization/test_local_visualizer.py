@@ -56,18 +56,28 @@ def test_small_frames_are_enlarged(visualizer, shape, expected):
     assert drawn.shape == (*expected, 3)
 
 
-def test_one_pixel_stays_visible(visualizer):
+def test_masks(visualizer):
     mask = np.zeros((96, 128), dtype=bool)
     mask[70, 60] = True
     drawn = visualizer.draw_frame(frame(96, 128), mask[None], ['a'], legend=False)
     assert (drawn != GREY).any(2).sum() > 20
+    masks = np.zeros((40, 96, 128), dtype=bool)
+    drawn = visualizer.draw_frame(frame(96, 128), masks, [f'expression {e}' for e in range(40)])
+    assert (drawn[185:] == GREY).all()
+    assert visualizer.color(len(PALETTE)) == PALETTE[0]
+    mask = box_mask(540, 960, 0.5, 0.4)
+    drawn = visualizer.draw_frame(frame(540, 960), np.stack([mask, mask]), ['a', 'b'],
+                                  legend=False)
+    assert has_color(drawn, PALETTE[0]) and has_color(drawn, PALETTE[1])
+    with pytest.raises(ValueError, match='the image to draw on: expected an RGB frame'):
+        visualizer.draw_frame(np.zeros((8, 8)), np.zeros((0, 8, 8)), [])
 
 
 def has_color(area, color):
     return (np.abs(area.astype(int) - color).max(axis=2) <= 12).any()
 
 
-def test_legend_has_the_text_in_the_colour_of_the_mask(visualizer):
+def test_legend(visualizer):
     empty = np.zeros((2, 96, 128), dtype=bool)
     drawn = visualizer.draw_frame(frame(96, 128), empty, ['first', 'second'])
     assert has_color(drawn[:24], PALETTE[0]) and not has_color(drawn[:24], PALETTE[1])
@@ -75,9 +85,6 @@ def test_legend_has_the_text_in_the_colour_of_the_mask(visualizer):
     own = [(10, 250, 10), (250, 10, 250)]
     drawn = visualizer.draw_frame(frame(96, 128), empty, ['first', 'second'], own)
     assert has_color(drawn[:24], own[0]) and has_color(drawn[24:48], own[1])
-
-
-def test_box_of_the_legend_tells_whether_there_is_a_mask(visualizer):
     mask = box_mask(96, 128, 0.7, 0.7)
     full = visualizer.draw_frame(frame(96, 128), mask[None], [' '])
     hollow = visualizer.draw_frame(frame(96, 128), mask[None] & False, [' '])
@@ -99,20 +106,6 @@ def test_any_text_can_be_drawn(visualizer, text):
     assert (drawn[60:180, :100] == GREY).all()
 
 
-def test_many_expressions_leave_half_of_the_frame(visualizer):
-    masks = np.zeros((40, 96, 128), dtype=bool)
-    drawn = visualizer.draw_frame(frame(96, 128), masks, [f'expression {e}' for e in range(40)])
-    assert (drawn[185:] == GREY).all()
-    assert visualizer.color(len(PALETTE)) == PALETTE[0]
-
-
-def test_expressions_of_one_object_are_all_visible(visualizer):
-    mask = box_mask(540, 960, 0.5, 0.4)
-    drawn = visualizer.draw_frame(frame(540, 960), np.stack([mask, mask]), ['a', 'b'],
-                                  legend=False)
-    assert has_color(drawn, PALETTE[0]) and has_color(drawn, PALETTE[1])
-
-
 def test_wrapping():
     font = load_font(14)
     assert wrap_text('the red circle', font, 400) == ['the red circle']
@@ -132,11 +125,6 @@ def test_wrapping():
 def test_what_does_not_agree_is_refused(visualizer, masks, expressions, colors, match):
     with pytest.raises(ValueError, match=match):
         visualizer.draw_frame(frame(8, 8), masks, expressions, colors)
-
-
-def test_frame_that_is_none_is_refused(visualizer):
-    with pytest.raises(ValueError, match='the image to draw on: expected an RGB frame'):
-        visualizer.draw_frame(np.zeros((8, 8)), np.zeros((0, 8, 8)), [])
 
 
 @pytest.mark.parametrize('wrong', [dict(alpha=1.5), dict(min_width=0), dict(palette=[])])
@@ -180,18 +168,12 @@ def test_data_sample_goes_to_a_file(visualizer, sample, tmp_path):
     sample.gt_masks = torch.zeros(1, 2, 48, 64, dtype=torch.uint8)
     visualizer.add_datasample('x', frame(48, 64), sample, out_file=out, frame_idx=4)
     assert cv2.imread(str(out)).shape == (360, 480, 3)
-
-
-def test_contact_sheet_keeps_the_order():
     frames = [np.full((20, 30, 3), 50 + 10 * i, dtype=np.uint8) for i in range(5)]
     sheet = contact_sheet(frames, columns=3)
     assert sheet.shape == (2 * 28, 3 * 34 + 4, 3)
     centres = [sheet[14 + 28 * (i // 3), 19 + 34 * (i % 3), 0] for i in range(5)]
     assert centres == [50, 60, 70, 80, 90]
     assert (sheet[28:, 2 * 34 + 4:] == sheet[0, 0]).all(), 'the free place is ground'
-
-
-def test_contact_sheet_with_titles_and_other_sizes():
     frames = [frame(20, 300), frame(40, 100), frame(20, 300)]
     plain = contact_sheet(frames, 2)
     titled = contact_sheet(frames, 2, row_titles=['first', 'второй'],

@@ -23,7 +23,7 @@ def has_color(image, color, tolerance=3):
     return bool((np.abs(image.astype(int) - color).max(axis=2) <= tolerance).any())
 
 
-def test_rows_stand_below_one_another():
+def test_tiles():
     context, query = [frame()] * 4, [frame(masks=box())] * 6
     sheet = sample_sheet('title', ['a box'], [('Context', context), ('Query', query)])
     assert sheet.dtype == np.uint8 and sheet.shape[1] == 4 * (480 + 4) + 4
@@ -32,6 +32,17 @@ def test_rows_stand_below_one_another():
     assert 3 * 360 + 4 * 20 < sheet.shape[0] < 4 * 360
     only_query = sample_sheet('title', ['a box'], [('Context', []), ('Query', query)])
     assert only_query.shape[0] < sheet.shape[0] - 360 and only_query.shape[1] == sheet.shape[1]
+    sheet = sample_sheet('t', ['a', 'b', 'c'], [('h', [frame(masks=box(number=3))])])
+    for color in PALETTE[:3]:
+        assert has_color(sheet, color)
+    assert not has_color(sheet, PALETTE[3])
+    # That leaves fewer pixels of its colour in the legend, where the mask is not.
+    def pixels(masks):
+        sheet = sample_sheet('t', ['same words'], [('h', [frame(masks=masks, shape=(400, 480))])])
+        legend = sheet[:-430]
+        return (np.abs(legend.astype(int) - PALETTE[0]).max(axis=2) <= 3).sum()
+
+    assert pixels(box((400, 480))) > pixels(np.zeros((1, 400, 480), bool)) + 50
 
 
 @pytest.mark.parametrize('shape, width', [
@@ -41,46 +52,20 @@ def test_frames_are_fitted_into_the_tile(shape, width):
     assert sheet.shape[1] == 3 * (width + 4) + 4
 
 
-def test_every_expression_has_its_colour():
-    sheet = sample_sheet('t', ['a', 'b', 'c'], [('h', [frame(masks=box(number=3))])])
-    for color in PALETTE[:3]:
-        assert has_color(sheet, color)
-    assert not has_color(sheet, PALETTE[3])
-
-
-def test_an_expression_without_a_mask_has_a_hollow_box():
-    """That leaves fewer pixels of its colour in the legend, where the mask is not."""
-    def pixels(masks):
-        sheet = sample_sheet('t', ['same words'], [('h', [frame(masks=masks, shape=(400, 480))])])
-        legend = sheet[:-430]
-        return (np.abs(legend.astype(int) - PALETTE[0]).max(axis=2) <= 3).sum()
-
-    assert pixels(box((400, 480))) > pixels(np.zeros((1, 400, 480), bool)) + 50
-
-
-def test_a_tiny_object_stays_visible_on_a_large_frame():
+def test_odd_sizes_and_texts(tmp_path):
     masks = np.zeros((1, 2160, 3840), bool)
     masks[0, 1000:1002, 2000:2002] = True
     with_object = sample_sheet('t', ['x'], [('h', [frame(masks=masks, shape=(2160, 3840))])])
     without = sample_sheet('t', ['x'], [('h', [frame(masks=masks * False, shape=(2160, 3840))])])
     assert (with_object[-270:] != without[-270:]).any()
-
-
-def test_long_texts_stay_inside():
     text = 'word ' * 100
     sheet = sample_sheet(text, [text] * 2, [(text, [frame(masks=box(number=2))])])
     assert sheet.shape[1] == 488
     ground = sheet[:, -3:][:200]
     assert (ground == 32).all(), 'text runs into the margin'
-
-
-def test_odd_characters(tmp_path):
     sheet = sample_sheet('\ud800 \x00', ['\N{CJK UNIFIED IDEOGRAPH-6F22}', ''],
                          [('', [frame('\n', box(number=2))])])
     assert cv2.imwrite(str(tmp_path / 'x.png'), sheet)
-
-
-def test_errors():
     with pytest.raises(ValueError, match='at least one frame for a sheet'):
         sample_sheet('t', [], [('h', [])])
     with pytest.raises(ValueError, match=r'expected masks \(E, H, W\) = \(1, 60, 80\)'):

@@ -34,16 +34,13 @@ def test_frames_come_back(tmp_path, shape, size):
         assert np.abs(decoded.astype(int) - frame).mean() < 6
 
 
-def test_an_existing_file_is_replaced(tmp_path):
+def test_files(tmp_path):
     path = tmp_path / 'out.mp4'
     path.write_text('older')
     with OverlayVideoWriter(path, 5) as writer:
         assert path.read_text() == 'older'
         writer.write(frames(16, 16)[0])
     assert len(VideoFileReader(path)) == 1
-
-
-def test_what_was_written_before_an_error_can_be_read(tmp_path):
     path = tmp_path / 'out.mp4'
     with pytest.raises(RuntimeError, match='stopped'), OverlayVideoWriter(path, 5) as writer:
         writer.write(frames(16, 16)[0])
@@ -51,20 +48,24 @@ def test_what_was_written_before_an_error_can_be_read(tmp_path):
     assert len(VideoFileReader(path)) == 1
 
 
-def test_another_size_is_refused(tmp_path):
+def test_what_is_refused(tmp_path):
+    writer = OverlayVideoWriter(tmp_path / 'out.mp4', 5)
+    writer.close()
+    writer.close()
+    assert not list(tmp_path.iterdir()), 'without frames nothing is written'
     with OverlayVideoWriter(tmp_path / 'out.mp4', 5) as writer:
         writer.write(frames(16, 16)[0])
         with pytest.raises(ValueError, match=r'\(16, 16\) as the first one, got \(18, 16\)'):
             writer.write(frames(18, 16)[0])
         with pytest.raises(ValueError, match='expected an RGB frame'):
             writer.write(np.zeros((16, 16), dtype=np.uint8))
-
-
-def test_without_frames_nothing_is_written(tmp_path):
-    writer = OverlayVideoWriter(tmp_path / 'out.mp4', 5)
-    writer.close()
-    writer.close()
-    assert not list(tmp_path.iterdir())
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(NotADirectoryError):
+        OverlayVideoWriter(tmp_path / 'file' / 'out.mp4', 5)
+    with pytest.raises(IsADirectoryError):
+        OverlayVideoWriter(tmp_path, 5)
+    with pytest.raises(ValueError, match='an .mp4, .gif or .webm file, got .*out.avi'):
+        OverlayVideoWriter(tmp_path / 'out.avi', 5)
 
 
 @pytest.mark.parametrize('fps', [0, -1, float('nan'), float('inf'), 1e300, 1e-300, 10**400])
@@ -73,15 +74,7 @@ def test_frame_rate_is_checked(tmp_path, fps):
         OverlayVideoWriter(tmp_path / 'out.mp4', fps)
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path):
-    (tmp_path / 'file').write_text('')
-    with pytest.raises(NotADirectoryError):
-        OverlayVideoWriter(tmp_path / 'file' / 'out.mp4', 5)
-    with pytest.raises(IsADirectoryError):
-        OverlayVideoWriter(tmp_path, 5)
-
-
-def test_a_gif_repeats_and_keeps_flat_colours(tmp_path):
+def test_a_gif(tmp_path):
     path = tmp_path / 'out.gif'
     colors = [(230, 159, 0), (86, 180, 233), (204, 121, 167)]
     with OverlayVideoWriter(path, 10) as writer:
@@ -93,16 +86,8 @@ def test_a_gif_repeats_and_keeps_flat_colours(tmp_path):
         for t, color in enumerate(colors):
             gif.seek(t)
             assert np.abs(np.asarray(gif.convert('RGB')).astype(int) - color).max() <= 4
-
-
-def test_a_gif_is_bounded(tmp_path):
     with OverlayVideoWriter(tmp_path / 'out.gif', 5, max_gif_pixels=2 * 16 * 16) as writer:
         for frame in frames(16, 16, 2):
             writer.write(frame)
         with pytest.raises(ValueError, match='too large for a GIF .* write an .mp4'):
             writer.write(frames(16, 16)[0])
-
-
-def test_other_kinds_of_files_are_refused(tmp_path):
-    with pytest.raises(ValueError, match='an .mp4, .gif or .webm file, got .*out.avi'):
-        OverlayVideoWriter(tmp_path / 'out.avi', 5)
