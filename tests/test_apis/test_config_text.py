@@ -53,36 +53,27 @@ def trained(tmp_path):
     return file
 
 
-def test_the_one_beside_the_checkpoint(converted, tmp_path):
+def test_where_the_tokenizer_is_found(converted, tmp_path, trained, local_hub):
     for checkpoint in (converted / 'model.pth', str(converted)):
         cfg = config()
         fill_tokenizers(cfg, checkpoint, 'no/such-repository')
         assert tokenizers(cfg) == {str(converted.resolve())}
-
-
-def test_the_one_of_load_from(converted, trained):
     for load_from in (str(converted), str(converted / 'model.pth')):
         cfg = config()
         fill_tokenizers(cfg, trained, load_from)
         assert tokenizers(cfg) == {str(converted.resolve())}
-
-
-def test_the_one_of_a_repository(local_hub, trained):
     home = local_hub.publish('some/model', OFFICIAL)
     cfg = config()
     fill_tokenizers(cfg, trained, 'some/model')
     assert tokenizers(cfg) == {str(home / 'snapshots' / ('c' * 40))}
 
 
-def test_other_tokenizers_stay():
+def test_no_tokenizer_to_look_for(trained, local_hub):
     cfg = config(tokenizer='tiny')
     for number in (0, 1):
         conversation(cfg, number).tokenizer = 'tiny'
     fill_tokenizers(cfg)
     assert tokenizers(cfg) == {'tiny'}
-
-
-def test_there_is_none(trained, local_hub):
     message = (r'model.mllm.tokenizer, train_dataloader.dataset.datasets.0.pipeline.1.tokenizer, '
                r'.*no tokenizer.model beside the checkpoint \(.*iter_5.pth\) nor at load_from')
     with pytest.raises(FileNotFoundError, match=message):
@@ -96,6 +87,9 @@ def test_model_and_pipelines_agree(converted):
     fill_tokenizers(cfg, converted)
     check_shared_settings(cfg)  # with the template and the crop that are defaults
     check_shared_settings(Config(dict(model=dict(type='GLUS'))))
+    cfg = config(tokenizer=str(OFFICIAL))
+    fill_tokenizers(cfg, converted)
+    check_shared_settings(cfg)
 
 
 @pytest.mark.parametrize(('model', 'message'), [
@@ -110,12 +104,6 @@ def test_model_and_pipelines_differ(converted, model, message):
     fill_tokenizers(cfg, converted)
     with pytest.raises(ValueError, match=message):
         check_shared_settings(cfg)
-
-
-def test_a_copy_of_the_tokenizer_is_the_same(converted):
-    cfg = config(tokenizer=str(OFFICIAL))
-    fill_tokenizers(cfg, converted)
-    check_shared_settings(cfg)
 
 
 def test_init_model_fills_it_in(tiny_config, tmp_path):

@@ -197,7 +197,7 @@ def holes(evaluators, tmp_path):
     return tmp_path / 'pred'
 
 
-def test_missing_masks_are_an_error(evaluators, holes):
+def test_missing_masks(evaluators, holes):
     with pytest.raises(FileNotFoundError) as error:
         evaluate_masks('mevis', evaluators / 'mevis' / 'valid_u', holes)
     assert str(error.value) == (
@@ -205,9 +205,6 @@ def test_missing_masks_are_an_error(evaluators, holes):
         "'b7_under_score', expression '1', frame '00000', got nothing there (masks missing in all: "
         '12, in folders: 2; missing=empty or skip says how to count them); nobody asked for '
         f'{holes}/b7_under_score/4')
-
-
-def test_missing_masks_are_empty(evaluators, holes):
     whole = run(evaluators, 'mevis')
     found = evaluate_masks('mevis', evaluators / 'mevis' / 'valid_u', holes,
                            missing='empty').document()
@@ -222,9 +219,6 @@ def test_missing_masks_are_empty(evaluators, holes):
     assert found['dataset']['expressions'] == 16
     assert found['dataset']['J'] == pytest.approx(
         np.mean([values['J'] for values in found['per_expression'].values()]), abs=1e-12)
-
-
-def test_expressions_with_missing_masks_are_skipped(evaluators, holes):
     found = evaluate_masks('mevis', evaluators / 'mevis' / 'valid_u', holes,
                            missing='skip').document()
     whole = run(evaluators, 'mevis')
@@ -317,6 +311,11 @@ def test_expressions_without_target(tmp_path):
     found = evaluate_masks('mevis', tmp_path / 'ann', tmp_path / 'pred')
     assert found.summary.dataset['N-acc'] == 0
     assert found.summary.dataset['J'] == pytest.approx(2 / 3)
+    # The other expressions of the video say which size its masks must have.
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / 'pred/v/1/00002.png')
+    with pytest.raises(ValueError, match=r"1/00002.png: .*\(20, 30\) for video 'v', expression "
+                       r"'1', frame '00002', got \(8, 8\)"):
+        evaluate_masks('mevis', tmp_path / 'ann', tmp_path / 'pred')
 
 
 @pytest.mark.parametrize('predicted', [True, False])
@@ -326,15 +325,6 @@ def test_no_mask_states_a_size(tmp_path, predicted):
         shutil.rmtree(tmp_path / 'pred' / 'v')
     found = evaluate_masks('mevis', tmp_path / 'ann', tmp_path / 'pred', missing='empty')
     assert found.summary.dataset == {'N-acc': 1.0, 'no_target_expressions': 1}
-
-
-def test_size_of_an_expression_without_target(tmp_path):
-    """The other expressions of the video say which size its masks must have."""
-    write_mevis(tmp_path)
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / 'pred/v/1/00002.png')
-    with pytest.raises(ValueError, match=r"1/00002.png: .*\(20, 30\) for video 'v', expression "
-                       r"'1', frame '00002', got \(8, 8\)"):
-        evaluate_masks('mevis', tmp_path / 'ann', tmp_path / 'pred')
 
 
 def test_revos_without_foreground_file(evaluators, tmp_path):

@@ -66,17 +66,22 @@ def test_result(in_memory, frames):
     assert 0.01 < coverage < 0.99, 'other random weights are needed for these tests to mean much'
 
 
-def test_one_string_is_one_text(infer, frames, in_memory):
+def test_texts(infer, frames, in_memory):
     out = infer(frames, TEXTS[0])
     assert len(out['masks']) == 1
     assert out['masks'][0].rles == in_memory['masks'][0].rles
     assert 'low_res_logits' not in out
-
-
-def test_folder_equals_list(infer, frames, in_memory, tmp_path):
-    out = infer(write_folder(tmp_path / 'clip.v1', frames), TEXTS)
-    assert_same_masks(out, in_memory)
-    assert out['frame_names'][0] == 'frame_000'
+    assert len(infer(frames[:2], ['красный прямоугольник', '红色的方块'])['masks']) == 2
+    with pytest.raises(TypeError, match='texts as a list of strings'):
+        infer(frames, [3])
+    with pytest.raises(TypeError, match='texts as a list of strings'):
+        infer(frames, None)
+    with pytest.raises(ValueError, match='at least one text'):
+        infer(frames, [])
+    with pytest.raises(ValueError, match=r'texts\[0\]: .*at most 1000 characters.*10000'):
+        infer(frames, 'x' * 10000)
+    with pytest.raises(TypeError, match='segments videos.*Linear'):
+        GLUSInferencer(torch.nn.Linear(1, 1))
 
 
 def test_mp4_equals_its_decoded_frames(infer, frames, tmp_path, write_video):
@@ -92,9 +97,6 @@ def test_mp4_equals_its_decoded_frames(infer, frames, tmp_path, write_video):
 def test_iterator_equals_list_and_is_removed(infer, frames, in_memory, spool):
     assert_same_masks(infer(iter(frames), TEXTS), in_memory)
     assert not list(spool.iterdir())
-
-
-def test_iterator_is_removed_after_errors(infer, frames, spool):
     seen = []
 
     def fail(frame_idx, exp_indices, prediction):
@@ -113,10 +115,13 @@ def test_iterator_is_removed_after_errors(infer, frames, spool):
     assert not list(spool.iterdir())
 
 
-def test_a_bad_text_leaves_an_iterator_alone(infer, frames):
+def test_what_is_wrong_is_found_before_an_iterator_is_read(infer, frames, tmp_path):
     iterator = iter(frames)
     with pytest.raises(ValueError, match=r'texts\[1\]: expected an expression with some text'):
         infer(iterator, ['the red box', '  '])
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(NotADirectoryError, match='output folder'):
+        infer(iterator, TEXTS, out_dir=tmp_path / 'file')
     assert next(iterator) is frames[0]
 
 
@@ -135,7 +140,7 @@ def test_reader_of_the_caller_stays_open(infer, frames, in_memory):
 def test_out_dir_holds_the_same_masks(infer, frames, in_memory, tmp_path):
     folder = write_folder(tmp_path / 'my.clip', frames)
     out = infer(folder, TEXTS, out_dir=tmp_path / 'out')
-    assert out['masks'] is None
+    assert out['masks'] is None and out['frame_names'][0] == 'frame_000'
     files = sorted(p.relative_to(tmp_path / 'out') for p in (tmp_path / 'out').rglob('*.png'))
     assert len(files) == 10 and files[0] == Path('my.clip/0/frame_000.png')
     for e in range(2):
@@ -144,10 +149,7 @@ def test_out_dir_holds_the_same_masks(infer, frames, in_memory, tmp_path):
             mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             assert mask.dtype == np.uint8
             np.testing.assert_array_equal(mask, in_memory['masks'][e][t] * np.uint8(255))
-
-
-def test_frames_in_memory_are_called_video(infer, frames, tmp_path):
-    infer(frames[:1], TEXTS[:1], out_dir=tmp_path)
+    infer(frames[:1], TEXTS[:1], out_dir=tmp_path)  # frames in memory are called video
     assert (tmp_path / 'video' / '0' / '00000.png').is_file()
 
 
@@ -198,21 +200,6 @@ def test_without_seg_the_mask_is_empty_and_counted(half_deaf, frames):
         "no [SEG] on 5 of 10 masks, which are empty ('the sky': 5)"]
 
 
-def test_texts_that_cannot_be_used(infer, frames):
-    with pytest.raises(TypeError, match='texts as a list of strings'):
-        infer(frames, [3])
-    with pytest.raises(TypeError, match='texts as a list of strings'):
-        infer(frames, None)
-    with pytest.raises(ValueError, match='at least one text'):
-        infer(frames, [])
-    with pytest.raises(ValueError, match=r'texts\[0\]: .*at most 1000 characters.*10000'):
-        infer(frames, 'x' * 10000)
-
-
-def test_text_in_another_script_works(infer, frames):
-    assert len(infer(frames[:2], ['красный прямоугольник', '红色的方块'])['masks']) == 2
-
-
 @pytest.mark.parametrize(('key_frames', 'error', 'match'), [
     ([0], ValueError, 'a key frame for each of 2 texts, got 1'),
     ([0, -1], ValueError, '0-based positions'),
@@ -223,14 +210,6 @@ def test_text_in_another_script_works(infer, frames):
 def test_key_frames_that_cannot_be_used(infer, frames, key_frames, error, match):
     with pytest.raises(error, match=match):
         infer(frames, TEXTS, key_frames=key_frames)
-
-
-def test_out_dir_is_checked_before_the_work(infer, frames, tmp_path):
-    (tmp_path / 'file').write_text('')
-    iterator = iter(frames)
-    with pytest.raises(NotADirectoryError, match='output folder'):
-        infer(iterator, TEXTS, out_dir=tmp_path / 'file')
-    assert next(iterator) is frames[0]
 
 
 class LastFrame:
@@ -336,11 +315,6 @@ def test_other_errors_stay_what_they_are(infer, frames):
 
     with pytest.raises(RuntimeError, match='^something else$'):
         infer(frames, TEXTS, callback=callback)
-
-
-def test_model_that_cannot_segment():
-    with pytest.raises(TypeError, match='segments videos.*Linear'):
-        GLUSInferencer(torch.nn.Linear(1, 1))
 
 
 def test_mask_sequence_decodes_on_access():

@@ -100,9 +100,6 @@ def test_a_source_that_fails(infer, frames):
         with pytest.raises(OSError, match='the camera is gone'):
             next(stream)
         assert list(stream) == []
-
-
-def test_frames_that_change_size(infer, frames):
     stream = infer.stream([frames[0], frames[1][:40]], TEXTS[:1])
     next(stream)
     with pytest.raises(FrameError, match=r'frame 1 .*\(48, 64\).*got \(40, 64\)'):
@@ -169,8 +166,5 @@ def test_reading_ahead_is_bounded():
 def test_wrong_arguments(infer, frames, kwargs, error, match):
     with pytest.raises(error, match=match):
         infer.stream(**dict(dict(source=iter(frames)), **kwargs))
-
-
-def test_text_of_another_kind(infer, frames):
     with pytest.raises(TypeError, match='expected a text, got 3'):
         infer.stream(iter(frames)).add(3)

@@ -32,7 +32,7 @@ def folders(tmp_path, frames):
     return tmp_path
 
 
-def test_what_a_kill_leaves_are_results(tmp_path):
+def test_results_of_a_kill_and_formats(tmp_path, model):
     assert not holds_results(tmp_path)
     path = FinishedVideos(tmp_path / '.results').add('', 'b', '', dict(id='b', status='done'))
     assert holds_results(tmp_path)
@@ -40,6 +40,8 @@ def test_what_a_kill_leaves_are_results(tmp_path):
     assert not holds_results(tmp_path), 'half a file'
     (tmp_path / 'results.jsonl').touch()
     assert holds_results(tmp_path), 'those of an earlier version'
+    with pytest.raises(ValueError, match="format must be one of .*got 'jpg'"):
+        VideoListSegmenter(GLUSInferencer(model), tmp_path, 'jpg')
 
 
 def test_errors_are_recorded_and_the_others_go_on(model, folders, tmp_path):
@@ -117,11 +119,6 @@ def test_memory_that_does_not_suffice_is_one_videos_error(model, folders, tmp_pa
     request = VideoRequest('whole', str(folders / 'whole'), ('a', 'b'))
     results = VideoListSegmenter(GLUSInferencer(model, Greedy()), tmp_path / 'out').run([request])
     assert 'max_expressions below 2' in results['whole']['error']
-
-
-def test_format(model, tmp_path):
-    with pytest.raises(ValueError, match="format must be one of .*got 'jpg'"):
-        VideoListSegmenter(GLUSInferencer(model), tmp_path, 'jpg')
 
 
 def test_a_list_is_a_data_set_of_a_test(model, folders, frames, tmp_path, monkeypatch):

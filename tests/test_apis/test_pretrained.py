@@ -34,13 +34,13 @@ def published(local_hub):
     return local_hub.publish('org/glus-tiny', OFFICIAL / 'checkpoint', 'a' * 40)
 
 
-def test_a_file_is_itself(tmp_path):
-    file = tmp_path / 'x.pth'
+def test_files_and_folders(tmp_path):
+    (tmp_path / 'run').mkdir()
+    file = tmp_path / 'run' / 'iter_500.pth'
     file.write_bytes(b'')
     assert resolve_checkpoint(file) == resolve_checkpoint(str(file)) == file
-
-
-def test_a_converted_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match='a folder without model.pth.*: iter_500.pth'):
+        resolve_checkpoint(tmp_path / 'run')
     convert_glus(OFFICIAL / 'checkpoint', tmp_path / 'mm', **OPTIONS)
     assert resolve_checkpoint(tmp_path / 'mm') == tmp_path / 'mm' / 'model.pth'
     model = init_model(tmp_path / 'mm' / 'config.py', tmp_path / 'mm')
@@ -58,12 +58,6 @@ def test_an_official_folder_names_the_command(tmp_path, architecture, tool):
         resolve_checkpoint(folder)
     assert str(e.value).splitlines()[-1].split() == [
         'python', f'tools/model_converters/{tool}.py', str(folder), 'lisa-or-glus-mm']
-
-
-def test_a_folder_of_a_training(tmp_path):
-    (tmp_path / 'iter_500.pth').write_bytes(b'')
-    with pytest.raises(FileNotFoundError, match='a folder without model.pth.*: iter_500.pth'):
-        resolve_checkpoint(tmp_path)
 
 
 def test_a_typo_in_a_path(tmp_path, monkeypatch, local_hub):
@@ -126,6 +120,8 @@ def lisa(tmp_path):
 def test_lisa_from_the_hub(local_hub, cache, lisa):
     folder, sam2 = lisa
     local_hub.publish('org/lisa-tiny', folder)
+    with pytest.raises(ConnectionError, match='facebook/sam2-hiera-large could not be reached'):
+        resolve_checkpoint('org/lisa-tiny', clip=OPTIONS['clip'])
     with pytest.raises(ValueError, match='expected --sam2-checkpoint'):
         resolve_checkpoint('org/lisa-tiny', **OPTIONS)
     file = resolve_checkpoint('org/lisa-tiny', **OPTIONS, sam2_checkpoint=str(sam2))
@@ -133,12 +129,6 @@ def test_lisa_from_the_hub(local_hub, cache, lisa):
     model = init_model(file.parent / 'config.py', file)
     stock = torch.load(sam2, weights_only=True)['model']
     torch.testing.assert_close(model.mask_head.sam2.no_mem_embed, stock['no_mem_embed'])
-
-
-def test_lisa_needs_sam2_from_the_hub(local_hub, cache, lisa):
-    local_hub.publish('org/lisa-tiny', lisa[0])
-    with pytest.raises(ConnectionError, match='facebook/sam2-hiera-large could not be reached'):
-        resolve_checkpoint('org/lisa-tiny', clip=OPTIONS['clip'])
 
 
 def test_other_revisions_and_arguments_are_other_conversions(published, local_hub, cache,

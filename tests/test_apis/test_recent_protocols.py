@@ -53,6 +53,9 @@ def test_long_rvos(evaluators, long_rvos):
     assert '7 expressions of a type other than static, dynamic, static+dynamic' in long_rvos.table()
     visible = found['per_frame']['vid003_0']['visible']
     assert [t for t, value in enumerate(visible) if value] == [3, 6, 7], 'those with a file'
+    root = evaluators / 'longrvos'
+    with pytest.raises(FileNotFoundError, match="video 'vid000', expression '0'.*missing in all"):
+        evaluate_masks('long-rvos', root / 'valid', root / 'pred')
 
 
 def test_long_rvos_hybrid(evaluators, expected, long_rvos, tmp_path):
@@ -70,13 +73,7 @@ def test_long_rvos_hybrid(evaluators, expected, long_rvos, tmp_path):
     assert_close(found['dataset']['static'], long_rvos.document()['dataset']['static'])
 
 
-def test_long_rvos_needs_all_masks_unless_told(evaluators):
-    root = evaluators / 'longrvos'
-    with pytest.raises(FileNotFoundError, match="video 'vid000', expression '0'.*missing in all"):
-        evaluate_masks('long-rvos', root / 'valid', root / 'pred')
-
-
-def test_temporal_figures():
+def test_figures_of_time():
     def figures(j, visible, found):
         return LongRVOSProtocol().track_figures(Track('d', 'v', '0', {
             'J': j, 'F': j, 'visible': visible, 'found': found}))
@@ -84,6 +81,15 @@ def test_temporal_figures():
     assert figures([1.0, 1.0], [0.0, 0.0], [0.0, 0.0])['tIoU'] == 1
     row = figures([0.5, 0.0, 0.0, 1.0], [1, 1, 0, 0], [1, 0, 1, 0])
     assert row['tIoU'] == 1 / 3 and row['vIoU'] == 0.5 / 3
+    # Absent at first, which is no disappearance; seen, gone, seen.
+    visible = [0.0, 1.0, 0.0, 0.0, 1.0]
+    values = {'J': [1.0, 0.5, 0.0, 0.5, 1.0], 'F-dot': [1.0, 0.5, 0.0, 0.5, 0.0],
+              'F': [1.0] * 5, 'visible': visible}
+    row = MOSEv2Protocol().track_figures(Track('m', 'v', '1', values))
+    assert row['J&F-d'] == 0.25 and row['J&F-r'] == (0.75 + 0.25) / 2
+    values['visible'] = [1.0] * 5
+    assert not {'J&F-d', 'J&F-r'} & set(MOSEv2Protocol().track_figures(
+        Track('m', 'v', '1', values)))
 
 
 def test_ref_sav_as_unipixel_reports_it(recent_evaluators, expected):
@@ -132,25 +138,12 @@ def test_mose_v2(recent_evaluators, expected):
     assert_close(found['dataset'], expected['dataset'])
     assert found['notes']['scored_zero'] == ['m4none'] and found['dataset']['objects'] == 13
     assert 'J&F-dot' in evaluation.table()
-
-
-def test_mose_v2_workers(recent_evaluators):
     root = recent_evaluators / 'mose'
     one, two = (evaluate_masks('mose-v2', root, root / 'pred', missing='skip', workers=workers)
                 for workers in (1, 2))
     assert one.document() == two.document()
-
-
-def test_spans_of_absence():
-    """Absent at first, which is no disappearance; seen, gone, seen."""
-    visible = [0.0, 1.0, 0.0, 0.0, 1.0]
-    values = {'J': [1.0, 0.5, 0.0, 0.5, 1.0], 'F-dot': [1.0, 0.5, 0.0, 0.5, 0.0],
-              'F': [1.0] * 5, 'visible': visible}
-    row = MOSEv2Protocol().track_figures(Track('m', 'v', '1', values))
-    assert row['J&F-d'] == 0.25 and row['J&F-r'] == (0.75 + 0.25) / 2
-    values['visible'] = [1.0] * 5
-    assert not {'J&F-d', 'J&F-r'} & set(MOSEv2Protocol().track_figures(
-        Track('m', 'v', '1', values)))
+    with pytest.raises(ValueError, match="expected ann_root.*protocol='mose-v2'"):
+        RefVOSMetric(protocol='mose-v2')
 
 
 @pytest.mark.parametrize('size', [(240, 427), (480, 854), (61, 83)])
@@ -184,11 +177,6 @@ def test_mevis_v2_final():
     only_targets = protocol.summarise(tracks[:1])
     assert 'Final' not in only_targets.dataset
     assert 'inferred' not in protocol.document(tracks[:1], only_targets)
-
-
-def test_mose_v2_needs_its_label_maps():
-    with pytest.raises(ValueError, match="expected ann_root.*protocol='mose-v2'"):
-        RefVOSMetric(protocol='mose-v2')
 
 
 @pytest.mark.parametrize('protocol', ['long-rvos', 'ref-sav', 'groundmore'])

@@ -174,9 +174,6 @@ def test_an_image_gives_a_picture(infer, frames, tmp_path):
     assert cv2.imread(str(tmp_path / 'out' / 'overlay.png')).shape[1] == 480
     assert not (tmp_path / 'out' / 'overlay.mp4').exists()
     assert (tmp_path / 'out' / 'photo' / '0' / 'photo.png').is_file()
-
-
-def test_options_that_there_are_not(tmp_path, frames):
     for option in (dict(format='gif'), dict(legend='above'), dict(cutout='mp4')):
         with pytest.raises(ValueError, match=f'{next(iter(option))} must be one of'):
             SegmentJob(open_reader(frames), TEXTS, tmp_path, **option)

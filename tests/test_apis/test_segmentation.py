@@ -35,20 +35,7 @@ def out(reader):
     return out
 
 
-def test_attributes_are_keys(out):
-    assert out['expressions'] is out['texts'] is out.texts == TEXTS
-    assert (out['masks'][1][3] == MASKS[1, 3]).all() and (out.masks[1][3] == MASKS[1, 3]).all()
-    assert 'scores' in out and 'presence' not in out and 'nothing' not in out
-    assert out.get('presence') is None and out.get('key_frames') == [0, 2]
-    with pytest.raises(KeyError, match=r"expected one of \['texts', .*'clicks'\], got 'presence'"):
-        out['presence']
-    out.masks = None
-    assert out['masks'] is None, 'as always where masks were handed over'
-    with pytest.raises(ValueError, match='those of clip were handed over'):
-        out.to_coco()
-
-
-def test_slices_are_parts_of_the_video(out):
+def test_keys_and_slices(out):
     part = out[1:4:2]
     assert isinstance(part, Segmentation) and len(part) == 2 and list(part.frame_ids) == [1, 3]
     assert part.frame_names == ('00001', '00003') and part.key_frames == [0, 2]
@@ -60,6 +47,16 @@ def test_slices_are_parts_of_the_video(out):
     assert list(out[-1].frame_ids) == [3]
     with pytest.raises(IndexError):
         out[4]
+    assert out['expressions'] is out['texts'] is out.texts == TEXTS
+    assert (out['masks'][1][3] == MASKS[1, 3]).all() and (out.masks[1][3] == MASKS[1, 3]).all()
+    assert 'scores' in out and 'presence' not in out and 'nothing' not in out
+    assert out.get('presence') is None and out.get('key_frames') == [0, 2]
+    with pytest.raises(KeyError, match=r"expected one of \['texts', .*'clicks'\], got 'presence'"):
+        out['presence']
+    out.masks = None
+    assert out['masks'] is None, 'as always where masks were handed over'
+    with pytest.raises(ValueError, match='those of clip were handed over'):
+        out.to_coco()
 
 
 def test_supervision(out, monkeypatch):

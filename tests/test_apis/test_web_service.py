@@ -61,13 +61,18 @@ def entry(store, name, size, age=0.0):
     return path
 
 
-def test_limits_are_positive():
+def test_limits_and_what_is_left(store):
     assert WebLimits(max_upload_mb=3).max_upload_bytes == 3 << 20
     with pytest.raises(ValueError, match='expected a finite max_frames above 0, got 0'):
         WebLimits(max_frames=0)
     for value in (float('inf'), float('nan'), -1.0):
         with pytest.raises(ValueError, match='expected a finite max_upload_mb above 0, got'):
             WebLimits(max_upload_mb=value)
+    with TemporaryStore(10, 10) as other:
+        (other.new_folder() / 'x').write_bytes(b'1')
+        assert other.root.is_dir() and other.root != store.root
+    assert not other.root.exists()
+    other.close()
 
 
 def test_the_oldest_files_go_first(store):
@@ -97,14 +102,6 @@ def test_old_files_and_folders_go(store):
             break
         time.sleep(0.05)
     assert list(store.root.iterdir()) == []
-
-
-def test_nothing_is_left(store):
-    with TemporaryStore(10, 10) as other:
-        (other.new_folder() / 'x').write_bytes(b'1')
-        assert other.root.is_dir() and other.root != store.root
-    assert not other.root.exists()
-    other.close()
 
 
 @pytest.mark.parametrize(('max_fps', 'expected'), [
@@ -160,9 +157,13 @@ def test_texts_that_cannot_be_used(model, store, text, match):
         service(model, store, max_texts=2).parse_texts(text)
 
 
-def test_lines_are_expressions(model, store):
+def test_requests_that_are_refused(model, store, video):
     assert service(model, store).parse_texts(' the red box \n\nthe sky\r\n') == (
         'the red box', 'the sky')
+    with pytest.raises(WebInputError, match='upload one, or pick a sample'):
+        list(service(model, store).segment(None, 'the red box'))
+    with pytest.raises(WebInputError, match='took more than 1e-06 seconds'):
+        list(service(model, store, max_work_seconds=1e-6).segment(video, 'the red box'))
 
 
 def test_a_run_gives_previews_and_a_result(model, store, video, frames):
@@ -300,26 +301,13 @@ def test_a_video_that_breaks_off(model, store, tmp_path):
     assert len(VideoFileReader(result.overlay)) == result.num_frames
 
 
-def test_closing_the_iterator_stops_the_work(model, store, video):
+def test_closing_and_removing(model, store, video):
     events = service(model, store).segment(video, 'the red box')
     assert next(events).done == 1
     events.close()
     assert [path for path in store.root.iterdir() if path.name.startswith('run_')] == []
     *_, result = service(model, store).segment(video, 'the red box')
     assert result.num_frames == 5
-
-
-def test_work_that_takes_too_long(model, store, video):
-    with pytest.raises(WebInputError, match='took more than 1e-06 seconds'):
-        list(service(model, store, max_work_seconds=1e-6).segment(video, 'the red box'))
-
-
-def test_without_a_video(model, store):
-    with pytest.raises(WebInputError, match='upload one, or pick a sample'):
-        list(service(model, store).segment(None, 'the red box'))
-
-
-def test_a_result_that_the_store_removed(model, store, video):
     *_, result = service(model, store).segment(video, 'the red box')
     store.trim(reserve=1 << 30)
     assert result.frame(0) is None

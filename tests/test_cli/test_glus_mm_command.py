@@ -42,7 +42,7 @@ def call(capsys):
     return run
 
 
-def test_help_names_the_commands_and_is_quick(call):
+def test_usage(call):
     status, out, _ = call('--help')
     assert status == 0
     assert all(name in out for name in COMMANDS) and 'First steps' in out
@@ -50,6 +50,15 @@ def test_help_names_the_commands_and_is_quick(call):
     script = 'import sys; from glus_mm.cli import main\ntry: main(["--help"])\n' \
              'except SystemExit: pass\nassert "torch" not in sys.modules'
     subprocess.run([sys.executable, '-c', script], check=True, capture_output=True)
+    assert call()[0] == 2
+    assert call('frobnicate')[0] == 2
+    status, _, error = call('segment', 'a.mp4', '--out-dir', 'o')
+    assert status == 2 and '--text' in error
+    assert call('--version')[:2] == (0, f'glus_mm {glus_mm.__version__}\n')
+    import torch
+
+    from glus_mm.apis.initialization import _usable_device
+    assert _usable_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 @pytest.mark.parametrize('command', COMMANDS)
@@ -57,14 +66,6 @@ def test_help_of_each_command(call, command):
     status, out, _ = call(command, '--help')
     assert status == 0 and out.startswith(f'usage: glus-mm {command}')
     assert COMMANDS[command][1:30] in ' '.join(out.split())
-
-
-def test_wrong_usage(call):
-    assert call()[0] == 2
-    assert call('frobnicate')[0] == 2
-    status, _, error = call('segment', 'a.mp4', '--out-dir', 'o')
-    assert status == 2 and '--text' in error
-    assert call('--version')[:2] == (0, f'glus_mm {glus_mm.__version__}\n')
 
 
 def test_info(call):
@@ -183,13 +184,6 @@ def test_a_url_of_a_file_and_a_live_stream(call, address, video, tmp_path, monke
     assert [float(overlay.time(t)) for t in range(len(names))] == pytest.approx(times, abs=1e-4)
 
 
-def test_the_device_is_found(call):
-    import torch
-
-    from glus_mm.apis.initialization import _usable_device
-    assert _usable_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
-
-
 def test_errors_are_one_line(call, video, tmp_path, monkeypatch, local_hub):
     monkeypatch.chdir(tmp_path)
     text = ('--text', 'a', '--out-dir', 'o')
@@ -209,16 +203,13 @@ def test_errors_are_one_line(call, video, tmp_path, monkeypatch, local_hub):
         assert error.count('\n') == 1, error
 
 
-def test_failures_while_it_works(call, tmp_path, evaluators):
+def test_failures_and_tables(call, tmp_path, evaluators):
     status, _, error = call('eval', '--protocol', 'mevis', '--ann', evaluators / 'mevis/valid_u',
                             '--pred', tmp_path)
     assert status == 1 and error.startswith('glus-mm eval: error: ') and 'Traceback' not in error
     status, _, error = call('convert', 'glus', tmp_path, tmp_path / 'out')
     assert status == 1 and error.startswith('glus-mm convert: error: ')
     assert call('convert', 'official', 'no.py', 'no.pth', 'o')[0] == 1
-
-
-def test_eval_prints_the_table(call, evaluators, tmp_path):
     status, out, error = call('eval', '--protocol', 'mevis', '--ann', evaluators / 'mevis/valid_u',
                               '--pred', evaluators / 'pred', '--out', tmp_path / 'f.json')
     assert status == 0, error

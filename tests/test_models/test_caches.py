@@ -16,7 +16,7 @@ def test_cached_equals_computed_within_the_bound(max_size):
         assert len(cache) <= max_size
 
 
-def test_what_was_used_last_is_kept():
+def test_what_is_kept():
     cache, computed = BoundedCache(2), []
 
     def get(key):
@@ -25,9 +25,6 @@ def test_what_was_used_last_is_kept():
     for key in 'abacab':
         get(key)
     assert computed == ['a', 'b', 'c', 'b']
-
-
-def test_none_is_a_value_and_an_error_is_not():
     cache, computed = BoundedCache(1), []
     for _ in range(2):
         cache.get('x', lambda: computed.append(1))
@@ -41,9 +38,11 @@ def test_none_is_a_value_and_an_error_is_not():
     assert len(cache) == 1 and cache.get('y', lambda: 5) == 5
 
 
-def test_negative_bound():
+def test_bounds():
     with pytest.raises(ValueError, match='max_size must be .*at least 0, got -1'):
         BoundedCache(-1)
+    with pytest.raises(ValueError, match='expected at most 3 keys to pin, got 4'):
+        BoundedCache(1, 3).pin(range(4))
 
 
 @pytest.mark.parametrize(('max_size', 'pinned'), [(0, range(2, 5)), (2, range(2, 5)), (3, ())])
@@ -62,8 +61,3 @@ def test_pinned_values_stay_however_long_ago_they_were_used(max_size, pinned):
         assert key in cache and computed.count(key) == 1 + (key == 3 and max_size == 0)
     cache.pin(())
     assert not any(key in cache for key in pinned)
-
-
-def test_more_pins_than_the_bound():
-    with pytest.raises(ValueError, match='expected at most 3 keys to pin, got 4'):
-        BoundedCache(1, 3).pin(range(4))

@@ -45,16 +45,10 @@ def test_frames_are_merged_level_by_level(mllm, imgs):
     assert tokens.shape == (7, 14, 32) and mllm.tokens_per_image == 14
     expected = mllm.projector(torch.cat(merge_frames(patches(mllm, imgs), COUNTS), 1))
     torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-12)
-
-
-def test_the_batch_of_frames_does_not_matter(mllm, imgs):
     together = mllm.encode_images(imgs)
     for i in range(len(imgs)):
         torch.testing.assert_close(
             mllm.encode_images(imgs[i:i + 1])[0], together[i], rtol=0, atol=1e-12)
-
-
-def test_the_published_sizes_give_112_tokens():
     tower = dict(SIZES['vision_tower'], image_size=32, patch_size=2)
     mllm = build(vision_tower=tower, spatial_clusters=(64, 32, 16))
     assert mllm.tokens_per_image == 112
@@ -69,24 +63,26 @@ def test_a_video_is_merged_by_events(mllm, imgs):
     torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match='at least one frame'):
         mllm.encode_video(imgs[:0])
+    frames = torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(1)).double()
+    expected = mllm.projector(merge_video(patches(mllm, frames), COUNTS, 1 / 16))
+    torch.testing.assert_close(mllm.encode_video(frames), expected, rtol=0, atol=1e-12)
 
 
-def test_the_state_has_the_names_of_llava(mllm):
+def test_names_and_settings(mllm):
     llava = build_child(MODELS, dict(type='LlavaMLLM', seg_dim=8, pooling='none', **SIZES))
     names = {name: value.shape for name, value in llava.state_dict().items()}
     assert {name: value.shape for name, value in mllm.state_dict().items()} == names
+    with pytest.raises(TypeError, match='pooling'):
+        build(pooling='2x2')
 
 
-def test_gradients_reach_the_tower_and_the_projector(imgs):
+def test_gradients_and_types(imgs):
     mllm = build().double()
     mllm.encode_images(imgs[:2]).square().sum().backward()
     assert mllm.projector.weight.grad.abs().sum() > 0
     used = mllm.vision_tower.state_dict().keys()
     layer = next(name for name in used if 'layers.0.mlp.fc1.weight' in name)
     assert mllm.vision_tower.get_parameter(layer).grad.abs().sum() > 0
-
-
-def test_half_precision_runs_in_its_type(imgs):
     mllm = build().bfloat16()
     tokens = mllm.encode_images(imgs.float())
     assert tokens.dtype == torch.bfloat16
@@ -103,12 +99,6 @@ def test_glus_runs_on_it(tiny_cfg, make_sample, video):
     assert sample.pred_scores.shape == (1, len(video))
 
 
-def test_long_videos_go_through_the_tower_in_parts(mllm):
-    frames = torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(1)).double()
-    expected = mllm.projector(merge_video(patches(mllm, frames), COUNTS, 1 / 16))
-    torch.testing.assert_close(mllm.encode_video(frames), expected, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize('options, message', [
     (dict(spatial_clusters=(64, 32, 16)), 'the 16 patches of a frame'),
     (dict(spatial_clusters=(8, 9, 2)), 'none larger than the one before'),
@@ -119,8 +109,3 @@ def test_long_videos_go_through_the_tower_in_parts(mllm):
 def test_wrong_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)
-
-
-def test_pooling_is_no_setting():
-    with pytest.raises(TypeError, match='pooling'):
-        build(pooling='2x2')

@@ -8,7 +8,7 @@ from glus_mm.models import RefVOSDataPreprocessor
 from glus_mm.structures import RefVOSDataSample
 
 
-def test_normalises_with_the_constants_of_each_encoder():
+def test_images():
     preprocessor = RefVOSDataPreprocessor(
         vision_mean=(0.5, 0, 0), vision_std=(0.5, 1, 2), sam_mean=(0.1, 0, 0), sam_std=(1, 1, 4))
     vision = torch.full((2, 3, 4, 4), 255, dtype=torch.uint8)
@@ -23,28 +23,19 @@ def test_normalises_with_the_constants_of_each_encoder():
     assert data['inputs']['clip_imgs'][0] is vision, 'the batch itself stays as it was'
     again = preprocessor(data, training=False)
     assert torch.equal(again['inputs']['sam_imgs'][0], out['inputs']['sam_imgs'][0])
-
-
-def test_integers_in_a_config_do_not_truncate_images():
     preprocessor = RefVOSDataPreprocessor(sam_mean=[0, 0, 0], sam_std=[1, 1, 1])
     assert torch.equal(preprocessor.normalize_sam(torch.full((3, 2, 2), 0.25)),
                        torch.full((3, 2, 2), 0.25))
+    with pytest.raises(ValueError, match=r'sam_std needs a value for each of R, G, B.*\(1, 2\)'):
+        RefVOSDataPreprocessor(sam_std=(1, 2))
 
 
-def test_dtype_follows_the_model_and_no_key_enters_the_checkpoint():
+def test_the_rest():
     preprocessor = RefVOSDataPreprocessor().double()
     image = torch.arange(12).byte().view(3, 2, 2)
     assert preprocessor.normalize_vision(image).dtype == torch.float64
     assert preprocessor.normalize_sam(image / 255).dtype == torch.float64
     assert not preprocessor.state_dict()
-
-
-def test_readers_pass_through():
     reader = object()
     out = RefVOSDataPreprocessor()(dict(inputs=dict(reader=[reader]), data_samples=[]))
     assert out['inputs']['reader'][0] is reader
-
-
-def test_three_channels():
-    with pytest.raises(ValueError, match=r'sam_std needs a value for each of R, G, B.*\(1, 2\)'):
-        RefVOSDataPreprocessor(sam_std=(1, 2))

@@ -58,7 +58,7 @@ def test_both_answers_are_equally_long_and_part_where_the_token_is_predicted(nam
     assert prompt[:len(other)] == other
 
 
-def test_the_prompt_ends_as_training_does_not_with_a_space():
+def test_texts_that_need_a_token():
     template = TEMPLATES['llava_v1']
     tokenizer = load_tokenizer('tiny', template)
     as_published = build_prompt(tokenizer, template, 'the star', 1, 1)
@@ -69,9 +69,6 @@ def test_the_prompt_ends_as_training_does_not_with_a_space():
     # One piece of a LLaMA vocabulary; the shipped tokenizer spells it.
     with pytest.raises(ValueError, match=r"the word 'none' .*'llava_v1'.* one token.* makes 3"):
         build_prompt(tokenizer, template, 'the star', 1, 1, [])
-
-
-def test_wrong_numbers_of_answers():
     template = TEMPLATES['compact']
     tokenizer = load_tokenizer('tiny', template)
     with pytest.raises(ValueError, match='expected 1 answers in the conversation.* but got 2'):
@@ -132,9 +129,6 @@ def test_frames_without_the_object_have_no_mask_loss(make_glus, batch_of):
         logits, samples[0].gt_masks.shape[-2:], mode='bilinear', align_corners=False)
     expected = model.loss_mask_bce(full[said], samples[0].gt_masks[said]).mean()
     assert torch.allclose(losses['loss_mask_bce'], expected)
-
-
-def test_nothing_visible_at_all(make_glus, batch_of):
     model = make_glus({**ANSWER, 'loss_iou': dict(type='MaskIoULoss')})
     inputs, samples = batch_of(model, {0: QUERY, 1: QUERY})
     losses = model.loss(inputs, samples)
@@ -306,7 +300,7 @@ def test_turns_that_a_stream_keeps_hold_the_answer_that_was_given(
 # Presence
 
 
-def test_a_threshold_decides_who_gets_a_mask(wavering, make_sample, video):
+def test_presence(wavering, make_sample, video):
     sample = make_sample()
     presence = {key: pred['presence'].item() for key, pred in run(
         wavering({'existence': 'mask'}), video, sample).items()}
@@ -318,9 +312,6 @@ def test_a_threshold_decides_who_gets_a_mask(wavering, make_sample, video):
         for key, pred in out.items():
             assert pred['presence'].item() == pytest.approx(presence[key])
             assert pred['is_seg'] == (presence[key] >= threshold)
-
-
-def test_presence_is_the_probability_of_seg(wavering, make_sample, video):
     model = wavering({'existence': 'mask'})
     logits = []
     handle = model.mllm.lm_head.register_forward_hook(lambda _, args, out: logits.append(out))

@@ -18,9 +18,11 @@ def official(tmp_path):
     return str(path)
 
 
-def test_a_missing_entry_is_an_error_by_default(official, video, make_sample):
+def test_files(official, video, make_sample):
     with pytest.raises(ValueError, match="'video', expression '2'"):
         FileKeyFrameSelector(official).select(ArrayReader(video), make_sample())
+    with pytest.raises(ValueError, match="missing must be one of .* got 'last'"):
+        FileKeyFrameSelector(official, 'last')
 
 
 @pytest.mark.parametrize(('missing', 'frame'), [('first', 0), ('middle', 4)])
@@ -33,14 +35,11 @@ def test_fallbacks_are_logged(official, video, make_sample, capsys, monkeypatch,
     assert f"'video_2', got none among 3; starts at the {missing} frame" in out.out + out.err
 
 
-def test_a_file_of_another_data_set_has_no_fallback(tmp_path, video, make_sample):
+def test_files_of_another_kind(tmp_path, video, make_sample):
     path = tmp_path / 'key_frames.json'
     path.write_text(json.dumps(dict(format='glus_mm.key_frames', dataset='mevis', key_frames={})))
     with pytest.raises(ValueError, match="'toy', got those of 'mevis'"):
         FileKeyFrameSelector(str(path), 'first').select(ArrayReader(video), make_sample())
-
-
-def test_scores_come_along(tmp_path, video, make_sample):
     path = tmp_path / 'scores.json'
     path.write_text(json.dumps(dict(format='glus_mm.frame_scores', dataset='toy', videos=dict(
         video=dict(frames=[f'{t:05d}' for t in range(8)],
@@ -57,8 +56,3 @@ def test_glus_starts_from_the_file(official, video, make_glus, make_sample):
     sample = model.predict(dict(reader=[ArrayReader(video)]), [make_sample()])[0]
     assert sample.key_frame_ids == [5, 0, 4]
     assert torch.isfinite(sample.pred_scores).all() and None not in sample.pred_masks[0]
-
-
-def test_unknown_fallback(official):
-    with pytest.raises(ValueError, match="missing must be one of .* got 'last'"):
-        FileKeyFrameSelector(official, 'last')

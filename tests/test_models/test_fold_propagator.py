@@ -12,7 +12,7 @@ def model(talking):
     return talking()
 
 
-def test_folds_have_every_frame_once():
+def test_folds(make_glus, video, make_sample):
     spread, clips = FoldPropagator('spread'), FoldPropagator('consecutive')
     assert [list(f) for f in spread.folds(10, 4)] == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
     assert [list(f) for f in clips.folds(10, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
@@ -24,6 +24,12 @@ def test_folds_have_every_frame_once():
                 assert max(map(len, folds)) <= size
     with pytest.raises(ValueError, match="one of .*'spread'.* got 'fold'"):
         FoldPropagator('fold')
+    model = make_glus({'test_cfg.propagator': dict(type='FoldPropagator'), 'test_cfg.window': 3})
+    assert isinstance(model.propagator, FoldPropagator)
+    session = model.init_session(ArrayReader(video), make_sample())
+    assert [t for t, _, _ in model.segment(session)] == [0, 3, 6, 1, 4, 7, 2, 5]
+    with pytest.raises(ValueError, match=r'takes no key frames.* got \[0, 3, 0\]'):
+        list(model.segment(session, [0, 3, 0]))
 
 
 @pytest.mark.parametrize('frames', ['spread', 'consecutive'])
@@ -46,12 +52,3 @@ def test_each_fold_is_a_pass_of_its_own(model, video, make_sample, frames):
     changed = [(got[t][1].low_res_logits - pred.low_res_logits).abs().max()
                for t, _, pred in other.segment(model, session, [0, 0, 0])]
     assert max(changed) > 1e-4
-
-
-def test_test_cfg_chooses_it(make_glus, video, make_sample):
-    model = make_glus({'test_cfg.propagator': dict(type='FoldPropagator'), 'test_cfg.window': 3})
-    assert isinstance(model.propagator, FoldPropagator)
-    session = model.init_session(ArrayReader(video), make_sample())
-    assert [t for t, _, _ in model.segment(session)] == [0, 3, 6, 1, 4, 7, 2, 5]
-    with pytest.raises(ValueError, match=r'takes no key frames.* got \[0, 3, 0\]'):
-        list(model.segment(session, [0, 3, 0]))

@@ -53,7 +53,7 @@ def test_training_and_testing_decode_alike(talking, video, make_sample, make_bat
         torch.testing.assert_close(taught[-3:], logits, **EXACT)
 
 
-def test_memory_stride_of_training(talking, video, make_sample, make_batch):
+def test_memory_of_training(talking, video, make_sample, make_batch):
     sample = make_sample()
     for stride in (1, 2):
         model = talking({'test_cfg.memory_stride': stride, 'train_cfg.memory_stride': stride})
@@ -64,9 +64,6 @@ def test_memory_stride_of_training(talking, video, make_sample, make_batch):
             taught = model._forward(batch[0])[0]
         torch.testing.assert_close(taught, run(model, video[:4], sample)[0], **EXACT)
     assert context == [1, 3, 5, 7]
-
-
-def test_training_without_memory(talking, video, make_sample, make_batch):
     sample, taught = make_sample(), {}
     for use_memory in (True, False):
         model = talking({'test_cfg.memory_stride': 1, 'test_cfg.use_memory': use_memory,
@@ -128,18 +125,12 @@ def test_predict_fills_the_data_sample(talking, video, make_sample):
     assert 0 < out.pred_scores.min() and out.pred_scores.max() <= 1
     full = F.interpolate(run(model, video, make_sample())[0], (40, 56), mode='bilinear')
     assert np.array_equal(masks, full.numpy() > 0) and masks.any() and not masks.all()
-
-
-def test_several_videos_at_once(talking, video, make_sample):
     model = talking()
     samples = [make_sample(), make_sample(['all stars'])]
     readers = [ArrayReader(video), ArrayReader(video[2:5])]
     out = model(dict(reader=readers), copy.deepcopy(samples), mode='predict')
     for sample, frames, result in zip(samples, (video, video[2:5]), out):
         assert result.pred_masks == predict(model, frames, sample)[0].pred_masks
-
-
-def test_batched_expressions_equal_one_by_one(talking, video, make_sample):
     model, sample = talking(), make_sample()
     together = run(model, video, sample)[0]
     for e, expression in enumerate(sample.expressions):
@@ -223,13 +214,16 @@ def test_a_training_with_more_frames_than_the_llm_has_positions_for(
                 model.loss(inputs, samples)
 
 
-def test_blank_frames(talking, make_sample):
+def test_nothing_to_see_or_to_say(talking, make_sample, video):
     """Nothing to see is no error, whatever the masks then are."""
     frames = [np.zeros((40, 56, 3), np.uint8)] * 3
     out, masks = predict(talking(), frames, make_sample())
     assert masks.shape == (3, 3, 40, 56) and out.pred_scores.isfinite().all()
     logits = run(talking(), frames, make_sample())[0]
     assert logits[torch.isfinite(logits)].numel() > 0
+    sample, = talking().predict(dict(reader=[ArrayReader(video)]), [make_sample(())])
+    assert sample.pred_masks == [] and sample.pred_scores.shape == (0, 8)
+    assert sample.context_frame_ids == ArrayReader(video).context_frames(4)
 
 
 def test_steps_without_seg(make_glus, emit_seg, video, make_sample):
@@ -327,31 +321,22 @@ def test_each_encoder_sees_each_frame_once(talking, video, make_sample, max_expr
     assert sum(sam) == len(video)
 
 
-def test_official_schedule_recomputes(talking, video, make_sample):
-    """Every step of every expression encodes its context, its window, and the frame for SAM-2."""
-    model = talking({'test_cfg.propagator': OFFICIAL})
-    vision = count_images(model.mllm.vision_tower)
-    sam = count_images(model.mask_head.sam2.image_encoder)
-    predict(model, video, make_sample())
-    assert sum(vision) == 3 * sum(4 + min(t + 1, 4) for t in range(len(video)))
-    assert sum(sam) == 3 * len(video)
-
-
-def test_a_session_stays_bounded(talking, make_sample, video):
+def test_sessions(talking, make_sample, video):
     model = talking({'test_cfg.window': 3})
     session = model.init_session(ArrayReader(video * 3), make_sample())
     for _ in model.segment(session):
         assert len(session.visual_tokens) <= 3 + 4, 'the window and the context frames'
         assert len(session.sam_features) <= 1 and len(session.prefix) <= 1
-
-
-def test_videos_leave_nothing_in_the_model(talking, video, make_sample):
     model, sample = talking(), make_sample()
     before = predict(model, video, sample)[0]
     predict(model, video[::-1], make_sample(['another text']))
     after = predict(model, video, sample)[0]
     assert after.pred_masks == before.pred_masks
     assert torch.equal(after.pred_scores, before.pred_scores)
+    model = talking()
+    session = model.init_session(ArrayReader(video), make_sample())
+    for _, pred in model.propagate(session, [0, 1]):
+        assert not pred.low_res_logits.requires_grad and not pred.seg_tokens.requires_grad
 
 
 def test_training_goes_on_after_testing(talking, video, make_sample, make_batch):
@@ -362,29 +347,6 @@ def test_training_goes_on_after_testing(talking, video, make_sample, make_batch)
     batch = make_batch(model, [(video, ['a star'], [0, 2], range(3))])
     model.parse_losses(model(*batch, mode='loss'))[0].backward()
     assert model.mask_head.sam2.memory_encoder.out_proj.weight.grad.any()
-
-
-def test_propagation_keeps_no_graph(talking, video, make_sample):
-    model = talking()
-    session = model.init_session(ArrayReader(video), make_sample())
-    for _, pred in model.propagate(session, [0, 1]):
-        assert not pred.low_res_logits.requires_grad and not pred.seg_tokens.requires_grad
-
-
-@pytest.mark.parametrize('text', ['', '  ', 'x' * 1001, 'a [SEG] b', '<image>'])
-def test_bad_expressions_are_found_before_the_work(talking, video, make_sample, text):
-    reader = ArrayReader(video)
-    with pytest.raises(ValueError, match='expected .*expression'):
-        talking().init_session(reader, make_sample(['fine', text]))
-
-
-def test_a_video_without_expressions_is_passed_over(talking, video, make_sample):
-    sample, = talking().predict(dict(reader=[ArrayReader(video)]), [make_sample(())])
-    assert sample.pred_masks == [] and sample.pred_scores.shape == (0, 8)
-    assert sample.context_frame_ids == ArrayReader(video).context_frames(4)
-
-
-def test_autocast(talking, video, make_sample, make_batch):
     model = talking(dtype=torch.float32)
     with torch.autocast('cpu', torch.bfloat16):
         out = predict(model, video[:3], make_sample())[0]
@@ -397,9 +359,11 @@ def test_autocast(talking, video, make_sample, make_batch):
     assert total.isfinite()
 
 
-def test_model_in_bfloat16(talking, video, make_sample):
-    out, masks = predict(talking(dtype=torch.bfloat16), video[:3], make_sample())
-    assert out.pred_seg.all() and masks.shape == (3, 3, 40, 56)
+@pytest.mark.parametrize('text', ['', '  ', 'x' * 1001, 'a [SEG] b', '<image>'])
+def test_bad_expressions_are_found_before_the_work(talking, video, make_sample, text):
+    reader = ArrayReader(video)
+    with pytest.raises(ValueError, match='expected .*expression'):
+        talking().init_session(reader, make_sample(['fine', text]))
 
 
 @pytest.mark.parametrize(('options', 'error', 'message'), [
@@ -428,12 +392,9 @@ def test_wrong_configs(make_glus, options, error, message):
         make_glus(options)
 
 
-def test_settings_that_have_one_value_left_are_no_error_yet(make_glus):
+def test_modes_and_old_settings(make_glus, talking):
     with pytest.warns(DeprecationWarning, match=r"model\.train_cfg\.reuse is 'exact' always"):
         make_glus({'train_cfg.reuse': 'exact'})
-
-
-def test_unknown_mode(talking):
     with pytest.raises(ValueError, match="mode must be loss, predict or tensor, got 'test'"):
         talking()({}, [], mode='test')
     assert isinstance(talking(), GLUS)

@@ -30,12 +30,9 @@ def step(make_glus, make_batch, video):
     return make
 
 
-def test_no_key_unless_configured(step):
+def test_tokens_and_their_identities(step):
     model, inputs, samples = step({})
     assert set(model.loss(inputs, samples)) == {'loss_ce', 'loss_mask_bce', 'loss_mask_dice'}
-
-
-def test_tokens_and_their_identities(step):
     model, inputs, samples = step(SMALL)
     losses = model.loss(inputs, samples)
     assert set(losses) == {'loss_ce', 'loss_mask_bce', 'loss_mask_dice', 'loss_contrastive'}
@@ -50,9 +47,6 @@ def test_tokens_and_their_identities(step):
     assert bank.identity[-9:].tolist() == [list(token_identity(*name)) for name in names]
     # The pairs of the first video have partners; object 1 of the second video is another object.
     assert model.loss_contrastive.statistics()['tokens'] == 6 and losses['loss_contrastive'] > 0
-
-
-def test_gradient_reaches_the_projector_of_seg_tokens(step):
     model, inputs, samples = step({**SMALL, 'mllm.trainable': ['seg_projector.*']})
     model.train().loss(inputs, samples)['loss_contrastive'].backward()
     grads = {name for name, parameter in model.named_parameters()

@@ -84,16 +84,13 @@ def test_the_mlp_and_its_position(make_selector, frames, make_sample):
     assert keys.frame_ids == expected
 
 
-def test_chunks_change_nothing(make_selector, frames, make_sample):
+def test_frames_and_chunks(make_selector, frames, make_sample):
     reader = ArrayReader(frames)
     whole = make_selector(**{'test_cfg.need_token': False}).select(reader, make_sample())
     single = make_selector(**{'test_cfg.need_token': False, 'test_cfg.max_expressions': 1}).select(
         reader, make_sample())
     torch.testing.assert_close(whole.scores, single.scores, rtol=0, atol=1e-6)
     assert whole.frame_ids == single.frame_ids
-
-
-def test_each_frame_is_read_and_encoded_once(make_selector, frames, make_sample):
     model = make_selector(**{'test_cfg.need_token': False, 'test_cfg.num_reference': 4})
     encoded, reads = [], []
 
@@ -113,20 +110,14 @@ def test_each_frame_is_read_and_encoded_once(make_selector, frames, make_sample)
     assert sum(encoded) == len(frames) and max(encoded) <= 4
 
 
-def test_without_the_token_there_is_no_score(make_selector, frames, make_sample):
+def test_what_a_random_model_says(make_selector, frames, make_sample):
     """A random model says something else: the middle frame, and nan for every score."""
     keys = make_selector().select(ArrayReader(frames), make_sample())
     assert isinstance(keys, KeyFrames)
     assert keys.scores.isnan().all() and keys.frame_ids == [5, 5, 5]
-
-
-def test_predict_fills_the_sample(make_selector, frames, make_sample):
     model = make_selector(**{'test_cfg.need_token': False})
     sample = model(dict(reader=[ArrayReader(frames)]), [make_sample()], mode='predict')[0]
     assert sample.pred_frame_scores.shape == (3, 11) and len(sample.key_frame_ids) == 3
-
-
-def test_a_bad_expression_is_named(make_selector, frames, make_sample):
     with pytest.raises(ValueError, match='SCORE'):
         make_selector().select(ArrayReader(frames), make_sample(['a [SCORE]']))
 
@@ -201,9 +192,6 @@ def test_losses_equal_those_by_hand(make_selector, make_sample, frames):
     # Whole answers are supervised: as many tokens as they have, the end included.
     labels = [np.count_nonzero(row != -100) for row in inputs['labels'][0]]
     assert len(targets) == sum(labels)
-
-
-def test_true_scores_of_another_shape(make_selector, make_sample, frames):
     model = make_selector()
     sample = make_sample(gt_scores=torch.zeros(3, 2))
     inputs = batch_of(model, frames, sample.expressions, [2])
@@ -225,7 +213,4 @@ def test_official_texts():
     assert tokenizer.decode(labels[labels >= 0]) == 'Sure, the prediction result is[SCORE].</s>'
     assert (ids == -200).sum() == 3 and tokenizer.im_start_id not in ids
     assert tokenizer.seg_id == len(tokenizer) - 1 and tokenizer.seg_id in labels
-
-
-def test_it_is_a_model_of_the_registry():
     assert MODELS.get('KeyFrameSelector') is KeyFrameSelector

@@ -64,7 +64,7 @@ def test_every_frame_once_from_the_key_frame_on(model, video, make_sample, keys)
     assert len(model.propagator.last.calls) == {1: 2, 3: 3}[len(set(keys))]
 
 
-def test_without_seg_the_tracker_is_not_asked(make_glus, video, make_sample):
+def test_trackers(make_glus, video, make_sample, emit_seg, tmp_path, monkeypatch):
     model = make_glus({'test_cfg.propagator': dict(type='StillTestPropagator')})
     session = model.init_session(ArrayReader(video), make_sample())
     preds = list(model.segment(session, [2, 4, 4]))
@@ -72,9 +72,6 @@ def test_without_seg_the_tracker_is_not_asked(make_glus, video, make_sample):
     assert not any(pred.masks.any() or pred.scores.any() or pred.is_seg.any()
                    for _, _, pred in preds)
     assert model.propagator.last.calls == []
-
-
-def test_the_example_of_the_docs(make_glus, emit_seg, video, make_sample, tmp_path, monkeypatch):
     text = (Path(__file__).resolve().parents[2] / 'docs' / 'propagators.md').read_text()
     (tmp_path / 'my_project').mkdir()
     (tmp_path / 'my_project' / 'shift.py').write_text(

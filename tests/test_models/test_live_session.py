@@ -104,7 +104,7 @@ def test_memory_is_bounded(model, video):
     assert np.max(sizes, 0)[:2].tolist() == [3, 32]
 
 
-def test_wrong_frames_leave_the_session_as_it_was(model, video):
+def test_wrong_use(model, video):
     session = LiveSession(model)
     session.add(TEXTS[0])
     session.step(video[0])
@@ -116,9 +116,6 @@ def test_wrong_frames_leave_the_session_as_it_was(model, video):
         session.step(video[1].astype(np.float32))
     assert session.num_frames == 1
     session.step(video[1])
-
-
-def test_wrong_arguments(model, video):
     with pytest.raises(ValueError, match='expected 4 context frames.*got 2'):
         LiveSession(model, video[:2])
     with pytest.raises(ValueError, match='context frame 0: expected an RGB frame'):

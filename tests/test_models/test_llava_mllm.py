@@ -49,15 +49,12 @@ def close(a, b):
     torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
-def test_shapes(mllm, visual):
+def test_padding_changes_nothing(mllm, visual):
     assert visual.shape == (6, 4, 32)
     ids, labels = zip(*(conversation(mllm, text, 3) for text in TEXTS))
     seg, logits, targets = mllm(ids, labels, [visual[:5]] * 3, 'seg')
     assert seg.tokens.shape == (3, 3, 32) and seg.is_seg is None
     assert logits.shape == (9, len(mllm.tokenizer)) and targets.shape == (9, )
-
-
-def test_right_padding_changes_nothing(mllm, visual):
     ids, labels = zip(*(conversation(mllm, text, 3) for text in TEXTS))
     assert len({len(i) for i in ids}) == 3
     frames = [visual[:5], visual[1:], visual[:5].flip(0)]
@@ -166,16 +163,13 @@ def test_pooling(build, mode):
         assert torch.equal(out, torch.nn.AvgPool1d(4, 4)(grid.flatten(0, 1).T[None]).mT)
 
 
-def test_vision_tokens_leave_out_cls_and_take_the_chosen_layer(build):
+def test_the_vision_tower(build):
     imgs = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     for layer in (-1, -2, -3, 0, 2):
         mllm = build({'pooling': 'none', 'vision_select_layer': layer}).eval()
         states = mllm.vision_tower(imgs, output_hidden_states=True).hidden_states
         assert len(states) == 3
         torch.testing.assert_close(mllm.encode_images(imgs), mllm.projector(states[layer][:, 1:]))
-
-
-def test_frozen_tower_runs_without_gradients(build):
     imgs = torch.randn(1, 3, 16, 16)
     mllm = build({'trainable': ['projector.*', 'seg_projector.*']})
     tokens = mllm.encode_images(imgs)
@@ -187,12 +181,19 @@ def test_frozen_tower_runs_without_gradients(build):
     assert any(p.grad is not None for p in mllm.vision_tower.parameters())
 
 
-def test_adapters_change_nothing_when_a_training_starts(make_glus):
+def test_adapters_and_checkpointing(make_glus, visual):
     """The Runner calls ``init_weights`` before it loads what the training starts from."""
     model = make_glus({'mllm.lora': dict(r=2)})
     model.init_weights()
     adapters = [value for name, value in model.state_dict().items() if '.lora_B.' in name]
     assert adapters and not any(value.any() for value in adapters)
+    grads = []
+    for checkpointing in (False, True):
+        mllm = make_glus({'mllm.gradient_checkpointing': checkpointing}).mllm.train()
+        ids, labels = conversation(mllm, TEXTS[0], 2)
+        mllm([ids], [labels], [visual[:4]], 'seg')[0].tokens.square().sum().backward()
+        grads.append(mllm.llm.layers[0].self_attn.q_proj.weight.grad)
+    close(*grads)
 
 
 def test_lora_trains_q_and_v_only_and_starts_as_the_plain_model(build, make_glus, visual):
@@ -219,25 +220,12 @@ def test_lora_trains_q_and_v_only_and_starts_as_the_plain_model(build, make_glus
     assert any(grad.any() for name, grad in grads.items() if 'lora_B' in name)
 
 
-def test_an_empty_list_trains_nothing(build):
+def test_what_is_trained(build):
     for lora in (None, dict(r=2)):
         assert not any(p.requires_grad for p in build(dict(trainable=[], lora=lora)).parameters())
-
-
-def test_lora_with_further_parameters(build):
     mllm = build({'lora': dict(), 'trainable': ['llm.*lora_*', 'lm_head.*']})
     trained = {n.split('.')[0] for n, p in mllm.named_parameters() if p.requires_grad}
     assert trained == {'llm', 'lm_head'}
-
-
-def test_gradient_checkpointing_gives_the_same_gradients(make_glus, visual):
-    grads = []
-    for checkpointing in (False, True):
-        mllm = make_glus({'mllm.gradient_checkpointing': checkpointing}).mllm.train()
-        ids, labels = conversation(mllm, TEXTS[0], 2)
-        mllm([ids], [labels], [visual[:4]], 'seg')[0].tokens.square().sum().backward()
-        grads.append(mllm.llm.layers[0].self_attn.q_proj.weight.grad)
-    close(*grads)
 
 
 @pytest.mark.parametrize('ce_target', ['seg', 'answer'])
@@ -262,21 +250,15 @@ def test_which_labels_count(mllm, visual, ce_target):
     close(logits, mllm.lm_head(hidden[before]))
 
 
-def test_conversations_with_unequal_numbers_of_seg(mllm, visual):
+def test_inputs_that_do_not_fit(mllm, visual):
     ids, labels = zip(conversation(mllm, 'a', 2), conversation(mllm, 'b', 3))
     with pytest.raises(ValueError, match=r'equally many \[SEG\], got \[2, 3\]'):
         mllm(ids, labels, [visual[:4], visual[:5]])
-
-
-def test_wrong_number_of_frames(mllm, visual):
     ids, labels = conversation(mllm, 'a', 2)
     with pytest.raises(ValueError, match='expected 5 image places in the conversations, got 4'):
         mllm([ids], [labels], [visual[:5]])
     with pytest.raises(ValueError, match='expected 2 image places in the conversations, got 3'):
         mllm.next_seg_tokens([mllm.prompt('a', 2, 1)], visual[:2])
-
-
-def test_images_of_another_size(mllm):
     with pytest.raises(ValueError, match=r'\(M, 3, 16, 16\) as model.mllm.vision_tower.image_size'):
         mllm.encode_images(torch.zeros(1, 3, 32, 32))
 

@@ -25,29 +25,20 @@ def plain_dice(logits, target, scale=1000.0, eps=1e-6):
     return 1 - (2 * (p * g).sum() / scale + eps) / (p.sum() / scale + g.sum() / scale + eps)
 
 
-def test_bce_per_mask():
+def test_masks():
     loss = MaskBCELoss(loss_weight=2.0)(LOGITS, TARGET)
     assert loss.shape == (3, )
     for value, x, g in zip(loss.tolist(), LOGITS, TARGET):
         assert value == pytest.approx(2 * plain_bce(x, g), rel=1e-12)
-
-
-def test_dice_per_mask():
     loss = MaskDiceLoss(loss_weight=0.5)(LOGITS, TARGET)
     assert loss.shape == (3, )
     for value, x, g in zip(loss.tolist(), LOGITS, TARGET):
         assert value == pytest.approx(0.5 * float(plain_dice(x, g)), rel=1e-12)
-
-
-def test_ground_truth_may_be_a_sum_of_objects():
     target = TARGET * 2
     bce, dice = MaskBCELoss(1.0)(LOGITS, target), MaskDiceLoss(1.0)(LOGITS, target)
     for i in range(3):
         assert bce[i].item() == pytest.approx(plain_bce(LOGITS[i], target[i]), rel=1e-12)
         assert dice[i].item() == pytest.approx(float(plain_dice(LOGITS[i], target[i])), rel=1e-12)
-
-
-def test_empty_masks():
     empty = torch.zeros(1, 5, 7)
     nothing, everything = torch.full((1, 5, 7), -200.0), torch.full((1, 5, 7), 200.0)
     assert MaskDiceLoss(1.0)(nothing, empty).item() == pytest.approx(0)
@@ -58,21 +49,12 @@ def test_empty_masks():
     assert logits.grad.isfinite().all() and (logits.grad > 0).all()
 
 
-def test_losses_are_finite_in_half_precision():
-    big = torch.zeros(1, 512, 512, dtype=torch.float16)
-    assert MaskDiceLoss(1.0)(big, torch.ones_like(big)).item() == pytest.approx(1 / 3, abs=0.01)
-    assert MaskBCELoss(1.0)(big, torch.ones_like(big)).isfinite()
-
-
-def test_token_ce():
+def test_tokens_and_iou():
     logits, target = LOGITS[0], torch.tensor([0, 3, 6, 6, 1])
     plain = sum(math.log(sum(map(math.exp, row))) - row[t]
                 for row, t in zip(logits.tolist(), target.tolist())) / 5
     assert TokenCELoss(0.5)(logits, target).item() == pytest.approx(plain / 2, rel=1e-6)
     assert TokenCELoss()(logits.bfloat16(), target).dtype == torch.float32
-
-
-def test_mask_iou():
     target = torch.tensor([[[1., 1, 0, 0]], [[0, 0, 0, 0]], [[2, 1, 1, 1]]])
     logits = torch.tensor([[[5., -1, 1, -2]], [[-1, -1, -1, -1]], [[1, 1, 1, 1]]])
     scores = torch.tensor([0.5, 0.25, 0.75], requires_grad=True)
@@ -81,6 +63,14 @@ def test_mask_iou():
     assert loss.tolist() == pytest.approx([1 / 3, 0.5, 0.5])
     loss.sum().backward()
     assert scores.grad.tolist() == [2, 2, -2]
+    logits = torch.randn(3, 5, requires_grad=True)
+    loss = TokenCELoss()(logits, torch.full((3, ), -100))
+    loss.backward()
+    assert loss == 0 and not logits.grad.any()
+    assert TokenCELoss()(logits[:0], torch.zeros(0, dtype=torch.long)) == 0
+    big = torch.zeros(1, 512, 512, dtype=torch.float16)
+    assert MaskDiceLoss(1.0)(big, torch.ones_like(big)).item() == pytest.approx(1 / 3, abs=0.01)
+    assert MaskBCELoss(1.0)(big, torch.ones_like(big)).isfinite()
 
 
 @pytest.mark.parametrize('name', ['MaskBCELoss', 'MaskDiceLoss', 'MaskIoULoss', 'TokenCELoss'])
@@ -88,11 +78,3 @@ def test_config(name):
     assert build_child(MODELS, dict(type=name, loss_weight=3.0)).loss_weight == 3.0
     with pytest.raises(TypeError, match='loss_wieght'):
         build_child(MODELS, dict(type=name, loss_wieght=3.0))
-
-
-def test_nothing_supervised_is_no_loss():
-    logits = torch.randn(3, 5, requires_grad=True)
-    loss = TokenCELoss()(logits, torch.full((3, ), -100))
-    loss.backward()
-    assert loss == 0 and not logits.grad.any()
-    assert TokenCELoss()(logits[:0], torch.zeros(0, dtype=torch.long)) == 0

@@ -28,15 +28,12 @@ def test_no_more_items_are_taken_than_the_bound(depth):
     assert done == 20
 
 
-def test_an_error_comes_up_at_its_item():
+def test_errors_and_the_end():
     seen = []
     with pytest.raises(ZeroDivisionError):
         for item, _ in map_in_thread(lambda x: 1 / (x - 3), range(9), 2):
             seen.append(item)
     assert seen == [0, 1, 2]
-
-
-def test_closing_ends_the_thread():
     def threads():
         return [t for t in threading.enumerate() if t.name.startswith('glus_mm')]
 
@@ -46,8 +43,5 @@ def test_closing_ends_the_thread():
     assert len(threads()) == before + 1
     work.close()
     assert len(threads()) == before
-
-
-def test_negative_depth():
     with pytest.raises(ValueError, match='depth must be .*at least 0, got -1'):
         next(map_in_thread(abs, [1], -1))

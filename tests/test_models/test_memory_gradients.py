@@ -121,7 +121,7 @@ def test_gradient_of_the_memory_modules_is_the_numeric_one(clip):
         assert (grad * direction).sum().item() == pytest.approx(expected, rel=1e-5), name
 
 
-def test_frozen_memory_modules_get_no_gradient_and_pass_it_on(clip):
+def test_frozen_memory_and_no_gradients(clip):
     model, feats, tokens = clip(FROZEN)
     tokens.requires_grad_()
     frame_losses(model, feats, tokens)[-1].backward()
@@ -130,6 +130,12 @@ def test_frozen_memory_modules_get_no_gradient_and_pass_it_on(clip):
         assert all(p.grad is None for p in getattr(sam, module).parameters())
     assert tokens.grad[:, 0].abs().amax(1).min() > 0
     assert sam.sam_mask_decoder.mask_tokens.weight.grad.any()
+    model, feats, tokens = clip({'mask_head.checkpoint_memory': True})
+    with torch.no_grad():
+        losses = frame_losses(model, feats, tokens)
+    assert not any(loss.requires_grad for loss in losses)
+    plain, *_ = clip()
+    assert all(torch.equal(a, b) for a, b in zip(losses, frame_losses(plain, feats, tokens)))
 
 
 def official_losses(model, feats, tokens):
@@ -236,12 +242,3 @@ def test_checkpoint_memory_gives_the_same_gradients_in_less_memory(
         assert less == kept
     else:
         assert less < 0.9 * kept
-
-
-def test_checkpoint_memory_without_gradients(clip):
-    model, feats, tokens = clip({'mask_head.checkpoint_memory': True})
-    with torch.no_grad():
-        losses = frame_losses(model, feats, tokens)
-    assert not any(loss.requires_grad for loss in losses)
-    plain, *_ = clip()
-    assert all(torch.equal(a, b) for a, b in zip(losses, frame_losses(plain, feats, tokens)))

@@ -165,16 +165,6 @@ def make_official(make_glus, emit_seg, video):
     return make
 
 
-@pytest.fixture(scope='module')
-def long_video():
-    """22 frames (40, 56) with a square that moves over noise."""
-    rng = np.random.default_rng(1)
-    frames = rng.integers(0, 120, (22, 40, 56, 3), dtype=np.uint8)
-    for i, frame in enumerate(frames):
-        frame[8:28, 2 * i:2 * i + 12] = (250, 10 * i, 30)
-    return list(frames)
-
-
 def segment(model, frames, sample):
     """Logits [e][t], None without [SEG]."""
     session = model.init_session(ArrayReader(frames), sample)
@@ -224,15 +214,12 @@ def test_memory_strides(make_official, long_video, make_sample, stride):
     compare(model, long_video, make_sample(EXPRESSIONS[:1]), 4, 4, stride)
 
 
-def test_the_memory_stride_matters(make_official, video, make_sample):
+def test_other_towers_and_llamas(make_official, video, make_sample):
     model, logits = make_official(), {}
     for stride in (1, 3):
         model.test_cfg = dataclasses.replace(model.test_cfg, memory_stride=stride)
         logits[stride] = torch.stack(segment(model, video, make_sample(EXPRESSIONS[:1]))[0])
     assert (logits[1] - logits[3]).abs().max() > 0.01
-
-
-def test_fewer_key_heads_and_a_padded_vocabulary(make_official, video, make_sample):
     model = make_official({'mllm.llm.num_key_value_heads': 1, 'mllm.llm.vocab_size': 1100})
     head = model.mllm.lm_head.weight
     assert len(head) == 1100 > len(model.mllm.tokenizer)
@@ -241,10 +228,7 @@ def test_fewer_key_heads_and_a_padded_vocabulary(make_official, video, make_samp
     with torch.no_grad():  # a row without text wins everywhere
         head[-1] = 2 * head[model.mllm.tokenizer.seg_id]
     assert segment(model, video, sample) == [[None] * len(video)] * len(EXPRESSIONS)
-
-
-def test_a_vision_tower_of_336_pixels(make_official, video, make_sample):
-    """576 patches, 144 tokens of a frame, so that all positions in the prompt shift."""
+    # 576 patches, 144 tokens of a frame, so that all positions in the prompt shift.
     model = make_official({
         'mllm.vision_tower.image_size': 336, 'mllm.vision_tower.patch_size': 14,
         'mllm.llm.max_position_embeddings': 4096})

@@ -50,7 +50,7 @@ def test_training_and_testing_decode_alike(model, video, make_sample, make_batch
     assert model.mllm.seg_projector[0].weight.grad.any()
 
 
-def test_both_directions_have_the_token_of_the_key_frame(model, make_glus, video, make_sample):
+def test_key_frames(model, make_glus, video, make_sample):
     sample = make_sample()
     keyed = run(model, video, sample, [3, 0, 3])
     torch.testing.assert_close(keyed[1], run(model, video, sample)[1])
@@ -60,9 +60,6 @@ def test_both_directions_have_the_token_of_the_key_frame(model, make_glus, video
     key = run(glus, video, sample, [3, 0, 3])
     torch.testing.assert_close(keyed[0, 3], key[0, 3])
     assert (keyed[0, [2, 4]] - key[0, [2, 4]]).abs().amax((1, 2)).min() > 1e-4
-
-
-def test_without_seg_all_is_empty(make_glus, video, make_sample):
     model = make_glus(ONE)
     sample, = model.predict(dict(reader=[ArrayReader(video)]), [make_sample()])
     assert isinstance(model.propagator, OneTokenPropagator)
@@ -71,7 +68,7 @@ def test_without_seg_all_is_empty(make_glus, video, make_sample):
                for rles in sample.pred_masks for rle in rles)
 
 
-def test_the_conversation_has_one_turn():
+def test_one_turn_and_its_errors(make_glus, model, video, make_batch):
     results = dict(expressions=[dict(exp='a star')], context_frame_ids=[1, 2],
                    query_frame_ids=[3, 4, 5])
     counts = []
@@ -83,9 +80,6 @@ def test_the_conversation_has_one_turn():
     assert counts == [(3, 5), (1, 3)]
     with pytest.raises(ValueError, match="one_token_seg_all must be .* got 'token'"):
         BuildConversation('tiny', 'compact', one_token_seg_all='token')
-
-
-def test_what_contradicts_itself(make_glus, model, video, make_batch):
     with pytest.raises(ValueError, match="expected None with model.train_cfg.one_token_seg_all"):
         make_glus(dict(ONE, loss_contrastive=dict(type='ObjectContrastiveLoss')))
     with pytest.raises(ValueError, match="train_cfg.one_token_seg_all must be .* got 'token'"):

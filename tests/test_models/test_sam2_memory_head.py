@@ -53,7 +53,7 @@ def test_shapes(head):
     assert head.encode_memory(pred).shape == (2, 16, 16)
 
 
-def test_batch_equals_one_by_one_with_different_numbers_of_memories(head):
+def test_tracks_are_independent(head):
     feats, tokens = head.extract_feat(random(4, 3, 64, 64)), random(4, 3, 32, seed=2)
     stored = [{0, 1, 2}, set(), {1}]
     batch = track(head, feats, tokens, 4, stored)
@@ -64,10 +64,7 @@ def test_batch_equals_one_by_one_with_different_numbers_of_memories(head):
                 batch[t].low_res_logits[i], alone[t].low_res_logits[0], rtol=0, atol=1e-6)
             torch.testing.assert_close(
                 batch[t].conditioned[i], alone[t].conditioned[0], rtol=0, atol=1e-6)
-
-
-def test_order_of_tracks_survives_the_grouping(head):
-    """Tracks with 1, 0, 2, 1 memories: grouped inside, but given back in their order."""
+    # Tracks with 1, 0, 2, 1 memories: grouped inside, but given back in their order.
     feats = head.extract_feat(random(4, 3, 64, 64))
     tokens, entries = random(4, 32), random(4, 16, 16, seed=3)
     banks = [MemoryBank() for _ in range(4)]
@@ -79,14 +76,11 @@ def test_order_of_tracks_survives_the_grouping(head):
     torch.testing.assert_close(back.low_res_logits.flip(0), both.low_res_logits, rtol=0, atol=1e-6)
 
 
-def test_without_memory_the_embedding_is_added(head):
+def test_memory(head):
     feats = head.extract_feat(random(1, 3, 64, 64))
     pred = head(feats, random(1, 32), [MemoryBank()], 0)
     expected = feats.top + head.sam2.no_mem_embed.view(1, -1, 1, 1)
     torch.testing.assert_close(pred.conditioned, expected)
-
-
-def test_memory_and_its_content_change_the_mask(head):
     feats, token = head.extract_feat(random(2, 3, 64, 64)), random(1, 32)
     frame = feats.select(torch.tensor([1]))
     logits = [head(frame, token, [MemoryBank()], 1).low_res_logits]
@@ -97,10 +91,7 @@ def test_memory_and_its_content_change_the_mask(head):
         logits.append(head(frame, token, [bank], 1).low_res_logits)
     for a, b in ((0, 1), (1, 2)):
         assert (logits[a] - logits[b]).abs().max() > 1e-4
-
-
-def test_memory_is_made_of_the_conditioned_features(head):
-    """As in the official GLUS; stock SAM-2 takes the unconditioned ones."""
+    # As in the official GLUS; stock SAM-2 takes the unconditioned ones.
     feats = head.extract_feat(random(1, 3, 64, 64))
     pred = head(feats, random(1, 32), [MemoryBank()], 0)
     mask = torch.nn.functional.interpolate(
@@ -112,7 +103,7 @@ def test_memory_is_made_of_the_conditioned_features(head):
     assert (entry - stock['vision_features'].flatten(2).mT).abs().max() > 1e-3
 
 
-def test_official_gamma_counts_as_initial_whatever_the_weights_hold():
+def test_official_gamma():
     """The same masks as a model whose layer scales are at their initial value; no weight moves."""
     sizes = dict(SIZES, layer_scale=0.25)
     ours, official, initial = (make_head(sam2=sizes, official_gamma=on) for on in (0, 1, 0))
@@ -133,9 +124,6 @@ def test_official_gamma_counts_as_initial_whatever_the_weights_hold():
     official.official_gamma = False
     again = track(official, official.extract_feat(images), tokens, 3)[-1].low_res_logits
     assert torch.equal(again, logits[0])
-
-
-def test_official_gamma_without_gamma():
     sizes = dict(SIZES, layer_scale=0)
     images, tokens = random(2, 3, 64, 64), random(2, 1, 32)
     logits = [track(head, head.extract_feat(images), tokens, 2)[-1].low_res_logits
@@ -150,24 +138,20 @@ def test_initial_layer_scale(arch, expected):
     assert initial_layer_scale(arch) == expected
 
 
-def test_frozen_encoder_runs_without_gradients():
-    head = make_head(trainable=['sam2.sam_mask_decoder.*'])
-    images = random(1, 3, 64, 64).requires_grad_()
-    assert not head.extract_feat(images).top.requires_grad
-    assert head.extract_feat(images).high_res[0].requires_grad, 'conv_s0 belongs to the decoder'
-    assert make_head().extract_feat(images).top.requires_grad
-    trained = {name.split('.')[1] for name, p in head.named_parameters() if p.requires_grad}
-    assert trained == {'sam_mask_decoder'}
-    assert not any(p.requires_grad for p in make_head(trainable=[]).parameters())
-
-
-def test_training_and_evaluation_decode_alike(head):
+def test_training(head):
     images, tokens = random(2, 3, 64, 64), random(2, 1, 32)
     before = track(head, head.extract_feat(images), tokens, 2)[-1].low_res_logits
     head.train()
     after = track(head, head.extract_feat(images), tokens, 2)[-1].low_res_logits
     head.eval()
     assert torch.equal(before, after)
+    coords, labels = random(2, 3, 2).abs() * 20, torch.tensor([[1, 0, -1], [0, 1, 1]])
+    tokens = head.point_tokens(coords, labels)
+    encoder = head.sam2.sam_prompt_encoder.float()
+    expected, _ = encoder((coords.float(), labels), None, None)
+    head.double()
+    assert tokens.shape == (2, 3, 32)
+    assert torch.allclose(tokens.float(), expected[:, :3], atol=1e-6)
 
 
 def test_dynamic_multimask_is_a_choice_and_for_evaluation_only():
@@ -191,10 +175,15 @@ def test_other_types(dtype):
     assert pred.low_res_logits.dtype == dtype and pred.low_res_logits.isfinite().all()
 
 
-def test_images_of_another_size(head):
+def test_what_is_wrong(head, tmp_path):
     with pytest.raises(ValueError, match=r'\(M, 3, 64, 64\) as model.mask_head.image_size says, '
                                          r'got \(1, 3, 32, 64\)'):
         head.extract_feat(random(1, 3, 32, 64))
+    path = tmp_path / 'arch.yaml'
+    path.write_text('modle: {}')
+    with pytest.raises(ValueError, match=r"arch\.yaml: expected a SAM-2 config with the key "
+                                         r'"model", got \[\'modle\'\]'):
+        build_sam2(str(path), 64)
 
 
 @pytest.mark.parametrize(('options', 'error', 'message'), [
@@ -210,21 +199,21 @@ def test_wrong_configs(options, error, message):
         make_head(**options)
 
 
-def test_yaml_file(tmp_path):
-    path = tmp_path / 'arch.yaml'
-    path.write_text('modle: {}')
-    with pytest.raises(ValueError, match=r"arch\.yaml: expected a SAM-2 config with the key "
-                                         r'"model", got \[\'modle\'\]'):
-        build_sam2(str(path), 64)
-
-
-def test_architecture_of_the_sam2_package_by_name():
+def test_architectures():
     head = SAM2MemoryHead('sam2_hiera_t', 512)
     assert head.token_dim == 256
     assert head.sam2.image_size == 512
     assert head.sam2.sam_mask_decoder.dynamic_multimask_via_stability
     attention = head.sam2.memory_attention.layers[0].cross_attn_image
     assert attention.freqs_cis.shape[0] == (512 // 16)**2
+    head = make_head(trainable=['sam2.sam_mask_decoder.*'])
+    images = random(1, 3, 64, 64).requires_grad_()
+    assert not head.extract_feat(images).top.requires_grad
+    assert head.extract_feat(images).high_res[0].requires_grad, 'conv_s0 belongs to the decoder'
+    assert make_head().extract_feat(images).top.requires_grad
+    trained = {name.split('.')[1] for name, p in head.named_parameters() if p.requires_grad}
+    assert trained == {'sam_mask_decoder'}
+    assert not any(p.requires_grad for p in make_head(trainable=[]).parameters())
 
 
 def test_the_number_of_memories_is_configurable():
@@ -270,13 +259,3 @@ def test_a_track_without_clicks_is_decoded_from_its_seg_token_alone(head):
     # One frame for all tracks, as at inference.
     first = head(feats.select(torch.tensor([0])), tokens, memory, 0, (coords, labels))
     assert torch.allclose(first.low_res_logits[0], pred.low_res_logits[0], atol=1e-10)
-
-
-def test_clicks_are_those_of_sam2(head):
-    coords, labels = random(2, 3, 2).abs() * 20, torch.tensor([[1, 0, -1], [0, 1, 1]])
-    tokens = head.point_tokens(coords, labels)
-    encoder = head.sam2.sam_prompt_encoder.float()
-    expected, _ = encoder((coords.float(), labels), None, None)
-    head.double()
-    assert tokens.shape == (2, 3, 32)
-    assert torch.allclose(tokens.float(), expected[:, :3], atol=1e-6)

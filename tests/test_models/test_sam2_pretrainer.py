@@ -33,7 +33,7 @@ def square(num_expressions, num_frames):
     return masks
 
 
-def test_losses_and_gradients(make_pretrainer, make_sample):
+def test_what_is_drawn(make_pretrainer, make_sample):
     model = make_pretrainer()
     inputs, samples = batch(make_sample, [square(2, 3), square(1, 3)])
     out = model(inputs, samples, mode='loss')
@@ -47,16 +47,13 @@ def test_losses_and_gradients(make_pretrainer, make_sample):
     for part in (sam.image_encoder, sam.memory_encoder, sam.memory_attention,
                  sam.sam_mask_decoder, sam.sam_prompt_encoder):
         assert any(p.grad is not None and p.grad.any() for p in part.parameters())
-
-
-def test_what_is_drawn_follows_the_seed(make_pretrainer, make_sample):
     inputs, samples = batch(make_sample, [square(2, 3)])
     values = [make_pretrainer(seed=seed).loss(inputs, samples)['loss_mask_bce'].item()
               for seed in (1, 1, 2)]
     assert values[0] == values[1] != values[2]
 
 
-def test_points_lie_on_the_object(make_pretrainer):
+def test_prompts(make_pretrainer):
     model = make_pretrainer()
     masks = torch.zeros(20, 64, 64)
     masks[:, 30, 12] = 1
@@ -65,6 +62,15 @@ def test_points_lie_on_the_object(make_pretrainer):
     point = (torch.tensor([[[12., 30.]]]), torch.ones(1, 1))
     expected, _ = model.mask_head.sam2.sam_prompt_encoder(points=point, boxes=None, masks=None)
     torch.testing.assert_close(tokens, expected[:, 0].expand_as(tokens))
+    masks = torch.zeros(3, 64, 64)
+    for i in range(2):  # the last one is not visible
+        masks[i, 10 * i + 5, 20] = 1
+    shown = make_pretrainer()._point_tokens(masks, drop=False)
+    dropped = make_pretrainer(drop_prompt=1.0)._point_tokens(masks, drop=True)
+    kept = make_pretrainer(drop_prompt=0.0)._point_tokens(masks, drop=True)
+    assert torch.equal(dropped, dropped[:1].expand(3, -1))
+    assert torch.equal(shown[2], dropped[0])
+    assert torch.equal(kept, shown) and not torch.equal(shown[0], shown[1])
 
 
 def test_one_token_names_all_parts_of_a_mask(make_pretrainer):
@@ -83,27 +89,12 @@ def test_one_token_names_all_parts_of_a_mask(make_pretrainer):
                        make_pretrainer()._point_tokens(only, drop=False))
 
 
-def test_left_out_prompts_are_all_alike(make_pretrainer):
-    masks = torch.zeros(3, 64, 64)
-    for i in range(2):  # the last one is not visible
-        masks[i, 10 * i + 5, 20] = 1
-    shown = make_pretrainer()._point_tokens(masks, drop=False)
-    dropped = make_pretrainer(drop_prompt=1.0)._point_tokens(masks, drop=True)
-    kept = make_pretrainer(drop_prompt=0.0)._point_tokens(masks, drop=True)
-    assert torch.equal(dropped, dropped[:1].expand(3, -1))
-    assert torch.equal(shown[2], dropped[0])
-    assert torch.equal(kept, shown) and not torch.equal(shown[0], shown[1])
-
-
-def test_objects_that_start_hidden_are_left_out(make_pretrainer, make_sample):
+def test_hidden_objects(make_pretrainer, make_sample):
     masks = square(3, 2)
     masks[1, 0] = 0
     out = make_pretrainer().loss(*batch(make_sample, [masks]))
     expected = make_pretrainer().loss(*batch(make_sample, [masks[[0, 2]]]))
     torch.testing.assert_close(out, expected)
-
-
-def test_nothing_visible(make_pretrainer, make_sample):
     model = make_pretrainer()
     out = model.loss(*batch(make_sample, [square(2, 2) * 0]))
     assert {key: value.item() for key, value in out.items()} == dict(
@@ -111,15 +102,6 @@ def test_nothing_visible(make_pretrainer, make_sample):
     model.parse_losses(out)[0].backward()
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     assert grads and not any(grad.any() for grad in grads)
-
-
-def test_weights_load_into_glus_by_name(make_pretrainer, make_glus):
-    state, glus = make_pretrainer().state_dict(), make_glus(dtype=torch.float32).state_dict()
-    assert set(state) == {key for key in glus if key.startswith('mask_head.')}
-    assert all(state[key].shape == glus[key].shape for key in state)
-
-
-def test_errors(make_pretrainer, make_sample):
     with pytest.raises(ValueError, match=r'drop_prompt must be a number in 0\.\.1, got 1\.5'):
         make_pretrainer(drop_prompt=1.5)
     with pytest.raises(TypeError, match='drop_promt'):
@@ -127,3 +109,9 @@ def test_errors(make_pretrainer, make_sample):
     with pytest.raises(ValueError, match="only trains, got mode 'predict'"):
         make_pretrainer()(*batch(make_sample, [square(1, 2)]), mode='predict')
     assert issubclass(SAM2Pretrainer, torch.nn.Module)
+
+
+def test_weights_load_into_glus_by_name(make_pretrainer, make_glus):
+    state, glus = make_pretrainer().state_dict(), make_glus(dtype=torch.float32).state_dict()
+    assert set(state) == {key for key in glus if key.startswith('mask_head.')}
+    assert all(state[key].shape == glus[key].shape for key in state)

@@ -145,20 +145,15 @@ def test_groups_of_key_frames_and_chunks_change_nothing(arch, glus, frames, make
 
 
 @ONE_ARCH
-def test_the_key_frame_is_that_of_glus(arch, glus, frames, make_sample):
+def test_the_key_frame_and_features(arch, glus, frames, make_sample):
     folder, _ = arch
-    sample, frames = make_sample(), frames[:4]
-    tracked = run(glus(own(folder)), frames, sample, [1, 1, 1])
-    alone = run(glus(), frames, sample, [1, 1, 1])
+    sample = make_sample()
+    tracked = run(glus(own(folder)), frames[:4], sample, [1, 1, 1])
+    alone = run(glus(), frames[:4], sample, [1, 1, 1])
     for e in range(3):
         assert torch.equal(tracked[e, 1]['masks'], alone[e, 1]['masks'])
         assert torch.equal(tracked[e, 0]['seg_tokens'], alone[e, 1]['seg_tokens'])
         assert not torch.equal(tracked[e, 3]['masks'], alone[e, 3]['masks'])
-
-
-@ONE_ARCH
-def test_features_are_computed_once(arch, glus, frames, make_sample):
-    folder, _ = arch
     model = glus(own(folder))
     counted = []
     session = model.init_session(ArrayReader(frames[:6]), make_sample())
@@ -201,7 +196,7 @@ def test_its_weights_are_no_part_of_glus(arch, glus, frames, make_sample):
     assert model.prepare().propagator.networks == (network, ), 'and is loaded once'
 
 
-def test_that_of_the_mask_head_is_left_as_it_is(glus, frames, make_sample):
+def test_that_of_the_mask_head(glus, frames, make_sample):
     model = glus({OWN: dict(type='SAM2Propagator', use_pointers=False, use_object_scores=False)})
     before = copy.deepcopy(model.state_dict())
     sam = model.mask_head.sam2
@@ -211,10 +206,7 @@ def test_that_of_the_mask_head_is_left_as_it_is(glus, frames, make_sample):
     assert not sam.sam_mask_decoder._forward_hooks
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert any(pred['masks'].any() for (_, t), pred in out.items() if t != 3)
-
-
-def test_that_of_the_mask_head_shares_its_features(glus, frames, make_sample):
-    """With GLUS, between expressions, and between both directions where key frames differ."""
+    # With GLUS, between expressions, and between both directions where key frames differ.
     model = glus({OWN: dict(type='SAM2Propagator')})
     counted = []
     model.mask_head.sam2.image_encoder.register_forward_hook(lambda *_: counted.append(1))
@@ -222,7 +214,7 @@ def test_that_of_the_mask_head_shares_its_features(glus, frames, make_sample):
     assert len(counted) == 6
 
 
-def test_bfloat16_weights(make_glus, emit_seg, frames, make_sample):
+def test_types_and_silence(make_glus, emit_seg, frames, make_sample):
     model = make_glus({OWN: dict(type='SAM2Propagator', use_object_scores=False),
                        'dtype': 'bfloat16', 'mllm.trainable': [], 'mask_head.trainable': []},
                       torch.float32)
@@ -234,10 +226,7 @@ def test_bfloat16_weights(make_glus, emit_seg, frames, make_sample):
     out = run(model, frames[:5], make_sample(), [2, 2, 2])
     assert all(pred['low_res_logits'].dtype == torch.float32 for pred in out.values())
     assert all(pred['scores'].isfinite() for pred in out.values())
-
-
-def test_an_expression_that_no_frame_shows(make_glus, frames, make_sample):
-    """Random weights never say [SEG]: nothing to carry, so all is empty and every score is 0."""
+    # Random weights never say [SEG]: nothing to carry, so all is empty and every score is 0.
     model = make_glus({OWN: dict(type='SAM2Propagator')}).float()
     out, = model.predict(dict(reader=[ArrayReader(frames[:4])]), [make_sample()])
     assert not any(decode_rle(rle).any() for rles in out.pred_masks for rle in rles)

@@ -80,7 +80,7 @@ def test_a_mixed_batch_is_the_mean_of_its_parts(make_glus, batch, ce_target, opt
         assert reverse[name].item() == pytest.approx(value.item(), rel=2e-6)
 
 
-def test_talk_alone_trains_the_mllm_without_sam2(make_glus, batch):
+def test_talk_alone_and_without_seg(make_glus, batch):
     model = make_glus({'loss_contrastive': dict(type='ObjectContrastiveLoss')}).train()
     model.mask_head.sam2.image_encoder.register_forward_hook(lambda *_: pytest.fail('SAM-2 ran'))
     losses = model.loss(*batch(model, 0, 2))
@@ -88,6 +88,12 @@ def test_talk_alone_trains_the_mllm_without_sam2(make_glus, batch):
     trained = {name.split('.')[1] for name, p in model.named_parameters() if p.grad is not None
                and p.grad.abs().sum() > 0}
     assert trained == {'vision_tower', 'projector', 'llm', 'lm_head'}
+    model = make_glus()
+    inputs, samples = batch(model, 2, 0)
+    inputs['input_ids'][1] = [np.where(ids == model.mllm.tokenizer.seg_id, 5, ids)
+                              for ids in inputs['input_ids'][1]]
+    with pytest.raises(ValueError, match=r'got \[3\] in 3 of 5 conversations'):
+        model.loss(inputs, samples)
 
 
 @pytest.mark.parametrize('options', [
@@ -121,12 +127,3 @@ def one_turn(model, inputs):
     for key in ('labels', 'input_ids'):
         inputs[key][0] = [row[:list(ids).index(end) + 1] for row, ids in zip(
             inputs[key][0], inputs['input_ids'][0])]
-
-
-def test_a_referring_video_whose_conversations_lack_seg(make_glus, batch):
-    model = make_glus()
-    inputs, samples = batch(model, 2, 0)
-    inputs['input_ids'][1] = [np.where(ids == model.mllm.tokenizer.seg_id, 5, ids)
-                              for ids in inputs['input_ids'][1]]
-    with pytest.raises(ValueError, match=r'got \[3\] in 3 of 5 conversations'):
-        model.loss(inputs, samples)

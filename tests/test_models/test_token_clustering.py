@@ -62,7 +62,7 @@ def test_one_step_is_the_plain_reference(count, num_clusters, k):
         close(means, expected_means)
 
 
-def test_clusters_of_points_on_a_line_by_hand():
+def test_by_hand_and_in_levels():
     points = torch.tensor([0.0, 0.1, 0.2, 1.0, 1.1, 1.9])
     clusters = cluster_tokens(points[None, :, None], 3, 2)[0]
     # Five densities are exp(-0.1^2 / 2) = 0.995, that of the lone point exp(-0.8^2 / 2) = 0.726,
@@ -71,9 +71,6 @@ def test_clusters_of_points_on_a_line_by_hand():
     groups = {tuple((clusters == c).nonzero().flatten().tolist()) for c in range(3)}
     assert groups == {(0, 1, 2), (3, 4), (5, )}
     assert clusters[5] == 2
-
-
-def test_levels_of_a_frame_build_on_one_another():
     frames = random_tokens(2, 25, 4)
     levels = merge_frames(frames, COUNTS)
     assert [level.shape for level in levels] == [(2, n, 4) for n in COUNTS]
@@ -81,9 +78,6 @@ def test_levels_of_a_frame_build_on_one_another():
         for level, count, k in zip(levels, COUNTS, (5, 3, 3)):
             tokens = reference(tokens, count, k)[1]
             close(level[m], tokens)
-
-
-def test_neighbours_are_those_of_chat_univi():
     assert token_clustering.SPATIAL_NEIGHBOURS == (5, 3, 3)
     assert token_clustering.TEMPORAL_NEIGHBOURS == 5
 
@@ -129,25 +123,18 @@ def test_the_batch_changes_nothing(split):
         assert torch.equal(level, torch.cat(parts))
 
 
-def test_calls_are_deterministic_and_leave_the_global_generator_alone():
+def test_seeds():
     tokens = torch.zeros(2, 30, 4)
     state = torch.get_rng_state()
     first = cluster_tokens(tokens, 7, 5)
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(3)
     assert torch.equal(cluster_tokens(tokens, 7, 5), first)
-
-
-def test_the_seed_breaks_ties_and_nothing_else():
-    # A regular grid: all inner tokens have the same density.
     grid = torch.stack(torch.meshgrid(*[torch.arange(6.0)] * 2, indexing='ij'), -1).view(1, 36, 2)
     seeds = [cluster_tokens(grid, 9, 5, seed=seed) for seed in range(4)]
     assert len({tuple(clusters[0].tolist()) for clusters in seeds}) > 1
     tokens = random_tokens(1, 36, 8)
     assert torch.equal(cluster_tokens(tokens, 9, 5, seed=0), cluster_tokens(tokens, 9, 5, seed=1))
-
-
-def test_permuted_tokens_give_the_same_clusters():
     tokens = random_tokens(1, 40, 8, seed=3)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
     clusters = cluster_tokens(tokens, 10, 5)
@@ -157,7 +144,7 @@ def test_permuted_tokens_give_the_same_clusters():
         close(other, level)
 
 
-def test_gradients_flow_through_the_means_only():
+def test_gradients():
     tokens = random_tokens(2, 20, 3, dtype=torch.float64).requires_grad_()
     clusters = cluster_tokens(tokens, 5, 3)
     assert not clusters.requires_grad
@@ -168,9 +155,6 @@ def test_gradients_flow_through_the_means_only():
             cluster = clusters[b, i]
             size = int((clusters[b] == cluster).sum())
             close(tokens.grad[b, i], weights[b, cluster] / size, atol=1e-12)
-
-
-def test_gradients_of_levels_and_videos_are_those_of_fixed_clusters():
     tokens = random_tokens(4, 16, 3, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(
         lambda x: torch.cat(merge_frames(x, COUNTS), 1), tokens, fast_mode=True)
@@ -178,25 +162,19 @@ def test_gradients_of_levels_and_videos_are_those_of_fixed_clusters():
         lambda x: merge_video(x, COUNTS, 1 / 2), tokens, fast_mode=True)
 
 
-def test_identical_tokens():
+def test_odd_tokens():
     tokens = torch.full((2, 30, 4), 3.0)
     clusters = cluster_tokens(tokens, 7, 5)
     assert sorted(set(clusters[0].tolist())) == list(range(7))
     assert torch.equal(merge_tokens(tokens, clusters, 7), torch.full((2, 7, 4), 3.0))
     video = merge_video(torch.full((9, 30, 4), 3.0), COUNTS, 1 / 2)
     assert torch.equal(video, torch.full((5 * sum(COUNTS), 4), 3.0))
-
-
-def test_as_many_clusters_as_tokens_sorts_them_only():
     tokens = random_tokens(2, 6, 3)
     clusters = cluster_tokens(tokens, 6, 3)
     merged = merge_tokens(tokens, clusters, 6)
     for b in range(2):
         assert sorted(clusters[b].tolist()) == list(range(6))
         assert torch.equal(merged[b, clusters[b]], tokens[b])
-
-
-def test_distant_tokens_whose_density_is_zero():
     tokens = random_tokens(1, 20, 4) * 1e4
     clusters = cluster_tokens(tokens, 5, 3)
     assert sorted(set(clusters[0].tolist())) == list(range(5))

@@ -9,7 +9,7 @@ from glus_mm.video import ArrayReader
 UPDATE = {'token_update': dict(type='TokenUpdate'), 'test_cfg.memory_stride': 1}
 
 
-def test_a_prompt_carries_all_tokens_before():
+def test_prompts(make_glus):
     update = TokenUpdate(2)
     tokens = torch.tensor([[1., 2.], [3., 4.]])
     banks = [MemoryBank(), MemoryBank()]
@@ -17,9 +17,6 @@ def test_a_prompt_carries_all_tokens_before():
     update.carry.weight.data = 0.5 * torch.eye(2)
     assert torch.equal(update(tokens[:1], banks[:1]), 1.5 * tokens[:1])
     assert torch.equal(update(tokens, banks), torch.stack([1.75 * tokens[0], 1.5 * tokens[1]]))
-
-
-def test_one_token_for_a_video_is_not_updated(make_glus):
     with pytest.raises(ValueError, match="token_update .* expected None with .*one_token_seg_all"):
         make_glus(dict(UPDATE, **{'train_cfg.one_token_seg_all': True}))
 

@@ -179,7 +179,7 @@ def test_half_of_the_heads_follow_the_object(make_sample):
     torch.testing.assert_close(found, -2 * torch.tensor(0.5).log())
 
 
-def test_objects_that_are_not_seen_teach_no_motion(make_sample):
+def test_what_motion_wants(make_sample):
     sample, = add_objects([make_sample(['x'])])
     sample.object_centres[:] = float('nan')
     loss = MotionLoss(width=2, layers=(1, ), track=(0, ))
@@ -187,9 +187,6 @@ def test_objects_that_are_not_seen_teach_no_motion(make_sample):
     value = loss({1: [states]}, lambda layer, tokens: torch.zeros(0, 4, 16), [sample])
     value.backward()
     assert value == 0 and states.grad.isfinite().all()
-
-
-def test_motion_wants_the_frames_of_the_prompt(make_sample):
     sample, = add_objects([make_sample(['x'])])
     with pytest.raises(ValueError, match=r"video 'video': expected object_cells on 4 frames of 9 "
                                          r'visual tokens, got \(5, 16\)'):
@@ -268,14 +265,11 @@ def test_the_vision_stage_learns_and_its_weights_are_those_of_glus(
     assert all(key.startswith('mask_head.') for key in found.missing_keys)
 
 
-def test_attention_starts_at_what_is_alike(make_pretrainer):
+def test_the_start_and_the_end_of_the_vision_stage(make_pretrainer):
     layer = make_pretrainer().mllm.llm.layers[1].self_attn
     torch.testing.assert_close(layer.k_proj.weight, layer.q_proj.weight, rtol=0, atol=0)
     layer = make_pretrainer(tie_keys=False).mllm.llm.layers[1].self_attn
     assert not torch.equal(layer.k_proj.weight, layer.q_proj.weight)
-
-
-def test_the_vision_stage_refuses_long_words_and_tests(make_pretrainer):
     with pytest.raises(ValueError, match="words of one token .*got 'xylophone', which has"):
         make_pretrainer(words=dict(shape=['xylophone']))
     with pytest.raises(ValueError, match="VisionPretrainer only trains, got mode 'predict'"):

@@ -93,18 +93,6 @@ def test_encoders_see_each_frame_once_whatever_the_number_of_expressions(step, n
     assert sam == [(sum(DISTINCT[1]), 3, 64, 64)]
 
 
-def test_official_order_of_work(step):
-    """The vision tower runs for each expression, and logits are made at every position."""
-    model, *batch = step(officially=True)
-    vision = record(model, 'mllm.vision_tower')
-    sam = record(model, 'mask_head.sam2.image_encoder')
-    llm, logits = record(model, 'mllm.llm'), record(model, 'mllm.lm_head')
-    model(*batch, mode='loss')
-    assert vision == [(5 * 8, 3, 16, 16)] and sam == [(sum(DISTINCT[1]), 3, 64, 64)]
-    (number, length, width), = llm
-    assert number == 5 and logits == [(5, length - 1, width)]
-
-
 @pytest.mark.parametrize('ce_target', ['seg', 'answer'])
 def test_logits_only_where_the_loss_needs_them(step, ce_target):
     model, inputs, samples = step({'ce_target': ce_target})
@@ -141,7 +129,7 @@ def test_videos_of_very_unequal_numbers_run_as_they_are(step):
     assert_equal(results, gradients(model, *batch))
 
 
-def test_the_same_text_twice(step):
+def test_conversations_that_share_all_or_nothing(step):
     """All of both conversations is shared, their [SEG] too."""
     videos = [(['a star', 'a star'], *VIDEOS[0][1:])]
     results = []
@@ -151,10 +139,7 @@ def test_the_same_text_twice(step):
         results.append(gradients(model, *batch))
         assert llm[0][0] == (2 if officially else 1)
     assert_equal(*results)
-
-
-def test_attention_that_may_take_no_mask_runs_without_a_shared_prefix(step):
-    """Such as flash attention, of which this one is an example that runs anywhere."""
+    # Such as flash attention, of which this one is an example that runs anywhere.
     AttentionInterface.register('test_without_mask', sdpa_attention_forward)
     results = []
     for name in ('sdpa', 'test_without_mask'):
@@ -165,8 +150,13 @@ def test_attention_that_may_take_no_mask_runs_without_a_shared_prefix(step):
     assert_equal(*results)
 
 
-def test_data_samples_without_frames(step):
-    """Each image is then a frame of its own."""
+def test_frames_of_the_samples(step):
+    model, inputs, samples = step()
+    samples[1].set_metainfo(dict(query_frame_ids=[6, 7]))
+    with pytest.raises(ValueError, match=r"image for each of the frames \[0, 2, 4, 6, 6, 7\] of "
+                                         r"video 'video', got 8 images"):
+        model(inputs, samples, mode='loss')
+    # Each image is then a frame of its own.
     model, inputs, samples = step()
     vision = record(model, 'mllm.vision_tower')
     named = model(inputs, samples, mode='loss')
@@ -179,14 +169,6 @@ def test_data_samples_without_frames(step):
         torch.testing.assert_close(value, plain[name], rtol=1e-9, atol=0)
 
 
-def test_frames_that_do_not_fit_the_images(step):
-    model, inputs, samples = step()
-    samples[1].set_metainfo(dict(query_frame_ids=[6, 7]))
-    with pytest.raises(ValueError, match=r"image for each of the frames \[0, 2, 4, 6, 6, 7\] of "
-                                         r"video 'video', got 8 images"):
-        model(inputs, samples, mode='loss')
-
-
 def test_distinct_frames(make_sample):
     imgs = [torch.zeros(3, 1), torch.zeros(2, 1)]
     samples = [make_sample(), make_sample()]
@@ -196,7 +178,7 @@ def test_distinct_frames(make_sample):
     assert distinct_frames(imgs, samples, ['query_frame_ids']) == ([0, 1, 3], [0, 1, 0, 2, 2])
 
 
-def test_layout():
+def test_layout_and_prefix():
     """Lengths 5 and 4 with a prefix of 3, and a conversation of 2 of its own."""
     layout = lay_out([5, 4, 2], [3, 3, 0], [0, 0, 1])
     assert layout.branch.tolist() == [[0, 0, 0, 1, 1, 2], [1, 1, -1, -1, -1, -1]]
@@ -209,9 +191,6 @@ def test_layout():
     assert rows == ['100000', '110000', '111000', '111100', '111110', '111001']
     assert mask[1, 0, :2].tolist() == [[True] + [False] * 5, [True, True] + [False] * 4]
     assert mask.any(-1).all(), 'a row without any position would be NaN'
-
-
-def test_common_prefix():
     rows = [torch.tensor(row) for row in ([1, 2, 3, 4], [1, 2, 5, 4, 6], [1, 2, 3])]
     assert common_prefix(rows) == 2 and common_prefix(rows[::2]) == 3
     assert common_prefix(rows[:1]) == 4

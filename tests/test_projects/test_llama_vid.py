@@ -92,10 +92,6 @@ def test_two_tokens_for_each_frame(model, imgs):
         torch.testing.assert_close(context, expected, rtol=0, atol=1e-10)
         torch.testing.assert_close(
             content, model.projector(frame[1:].mean(0)), rtol=0, atol=1e-10)
-
-
-@torch.no_grad()
-def test_the_question_leads_the_context_token_only(model, imgs):
     features = model.encode_frames(imgs)
     star, dog = (model.video_tokens(features, f'where is the {word}?').unflatten(0, (5, 2))
                  for word in ('star', 'dog'))

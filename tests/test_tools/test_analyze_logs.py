@@ -103,9 +103,12 @@ def test_parts_of_a_resumed_run_are_joined(tool, tmp_path):
     assert loss.steps == [10, 20, 30, 40] and loss.values == [1.0, 2.0, 2.0, 2.0]
 
 
-def test_prefixes_of_hierarchical_logs(tool, tmp_path):
+def test_logs_that_are_odd(tool, tmp_path, capsys):
     write_log(tmp_path, [{'train/loss': 1.0, 'iter': 1, 'step': 1}, {'val/J&F': 2.0, 'step': 1}])
     assert sorted(tool.read_run(str(tmp_path))) == ['J&F', 'loss']
+    write_log(tmp_path / 'cut', [train_line(1, loss=1.0)], end='{"loss": 2.0, "st')
+    assert tool.read_run(str(tmp_path / 'cut'))['loss'].values == [1.0]
+    assert 'the last line is cut off' in capsys.readouterr().err
 
 
 def test_what_is_not_finite(tool, tmp_path, capsys):
@@ -116,12 +119,6 @@ def test_what_is_not_finite(tool, tmp_path, capsys):
     assert series.smooth(0.5) == pytest.approx([1.0, 1.0, 7 / 3, 7 / 3])
     tool.main([str(tmp_path), '--out', str(tmp_path / 'a.png')])
     assert rows(capsys.readouterr().out)['loss', tmp_path.name][1] == 'inf'
-
-
-def test_a_line_cut_off_by_a_kill(tool, tmp_path, capsys):
-    write_log(tmp_path, [train_line(1, loss=1.0)], end='{"loss": 2.0, "st')
-    assert tool.read_run(str(tmp_path))['loss'].values == [1.0]
-    assert 'the last line is cut off' in capsys.readouterr().err
 
 
 BAD = {

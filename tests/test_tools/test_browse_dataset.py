@@ -108,6 +108,8 @@ def test_shipped_config(call, data, tmp_path):
         assert image.shape[0] > 300 and image.shape[1] > 900
         assert colors_in(image, PALETTE)[:4] == [True] * 4
         assert path.name in out
+    shown = ' '.join(call('--help').split())
+    assert 'one PNG each' in shown and '--cfg-options' in shown
 
 
 def test_mix_in_the_order_of_its_sampler(call, config, data, tmp_path):
@@ -124,7 +126,7 @@ def test_mix_in_the_order_of_its_sampler(call, config, data, tmp_path):
     assert all(re.fullmatch(r'[A-Za-z0-9._-]{1,100}', name) for name in names)
 
 
-def test_split_to_test_comes_in_parts_of_eight_expressions(call, config, data, tmp_path):
+def test_split_to_test(call, config, data, tmp_path):
     call(config, '--split', 'test', '--num', 9)
     folder = tmp_path / 'work_dirs' / 'mix' / 'browse_test'
     videos = read(data / 'valid_u' / 'meta_expressions.json')['videos']
@@ -135,17 +137,9 @@ def test_split_to_test_comes_in_parts_of_eight_expressions(call, config, data, t
                      + (f'_{part}.png' if parts > 1 else '.png') for part in range(parts)]
     assert sorted(path.name for path in folder.iterdir()) == sorted(expected)
     assert any(name.endswith('_1.png') for name in expected), 'nothing to divide'
-
-
-def test_without_ground_truth(call, config, data, tmp_path):
     out = call(config, '--split', 'test', '--num', 1, '--out', 'sheets', '--cfg-options',
                'test_dataloader.dataset.data_prefix.mask=none.json')
     assert '1 samples in sheets' in out and list((tmp_path / 'sheets').iterdir())
-
-
-def test_help(call):
-    shown = ' '.join(call('--help').split())
-    assert 'one PNG each' in shown and '--cfg-options' in shown
 
 
 def test_refusals(refuse, config, data, tmp_path):
@@ -162,9 +156,6 @@ def test_refusals(refuse, config, data, tmp_path):
     assert 'expected an output folder, got a file' in refuse(config, '--out', 'file/sub')
     assert "MovingShapes is not in the" in refuse(
         config, '--split', 'test', '--cfg-options', 'test_dataloader.dataset.type=MovingShapes')
-
-
-def test_a_broken_frame_is_named(refuse, config, data, tmp_path):
     for path in sorted((data / 'valid_u' / 'JPEGImages').iterdir())[:1]:
         frame = sorted(path.iterdir())[0]
         content = frame.read_bytes()

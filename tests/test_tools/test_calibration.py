@@ -28,7 +28,7 @@ def track(presence, target=True, painted=None, seg=None, iou=None, expected=None
         has_target=target)
 
 
-def test_ece(tool):
+def test_figures(tool):
     scores = np.array([0.01, 0.05, 0.5, 0.52, 1.0])
     error, bins = tool.reliability(scores, np.array([0, 1, 1, 0, 1]))
     # 15 bins: the first holds two, [7/15, 8/15) two, the last one.
@@ -36,9 +36,6 @@ def test_ece(tool):
         (2 * abs(0.03 - 0.5) + 2 * abs(0.51 - 0.5) + abs(1 - 1)) / 5)
     assert bins[:, 0].tolist() == [2, *[0] * 6, 2, *[0] * 6, 1]
     assert bins[7].tolist() == [2, pytest.approx(0.51), 0.5]
-
-
-def test_the_threshold_keeps_t_acc(tool):
     targets = [track([0.1, 0.05 * n]) for n in range(3, 13)]  # 0.15, 0.2, ..., 0.6
     nothing = [track([0.3, 0.1], target=False), track([0.05, 0.18], target=False),
                track([0.02, 0.02], target=False), track([0.58, 0.0], target=False)]
@@ -49,9 +46,6 @@ def test_the_threshold_keeps_t_acc(tool):
     assert lower['threshold'] == pytest.approx(0.15, abs=2e-6)
     assert 'N-acc' not in tool.choose_threshold(targets, 0.9)
     assert tool.choose_threshold(nothing, 0.9) == {}
-
-
-def test_a_seg_with_an_empty_mask_finds_nothing(tool):
     rows = [track([0.9, 0.4], painted=[0, 0]), track([0.7, 0.6], painted=[1, 1])]
     assert tool.choose_threshold(rows, 1.0)['threshold'] == pytest.approx(0.4, abs=1e-6)
     rows[0] = track([0.9, 0.8], painted=[0, 0])

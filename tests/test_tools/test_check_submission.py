@@ -102,10 +102,24 @@ def test_folders_may_be_listed(call, tmp_path):
     assert call(path, '--ann', tmp_path, '--format', 'ref-youtube-vos')[0] == 0
 
 
-def test_a_mask_to_pack_is_missing(tmp_path):
+def test_what_to_pack(tmp_path, call):
     with pytest.raises(FileNotFoundError):
         write_submission(tmp_path, 'mevis', [('v', ['0'], ['00000'])])
     assert not list(tmp_path.iterdir())
+    # MeViSv2's zip is MeViS's.
+    write_annotation(tmp_path, 'mevis')
+    for name, data in entries().items():
+        (tmp_path / 'masks' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'masks' / name).write_bytes(data)
+    found = call(tmp_path / 'v2.zip', '--format', 'mevis-v2', '--ann', tmp_path,
+                 '--pack', tmp_path / 'masks')
+    assert found[0] == 0
+    with zipfile.ZipFile(tmp_path / 'v2.zip') as archive:
+        assert set(archive.namelist()) == set(entries())
+    (tmp_path / 'masks' / 'v1' / '1' / '00005.png').unlink()
+    found = call(tmp_path / 'again.zip', '--format', 'mevis-v2', '--ann', tmp_path,
+                 '--pack', tmp_path / 'masks')
+    assert found[0] == 2 and not (tmp_path / 'again.zip').exists()
 
 
 def replace(name, data):
@@ -229,42 +243,20 @@ def test_sizes_without_images(call, tmp_path, images):
     assert f"expression '0', frame '{'00000' if images else '00020'}'" in text
 
 
-@pytest.mark.parametrize('content,message', [
-    (None, 'expected a zip file, got nothing there'), (b'', 'expected a zip file'),
-    (b'x' * 100, 'expected a zip file')])
-def test_no_zip(call, tmp_path, content, message):
+def test_no_zip_and_no_annotation(call, tmp_path):
     write_annotation(tmp_path, 'mevis')
     path = tmp_path / 'a.zip'
-    if content is not None:
-        path.write_bytes(content)
-    status, text = call(path, '--ann', tmp_path, '--format', 'mevis')
-    assert status == 2 and message in text and 'Traceback' not in text
-
-
-def test_no_annotation(call, tmp_path):
-    path = pack(tmp_path / 'a.zip', entries())
+    for content, message in ((None, 'expected a zip file, got nothing there'),
+                             (b'', 'expected a zip file'), (b'x' * 100, 'expected a zip file')):
+        if content is not None:
+            path.write_bytes(content)
+        status, text = call(path, '--ann', tmp_path, '--format', 'mevis')
+        assert status == 2 and message in text and 'Traceback' not in text
+    pack(path, entries())
     status, text = call(path, '--ann', tmp_path / 'no', '--format', 'mevis')
     assert status == 2 and 'no: expected a folder with annotations' in text
-    write_annotation(tmp_path, 'mevis')
     status, text = call(path, '--ann', tmp_path, '--format', 'ref-youtube-vos')
     assert status == 2 and 'meta_expressions' in text
-
-
-def test_masks_of_any_system_are_packed(tmp_path, call):
-    """MeViSv2's zip is MeViS's."""
-    write_annotation(tmp_path, 'mevis')
-    for name, data in entries().items():
-        (tmp_path / 'masks' / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / 'masks' / name).write_bytes(data)
-    found = call(tmp_path / 'v2.zip', '--format', 'mevis-v2', '--ann', tmp_path,
-                 '--pack', tmp_path / 'masks')
-    assert found[0] == 0
-    with zipfile.ZipFile(tmp_path / 'v2.zip') as archive:
-        assert set(archive.namelist()) == set(entries())
-    (tmp_path / 'masks' / 'v1' / '1' / '00005.png').unlink()
-    found = call(tmp_path / 'again.zip', '--format', 'mevis-v2', '--ann', tmp_path,
-                 '--pack', tmp_path / 'masks')
-    assert found[0] == 2 and not (tmp_path / 'again.zip').exists()
 
 
 def test_mose(tmp_path, call):

@@ -39,20 +39,22 @@ def call(refusal, monkeypatch, tmp_path):
     return lambda name, *args: refusal(ROOT / 'tools' / f'{name}.py', *args)
 
 
-def test_config_is_missing(call, checkpoint):
+def test_configs_that_are_missing(call, checkpoint, tmp_path, config):
     assert 'expected a config file, got nothing there: no.py' in call('train', 'no.py')
     assert 'expected a config file, got nothing there: no.py' in call('test', 'no.py', checkpoint)
-
-
-def test_config_is_a_folder(call, tmp_path):
     assert f'got a folder: {tmp_path}' in call('train', tmp_path)
+    assert "has no 'trian_cfg'" in call('train', config, '--cfg-options', 'trian_cfg.max_iters=3')
+    assert 'invalid choice' in call('train', config, '--launcher', 'mpirun')
 
 
-def test_checkpoint_is_missing(call, config):
+def test_checkpoints_that_are_missing(call, config, tmp_path):
     assert 'expected a checkpoint file, got nothing there: no.pth' in call(
         'test', config, 'no.pth')
     assert 'no.pth' in call('train', config, '--resume', 'no.pth')
     assert 'no.pth' in call('train', config, '--cfg-options', 'load_from=no.pth')
+    (tmp_path / 'cut.pth').write_bytes(b'PK\3\4 and so on')
+    message = call('train', config, '--resume', str(tmp_path / 'cut.pth'))
+    assert 'got a torn one (its end is missing' in message and '--resume auto' in message
 
 
 def test_checkpoint_on_a_hub_that_cannot_be_reached(call, config, local_hub):
@@ -63,24 +65,16 @@ def test_checkpoint_on_a_hub_that_cannot_be_reached(call, config, local_hub):
         assert 'glus2mm.py GLUS-S OUT_DIR' in message
 
 
-def test_tokenizer_of_weights_that_have_none(call, config, checkpoint):
+def test_settings_that_do_not_fit(call, config, checkpoint):
     config.write_text(f"{CONFIG}model['mllm'] = dict(type='LlavaMLLM', tokenizer='load_from')")
     message = call('test', config, checkpoint)
     assert 'model.mllm.tokenizer: expected the tokenizer that comes with the weights' in message
-
-
-def test_model_and_pipeline_with_different_templates(call, config, checkpoint):
     config.write_text(CONFIG + """
 model['mllm'] = dict(type='LlavaMLLM')
 train_dataloader = dict(dataset=dict(pipeline=[
     dict(type='BuildConversation', tokenizer='tiny', template='compact')]))
 """)
     assert "model.mllm.template='llava_v1' and train_dataloader" in call('train', config)
-
-
-def test_unknown_option(call, config):
-    assert "has no 'trian_cfg'" in call('train', config, '--cfg-options', 'trian_cfg.max_iters=3')
-    assert 'invalid choice' in call('train', config, '--launcher', 'mpirun')
 
 
 @pytest.mark.parametrize('option', ['--work-dir', '--out', '--show-dir'])
@@ -91,12 +85,9 @@ def test_folder_that_cannot_be_written(call, config, checkpoint, tmp_path, optio
     assert str(tmp_path / 'file') in message
 
 
-def test_dump_is_a_folder(call, config, checkpoint, tmp_path):
+def test_outputs(call, config, checkpoint, tmp_path):
     assert 'expected an output file, got a folder' in call(
         'test', config, checkpoint, '--dump', tmp_path)
-
-
-def test_config_without_metric_or_hook(call, config, checkpoint):
     config.write_text("test_evaluator = dict(type='Other')")
     assert 'RefVOSMetric' in call('test', config, checkpoint, '--out', 'out')
     assert 'default_hooks.visualization' in call('test', config, checkpoint, '--show-dir', 'out')
@@ -123,15 +114,12 @@ def test_test_options_reach_the_config(config, checkpoint, tmp_path):
     assert cfg.custom_hooks == [dict(type='glus_mm.FinishedVideosHook', resume=True)]
 
 
-def test_work_dir_and_options(config, tmp_path, monkeypatch):
+def test_resume_and_work_dir(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = load_config(str(config), {'model.width': 2, 'load_from': 'x.pth'}, None)
     assert Path(cfg.work_dir) == Path('work_dirs/config')
     assert cfg.model.width == 2 and cfg.load_from == 'x.pth'
     assert load_config(str(config), None, str(tmp_path / 'w')).work_dir == str(tmp_path / 'w')
-
-
-def test_resume_auto(config, tmp_path):
     cfg = load_config(str(config), {'load_from': 'pretrained.pth'}, str(tmp_path / 'run'))
     set_resume(cfg, 'auto')
     assert not cfg.get('resume') and cfg.load_from == 'pretrained.pth', 'nothing to resume yet'
@@ -142,9 +130,3 @@ def test_resume_auto(config, tmp_path):
     torch.save({}, tmp_path / 'run' / 'iter_5.pth')
     set_resume(cfg, 'auto')
     assert cfg.resume and cfg.load_from == str(tmp_path / 'run' / 'iter_5.pth')
-
-
-def test_resume_from_a_torn_checkpoint(call, config, tmp_path):
-    (tmp_path / 'cut.pth').write_bytes(b'PK\3\4 and so on')
-    message = call('train', config, '--resume', str(tmp_path / 'cut.pth'))
-    assert 'got a torn one (its end is missing' in message and '--resume auto' in message

@@ -68,27 +68,18 @@ def test_counted_by_hand(tool, config):
     assert dict(counts.batches) == dict(
         all=4, part=3, within=2, positive=2, negatives=2, counting=1)
     assert counts.tally == dict(calls=4, with_positives=2, with_negatives=2, tokens=2)
-
-
-def test_positives_out_of_the_bank(tool, config):
-    """One expression of a video at a time: the other one comes from an earlier batch."""
+    # One expression of a video at a time: the other one comes from an earlier batch.
     cfg = Config.fromfile(config())
     cfg.train_dataloader.dataset.pipeline[0].num_expressions = 1
     counts, = tool.count(cfg, batches=80, processes=1)
     assert counts.batches['within'] == 0 and counts.batches['part'] == 60
     assert 0 < counts.batches['positive'] <= 40
     assert counts.tally['with_positives'] == counts.batches['positive']
-
-
-def test_processes_take_turns(tool, config):
-    """Of two processes the first has a and c, the second b and d."""
+    # Of two processes the first has a and c, the second b and d.
     counts = tool.count(Config.fromfile(config()), batches=2, processes=2)
     assert numbers(counts) == [
         dict(all=2, part=1, within=1, positive=1, negatives=0, counting=0),
         dict(all=2, part=2, within=1, positive=1, negatives=2, counting=1)]
-
-
-def test_gathered_tokens_are_one_batch(tool, config):
     counts = tool.count(Config.fromfile(config(gather=True)), batches=1, processes=4)
     assert numbers(counts) == [
         dict(all=1, part=1, within=1, positive=1, negatives=1, counting=1)]
@@ -97,14 +88,11 @@ def test_gathered_tokens_are_one_batch(tool, config):
     assert counts[0].tally == alone[0].tally
 
 
-def test_only_the_data_sets_that_take_part(tool, config, capsys):
+def test_report(tool, config, capsys):
     tool.main([config(), '--batches', '4', '--cfg-options',
                'model.loss_contrastive.datasets=["others"]'])
     line = capsys.readouterr().out.splitlines()[2]
     assert line.split() == 'with an expression that takes part 0 0.0 % -'.split()
-
-
-def test_report(tool, config, capsys):
     tool.main([config(), '--batches', '4'])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == '4 batches of 1 videos'

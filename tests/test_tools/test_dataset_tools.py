@@ -199,6 +199,9 @@ def test_revos_foreground(tmp_path, revos_foreground, capsys):
     assert revos_foreground([str(root), '--overwrite']) == 1
     assert 'mask_dict.json' in capsys.readouterr().err
     assert len(list(root.iterdir())) == 3
+    (tmp_path / 'empty').mkdir()
+    assert revos_foreground([str(tmp_path / 'empty')]) == 1
+    assert 'meta_expressions_train_.json' in capsys.readouterr().err
 
 
 def test_revos_foreground_is_the_official_one(evaluators, tmp_path, revos_foreground):
@@ -206,11 +209,6 @@ def test_revos_foreground_is_the_official_one(evaluators, tmp_path, revos_foregr
     assert revos_foreground([str(evaluators / 'revos'), '--out', str(out)]) == 0
     official = evaluators / 'revos' / 'mask_dict_foreground.json'
     assert json.loads(out.read_text()) == json.loads(official.read_text())
-
-
-def test_revos_foreground_without_annotation(tmp_path, revos_foreground, capsys):
-    assert revos_foreground([str(tmp_path)]) == 1
-    assert 'meta_expressions_train_.json' in capsys.readouterr().err
 
 
 def write_config(path: Path, **dataset) -> str:

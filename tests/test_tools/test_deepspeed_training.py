@@ -214,14 +214,11 @@ def test_zero3_refuses_what_lets_processes_wait_for_one_another(folder):
     assert 'ZeRO-3 cannot train on a batch that is all talk in one process' in errors[1]
 
 
-def test_goes_on_from_a_checkpoint_of_ddp(folder):
+def test_goes_on_and_mixed_types(folder):
     expected, got = losses(folder, 'ddp'), losses(folder, 'resumed')
     assert list(got) == [3, 4]
     for step in got:
         assert got[step] == pytest.approx(expected[step], abs=1e-5, rel=1e-5), step
-
-
-def test_mixed_types_and_frozen_parameters(folder):
     expected, got = losses(folder, 'lora'), losses(folder, 'lora_zero2')
     for step in expected:  # to what bfloat16 gives
         assert got[step] == pytest.approx(expected[step], abs=1e-3, rel=1e-3), step
@@ -237,9 +234,6 @@ def test_the_checkpoint_is_tested_without_deepspeed(folder):
     log = run(folder, str(ROOT / 'tools' / 'test.py'), 'zero3.py', 'zero3/iter_4.pth',
               '--cfg-options', 'test_dataloader.dataset.indices=1', '--dump', 'figures.json')
     assert 'J&F' in log and (folder / 'figures.json').is_file()
-
-
-def test_without_a_launcher(folder):
     done = programs.run(ROOT / 'tools' / 'train.py', 'zero2.py', '--work-dir', 'alone', cwd=folder)
     assert done.returncode != 0
     assert 'DeepSpeed needs processes that a launcher started' in done.stderr

@@ -58,13 +58,10 @@ def call(call_tool):
     return run
 
 
-def test_init_model_takes_the_frozen_weights_from_the_base(trained):
+def test_the_base_is_found(trained, tmp_path):
     folder, model = trained
     loaded = init_model(folder / 'config.py', folder / 'iter_9.pth').state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
-
-
-def test_the_base_is_found_through_load_from(trained, tmp_path):
     folder, model = trained
     checkpoint = torch.load(folder / 'iter_9.pth', weights_only=True)
     checkpoint['base'].update(path='/gone/base.pth', relative='gone.pth')
@@ -106,9 +103,6 @@ def test_published_in_half_precision_and_whole(trained, tmp_path, call):
     assert {value.dtype for value in state.values() if value.is_floating_point()} == {
         torch.bfloat16}
     assert [path.name for path in tmp_path.iterdir()] == ['out.pth']
-
-
-def test_publishing_without_adapters_needs_no_config(trained, tmp_path, call):
     folder, _ = trained
     assert call('publish_model', folder / 'base.pth', tmp_path / 'out.pth', '--dtype',
                 'keep') is None

@@ -53,7 +53,7 @@ def test_linear_probes_find_what_is_linear_and_nothing_else():
     assert probe_classes(wide, labels, videos).figure > 90
 
 
-def test_directions_are_read_off_masks():
+def test_parts():
     from layer_probes.features import ObjectTrack
 
     def track(places):
@@ -71,9 +71,6 @@ def test_directions_are_read_off_masks():
     assert track([(10, 20), (20, 20), (30, 20)]).direction([0, 1, 2]) is None  # drifts
     hidden = ObjectTrack('0', '0', [track([(10, 20)]).masks[0], None])
     assert hidden.direction([0, 1]) is None and hidden.centre(1) is None
-
-
-def test_the_inner_point_and_its_token():
     ceiling = programs.load(TOOLS / 'point_ceiling.py')
     mask = np.zeros((20, 30), bool)
     mask[2:5, 1:20] = True
@@ -81,9 +78,6 @@ def test_the_inner_point_and_its_token():
     assert ceiling.inner_point(mask) in {(24, y) for y in range(10, 13)}
     full = np.ones((9, 9), bool)
     assert ceiling.inner_point(full) == (4, 4)
-
-
-def test_opposite_objects_and_turns():
     reversal = programs.load(TOOLS / 'moving_shapes_reversal.py')
     objects = [dict(shape='circle', colour='red', motion='left'),
                dict(shape='circle', colour='blue', motion='right'),

@@ -67,11 +67,8 @@ def test_nothing_is_marked_where_all_frames_are_equal(tool, video, values, marke
     assert (len(figure.axes[0].lines) == 2) == marked == bool(figure.axes[1].patches)
 
 
-def test_long_videos_show_the_marked_frames(tool):
+def test_long_videos_and_unknown_expressions(tool, video):
     chosen = tool._chosen(100, [np.eye(100)[37], np.eye(100)[38]])
     assert len(chosen) <= tool.MAX_THUMBNAILS and {0, 37, 38, 99} <= set(chosen)
-
-
-def test_unknown_expression(tool, video):
     with pytest.raises(ValueError, match=r"video 'v': expected .* \['0', '1'\], got \['7'\]"):
         tool.make_rows(*video, ['7'], dict(scores=None, ious=None), 4)

@@ -34,21 +34,15 @@ def test_a_model_is_built_without_libraries_that_it_does_not_use():
     assert loaded == []
 
 
-def test_data_sets_and_readers_load_no_model():
+def test_what_needs_no_model_or_torch():
     loaded = in_new_process(
         'import json, sys\n'
         'import glus_mm.datasets, glus_mm.text.prompt, glus_mm.video\n'
         f"names = {(*HEAVY, 'transformers', 'sam2', 'glus_mm.models.mllms')}\n"
         'print(json.dumps([name for name in names if name in sys.modules]))')
     assert loaded == []
-
-
-def test_prompts_and_tokenizers_need_no_torch():
     assert not in_new_process('import json, sys\nimport glus_mm.text.prompt\n'
                               "print(json.dumps('torch' in sys.modules))")
-
-
-def test_prompts_and_tokenizers_keep_their_old_names():
     from glus_mm.models.mllms.prompt import build_prompt
     from glus_mm.models.mllms.tokenizer import SegTokenizer
     from glus_mm.text import prompt, tokenizer
@@ -90,10 +84,17 @@ def test_optimizers_of_other_libraries_are_registered_on_first_use():
     assert after == ('bnb_AdamW' in alone or 'AdamW8bit' in alone)
 
 
-def test_a_name_that_no_library_has_is_not_found():
+def test_names_that_are_not_there():
     with DefaultScope.overwrite_default_scope('glus_mm'), \
             pytest.raises(KeyError, match='NoSuchOptimizer'):
         OPTIMIZERS.build(dict(type='NoSuchOptimizer', params=torch.nn.Linear(1, 1).parameters()))
+    with hidden(['json', 'no_such_module']):
+        with pytest.raises(ImportError):
+            import json as gone  # noqa: F401
+        with pytest.raises(ImportError):
+            import no_such_module  # noqa: F401
+    assert sys.modules['json'] is json
+    assert 'no_such_module' not in sys.modules
 
 
 @pytest.mark.slow
@@ -112,7 +113,7 @@ def test_deepspeed_is_there_once_a_strategy_asks_for_it():
 
 
 @pytest.mark.slow
-def test_losses_of_object_detection_import_scipy_when_they_match():
+def test_libraries_that_are_imported_late():
     before, rows, there = in_new_process(
         'import json, sys\n'
         'import glus_mm\n'
@@ -123,10 +124,6 @@ def test_losses_of_object_detection_import_scipy_when_they_match():
         'rows = loss.linear_sum_assignment([[3, 1], [1, 3]])[1].tolist()\n'
         'print(json.dumps([before, rows, is_scipy_available()]))')
     assert not before and rows == [1, 0] and there
-
-
-@pytest.mark.slow
-def test_the_compiler_hears_what_it_must_not_trace_when_it_is_imported():
     before, after = in_new_process(
         'import gc, json, sys\n'
         'from glus_mm.models import LlavaMLLM\n'
@@ -164,13 +161,3 @@ def test_the_compiler_hears_what_it_must_not_trace_when_it_is_imported():
         '             if id(f) in allowed])))')
     assert before == [[], True, 0]
     assert after == dict(alone, made=True, masks=True, roi=True, flex=False)
-
-
-def test_hidden_modules_come_back():
-    with hidden(['json', 'no_such_module']):
-        with pytest.raises(ImportError):
-            import json as gone  # noqa: F401
-        with pytest.raises(ImportError):
-            import no_such_module  # noqa: F401
-    assert sys.modules['json'] is json
-    assert 'no_such_module' not in sys.modules
