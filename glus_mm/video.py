@@ -4,6 +4,7 @@ Video files and live sources are decoded by PyAV (FFmpeg). Nothing here needs to
 """
 
 import bisect
+import errno
 import gc
 import glob
 import logging
@@ -581,7 +582,8 @@ def read_header(path: str | PathLike) -> VideoHeader:
 class LiveSource:
     """Frames of a camera or of a stream from the network, as they come.
 
-    Iterate over it for RGB arrays, uint8 (H, W, 3). It ends with its source, or when it is closed.
+    Iterate over it for RGB arrays, uint8 (H, W, 3). It ends with its source, or when it is closed;
+    where the source breaks off that is an ``OSError``.
 
     Args:
         source: number of a camera, such as ``'0'``, or a URL (RTSP, RTMP, UDP, HTTP).
@@ -612,7 +614,7 @@ class LiveSource:
     def __iter__(self) -> Iterator[np.ndarray]:
         """Wait for frames and decode them."""
         first, reformatter = None, VideoReformatter()
-        for frame in _frames(self._container, self._stream):
+        for frame in _frames(self._container, self._stream, live=True):
             at = len(self.times) / self.fps if frame.pts is None else float(
                 frame.pts * self._stream.time_base)
             first = at if first is None else first
@@ -764,24 +766,32 @@ def _fps_of(stream: av.VideoStream) -> float:
     return float(rate) if rate else _DEFAULT_FPS
 
 
-def _packets(container: av.container.InputContainer, stream: av.VideoStream
+def _packets(container: av.container.InputContainer, stream: av.VideoStream, live: bool = False
              ) -> Iterator[av.Packet]:
-    """Packets of a video up to its end, or to where it breaks off."""
+    """Packets of a video up to its end, or to where it breaks off.
+
+    A live one goes on after what was lost on the way, and has an error where it breaks off.
+    """
     try:
         for packet in container.demux(stream):
-            if packet.is_corrupt:
+            if packet.is_corrupt and not live:
                 return
             # An empty one would tell the decoder that there are no more.
-            if packet.size:
+            if packet.size and not packet.is_corrupt:
                 yield packet
-    except av.FFmpegError:
+    except av.FFmpegError as error:
+        # FFmpeg's word for the end of what a web server sends without stating a length, too.
+        may_end = error.errno == errno.EIO and is_url(container.name) and container.size < 0
+        if live and not may_end:
+            raise OSError(f'{container.name} broke off: '
+                          f'{error.strerror or type(error).__name__}') from error
         return
 
 
-def _frames(container: av.container.InputContainer, stream: av.VideoStream
+def _frames(container: av.container.InputContainer, stream: av.VideoStream, live: bool = False
             ) -> Iterator[av.VideoFrame]:
     """Decoded frames of a video; those that cannot be decoded are left out."""
-    for packet in _packets(container, stream):
+    for packet in _packets(container, stream, live):
         try:
             frames = packet.decode()
         except av.FFmpegError:

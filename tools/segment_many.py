@@ -20,6 +20,7 @@ take it for a crash), 2 if nothing was tried.
 import argparse
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from mmengine.dist import get_dist_info
 from mmengine.logging import MMLogger
@@ -40,9 +41,10 @@ from glus_mm.registry import SCOPE
 from glus_mm.utils.checkpoint_files import checkpoint_digest
 from glus_mm.utils.command_line import read_config, refuse
 from glus_mm.utils.config_input import ConfigOptions
+from glus_mm.utils.folder_lock import lock_folder
 from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.utils.resources import find_resource
-from glus_mm.utils.setup_env import join_processes, leave_dist
+from glus_mm.utils.setup_env import join_processes, launched_rank, leave_dist
 
 CONFIG = 'configs/glus/glus_tiny_moving-shapes.py'
 CHECKPOINT = 'checkpoints/glus_tiny_moving-shapes.pth'
@@ -91,7 +93,7 @@ def prepare(args: argparse.Namespace) -> tuple[VideoListSegmenter, list[VideoReq
         raise ValueError(f'expected a folder without results, got one of an earlier run: '
                          f'{args.out_dir}; --resume goes on with it, --overwrite begins anew')
     cfg = read_config(str(find_resource(args.config)), args.cfg_options)
-    checkpoint = resolve_for(cfg, find_resource(args.checkpoint))
+    checkpoint = resolve_for(cfg, args.checkpoint)
     device = args.device
     if args.launcher != 'none':
         join_processes(args.launcher, timeout=DIST_TIMEOUT)
@@ -121,11 +123,15 @@ def main() -> None:
     """Check what was asked for, segment, and count."""
     parser, args = parse_args()
     MMLogger.get_instance('segment_many')
-    with refuse(parser):
-        segmenter, requests = prepare(args)
-    results = segmenter.run(requests, args.resume or restarted(), reporter())
-    rank = get_dist_info()[0]
-    leave_dist()
+    with ExitStack() as stack:
+        with refuse(parser):
+            if launched_rank(args.launcher) == 0:
+                # One that was left behind by its launcher may still write.
+                stack.enter_context(lock_folder(ensure_writable_dir(args.out_dir)))
+            segmenter, requests = prepare(args)
+        results = segmenter.run(requests, args.resume or restarted(), reporter())
+        rank = get_dist_info()[0]
+        leave_dist()
     if rank:
         return
     failed = [record for record in results.values() if record['status'] != 'done']

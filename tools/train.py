@@ -2,7 +2,8 @@
 
 Example::
 
-    python tools/train.py configs/glus/glus_tiny_moving-shapes.py --work-dir outputs/train
+    python tools/train.py configs/glus/glus_tiny_moving-shapes.py --work-dir outputs/train \
+        --cfg-options load_from=checkpoints/glus_tiny_moving-shapes.pth
 """
 
 from glus_mm.cli.main import run_tool

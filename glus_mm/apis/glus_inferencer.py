@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from glus_mm.apis.initialization import init_model
 from glus_mm.apis.live_stream import LiveStream
 from glus_mm.apis.refinement_session import RefinementSession, check_takes_clicks
 from glus_mm.apis.segmentation import Segmentation
-from glus_mm.apis.video_run import Callback, Video, VideoRun, check_texts
+from glus_mm.apis.video_run import Callback, Video, VideoRun, check_texts, video_name
 from glus_mm.models.inference.test_cfg import explain_out_of_memory
 from glus_mm.models.segmentors import GLUS
 from glus_mm.models.selectors import BaseKeyFrameSelector
@@ -176,7 +177,17 @@ class GLUSInferencer:
         runs: dict[int, VideoRun] = {}
         failed: dict[int, Exception] = {}
 
+        places: set[Path] = set()
+
         def begin(number: int, request: Mapping[str, Any]) -> tuple[Any, list[int]]:
+            folder = request.get('out_dir')
+            if folder is not None:
+                name = request.get('name') or video_name(request.get('video', ''))
+                place = Path(folder).absolute() / name
+                if place in places:
+                    raise ValueError('expected videos with different names for one out_dir, got '
+                                     f'another one for {place}; give each a name')
+                places.add(place)
             runs[number] = VideoRun(self.model, self.selector, **request)
             return runs[number].open()
 
@@ -184,7 +195,7 @@ class GLUSInferencer:
 
         def videos() -> Iterator[tuple[int, int, Callable]]:
             for number, request in enumerate(requests):
-                texts = request['texts']
+                texts = request.get('texts')
                 sizes[number] = len(texts) if isinstance(texts, (list, tuple)) else 1
                 yield number, sizes[number], partial(begin, number, request)
 

@@ -13,7 +13,7 @@ from glus_mm.models.segmentors import GLUS
 from glus_mm.models.segmentors.hub_mixin import is_pretrained
 from glus_mm.registry import MODELS, SCOPE
 from glus_mm.utils.config_input import config_from_file
-from glus_mm.utils.config_keys import check_model_keys
+from glus_mm.utils.config_keys import override_model
 from glus_mm.utils.empty_weights import build_empty, load_weights
 from glus_mm.utils.hub import is_hub_name
 from glus_mm.utils.model_zoo import find_model
@@ -125,12 +125,7 @@ def _load_config(config: str | PathLike | Config, options: dict) -> Config:
     else:
         raise TypeError(f'expected the path of a config or a mmengine Config, got '
                         f'{type(config).__name__}')
-    for key in options:
-        if key.split('.')[0] not in cfg:
-            raise KeyError(f'cfg_options {key!r}: {source} has no {key.split(".")[0]!r}, only '
-                           f'{sorted(cfg.keys())}')
-    cfg.merge_from_dict(options)
-    check_model_keys(cfg)
+    override_model(cfg, options, str(source))
     if not isinstance(cfg.get('model'), dict) or 'type' not in cfg.model:
         raise ValueError(f'expected a config with model = dict(type=...), got '
                          f'{cfg.get("model")!r}: {source}')
@@ -147,7 +142,7 @@ def _usable_device(device: str | torch.device) -> torch.device:
     # Builds without CUDA raise an AssertionError; other back ends a NotImplementedError.
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         usable = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].split('. ')[0] if str(error) else type(error).__name__
         raise ValueError(f'expected a device that can be used here ({", ".join(usable)}), got '
                          f'{str(device)!r}: {reason}') from error
     return result

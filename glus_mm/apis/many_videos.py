@@ -122,12 +122,13 @@ class VideoListSegmenter:
         for i, request in enumerate(requests):
             mark, record = found.get(('', request.id), ('', {}))
             is_done = record.get('status') == 'done'
-            if not is_done or mark != self._digest(request):
+            if not is_done or mark != self._digest(request) or \
+                    not (self.out_dir / record['masks']).exists():
                 left.append(i)
                 changed += is_done
         if changed:
-            print_log(f'{changed} results are of another model, video or request, and are made '
-                      'anew', 'current', logging.WARNING)
+            print_log(f'{changed} results are of another model, video or request, or without '
+                      'their masks, and are made anew', 'current', logging.WARNING)
         return left
 
     def _digest(self, request: VideoRequest) -> str:

@@ -22,11 +22,13 @@ from platformdirs import user_cache_dir
 from torch.utils import serialization
 
 from glus_mm.apis.config_text import check_shared_settings, fill_tokenizers
+from glus_mm.models.segmentors.hub_mixin import is_pretrained
 from glus_mm.text.tokenizer import TOKENIZER_FILES
 from glus_mm.utils.base_weights import find_base
 from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.deprecation import ignored
 from glus_mm.utils.hub import download, is_hub_name, split_revision
+from glus_mm.utils.resources import find_resource
 
 if TYPE_CHECKING:
     from mmengine.runner import FlexibleRunner, Runner
@@ -51,9 +53,9 @@ def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
     once get the same file: one converts, the others wait.
 
     Args:
-        name: a checkpoint file; a folder that tools/model_converters wrote; or ``org/name`` of a
-            checkpoint of GLUS, LISA or Chat-UniVi on the hub, such as ``'Swindl/GLUS-S'``, also
-            with ``@revision``.
+        name: a checkpoint file, of one's own or ``'checkpoints/...'`` of the package; a folder that
+            tools/model_converters wrote; or ``org/name`` of a checkpoint of GLUS, LISA or
+            Chat-UniVi on the hub, such as ``'Swindl/GLUS-S'``, also with ``@revision``.
         clip: vision tower of a checkpoint on the hub, a folder or a name on the hub; by default
             what the checkpoint names.
         sam2: its SAM-2 config, a name or a YAML file.
@@ -71,7 +73,7 @@ def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
             has the command), or a checkpoint that cannot be converted.
     """
     ignored('selector', selector, '0.2')
-    path = Path(name).expanduser()
+    path = find_resource(name)
     if path.is_file():
         return path
     if path.is_dir():
@@ -209,6 +211,9 @@ def _file_in(folder: Path) -> Path:
     """The weights of a converted folder; an error that says what to do with any other one."""
     if (folder / WEIGHTS).is_file():
         return folder / WEIGHTS
+    if is_pretrained(folder):
+        raise ValueError(f'expected a checkpoint file, got a folder of save_pretrained: {folder}; '
+                         'it has its own config: name it as the model, without a checkpoint')
     if (folder / 'config.json').is_file():
         tool = _tool(folder)
         raise ValueError(

@@ -125,7 +125,9 @@ class SegmentJob:
                            self.format)
         write_contact_sheet(self.out_dir / SHEET, self.reader, self.texts, masks)
         if self.overlay:
-            audio = self.video if isinstance(self.reader, VideoFileReader) else None
+            # Sound has the times of the video's own frames.
+            audio = self.video if self.fps is None and isinstance(
+                self.reader, VideoFileReader) else None
             write_overlay(self.out_dir / self._overlay, self.fps, self.reader, self.texts, masks,
                           progress, self.legend, audio)
         if self.cutout is not None:
@@ -208,15 +210,15 @@ class LiveJob:
             What is known of the masks, which are in files.
 
         Raises:
-            TimeoutError: the source has stalled before its first frame.
-            ValueError: it has no frame, or one that cannot be used.
+            OSError: the source breaks off or stalls; ``results.json`` says so, if there are masks.
+            ValueError: it has no frame, or one that cannot be used; likewise.
         """
         names: list[str] = []
-        times, is_seg, scores, shape = [], [], [], (0, 0)
+        times, is_seg, scores, shape, failed = [], [], [], (0, 0), None
         writer = None if self.overlay is None else OverlayVideoWriter(
             self.overlay, self.source.fps, time_base=_TIME_BASE)
         end = None if self.seconds is None else time.monotonic() + self.seconds
-        with inferencer.stream(self.source, self.texts, timeout=self.timeout, on_stall='end',
+        with inferencer.stream(self.source, self.texts, timeout=self.timeout,
                                skip_late=True) as stream:
             try:
                 for frame in stream:
@@ -239,19 +241,25 @@ class LiveJob:
                         break
             except KeyboardInterrupt:
                 pass
+            except Exception as error:  # noqa: BLE001 - raised once results.json says so
+                failed = error
             finally:
                 if writer is not None:
                     writer.close()
+        if failed and not names:
+            raise failed
         if not names:
-            raise ValueError(f'expected frames from {self.source.source}, but none came within '
-                             f'{self.timeout:g} s')
+            raise ValueError(f'expected frames from {self.source.source}, but none came')
         seen = _SeenFrames(names, times, shape, self.source)
         out = Segmentation.begin(self.name, self.texts, seen, inferencer.model.trained_scores,
                                  keep_masks=False)
         out.is_seg, out.scores = np.stack(is_seg, 1), np.stack(scores, 1)
         out.made[:], out.key_frames = True, [0] * len(self.texts)
+        out.error = None if failed is None else str(failed)
         with ResultFiles(self.out_dir, self.name, seen, self.texts, 'png') as files:
             files.finish(out, inferencer.model)
+        if failed:
+            raise failed
         return out
 
     def summary(self, out: Segmentation) -> str:

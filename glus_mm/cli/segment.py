@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,8 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
                              '(default: the first frame)')
     parser.add_argument('--no-video', action='store_true', help='write no overlay')
     parser.add_argument('--fps', type=float, metavar='F',
-                        help='frames per second of the overlay (default: the times of the '
-                             "video's frames; 10 per second for a folder)")
+                        help='frames per second of the overlay, which then has no sound (default: '
+                             "the times of the video's frames; 10 per second for a folder)")
     parser.add_argument('--format', choices=['png', 'rle', 'coco', 'ytvis'], default='png',
                         help='masks as PNG files, as lines of COCO RLE, or as one COCO or '
                              'YouTube-VIS document (default: %(default)s)')
@@ -99,22 +99,35 @@ def run(args: argparse.Namespace) -> None:
         from glus_mm.video import LiveSource, find_videos, open_source
         sources = find_videos(args.videos)
         args.out_dir = ensure_writable_dir(args.out_dir)
-        first = open_source(sources[0])
+        videos, failed = list(zip(sources, _names(sources))), 0
+        while True:
+            try:
+                first = open_source(videos[0][0])
+                break
+            except (OSError, ValueError) as error:
+                if len(videos) == 1:
+                    raise
+                failed += _tell(error)
+                del videos[0]
     is_live = isinstance(first, LiveSource)
     with user_errors(USAGE, ImportError, KeyError, TypeError):
         if is_live and len(sources) > 1:
             raise UserError(f'expected one live source alone, got {len(sources)} videos', USAGE)
-        if is_live and (args.key_frame or args.cutout or args.format != 'png'):
-            raise UserError('--key-frame, --cutout and --format are for videos with an end, got a '
-                            f'live source: {sources[0]}', USAGE)
-        _segment(args, sources, first, is_live)
+        if is_live and (args.key_frame or args.cutout or args.fps or args.format != 'png'):
+            raise UserError('--key-frame, --cutout, --fps and --format are for videos with an end, '
+                            f'got a live source: {sources[0]}', USAGE)
+        if not is_live and args.seconds is not None:
+            raise UserError('--seconds is for live sources, got a video with an end: '
+                            f'{videos[0][0]}', USAGE)
+        _segment(args, videos, first, is_live, failed)
     if args.model == DEFAULT_MODEL and args.checkpoint is None:
         print(f'note: {DEFAULT_MODEL} was trained on coloured shapes only; for real videos take '
               '--model glus-s', file=sys.stderr)
 
 
-def _segment(args: argparse.Namespace, sources: list[str], first: Any, is_live: bool) -> None:
-    """Segment the sources, of which the first one is open."""
+def _segment(args: argparse.Namespace, videos: list[tuple[str, str]], first: Any, is_live: bool,
+             failed: int) -> None:
+    """Segment videos, each with its name, of which the first one is open; some failed before."""
     from glus_mm.apis import GLUSInferencer, LiveJob, SegmentJob, init_model
 
     def build() -> GLUSInferencer:
@@ -131,39 +144,40 @@ def _segment(args: argparse.Namespace, sources: list[str], first: Any, is_live: 
                     f'\r{frames} frames', end='', file=sys.stderr, flush=True))
         print(job.summary(out))
         return
-    names, out_dir = _names(sources), args.out_dir
-    options = job_options(args)
-    job = SegmentJob(first, out_dir=out_dir / names[0] if len(sources) > 1 else out_dir,
-                     name=names[0] if len(sources) > 1 else None, **options)
+    total, out_dir, options = len(videos) + failed, args.out_dir, job_options(args)
+    name = videos[0][1] if total > 1 else None
+    job = SegmentJob(first, out_dir=out_dir / (name or ''), name=name, **options)
     inferencer = build()
-    if len(sources) == 1:
+    if total == 1:
         with user_errors(FAILED), job:
             out = job.run(inferencer, progress=True)
         print(job.summary(out))
         return
-    failed = 0
-    for source, name in zip(sources, names):
+    for source, name in videos:
         try:
             job = job or SegmentJob(source, out_dir=out_dir / name, name=name, **options)
             with job:
                 print(job.summary(job.run(inferencer, progress=True)))
         # The others go on.
         except (OSError, ValueError) as error:
-            failed += 1
-            print(f'glus-mm segment: error: {error}', file=sys.stderr)
+            failed += _tell(error)
         job = None
-    print(f'{len(sources) - failed} of {len(sources)} videos are done')
+    print(f'{total - failed} of {total} videos are done')
     if failed:
-        raise UserError(f'{failed} of {len(sources)} videos could not be segmented', FAILED)
+        raise UserError(f'{failed} of {total} videos could not be segmented', FAILED)
+
+
+def _tell(error: Exception) -> int:
+    print(f'glus-mm segment: error: {error}', file=sys.stderr)
+    return 1
 
 
 def _names(sources: Sequence[str]) -> list[str]:
     """A name for the results of each; those that several have get a number."""
-    seen: Counter[str] = Counter()
-    names = []
+    names: dict[str, None] = {}
     for source in sources:
         path = Path(source)
         name = (path.resolve().name if path.is_dir() else path.stem) or 'video'
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f'{name}-{seen[name]}')
-    return names
+        choice = chain([name], (f'{name}-{i}' for i in count(2)))
+        names[next(free for free in choice if free not in names)] = None
+    return list(names)

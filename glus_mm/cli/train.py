@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from mmengine import Config
 
 _EPILOG = """Examples:
-  glus-mm train glus_tiny_moving-shapes --work-dir outputs/train
+  glus-mm train glus_tiny_moving-shapes --work-dir outputs/train \\
+      --cfg-options load_from=checkpoints/glus_tiny_moving-shapes.pth
   torchrun --nproc_per_node 2 -m glus_mm train CONFIG.py --launcher pytorch
 
 The exit status is 0 when the training is done, 75 if it saved and ended because it was asked to

@@ -71,7 +71,7 @@ def read_requests(path: str | PathLike) -> list[VideoRequest]:
     """
     expected = 'expected a list of videos (JSONL)'
     try:
-        lines = Path(path).expanduser().read_text(encoding='utf-8').splitlines()
+        lines = Path(path).expanduser().read_text(encoding='utf-8').split('\n')
     except (FileNotFoundError, IsADirectoryError) as error:
         raise FileNotFoundError(f'{expected}, got no file: {path}') from error
     except UnicodeDecodeError as error:

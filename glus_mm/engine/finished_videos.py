@@ -1,5 +1,6 @@
 """What is known of the videos that a test or a list has finished, one file each."""
 
+import glob
 import hashlib
 import json
 import logging
@@ -17,6 +18,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from glus_mm.datasets.samplers import BalancedVideoSampler
+from glus_mm.engine.hooks.visualization_hook import RefVOSVisualizationHook
 from glus_mm.engine.run_fingerprint import run_fingerprint, video_fingerprints
 from glus_mm.registry import HOOKS
 from glus_mm.structures import RefVOSDataSample
@@ -154,7 +156,8 @@ class FinishedVideosHook(Hook):
             store = FinishedVideos(Path(runner.work_dir) / 'finished' / name)
             if not self.resume:
                 store.clear()
-            found = [name, video_fingerprints(dataset), store.read()]
+            records = with_files(_folders(runner.hooks, metrics), store.read())
+            found = [name, video_fingerprints(dataset), records]
         # Nobody writes before this: the main process may just have removed the folder.
         broadcast_object_list(found)
         self._store = FinishedVideos(Path(runner.work_dir) / 'finished' / found[0])
@@ -204,6 +207,32 @@ class FinishedVideosHook(Hook):
         print_log(f'tested {number} videos in {seconds:.2f} s, in which the CPUs worked '
                   f'{", ".join(f"{value:.2f}" for value in busy)} s for the processes', 'current',
                   logging.INFO)
+
+
+def _folders(hooks: Sequence[Hook], metrics: Sequence[BaseMetric]) -> list[Path]:
+    """Where a test writes masks and overlays of each video."""
+    drawn = [hook.out_dir for hook in hooks if isinstance(hook, RefVOSVisualizationHook)
+             and hook.draw and hook.interval == 1]
+    masks = [getattr(metric, 'output_dir', None) for metric in metrics]
+    return [Path(folder) for folder in (*masks, *drawn) if folder is not None]
+
+
+def with_files(folders: Sequence[Path], records: dict[tuple[str, str], tuple[str, list]]
+               ) -> dict[tuple[str, str], tuple[str, list]]:
+    """The records of videos whose files have not been taken away since.
+
+    Args:
+        folders: where each video has a folder of its own, or one in each folder there.
+        records: as :meth:`FinishedVideos.read` gives them.
+    """
+    kept = {key: record for key, record in records.items() if all(
+        (folder / key[1]).is_dir() or any(folder.glob(f'*/{glob.escape(key[1])}'))
+        for folder in folders)}
+    if len(kept) < len(records):
+        print_log(f'{len(records) - len(kept)} finished videos are tested again, as their masks or '
+                  f'overlays are gone from {", ".join(map(str, folders))}', 'current',
+                  logging.WARNING)
+    return kept
 
 
 def _why_not(sampler: object, metrics: Sequence[BaseMetric]) -> str | None:

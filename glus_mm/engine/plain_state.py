@@ -134,7 +134,8 @@ def check_optimizer_fit(wrapper: OptimWrapper, model: nn.Module, saved: dict | N
         source: the checkpoint, for messages.
 
     Raises:
-        ValueError: other groups of parameters, or other shapes; the message lists them.
+        ValueError: other groups of parameters, another kind of optimizer, or other shapes; the
+            message lists them.
     """
     if saved is None:
         print_log(f'{source} holds no state of an optimizer: it starts anew, and so the run does '
@@ -150,6 +151,14 @@ def check_optimizer_fit(wrapper: OptimWrapper, model: nn.Module, saved: dict | N
             f'expected an optimizer with {_sizes(now)}, as the config makes it, got the state of '
             f'one with {_sizes(then)}: {source}; the model, what is trained of it, or '
             'optim_wrapper.paramwise_cfg was another one')
+    # Switches have come with versions of torch, which fills them in; numbers say which optimizer.
+    lacking = {key for key, value in wrapper.optimizer.defaults.items()
+               if value is not None and not isinstance(value, bool)}.difference(
+                   *saved['param_groups'])
+    if lacking:
+        raise ValueError(
+            f'expected the state of an optimizer {type(wrapper.optimizer).__name__}, as the config '
+            f'makes it, got that of another kind, without {sorted(lacking)}: {source}')
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     parameters = [parameter for group in groups for parameter in group['params']]
     order = [index for group in saved['param_groups'] for index in group['params']]

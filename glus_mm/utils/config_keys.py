@@ -49,12 +49,23 @@ def top_keys() -> frozenset[str]:
     return frozenset(arguments | set(_EXTRA_KEYS)) - {'self', 'cfg'}
 
 
-def check_model_keys(cfg: Config) -> None:
-    """:func:`check_config_keys` for the model alone, which is all that inference reads.
+def override_model(cfg: Config, options: Mapping[str, Any], source: str) -> None:
+    """Override values of a config, and check the model, which is all that inference reads.
+
+    Args:
+        cfg: the config; changed in place.
+        options: dotted keys and values.
+        source: where the config came from, for the message.
 
     Raises:
-        KeyError: a part of the model has a key that its class does not know.
+        KeyError: an option begins with a key that the config does not have, or a part of the
+            model has a key that its class does not know.
     """
+    for key in options:
+        if key.split('.')[0] not in cfg:
+            raise KeyError(f'cfg_options {key!r}: {source} has no {key.split(".")[0]!r}, only '
+                           f'{sorted(cfg.keys())}')
+    cfg.merge_from_dict(dict(options))
     _check_typed(cfg.get('model'), 'model', cfg.get('default_scope'))
 
 

@@ -50,7 +50,7 @@ def lock_folder(folder: str | PathLike, name: str = '.run.lock', beat: float = B
         raise FolderInUseError(
             f'expected a folder in which no other run works, got one that process '
             f'{holder.get("pid")} on {holder.get("host")} uses: {path.parent}; wait for it, stop '
-            f'it, or choose another --work-dir ({name} there is its lock)') from None
+            f'it, or choose another one ({name} there is its lock)') from None
     try:
         yield
     finally:

@@ -69,6 +69,11 @@ def test_what_is_saved_is_loaded(model, saved):
               for each in (model, saved)]
     assert np.array_equal(*scores)
     assert init_model(saved, cfg_options={'model.test_cfg.window': 2}).test_cfg.window == 2
+    for option, nearest in (('modl.window', 'model'), ('model.tst_cfg.window', 'test_cfg')):
+        with pytest.raises(KeyError, match=nearest):
+            init_model(saved, cfg_options={option: 2})
+    with pytest.raises(ValueError, match='a folder of save_pretrained.*name it as the model'):
+        init_model(model.cfg, saved)
 
 
 def test_the_card_and_a_copy(saved, tmp_path):

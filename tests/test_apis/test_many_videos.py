@@ -90,6 +90,8 @@ def test_resume_keeps_what_is_done_and_asks_for_the_same(model, folders, tmp_pat
     changed = folders / 'broken' / '1.png'
     os.utime(changed, (1, 1))  # a frame that was changed in place
     assert run()[0] == ['broken'] and run()[0] == []
+    (tmp_path / 'out' / 'masks' / 'whole.jsonl').unlink()
+    assert run()[0] == ['whole'] and run()[0] == [], 'masks that are gone'
     assert run(texts=('the sky', ))[0] == ['whole', 'broken']
     assert run(fingerprint='b')[0] == ['whole', 'broken']
 

@@ -34,13 +34,15 @@ def published(local_hub):
     return local_hub.publish('org/glus-tiny', OFFICIAL / 'checkpoint', 'a' * 40)
 
 
-def test_files_and_folders(tmp_path):
+def test_files_and_folders(tmp_path, monkeypatch):
     (tmp_path / 'run').mkdir()
     file = tmp_path / 'run' / 'iter_500.pth'
     file.write_bytes(b'')
     assert resolve_checkpoint(file) == resolve_checkpoint(str(file)) == file
     with pytest.raises(FileNotFoundError, match='a folder without model.pth.*: iter_500.pth'):
         resolve_checkpoint(tmp_path / 'run')
+    monkeypatch.chdir(tmp_path)
+    assert resolve_checkpoint('checkpoints/glus_tiny_moving-shapes.pth').is_file()
     convert_glus(OFFICIAL / 'checkpoint', tmp_path / 'mm', **OPTIONS)
     assert resolve_checkpoint(tmp_path / 'mm') == tmp_path / 'mm' / 'model.pth'
     model = init_model(tmp_path / 'mm' / 'config.py', tmp_path / 'mm')

@@ -138,6 +138,8 @@ def test_the_legend_stands_below(infer, video, tmp_path):
         text = job.summary(job.run(infer))
     overlay = VideoFileReader(tmp_path / 'overlay.mp4')
     assert overlay.shape[1] == 480 and overlay.shape[0] > 360 and overlay.fps == 4
+    with av.open(overlay.path) as container:
+        assert not container.streams.audio, 'which would not fit the other times'
     assert '1 text on 5 frames of' in text and '[SEG] on 5 of 5 masks' in text
 
 

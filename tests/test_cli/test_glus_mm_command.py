@@ -110,7 +110,8 @@ def test_a_missing_file_is_told_before_torch_is_imported(tmp_path):
 
 
 def test_several_videos_in_one_call(call, video, tmp_path, monkeypatch):
-    """A folder of videos, a pattern and a picture; one of them cannot be decoded."""
+    """A folder of videos, a pattern and pictures; two of them cannot be decoded, and the name that
+    one gets for want of its own is another's."""
     monkeypatch.chdir(tmp_path)
     clips = tmp_path / 'clips'
     frames = clips / 'frames'
@@ -121,12 +122,16 @@ def test_several_videos_in_one_call(call, video, tmp_path, monkeypatch):
     (clips / 'b.mp4').write_bytes(b'no video')
     (tmp_path / 'one').mkdir()
     cv2.imwrite('one/frames.png', reader.read(0)[..., ::-1])
-    status, out, error = call('segment', 'one/*.png', 'clips', '--text', 'the red circle',
-                              '--out-dir', 'out', '--format', 'ytvis')
-    assert status == 1 and '2 of 3 videos are done' in out
+    cv2.imwrite('frames-2.png', reader.read(1)[..., ::-1])
+    (tmp_path / 'a.mp4').write_bytes(b'no video')
+    status, out, error = call('segment', 'a.mp4', 'one/*.png', 'clips', 'frames-2.png', '--text',
+                              'the red circle', '--out-dir', 'out', '--format', 'ytvis')
+    assert status == 1 and '3 of 5 videos are done' in out
     assert '1 text on 1 frame of' in out and '1 text on 2 frames of' in out
-    assert 'b.mp4 cannot be opened' in error and '1 of 3 videos could not be' in error
+    assert 'a.mp4 cannot be opened' in error and 'b.mp4 cannot be opened' in error
+    assert '2 of 5 videos could not be' in error
     assert (tmp_path / 'out/frames/overlay.png').is_file()
+    assert (tmp_path / 'out/frames-2-2/overlay.png').is_file()
     assert (tmp_path / 'out/frames-2/overlay.mp4').is_file()
     assert (tmp_path / 'out/frames-2/frames-2/ytvis.json').is_file()
     assert json.loads((tmp_path / 'out/frames-2/frames-2/results.json').read_text())['complete']
@@ -136,12 +141,14 @@ class _Server(http.server.SimpleHTTPRequestHandler):
     """Serves files, and as ``/live`` a stream without an end that is stated."""
 
     def do_GET(self):
-        if self.path != '/live':
+        if self.path not in ('/live', '/changing'):
             return super().do_GET()
         self.send_response(200)
         self.send_header('Content-Type', 'video/mp2t')
         self.end_headers()
         self.wfile.write(Path(self.directory, 'clip.ts').read_bytes())
+        if self.path == '/changing':
+            self.wfile.write(Path(self.directory, 'small.ts').read_bytes())
 
     def log_message(self, *args):
         pass
@@ -152,6 +159,7 @@ def address(tmp_path, write_video, video):
     reader = VideoFileReader(video)
     write_video(tmp_path / 'clip.ts', [reader.read(t) for t in range(6)],
                 times=[0, 100, 200, 400, 500, 600])
+    write_video(tmp_path / 'small.ts', [np.zeros((64, 64, 3), np.uint8)] * 6)
     (tmp_path / 'clip.mp4').write_bytes(video.read_bytes())
     server = http.server.ThreadingHTTPServer(
         ('127.0.0.1', 0), partial(_Server, directory=str(tmp_path)))
@@ -183,6 +191,17 @@ def test_a_url_of_a_file_and_a_live_stream(call, address, video, tmp_path, monke
     overlay = VideoFileReader(tmp_path / 'live/overlay.mp4')
     assert [float(overlay.time(t)) for t in range(len(names))] == pytest.approx(times, abs=1e-4)
 
+    status, _, error = call('segment', f'{address}/changing', '--text', 'the red circle',
+                            '--out-dir', 'changing', '--no-video')
+    assert status == 1 and 'as the frames before, got (64, 64)' in error
+    results = json.loads((tmp_path / 'changing/live/results.json').read_text())
+    assert not results['complete'] and 'got (64, 64)' in results['error']
+    assert sorted(path.stem for path in (tmp_path / 'changing/live/0').iterdir()) == sorted(
+        results['video']['frames'])
+    status, _, error = call('segment', f'{address}/live', '--text', 'a', '--out-dir', 'o',
+                            '--fps', '5')
+    assert status == 2 and '--fps and --format are for videos with an end' in error
+
 
 def test_errors_are_one_line(call, video, tmp_path, monkeypatch, local_hub):
     monkeypatch.chdir(tmp_path)
@@ -190,6 +209,7 @@ def test_errors_are_one_line(call, video, tmp_path, monkeypatch, local_hub):
     for args, words in (
             (('no.mp4', *text), 'nothing at no.mp4'),
             ((video, '--text', ' ', '--out-dir', 'o'), 'expected an expression'),
+            ((video, *text, '--seconds', '3'), '--seconds is for live sources'),
             (('', *text), 'video, got an empty one'),
             ((video, '--text', 'a', '--out-dir', ''), 'output folder, got an empty one'),
             ((video, *text, '--model', 'glus-x'), "did you mean 'glus-s'"),

@@ -8,7 +8,7 @@ import torch
 from mmengine import Config
 
 from glus_mm.datasets.mask_sources import BinaryMaskStore
-from glus_mm.engine.finished_videos import FinishedVideos
+from glus_mm.engine.finished_videos import FinishedVideos, with_files
 from glus_mm.engine.run_fingerprint import fingerprint, run_fingerprint, video_fingerprints
 from glus_mm.evaluation import RefVOSMetric
 from glus_mm.utils.checkpoint_files import checkpoint_digest
@@ -103,6 +103,16 @@ def test_files_that_are_changed_in_place(run, tmp_path, name):
     assert mark() != touched
     (tmp_path / name).unlink()
     assert mark() not in (before, touched)
+
+
+def test_videos_whose_files_are_gone(tmp_path):
+    """Masks, of DAVIS one level below, and overlays."""
+    masks, overlays = tmp_path / 'masks', tmp_path / 'overlays'
+    for path in ('masks/v/0', 'masks/anno_0/[w]', 'masks/x', 'overlays/v', 'overlays/[w]'):
+        (tmp_path / path).mkdir(parents=True)
+    records = {('a', name): ('mark', []) for name in ('v', '[w]', 'x', 'y')}
+    assert list(with_files([masks, overlays], records)) == [('a', 'v'), ('a', '[w]')]
+    assert with_files([], records) == records
 
 
 def test_checkpoints_of_every_kind(tmp_path):

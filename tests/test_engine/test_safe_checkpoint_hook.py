@@ -86,6 +86,20 @@ def test_a_resumed_run_says_from_what_on_one_screen(tmp_path, capsys):
         '    auto_scale_lr.enable: not set -> False'}
 
 
+def test_what_a_run_cannot_go_on_from(tmp_path):
+    """The state of another kind of optimizer, and weights alone."""
+    make_runner(tmp_path / 'run', stop_at=3).train()
+    other = make_runner(tmp_path / 'run', resume=True, max_iters=7)
+    other.optim_wrapper = other.build_optim_wrapper(dict(optimizer=dict(type='SGD', lr=0.01)))
+    with pytest.raises(ValueError, match='optimizer SGD.*, without .*momentum'):
+        other.train()
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=weights(other)), path)
+    alone = make_runner(tmp_path / 'alone', resume=True, load_from=str(path))
+    with pytest.raises(ValueError, match=f'weights alone: {path}; .*load_from='):
+        alone.train()
+
+
 def test_settings_in_a_checkpoint_are_parsed_and_never_run():
     now = 'a = dict(b=[dict(c=1)], d=(1, 2))\n'
     assert _changed_settings(now, now) == ['  settings: as before']

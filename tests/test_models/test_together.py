@@ -133,6 +133,8 @@ def test_one_video_that_fails_leaves_the_others_alone(talking, videos, tmp_path)
     requests.insert(1, dict(video=Breaks(videos[0][0]), texts='a star'))
     requests.insert(2, dict(video=str(tmp_path / 'none.mp4'), texts='a star'))
     requests.insert(3, dict(video=videos[0][0], texts=['a star', ' ']))
+    requests += [dict(video=videos[0][0], texts='a star', out_dir=tmp_path)] * 2
+    requests.append(dict(video=videos[0][0]))
     inferencer = GLUSInferencer(model)
     results = dict(inferencer.many(iter(requests)))
     assert sorted(results) == list(range(len(requests)))
@@ -140,7 +142,10 @@ def test_one_video_that_fails_leaves_the_others_alone(talking, videos, tmp_path)
     torn = results[1]
     assert torn.frame_idx == 2 and 'torn' in str(torn)
     assert torn.result['masks'][0].rles[:3].count(None) == 1
-    for i, request in enumerate(requests):
+    *_, first, second, without = map(results.get, range(len(requests)))
+    assert len(first) == len(videos[0][0]) and 'different names for one out_dir' in str(second)
+    assert "'texts'" in str(without)
+    for i, request in enumerate(requests[:-3]):
         if i not in (1, 2, 3):
             alone = inferencer(**request)
             for mine, theirs in zip(results[i]['masks'], alone['masks']):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,11 +79,16 @@ def call(tmp_path_factory):
     programs.forget_runs()
 
 
+def outputs(folder):
+    """Options for masks and overlays."""
+    return '--out', folder / 'masks', '--show-dir', folder / 'overlays'
+
+
 @pytest.fixture(scope='module')
 def whole(call, options, tmp_path_factory):
     """Figures of a run without interruption, and its work folder."""
     folder = tmp_path_factory.mktemp('whole')
-    log = call('--work-dir', folder, '--dump', folder / 'f.json', *options)
+    log = call('--work-dir', folder, '--dump', folder / 'f.json', *outputs(folder), *options)
     assert f'tested {NUM_VIDEOS} videos in' in log
     return (folder / 'f.json').read_text(), folder
 
@@ -101,13 +107,20 @@ def test_finished_videos_are_not_tested_again(call, options, whole, tmp_path):
     written[3].write_text(written[3].read_text()[:50])
     (written[0].parent / f'.{written[0].name}.part').write_text('{')
     before = records(folder)
-    log = call('--work-dir', folder, '--dump', tmp_path / 'f.json', '--resume', *options)
+    gone = [json.loads(path.read_text())['video_id'] for path in (written[1], written[4])]
+    shutil.rmtree(folder / 'masks' / gone[0])
+    shutil.rmtree(folder / 'overlays' / gone[1])
+    log = call('--work-dir', folder, '--dump', tmp_path / 'f.json', '--resume', *outputs(folder),
+               *options)
     assert (tmp_path / 'f.json').read_text() == figures, 'value for value'
-    assert f'{NUM_VIDEOS - 2} of {NUM_VIDEOS} videos were finished before' in log
-    assert 'damaged, the video is tested again' in log and 'tested 2 videos in' in log
+    assert f'{NUM_VIDEOS - 4} of {NUM_VIDEOS} videos were finished before' in log
+    assert 'damaged, the video is tested again' in log and 'tested 4 videos in' in log
+    assert '2 finished videos are tested again, as their masks or overlays are gone' in log
+    assert list((folder / 'masks' / gone[0]).glob('*/*.png')) and list(
+        (folder / 'overlays' / gone[1]).glob('*.png'))
     after = records(folder)
     assert {name for name in after if after[name] != before.get(name)} == \
-        {written[0].name, written[3].name}
+        {written[i].name for i in (0, 1, 3, 4)}
 
 
 def test_another_sampler_cannot_be_resumed(call, options, tmp_path, capfd):

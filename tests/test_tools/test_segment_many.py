@@ -12,6 +12,7 @@ import pytest
 import programs
 from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.datasets.moving_shapes import write_split
+from glus_mm.utils.folder_lock import lock_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
@@ -135,6 +136,9 @@ def test_one_process(call, videos, tmp_path):
     assert len(list((out / 'masks' / 'shapes' / '0').glob('*.png'))) > 4
     code, text = call(small, out)
     assert code == 2 and 'an earlier run' in text and '--resume goes on with it' in text
+    with lock_folder(out, beat=0.1):
+        code, text = call(small, out, '--overwrite')
+    assert code == 2 and 'in which no other run works' in text
     code, text = call(small, out, '--resume', '--device', 'nowhere')
     assert code == 2 and 'nowhere' in text
     code, text = call(tmp_path / 'none.jsonl', out)

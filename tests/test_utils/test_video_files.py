@@ -1,8 +1,10 @@
 """Video files of every kind: seeking, times, rotation, codecs, and what is broken."""
 
 import gc
+import http.server
 import os
 import signal
+import threading
 from fractions import Fraction
 
 import av
@@ -312,3 +314,27 @@ def test_a_live_source_gives_frames_and_times(write_video, tmp_path, monkeypatch
     monkeypatch.setitem(video_module._CAMERAS, 'Linux', ('v4l2', '/dev/video{}'))
     with pytest.raises(ValueError, match='/dev/video77 cannot be opened'):
         LiveSource('77')
+
+
+def test_a_live_source_that_loses_packets_or_breaks_off(write_video, tmp_path):
+    data = write_video(tmp_path / 'clip.ts', make_frames(6)).read_bytes()
+    # The second part does not go on from the first: what is between them counts as lost.
+    (tmp_path / 'lossy.ts').write_bytes(data + data)
+    assert len(list(LiveSource(f'file://{tmp_path}/lossy.ts'))) > 9
+
+    class Cut(http.server.BaseHTTPRequestHandler):
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header('Content-Length', str(len(data) + 1))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(('127.0.0.1', 0), Cut) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        source = LiveSource(f'http://127.0.0.1:{server.server_port}/clip.ts')
+        with pytest.raises(OSError, match='clip.ts broke off: '):
+            list(source)

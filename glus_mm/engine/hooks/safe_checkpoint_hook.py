@@ -152,13 +152,16 @@ class SafeCheckpointHook(CheckpointHook):
             FileNotFoundError: the file is gone that it shares frozen parameters with.
             ValueError: the file is damaged, the weights do not fit the model (with ``strict``),
                 some are not finite, there are none, the LoRA adapters are others than the model's,
-                the file that it shares parameters with is another one, or the optimizer's state
-                does not fit.
+                the file that it shares parameters with is another one, the optimizer's state
+                does not fit, or there are weights alone where a run is to be resumed.
         """
         source = _source(runner)
         model = unwrapped(runner.model)
         if Path(source).is_file():
             check_whole(source)
+        if runner._resume and 'iter' not in (checkpoint.get('meta') or {}):
+            raise ValueError('expected the checkpoint of a training to go on from, got weights '
+                             f'alone: {source}; a training starts from them with load_from=')
         # The first process of a machine verifies: all of them read the same files.
         stored = complete_state(checkpoint, source, self.base,
                                 verify=os.environ.get('LOCAL_RANK', '0') == '0')

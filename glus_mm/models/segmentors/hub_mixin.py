@@ -18,6 +18,7 @@ from glus_mm.registry import MODELS, SCOPE, build_child
 from glus_mm.text.tokenizer import FROM_WEIGHTS, TOKENIZER_FILES
 from glus_mm.utils.checkpoint import check_finite, check_fit
 from glus_mm.utils.checkpoint_files import checkpoint_digest
+from glus_mm.utils.config_keys import override_model
 from glus_mm.utils.empty_weights import build_empty, fill_weights, initialize_adapters
 from glus_mm.utils.hub import download
 from glus_mm.utils.json_file import read_json_object
@@ -64,6 +65,7 @@ class HubMixin(nn.Module):
         Raises:
             ConnectionError: the hub cannot be reached, and its cache has not all files.
             FileNotFoundError: there is no such repository or folder, or a file of it is missing.
+            KeyError: an option, or a part of the model, has a key that nobody knows.
             TypeError: the folder holds another class than this one.
             ValueError: the config names anything but classes that are registered here, or the
                 weights are not those of the config.
@@ -77,7 +79,7 @@ class HubMixin(nn.Module):
                               'Without a network name a folder that was downloaded before')
         content = _read_config(folder)
         cfg = Config(dict(default_scope=SCOPE, model=content['model']))
-        cfg.merge_from_dict(dict(cfg_options or {}))
+        override_model(cfg, cfg_options or {}, str(folder / CONFIG))
         model = build_empty(lambda: build_child(MODELS, _with_tokenizer(cfg.model, folder)))
         if not isinstance(model, cls):
             raise TypeError(f'expected a {cls.__name__} in {folder / CONFIG}, got a '
