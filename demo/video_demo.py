@@ -11,7 +11,7 @@ import argparse
 
 from glus_mm.apis import GLUSInferencer, SegmentJob, init_model
 from glus_mm.cli.segment import add_video_options, job_options
-from glus_mm.cli.user_error import user_error_text
+from glus_mm.cli.user_error import USAGE, UserError, user_errors
 
 
 def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -32,22 +32,15 @@ def main() -> None:
     # One line and no traceback for what a user can mend. Once the work goes on, other errors
     # than those of files and frames are bugs and keep their traceback.
     try:
-        job = SegmentJob(args.video, out_dir=args.out_dir, **job_options(args))
-        inferencer = GLUSInferencer(
-            init_model(args.config, args.checkpoint, args.device, args.cfg_options))
-    except (ImportError, OSError, KeyError, TypeError, ValueError) as error:
-        stop(parser, error)
-    try:
-        with job:
+        with user_errors(USAGE, ImportError, KeyError, TypeError):
+            job = SegmentJob(args.video, out_dir=args.out_dir, **job_options(args))
+            inferencer = GLUSInferencer(
+                init_model(args.config, args.checkpoint, args.device, args.cfg_options))
+        with user_errors(USAGE), job:
             out = job.run(inferencer, progress=True)
-    except (OSError, ValueError) as error:
-        stop(parser, error)
+    except UserError as error:
+        parser.exit(error.status, f'{parser.prog}: error: {error}\n')
     print(job.summary(out))
-
-
-def stop(parser: argparse.ArgumentParser, error: Exception) -> None:
-    """Leave with the message alone and exit code 2."""
-    parser.exit(2, f'{parser.prog}: error: {user_error_text(error)}\n')
 
 
 if __name__ == '__main__':

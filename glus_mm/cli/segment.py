@@ -155,11 +155,11 @@ def _segment(args: argparse.Namespace, videos: list[tuple[str, str]], first: Any
         return
     for source, name in videos:
         try:
-            job = job or SegmentJob(source, out_dir=out_dir / name, name=name, **options)
-            with job:
-                print(job.summary(job.run(inferencer, progress=True)))
-        # The others go on.
-        except (OSError, ValueError) as error:
+            with user_errors(FAILED):
+                job = job or SegmentJob(source, out_dir=out_dir / name, name=name, **options)
+                with job:
+                    print(job.summary(job.run(inferencer, progress=True)))
+        except UserError as error:  # the others go on
             failed += _tell(error)
         job = None
     print(f'{total - failed} of {total} videos are done')

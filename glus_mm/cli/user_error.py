@@ -24,7 +24,7 @@ class UserError(Exception):
 
 @contextmanager
 def user_errors(status: int, *further: type[Exception]) -> Iterator[None]:
-    """Turn errors about files and values into :class:`UserError`.
+    """Turn errors about files, values and memory into :class:`UserError`.
 
     Args:
         status: exit status of the command.
@@ -32,5 +32,8 @@ def user_errors(status: int, *further: type[Exception]) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, *further) as error:
+    except (OSError, ValueError, RuntimeError, *further) as error:
+        # Told without torch, which may not be there yet.
+        if isinstance(error, RuntimeError) and type(error).__name__ != 'OutOfMemoryError':
+            raise
         raise UserError(user_error_text(error), status) from error

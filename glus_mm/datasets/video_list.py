@@ -159,8 +159,9 @@ class VideoListDataset(BaseRefVOSDataset):
 
     ``ann_file`` is the list. The number of a text is its expression's id, so that masks are
     ``<id>/<text number>/<frame>.png``. Each video is opened when the list is read, to count its
-    frames: one that cannot be opened stops the test, where ``tools/segment_many.py`` records it and
-    goes on with the others. There is no ground truth: ``RefVOSMetric(format_only=True)``.
+    frames: one that cannot be opened, or breaks off, stops the test, where
+    ``tools/segment_many.py`` records it and goes on with the others. There is no ground truth:
+    ``RefVOSMetric(format_only=True)``.
 
     For the arguments see :class:`BaseRefVOSDataset`; ``test_mode`` must be True.
 
@@ -192,6 +193,8 @@ class VideoListDataset(BaseRefVOSDataset):
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise kind(f'{where}: {error}') from error
         with closing(reader):
+            if reader.breaks_off:
+                raise ValueError(f'{where}: {reader.breaks_off}')
             names = tuple(reader.frame_names)
             paths = [request.video] if isinstance(reader, VideoFileReader) else [
                 str(path) for path in reader.paths]

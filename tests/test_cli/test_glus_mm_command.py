@@ -11,12 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.logging import MMLogger
 
 import glus_mm
 from glus_mm.cli import main
 from glus_mm.cli.main import COMMANDS
 from glus_mm.datasets.moving_shapes import write_split
+from glus_mm.registry import MODELS
 from glus_mm.video import VideoFileReader
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,6 +223,21 @@ def test_errors_are_one_line(call, video, tmp_path, monkeypatch, local_hub):
         assert status == 2 and not out, args
         assert error.startswith('glus-mm segment: error: ') and words in error
         assert error.count('\n') == 1, error
+
+
+def test_memory_that_does_not_suffice_is_one_line(call, video, tmp_path):
+    @MODELS.register_module(force=True)
+    class GreedySelector:
+
+        def select(self, reader, data_sample):
+            return torch.empty(1 << 60)
+
+    for videos, words in (([video], 'lower model.test_cfg.window'), ([video] * 2, '0 of 2 videos')):
+        status, out, error = call(
+            'segment', *videos, '--text', 'a', '--out-dir', tmp_path, '--no-video', '--cfg-options',
+            'model.test_cfg.selector.type=GreedySelector')
+        assert status == 1 and words in out + error and 'Traceback' not in error
+        assert 'the memory does not suffice for 1 expressions' in error
 
 
 def test_failures_and_tables(call, tmp_path, evaluators):

@@ -75,7 +75,7 @@ def test_lists_that_cannot_be_used(tmp_path):
         read_requests(write_list(tmp_path / 'bad', *['{'] * 10))
 
 
-def test_what_a_test_cannot_use_is_named(clip, tmp_path):
+def test_what_a_test_cannot_use_is_named(clip, tmp_path, write_video):
     def load(line, **options):
         return VideoListDataset(ann_file=str(write_list(tmp_path / 'l.jsonl', line)),
                                 **dict(dict(test_mode=True), **options))
@@ -85,6 +85,11 @@ def test_what_a_test_cannot_use_is_named(clip, tmp_path):
     (tmp_path / 'text.mp4').write_text('no film')
     with pytest.raises(ValueError, match=r"l.jsonl: video 'text': .*text.mp4"):
         load(dict(video=str(tmp_path / 'text.mp4'), texts='a'))
+    noise = list(np.random.default_rng(0).integers(0, 255, (9, 48, 64, 3), np.uint8))
+    cut = write_video(tmp_path / 'cut.mp4', noise, container_options=dict(movflags='faststart'))
+    cut.write_bytes(cut.read_bytes()[:-20_000])
+    with pytest.raises(ValueError, match=r"video 'cut': .*cut.mp4 breaks off: .* 9 frames, but"):
+        load(dict(video=str(cut), texts='a'))
     with pytest.raises(ValueError, match=r"video 'clip', key 'key_frames': .* below 3, .* got 3"):
         load(dict(video=str(clip), texts='a', key_frames=[3]))
     with pytest.raises(ValueError, match=r"video 'clip', expression '1', key 'exp': .*SEG"):

@@ -159,9 +159,6 @@ class SafeCheckpointHook(CheckpointHook):
         model = unwrapped(runner.model)
         if Path(source).is_file():
             check_whole(source)
-        if runner._resume and 'iter' not in (checkpoint.get('meta') or {}):
-            raise ValueError('expected the checkpoint of a training to go on from, got weights '
-                             f'alone: {source}; a training starts from them with load_from=')
         # The first process of a machine verifies: all of them read the same files.
         stored = complete_state(checkpoint, source, self.base,
                                 verify=os.environ.get('LOCAL_RANK', '0') == '0')
@@ -169,6 +166,9 @@ class SafeCheckpointHook(CheckpointHook):
         self._check_fit(model, state, source, self.strict or bool(runner._resume))
         check_finite(state, source)
         if runner._resume:
+            if 'iter' not in (checkpoint.get('meta') or {}):
+                raise ValueError('expected the checkpoint of a training to go on from, got weights '
+                                 f'alone: {source}; a training starts from them with load_from=')
             check_optimizer_fit(runner.optim_wrapper, model, checkpoint.get('optimizer'), source)
             print_log(_resumes(runner, checkpoint, source), 'current')
         if self.leave_out_frozen and is_main_process():
