@@ -172,7 +172,8 @@ class GLUSInferencer:
 
         Yields:
             ``(number, result)`` in the order in which videos end: what a call returns, or the
-            error that it would raise; the other videos go on.
+            error that it would raise, a ValueError where an earlier one has its name and
+            ``out_dir``; the other videos go on.
         """
         runs: dict[int, VideoRun] = {}
         failed: dict[int, Exception] = {}
