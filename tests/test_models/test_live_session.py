@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from glus_mm.models.inference import ArrayReader, FrameError
+from glus_mm.models.propagators import FoldPropagator
 from glus_mm.models.propagators.live_session import LiveSession
 from glus_mm.utils.frames import clip_centres
 
@@ -104,7 +105,7 @@ def test_memory_is_bounded(model, video):
     assert np.max(sizes, 0)[:2].tolist() == [3, 32]
 
 
-def test_wrong_use(model, video):
+def test_wrong_use(model, video, monkeypatch):
     session = LiveSession(model)
     session.add(TEXTS[0])
     session.step(video[0])
@@ -124,3 +125,6 @@ def test_wrong_use(model, video):
         LiveSession(model, context_growth=0.5)
     with pytest.raises(ValueError, match='some text'):
         LiveSession(model).add(' ')
+    monkeypatch.setattr(model, 'propagator', FoldPropagator())
+    with pytest.raises(ValueError, match='propagator=None, got FoldPropagator'):
+        LiveSession(model)

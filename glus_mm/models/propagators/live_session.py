@@ -45,13 +45,17 @@ class LiveSession:
         context_growth: at least 1; 1 draws them anew at every frame.
 
     Raises:
-        ValueError: an argument cannot be used.
+        ValueError: an argument cannot be used, or ``model.test_cfg.propagator`` is another one.
     """
 
     def __init__(self, model: GLUS, context_frames: Sequence[np.ndarray] | None = None,
                  context_growth: float = 1.25) -> None:
         if not context_growth >= 1:
             raise ValueError(f'context_growth must be at least 1, got {context_growth!r}')
+        if type(model.propagator) is not GLUSPropagator:
+            raise ValueError('a live source is propagated by GLUS itself: expected '
+                             'model.test_cfg.propagator=None, got '
+                             f'{type(model.propagator).__name__}')
         cfg = model.test_cfg
         if context_frames is not None and len(context_frames) != cfg.num_context:
             raise ValueError(f'expected {cfg.num_context} context frames, as '
