@@ -218,7 +218,10 @@ def test_forms(truth, plain, tmp_path, name):
     assert found == plain
     if name not in ('below Annotations', 'two folders deep'):
         path = root / 'results.json' if pred_format == 'json' else root
-        explicit = evaluate_masks('mevis', truth, path, pred_format=pred_format, workers=2)
+        # Processes get the same reader for all forms of a format: one form of each shows it.
+        first = next(form for form in FORMS if FORMS[form][0] == pred_format)
+        explicit = evaluate_masks('mevis', truth, path, pred_format=pred_format,
+                                  workers=2 if name == first else 0)
         assert explicit.document()['per_frame'] == plain['per_frame']
 
 

@@ -166,7 +166,7 @@ def test_requests_that_are_refused(model, store, video):
         list(service(model, store, max_work_seconds=1e-6).segment(video, 'the red box'))
 
 
-def test_a_run_gives_previews_and_a_result(model, store, video, frames):
+def test_a_run_gives_previews_a_result_and_the_masks_of_the_inferencer(model, store, video):
     texts = ('the red box', '<b>the sky</b>')
     *previews, result = service(model, store).segment(video, '\n'.join(texts))
     assert previews and all(isinstance(preview, Preview) for preview in previews)
@@ -180,6 +180,22 @@ def test_a_run_gives_previews_and_a_result(model, store, video, frames):
     overlay = VideoFileReader(result.overlay)
     assert len(overlay) == 5 and overlay.shape[1] == 640
     assert cv2.imread(str(result.frame(99))).shape == cv2.imread(str(result.frame(-1))).shape
+
+    expected = GLUSInferencer(model)(video, texts)
+    document = json.loads(result.masks_json.read_text())
+    assert [item['expression'] for item in document['expressions']] == list(texts)
+    assert document['size'] == [48, 64] and document['frames'] == [f'{t:05d}' for t in range(5)]
+    with zipfile.ZipFile(result.masks_zip) as archive:
+        assert len(archive.namelist()) == 12
+        assert json.loads(archive.read('expressions.json')) == list(texts)
+        for e, item in enumerate(document['expressions']):
+            assert item['expected_iou'] is None
+            for t, name in enumerate(document['frames']):
+                png = cv2.imdecode(np.frombuffer(archive.read(f'{e}/{name}.png'), np.uint8),
+                                   cv2.IMREAD_UNCHANGED)
+                mask = expected['masks'][e][t]
+                assert (png == mask * 255).all()
+                assert (decode_rle(item['masks'][t]) == mask).all()
 
 
 def test_words_that_the_model_was_never_taught_are_told(model, store, video, monkeypatch, caplog):
@@ -229,26 +245,6 @@ def test_scores_of_a_selector_are_shown(model, store, video):
     assert result.key_frames == (4, ) and result.curve_title == 'key-frame score'
     assert np.isnan(result.curves[0, 0]) and result.curves[0, 4] == pytest.approx(0.4)
     assert json.loads(result.masks_json.read_text())['expressions'][0]['key_frame'] == 4
-
-
-def test_downloads_hold_the_masks_of_the_inferencer(model, store, video):
-    texts = ['the red box', 'the sky']
-    *_, result = service(model, store).segment(video, '\n'.join(texts))
-    expected = GLUSInferencer(model)(video, texts)
-    document = json.loads(result.masks_json.read_text())
-    assert [item['expression'] for item in document['expressions']] == texts
-    assert document['size'] == [48, 64] and document['frames'] == [f'{t:05d}' for t in range(5)]
-    with zipfile.ZipFile(result.masks_zip) as archive:
-        assert len(archive.namelist()) == 12
-        assert json.loads(archive.read('expressions.json')) == texts
-        for e, item in enumerate(document['expressions']):
-            assert item['expected_iou'] is None
-            for t, name in enumerate(document['frames']):
-                png = cv2.imdecode(np.frombuffer(archive.read(f'{e}/{name}.png'), np.uint8),
-                                   cv2.IMREAD_UNCHANGED)
-                mask = expected['masks'][e][t]
-                assert (png == mask * 255).all()
-                assert (decode_rle(item['masks'][t]) == mask).all()
 
 
 @pytest.fixture
