@@ -15,6 +15,7 @@ from ablation_study.rows import (
     IN_SIGHT,
     LATE,
     ROWS,
+    Comparison,
     Row,
 )
 
@@ -146,12 +147,12 @@ def _cell(means: Sequence[float]) -> str:
     return f'{mean} ± {statistics.stdev(means):.1f}' if len(means) > 1 else mean
 
 
-def comparison_table(results: Results) -> str:
+def comparison_table(results: Results, claims: Sequence[Comparison] = COMPARISONS) -> str:
     """Differences in points of J&F with their intervals, and what they show."""
     lines = ['| claim | expressions | difference | 95 % interval | seeds, videos, expressions | |',
              '|---|---|---:|---:|---:|---|']
     titles = {row.name: row.title for row in ROWS}
-    for claim in COMPARISONS:
+    for claim in claims:
         found = results.compare(claim.better, claim.worse, claim.group)
         text = f'| {titles[claim.better]} > {titles[claim.worse]} | {claim.group} '
         if found is None:
