@@ -71,6 +71,8 @@ REQUIRES = [
     # The order of frames in a folder.
     'natsort>=8.4',
     'platformdirs>=4.0',
+    # The page that compares two systems; torch brings it.
+    'jinja2>=3.1',
 ]
 
 # One pair of engine and mmcv has to be there. Neither is a hard requirement: stock and fork bring
@@ -97,7 +99,7 @@ NOTEBOOK = ['nbclient>=0.10', 'ipykernel>=6.29']
 setup(
     version=read_version(),
     packages=find_packages(include=['glus_mm', 'glus_mm.*']),
-    package_data={'glus_mm': ['py.typed', '**/*.pyi', 'text/assets/**']},
+    package_data={'glus_mm': ['py.typed', '**/*.pyi', '**/*.html', 'text/assets/**']},
     cmdclass={'build_py': BuildWithResources},
     install_requires=REQUIRES,
     extras_require={
