@@ -161,6 +161,17 @@ def parse_ids(entry: dict, key: str, where: str, required: bool = True) -> tuple
     return names
 
 
+def parse_id(entry: Any, key: str, where: str) -> str:
+    """The id of the only object of an expression, which names a folder.
+
+    Raises:
+        ValueError: ``entry`` lacks the ``key``, or the id there is no integer or file name.
+    """
+    name, = parse_ids({key: [get_field(entry, key, object, where)]}, key, where)
+    check_name(name, f'{where}, key {key!r}')
+    return name
+
+
 def parse_palette_index(entry: Any, key: str, where: str) -> str:
     """The id of the only object of an expression, which is its value in a palette PNG.
 

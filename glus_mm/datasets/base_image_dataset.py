@@ -2,9 +2,7 @@
 
 import os.path as osp
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-from mmengine.config import Config
+from collections.abc import Iterable
 
 from glus_mm.datasets.annotation_fields import parse_text
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
@@ -22,41 +20,15 @@ class BaseImageDataset(BaseRefVOSDataset):
     When testing, the image is one frame. J of ``RefVOSMetric`` is then the IoU of an expression,
     and its mean what LISA calls gIoU.
 
-    Args:
-        data_root: folder that relative paths of ``ann_file`` and ``data_prefix`` start from.
-        ann_file: the annotation; the data set's own default if None.
-        data_prefix: where images (``'img'``) and masks (``'mask'``) lie; keys left out take the
-            data set's own default (``DATA_PREFIX``).
-        pipeline: transforms, as configs or callables.
-        test_mode: the data set is tested on.
-        metainfo: overrides ``METAINFO``; the data set's name in the data samples is one thing that
-            several files of one layout should not share.
-        indices: use the first (or, negative, the last) images only, or those listed.
-        serialize_data: keep the list of images as bytes that workers share.
-        lazy_init: read the annotation on first use.
-        seed: seed of the items' randomness.
+    For the arguments see :class:`BaseRefVOSDataset`, whose videos are images here, so that
+    ``exclude_ann_file`` and ``min_frames`` are of no use. ``metainfo`` has the data set's name in
+    the data samples, which several files of one layout should not share.
 
     Raises:
         FileNotFoundError: a file is missing; images are looked for when an item is read.
         ValueError: an argument is out of its range, or the files are not as they should be; the
             message names file and entry.
     """
-
-    def __init__(self,
-                 data_root: str = '',
-                 ann_file: str | None = None,
-                 data_prefix: Mapping[str, str] | None = None,
-                 pipeline: Sequence[dict | Callable] = (),
-                 test_mode: bool = False,
-                 metainfo: Mapping | Config | None = None,
-                 indices: int | Sequence[int] | None = None,
-                 serialize_data: bool = True,
-                 lazy_init: bool = False,
-                 seed: int = 0) -> None:
-        super().__init__(
-            data_root=data_root, ann_file=ann_file, data_prefix=data_prefix, pipeline=pipeline,
-            test_mode=test_mode, metainfo=metainfo, indices=indices,
-            serialize_data=serialize_data, lazy_init=lazy_init, seed=seed)
 
     @abstractmethod
     def read_images(self) -> Iterable[dict]:

@@ -33,8 +33,10 @@ class BaseRefVOSDataset(BaseDataset):
     A subclass says where its files lie, in the class attributes: ``METAINFO['dataset']`` is the
     data set's name in the data samples, ``ANN_FILE`` and ``DATA_PREFIX`` are the defaults of the
     arguments. ``KINDS`` are the kinds that its expressions can be of; by default those that the
-    annotation has. It parses what its format has of its own: ``open_masks``, ``parse_target``. This
-    class parses the rest: ``{"videos": {id: {"frames": [...], "expressions": {id: {...}}}}}``.
+    annotation has. ``MASKS`` makes the source of the masks from their file or folder;
+    ``TEST_ONLY`` says why a data set cannot be trained on. It parses what its format has of its
+    own: ``parse_target``. This class parses the rest: ``{"videos": {id: {"frames": [...],
+    "expressions": {id: {...}}}}}``.
 
     Args:
         data_root: folder that relative paths of ``ann_file`` and ``data_prefix`` start from.
@@ -65,6 +67,8 @@ class BaseRefVOSDataset(BaseDataset):
     DATA_PREFIX: dict = dict(img='JPEGImages', mask='mask_dict.json')
     TEXT_KEY: str = 'exp'
     NESTED_VIDEO_IDS: bool = False
+    MASKS: Callable[[str], MaskSource] | None = None
+    TEST_ONLY: str = ''
 
     def __init__(self,
                  data_root: str = '',
@@ -143,8 +147,16 @@ class BaseRefVOSDataset(BaseDataset):
 
         Raises:
             FileNotFoundError: there are none, and the data set is to be trained on.
-            ValueError: they have not the layout they should have.
+            ValueError: they have not the layout they should have, or the data set serves for
+                testing only.
         """
+        if self.TEST_ONLY and not self.test_mode:
+            raise ValueError(f'{self.ann_file}: expected test_mode=True, as {self.TEST_ONLY}, got '
+                             'False')
+        path = self.data_prefix['mask']
+        exists = osp.isfile if path.endswith('.json') else osp.isdir
+        if self.has_masks(path, exists(path)):
+            return type(self).MASKS(path)
         return None
 
     @abstractmethod
@@ -177,6 +189,18 @@ class BaseRefVOSDataset(BaseDataset):
         if not exists:
             print_log(f'{self.ann_file}: no ground truth, there is no {path}', logger='current')
         return exists
+
+    def check_mask_folder(self, folder: str, where: str) -> str:
+        """Return a folder below that of the masks if it is there.
+
+        Raises:
+            FileNotFoundError: it is not.
+        """
+        path = osp.join(self.masks.path, folder)
+        if not osp.isdir(path):
+            raise FileNotFoundError(f'{where}: expected masks in the folder {path}, got no such '
+                                    'folder')
+        return folder
 
     def expression_items(self, video: dict, where: str) -> list[tuple[str, Any]]:
         """Ids and entries of a video's expressions, in their order; each id is unique."""

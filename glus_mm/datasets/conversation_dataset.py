@@ -3,10 +3,8 @@
 import os
 import os.path as osp
 import re
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.logging import print_log
 
 from glus_mm.datasets.annotation_fields import check_name, get_field, parse_kind
@@ -41,16 +39,9 @@ class ConversationDataset(BaseRefVOSDataset):
     Items have no masks: :class:`BuildTalk` is their first transform. They are mixed with data for
     referring segmentation by :class:`MixedRefVOSDataset`.
 
-    Args:
-        data_root: folder that relative paths of ``ann_file`` and ``data_prefix`` start from.
-        ann_file: the JSON file.
-        data_prefix: folders that ``'img'`` and ``'video'`` of the entries lie in.
-        pipeline: transforms, as configs or callables.
-        metainfo: overrides ``METAINFO``.
-        indices: use the first (or, negative, the last) entries only, or those listed.
-        serialize_data: keep the list of entries as bytes that workers share.
-        lazy_init: read the file on first use.
-        seed: seed of the items' randomness.
+    For the arguments see :class:`BaseRefVOSDataset`: ``ann_file`` is the JSON file, and
+    ``data_prefix`` has the folders that ``'img'`` and ``'video'`` of the entries lie in.
+    ``exclude_ann_file`` and ``min_frames`` are of no use here.
 
     Raises:
         FileNotFoundError: the file, a folder of frames or, when an item is read, an image is
@@ -61,21 +52,6 @@ class ConversationDataset(BaseRefVOSDataset):
     METAINFO: dict = dict(dataset='conversations')
     ANN_FILE: str = 'conversations.json'
     DATA_PREFIX: dict = dict(img='', video='')
-
-    def __init__(self,
-                 data_root: str = '',
-                 ann_file: str | None = None,
-                 data_prefix: Mapping[str, str] | None = None,
-                 pipeline: Sequence[dict | Callable] = (),
-                 metainfo: Mapping | Config | None = None,
-                 indices: int | Sequence[int] | None = None,
-                 serialize_data: bool = True,
-                 lazy_init: bool = False,
-                 seed: int = 0) -> None:
-        super().__init__(
-            data_root=data_root, ann_file=ann_file, data_prefix=data_prefix, pipeline=pipeline,
-            metainfo=metainfo, indices=indices, serialize_data=serialize_data,
-            lazy_init=lazy_init, seed=seed)
 
     def load_data_list(self) -> list[dict]:
         """Parse the file.

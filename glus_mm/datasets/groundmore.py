@@ -9,7 +9,7 @@ import numpy as np
 
 from glus_mm.datasets.annotation_fields import check_name, get_field, parse_palette_index
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_sources import MaskSource, WindowedMaskStore
+from glus_mm.datasets.mask_sources import WindowedMaskStore
 from glus_mm.registry import DATASETS
 
 NUM_FRAMES = 20
@@ -44,14 +44,8 @@ class GroundMoReDataset(BaseRefVOSDataset):
     ANN_FILE: str = 'test_v2.json'
     DATA_PREFIX: dict = dict(img='annotations', mask='annotations')
     TEXT_KEY: str = 'question'
-
-    def open_masks(self, videos: dict) -> MaskSource | None:
-        """Find the folder of the masks, where there is one; see the base class."""
-        if not self.test_mode:
-            raise ValueError(f'{self.ann_file}: expected test_mode=True, as only the test split of '
-                             'GroundMoRe is read, got False')
-        path = self.data_prefix['mask']
-        return WindowedMaskStore(path) if self.has_masks(path, osp.isdir(path)) else None
+    MASKS = WindowedMaskStore
+    TEST_ONLY: str = 'only the test split of GroundMoRe is read'
 
     def image_file(self, video_id: str, frame: str) -> str:
         """Path of an image; see the base class."""

@@ -1,6 +1,5 @@
 """Where the masks of a data set come from: JSON files, PNG files of three kinds, COCO."""
 
-import os
 import os.path as osp
 import struct
 from abc import ABCMeta, abstractmethod
@@ -214,10 +213,12 @@ class PNGMaskStore(MaskSource):
         return indices.shape, {int(i): encode_mask(indices == i) for i in present if i}
 
     def size(self, expression: dict) -> tuple[int, int] | None:
-        """Size of the file with an expression's first mask; see :class:`MaskSource`."""
-        for anno_id in expression['anno_ids'][:1]:
-            where = self.where(expression, anno_id, 0)
-            return self.objects(self.file_of(expression, anno_id, 0), where)[0]
+        """Size of the first file that an expression has; see :class:`MaskSource`."""
+        for anno_id in expression['anno_ids']:
+            for frame_idx in range(len(expression['frame_names'])):
+                path = self.file_of(expression, anno_id, frame_idx)
+                if osp.lexists(path):
+                    return self.objects(path, self.where(expression, anno_id, frame_idx))[0]
         return None
 
     def files(self, expression: dict) -> Iterator[str]:
@@ -311,19 +312,6 @@ class BinaryMaskStore(PNGMaskStore):
     def _value_of(self, anno_id: str) -> int:
         return 1
 
-    def size(self, expression: dict) -> tuple[int, int] | None:
-        """Size of the first file that an expression has; see :class:`MaskSource`."""
-        if not self.absent_is_empty:
-            return super().size(expression)
-        for anno_id in expression['anno_ids']:
-            folder = osp.join(self.path, anno_id)
-            names = set(os.listdir(folder)) if osp.isdir(folder) else ()
-            for frame_idx, frame in enumerate(expression['frame_names']):
-                if f'{frame}.png' in names:
-                    where = self.where(expression, anno_id, frame_idx)
-                    return self.objects(osp.join(folder, f'{frame}.png'), where)[0]
-        return None
-
 
 class PaletteMaskStore(PNGMaskStore):
     """``<path>/<video>/<frame>.png`` with the number of the object as palette index.
@@ -390,14 +378,6 @@ class WindowedMaskStore(PNGMaskStore):
         first, last = expression['window']
         number = expression['frame_numbers'][frame_idx]
         return not first <= number <= last or not osp.lexists(path)
-
-    def size(self, expression: dict) -> tuple[int, int] | None:
-        """Size of the first file of the video; see :class:`MaskSource`."""
-        for frame_idx in range(len(expression['frame_names'])):
-            path = self.file_of(expression, '', frame_idx)
-            if osp.lexists(path):
-                return self.objects(path, self.where(expression, '', frame_idx))[0]
-        return None
 
 
 class COCOMasks(MaskSource):

@@ -1,10 +1,11 @@
 """MeViS, and other data sets that are laid out like it."""
 
 import os.path as osp
+from functools import partial
 
-from glus_mm.datasets.annotation_fields import check_name, get_field, parse_ids, parse_kind
+from glus_mm.datasets.annotation_fields import get_field, parse_id, parse_ids, parse_kind
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_sources import BinaryMaskStore, MaskSource, MaskStore
+from glus_mm.datasets.mask_sources import BinaryMaskStore, MaskStore
 from glus_mm.datasets.moving_shapes.expressions import KINDS, VARIANT_KINDS
 from glus_mm.registry import DATASETS
 from glus_mm.utils.json_file import read_json_object
@@ -31,11 +32,10 @@ class MeViSDataset(BaseRefVOSDataset):
     """
 
     METAINFO: dict = dict(dataset='mevis')
-
-    def open_masks(self, videos: dict) -> MaskStore | None:
-        """Read ``mask_dict.json``, where there is one; see the base class."""
-        path = self.data_prefix['mask']
-        return MaskStore(path) if self.has_masks(path, osp.isfile(path)) else None
+    MASKS = MaskStore
+    TYPES: tuple[str, ...] = ()
+    """Kinds of expressions by ``type_id``, where the data set has that in place of ``kind``."""
+    TYPES_REQUIRED: bool = True
 
     def parse_target(self, exp_id: str, entry: dict, video: dict, where: str) -> dict:
         """Parse ``obj_id``, ``anno_id`` and ``kind``; see the base class."""
@@ -48,7 +48,15 @@ class MeViSDataset(BaseRefVOSDataset):
 
     def parse_kind(self, entry: dict, where: str) -> str | None:
         """The kind of an expression, where the data set has kinds."""
-        return parse_kind(entry, where)
+        if not self.TYPES:
+            return parse_kind(entry, where)
+        if 'type_id' not in entry and not self.TYPES_REQUIRED:
+            return None
+        type_id = get_field(entry, 'type_id', int, where)
+        if not 0 <= type_id < len(self.TYPES):
+            raise ValueError(f"{where}, key 'type_id': expected 0 to {len(self.TYPES) - 1}, got "
+                             f'{type_id}')
+        return self.TYPES[type_id]
 
     def _check_masks(self, object_ids: tuple[str, ...], anno_ids: tuple[str, ...],
                      num_frames: int, where: str) -> None:
@@ -103,19 +111,9 @@ class ReVOSDataset(MeViSDataset):
 
     METAINFO: dict = dict(dataset='revos')
     KINDS: tuple[str, ...] = ('referring', 'reason', 'hallucination')
+    TYPES: tuple[str, ...] = KINDS
     ANN_FILE: str = 'meta_expressions_train_.json'
     NESTED_VIDEO_IDS: bool = True
-
-    def parse_kind(self, entry: dict, where: str) -> str:
-        """Name the kind, by ``type_id``; see :class:`MeViSDataset`."""
-        type_id = get_field(entry, 'type_id', int, where)
-        if not 0 <= type_id < len(self.KINDS):
-            raise ValueError(f"{where}, key 'type_id': expected 0, 1 or 2, got {type_id}")
-        return self.KINDS[type_id]
-
-
-REF_SAV_KINDS = ('long', 'short')
-"""Kinds of expressions, by ``type_id``."""
 
 
 @DATASETS.register_module()
@@ -136,15 +134,8 @@ class RefSAVDataset(MeViSDataset):
     METAINFO: dict = dict(dataset='ref_sav')
     ANN_FILE: str = 'meta_expressions_valid.json'
     DATA_PREFIX: dict = dict(img='videos', mask='mask_dict.json')
-
-    def parse_kind(self, entry: dict, where: str) -> str | None:
-        """Name the kind, by ``type_id``; see :class:`MeViSDataset`."""
-        if 'type_id' not in entry:
-            return None
-        type_id = get_field(entry, 'type_id', int, where)
-        if not 0 <= type_id < len(REF_SAV_KINDS):
-            raise ValueError(f"{where}, key 'type_id': expected 0 or 1, got {type_id}")
-        return REF_SAV_KINDS[type_id]
+    TYPES: tuple[str, ...] = ('long', 'short')
+    TYPES_REQUIRED: bool = False
 
 
 @DATASETS.register_module()
@@ -168,31 +159,20 @@ class LongRVOSDataset(BaseRefVOSDataset):
 
     METAINFO: dict = dict(dataset='long_rvos')
     DATA_PREFIX: dict = dict(img='JPEGImages', mask='Annotations')
-
-    def open_masks(self, videos: dict) -> MaskSource | None:
-        """Find the folder of the masks, where there is one; see the base class."""
-        path = self.data_prefix['mask']
-        if not self.has_masks(path, osp.isdir(path)):
-            return None
-        # All frames of some objects: the expressions of an object come one after the other.
-        return BinaryMaskStore(path, cache_size=4096, absent_is_empty=True)
+    # All frames of some objects: the expressions of an object come one after the other.
+    MASKS = partial(BinaryMaskStore, cache_size=4096, absent_is_empty=True)
 
     def parse_target(self, exp_id: str, entry: dict, video: dict, where: str) -> dict:
         """Parse ``obj_id`` and ``type``; see the base class."""
-        obj_id = get_field(entry, 'obj_id', object, where)
-        object_ids = parse_ids(dict(obj_id=[obj_id]), 'obj_id', where)
-        check_name(object_ids[0], f"{where}, key 'obj_id'")
+        object_id = parse_id(entry, 'obj_id', where)
         kind = get_field(entry, 'type', str, where)
         if not kind:
             raise ValueError(f"{where}, key 'type': expected text, got ''")
         anno_ids: tuple[str, ...] = ()
         if self.masks is not None:
-            folder = osp.join(self.masks.path, video['video_id'])
-            if not osp.isdir(folder):
-                raise FileNotFoundError(f'{where}: expected the masks of the video in the folder '
-                                        f'{folder}, got no such folder')
-            anno_ids = (osp.join(video['video_id'], object_ids[0]), )
-        return dict(object_ids=object_ids, anno_ids=anno_ids, kind=kind,
+            folder = self.check_mask_folder(video['video_id'], where)
+            anno_ids = (osp.join(folder, object_id), )
+        return dict(object_ids=(object_id, ), anno_ids=anno_ids, kind=kind,
                     frame_names=video['frame_names'])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from glus_mm.datasets.annotation_fields import get_field, parse_palette_index
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_sources import MaskSource, PaletteMaskStore
+from glus_mm.datasets.mask_sources import PaletteMaskStore
 from glus_mm.registry import DATASETS
 
 
@@ -33,13 +33,8 @@ class MOSEDataset(BaseRefVOSDataset):
     METAINFO: dict = dict(dataset='mose_v2')
     ANN_FILE: str = 'meta.json'
     DATA_PREFIX: dict = dict(img='JPEGImages', mask='Annotations')
-
-    def open_masks(self, videos: dict) -> MaskSource:
-        """The folder of the palette PNGs; see the base class."""
-        if not self.test_mode:
-            raise ValueError(f'{self.ann_file}: expected test_mode=True, as MOSE has no '
-                             'expressions to train on, got False')
-        return PaletteMaskStore(self.data_prefix['mask'])
+    MASKS = PaletteMaskStore
+    TEST_ONLY: str = 'MOSE has no expressions to train on'
 
     def expression_items(self, video: dict, where: str) -> list[tuple[str, Any]]:
         """An entry for each number of an object.

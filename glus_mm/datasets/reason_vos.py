@@ -3,9 +3,9 @@
 import os.path as osp
 from typing import Any
 
-from glus_mm.datasets.annotation_fields import check_name, check_unique, get_field, parse_ids
+from glus_mm.datasets.annotation_fields import check_name, check_unique, get_field, parse_id
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_sources import BinaryMaskStore, MaskSource
+from glus_mm.datasets.mask_sources import BinaryMaskStore
 from glus_mm.registry import DATASETS
 
 
@@ -33,14 +33,8 @@ class ReasonVOSDataset(BaseRefVOSDataset):
     METAINFO: dict = dict(dataset='reason_vos')
     DATA_PREFIX: dict = dict(img='JPEGImages', mask='Annotations')
     TEXT_KEY: str = 'exp_text'
-
-    def open_masks(self, videos: dict) -> MaskSource | None:
-        """Find the folder of the masks, where there is one; see the base class."""
-        if not self.test_mode:
-            raise ValueError(f'{self.ann_file}: expected test_mode=True, as ReasonVOS is a '
-                             f'benchmark without a training split, got False')
-        path = self.data_prefix['mask']
-        return BinaryMaskStore(path) if self.has_masks(path, osp.isdir(path)) else None
+    MASKS = BinaryMaskStore
+    TEST_ONLY: str = 'ReasonVOS is a benchmark without a training split'
 
     def expression_items(self, video: dict, where: str) -> list[tuple[str, Any]]:
         """Ids and entries of a video's expressions, which are a list, or a dict with ids.
@@ -67,25 +61,17 @@ class ReasonVOSDataset(BaseRefVOSDataset):
         """Parse ``source``, after which the folders of the masks are named; see the base class."""
         source = get_field(entry, 'source', str, where)
         check_name(source, f"{where}, key 'source'")
-        return dict(source=source)
+        return dict(mask_source=source)
 
     def parse_target(self, exp_id: str, entry: dict, video: dict, where: str) -> dict:
         """Parse ``obj_id`` and find the folder of the masks; see the base class."""
-        obj_id = get_field(entry, 'obj_id', object, where)
-        object_ids = parse_ids(dict(obj_id=[obj_id]), 'obj_id', where)
-        check_name(object_ids[0], f"{where}, key 'obj_id'")
+        object_id, source = parse_id(entry, 'obj_id', where), video['mask_source']
         anno_ids: tuple[str, ...] = ()
         if self.masks is not None:
-            anno_ids = (self._mask_folder(video, object_ids[0], where), )
-        return dict(object_ids=object_ids, anno_ids=anno_ids, kind=None,
+            names = [f'{name}_{video["video_id"]}_{object_id}'
+                     for name in (source, source.lower())]
+            found = next((name for name in names
+                          if osp.isdir(osp.join(self.masks.path, name))), names[0])
+            anno_ids = (self.check_mask_folder(found, where), )
+        return dict(object_ids=(object_id, ), anno_ids=anno_ids, kind=None,
                     frame_names=video['frame_names'])
-
-    def _mask_folder(self, video: dict, object_id: str, where: str) -> str:
-        source = video['source']
-        names = [f'{name}_{video["video_id"]}_{object_id}' for name in (source, source.lower())]
-        for name in names:
-            if osp.isdir(osp.join(self.masks.path, name)):
-                return name
-        raise FileNotFoundError(f'{where}: expected the masks of object {object_id!r} in the '
-                                f'folder {osp.join(self.masks.path, names[0])}, got no such '
-                                f'folder')

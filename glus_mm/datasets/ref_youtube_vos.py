@@ -1,10 +1,8 @@
 """Ref-YouTube-VOS."""
 
-import os.path as osp
-
 from glus_mm.datasets.annotation_fields import parse_kind, parse_palette_index
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.mask_sources import MaskSource, PaletteMaskStore
+from glus_mm.datasets.mask_sources import PaletteMaskStore
 from glus_mm.datasets.mevis import MeViSDataset
 from glus_mm.registry import DATASETS
 
@@ -37,11 +35,7 @@ class RefYouTubeVOSDataset(BaseRefVOSDataset):
     METAINFO: dict = dict(dataset='ref_youtube_vos')
     ANN_FILE: str = 'meta_expressions/train/meta_expressions.json'
     DATA_PREFIX: dict = dict(img='train/JPEGImages', mask='train/Annotations')
-
-    def open_masks(self, videos: dict) -> MaskSource | None:
-        """Find the folder of the palette PNGs, where there is one; see the base class."""
-        path = self.data_prefix['mask']
-        return PaletteMaskStore(path) if self.has_masks(path, osp.isdir(path)) else None
+    MASKS = PaletteMaskStore
 
     def parse_target(self, exp_id: str, entry: dict, video: dict, where: str) -> dict:
         """Parse ``obj_id``, which is the palette index, too; see the base class."""
@@ -49,10 +43,7 @@ class RefYouTubeVOSDataset(BaseRefVOSDataset):
         if self.masks is not None or 'obj_id' in entry:
             ids = (parse_palette_index(entry, 'obj_id', where), )
         if self.masks is not None:
-            folder = osp.join(self.masks.path, video['video_id'])
-            if not osp.isdir(folder):
-                raise FileNotFoundError(f'{where}: expected the masks of the video in the folder '
-                                        f'{folder}, got no such folder')
+            self.check_mask_folder(video['video_id'], where)
         return dict(object_ids=ids, anno_ids=ids, kind=parse_kind(entry, where),
                     frame_names=video['frame_names'])
 

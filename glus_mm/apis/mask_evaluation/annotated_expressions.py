@@ -113,15 +113,6 @@ class AnnotatedExpressions:
         return int(coco_mask.area(merge_rles(rles, size))) if rles else 0
 
 
-_DATASETS: dict[str, type[BaseRefVOSDataset]] = {
-    'groundmore': GroundMoReDataset,
-    'long-rvos': LongRVOSDataset,
-    'mevis': MeViSDataset,
-    'ref-sav': RefSAVDataset,
-}
-"""Data sets that are read as they are tested on, by protocol."""
-
-
 def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpressions:
     """Open the annotation that a protocol is evaluated against.
 
@@ -136,21 +127,15 @@ def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpression
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(f'{root}: expected a folder with annotations, got no such folder')
+    kind = _DATASETS[protocol]
+    options = _find_ref_davis(Path(root)) if kind is RefDAVISDataset else {}
+    if kind is ReVOSDataset:
+        options = dict(ann_file='meta_expressions_valid_.json')
+    foreground = Path(root) / FOREGROUND_FILE
     # Without data-loading workers there is nothing to serialise for.
-    options: dict[str, Any] = dict(data_root=str(root), test_mode=True, serialize_data=False)
-    foreground = None
-    if protocol in _DATASETS:
-        dataset = _DATASETS[protocol](**options)
-    elif protocol == 'revos':
-        dataset = ReVOSDataset(ann_file='meta_expressions_valid_.json', **options)
-        foreground = Path(root) / FOREGROUND_FILE
-    elif protocol == 'ref-davis-glus':
-        dataset = RefDAVISDataset(**_find_ref_davis(Path(root)), **options)
-    else:
-        dataset = _FoldersOfReasonVOS(**options)
-    if foreground is not None and not foreground.exists():
-        foreground = None
-    return AnnotatedExpressions(dataset, foreground)
+    return AnnotatedExpressions(
+        kind(data_root=str(root), test_mode=True, serialize_data=False, **options),
+        foreground if kind is ReVOSDataset and foreground.exists() else None)
 
 
 def _find_ref_davis(root: Path) -> dict[str, Any]:
@@ -183,6 +168,13 @@ class _FoldersOfReasonVOS(ReasonVOSDataset):
             target = self.parse_target(exp_id, entry, dict(fields, frame_names=()), here)
             for anno_id in target['anno_ids']:
                 yield os.path.join(self.masks.path, anno_id)
+
+
+_DATASETS: dict[str, type[BaseRefVOSDataset]] = {
+    'groundmore': GroundMoReDataset, 'long-rvos': LongRVOSDataset, 'mevis': MeViSDataset,
+    'reason-vos': _FoldersOfReasonVOS, 'ref-davis-glus': RefDAVISDataset,
+    'ref-sav': RefSAVDataset, 'revos': ReVOSDataset}
+"""Data sets by protocol."""
 
 
 def _common_frames(folders: Iterator[str]) -> list[str]:
