@@ -89,7 +89,7 @@ class GLUSInferencer:
             progress: show a progress bar on standard error.
             name: what ``<video>`` is instead.
             format: ``'png'``; ``'rle'`` for one file ``<out_dir>/<video>.jsonl`` with COCO RLEs
-                instead, see :class:`RLEMaskWriter`; ``'coco'`` or ``'ytvis'`` for a document of
+                instead, see :class:`ResultFiles`; ``'coco'`` or ``'ytvis'`` for a document of
                 that kind, ``<out_dir>/<video>/<format>.json``.
 
         Returns:

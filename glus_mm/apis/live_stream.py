@@ -1,10 +1,11 @@
 """Masks of a live source, frame by frame."""
 
 import weakref
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from threading import Condition, Lock, Thread
+from queue import Empty, Queue
+from threading import Lock, Thread
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -38,32 +39,29 @@ class BackgroundIterator(Generic[Item]):
             raise ValueError(f'timeout must be positive or None, got {timeout!r}')
         self.timeout = timeout
         self.keep_latest = keep_latest
-        self._items: deque[tuple[int, Item]] = deque()
-        self._error: Exception | None = None
-        self._ended = False
-        self._closed = False
-        self._changed = Condition()
+        # Position and item; at the end what the source has raised, or None.
+        self._items: Queue[tuple[int, Item] | Exception | None] = Queue(1)
+        self._ended = self._closed = False
         self._last = -1
         Thread(target=self._read, args=(iter(source), ), daemon=True).start()
 
     def _read(self, source: Iterator[Item]) -> None:
+        error = None
         try:
-            for position, item in enumerate(source):
-                with self._changed:
-                    if self.keep_latest:
-                        self._items.clear()
-                    else:
-                        self._changed.wait_for(lambda: self._closed or not self._items)
-                    if self._closed:
-                        return
-                    self._items.append((position, item))
-                    self._changed.notify_all()
-        except Exception as error:  # noqa: BLE001 - raised where the items are asked for
-            self._error = error
-        finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            for item in enumerate(source):
+                if self.keep_latest:
+                    self._drop()
+                self._items.put(item)
+                if self._closed:
+                    return
+        except Exception as failed:  # noqa: BLE001 - raised where the items are asked for
+            error = failed
+        self._items.put(error)
+
+    def _drop(self) -> None:
+        """Take away the item that waits."""
+        with suppress(Empty):
+            self._items.get_nowait()
 
     def __iter__(self) -> 'BackgroundIterator[Item]':
         return self
@@ -75,26 +73,24 @@ class BackgroundIterator(Generic[Item]):
             TimeoutError: none came in time. The next call waits again.
             Exception: what the source has raised, after its last item.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._items or self._ended, self.timeout):
-                after = 'its start' if self._last < 0 else f'frame {self._last}'
-                raise TimeoutError(f'expected a frame of the source within {self.timeout:g} s '
-                                   f'after {after}, got none: it has stalled')
-            if self._items:
-                self._last, item = self._items.popleft()
-                self._changed.notify_all()
-                return self._last, item
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-        raise StopIteration
+        if self._ended:
+            raise StopIteration
+        try:
+            item = self._items.get(timeout=self.timeout)
+        except Empty:
+            after = 'its start' if self._last < 0 else f'frame {self._last}'
+            raise TimeoutError(f'expected a frame of the source within {self.timeout:g} s '
+                               f'after {after}, got none: it has stalled') from None
+        if isinstance(item, tuple):
+            self._last = item[0]
+            return item
+        self._ended = True
+        raise item or StopIteration
 
     def close(self) -> None:
         """Let the thread end with the item that it waits for."""
-        with self._changed:
-            self._closed = True
-            self._items.clear()
-            self._changed.notify_all()
+        self._closed = True
+        self._drop()
 
 
 @dataclass(frozen=True)

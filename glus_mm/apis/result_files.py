@@ -4,9 +4,8 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -26,41 +25,6 @@ FORMATS = ('png', 'rle', 'coco', 'ytvis')
 RESULTS = 'results.json'
 # Of results.json; a change that readers could trip over raises it.
 SCHEMA = 'glus_mm.results/1'
-
-
-class RLEMaskWriter:
-    """Write a line of JSON for each mask; use it as a context manager.
-
-    A line is ``{"frame": 3, "name": "00003", "exp": 0, "size": [H, W], "counts": "...", "score":
-    0.93}``: ``size`` and ``counts`` are COCO's RLE, ``exp`` counts the texts. Lines come in the
-    order of the work, which with a key frame in the middle is not that of the frames.
-
-    Args:
-        path: the file, replaced if it exists.
-        frame_names: (T) names of the frames.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-
-    def __init__(self, path: Path, frame_names: Sequence[str]) -> None:
-        self.frame_names = frame_names
-        # Line by line, so that what was made is there whatever ends the process.
-        self._file = open(path, 'w', encoding='utf-8', buffering=1)  # noqa: SIM115
-
-    def __call__(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
-        """Write the masks of a frame."""
-        scores = pred.scores.float().cpu().tolist()
-        for e, mask, score in zip(exps, pred.masks.cpu().numpy(), scores):
-            line = dict(frame=frame_idx, name=self.frame_names[frame_idx], exp=e,
-                        **encode_mask(mask), score=score)
-            self._file.write(json.dumps(line) + '\n')
-
-    def __enter__(self) -> 'RLEMaskWriter':
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self._file.close()
 
 
 def mask_path(out_dir: Path, video: str, exp_idx: int, frame_name: str) -> Path:
@@ -84,7 +48,10 @@ class ResultFiles:
     """Write the masks of one video as they come, then what they are; a context manager.
 
     COCO and YouTube-VIS have one file, written at the end: until then an RLE for each mask is
-    held.
+    held. ``'rle'`` is a line of JSON for each mask, ``{"frame": 3, "name": "00003", "exp": 0,
+    "size": [H, W], "counts": "...", "score": 0.93}``: ``size`` and ``counts`` are COCO's RLE,
+    ``exp`` counts the texts. Lines come in the order of the work, which with a key frame in the
+    middle is not that of the frames.
 
     Args:
         out_dir: folder of the results.
@@ -103,7 +70,7 @@ class ResultFiles:
         self.out_dir, self.name, self.reader, self.format = out_dir, name, reader, format
         self.texts = tuple(texts)
         self._rles: list[list[dict | None]] = []
-        self._stack = ExitStack()
+        self._file: TextIO | None = None
         twice = [name for name, count in Counter(reader.frame_names).items() if count > 1]
         if format == 'png' and twice:
             raise ValueError(f'expected frames with different names, as their masks are files of '
@@ -115,7 +82,9 @@ class ResultFiles:
             self._write = self._write_png
         elif format == 'rle':
             path = ensure_writable_file(out_dir / masks_path(name, format))
-            self._write = self._stack.enter_context(RLEMaskWriter(path, reader.frame_names))
+            # Line by line, so that what was made is there whatever ends the process.
+            self._file = open(path, 'w', encoding='utf-8', buffering=1)  # noqa: SIM115
+            self._write = self._write_line
         else:
             ensure_writable_file(out_dir / masks_path(name, format))
             self._rles = [[None] * len(reader) for _ in self.texts]
@@ -129,6 +98,13 @@ class ResultFiles:
         for e, mask in zip(exps, pred.masks.cpu().numpy()):
             write_mask_png(
                 mask_path(self.out_dir, self.name, e, self.reader.frame_names[frame_idx]), mask)
+
+    def _write_line(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
+        scores = pred.scores.float().cpu().tolist()
+        for e, mask, score in zip(exps, pred.masks.cpu().numpy(), scores):
+            line = dict(frame=frame_idx, name=self.reader.frame_names[frame_idx], exp=e,
+                        **encode_mask(mask), score=score)
+            self._file.write(json.dumps(line) + '\n')
 
     def _hold(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
         for e, mask in zip(exps, pred.masks.cpu().numpy()):
@@ -147,7 +123,8 @@ class ResultFiles:
         return self
 
     def __exit__(self, *args: object) -> None:
-        self._stack.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def results_document(out: 'Segmentation', model: nn.Module, format: str, place: str) -> dict:
