@@ -181,15 +181,18 @@ class DAVISSemiProtocol(ObjectProtocol):
 
     def score(self, frames: Iterable[LabelFrame], num_objects: int) -> list[ObjectScore]:
         """Compare each object with the prediction of the same number; see the base class."""
-        scores = [ObjectScore(number, {'J': [], 'F': []}, {})
+        scores = [ObjectScore(number, {name: [] for name in self.measures}, {})
                   for number in range(1, num_objects + 1)]
         for frame in frames:
             for score in scores:
-                region, boundary = measure_pair(frame.gt == score.number,
-                                                frame.pred == score.number)
-                score.values['J'].append(region)
-                score.values['F'].append(boundary)
+                figures = self.measure(frame.gt == score.number, frame.pred == score.number)
+                for name, value in zip(self.measures, figures):
+                    score.values[name].append(value)
         return scores
+
+    def measure(self, gt: np.ndarray, pred: np.ndarray) -> tuple[float, ...]:
+        """A figure for each of ``measures`` from two binary masks, bool (H, W)."""
+        return measure_pair(gt, pred)
 
 
 class DAVISUnsupProtocol(ObjectProtocol):
@@ -360,10 +363,10 @@ def merge_masks(masks: Iterable[tuple[int, np.ndarray]], size: tuple[int, int]) 
     return labels
 
 
-class MOSEv2Protocol(ObjectProtocol):
+class MOSEv2Protocol(DAVISSemiProtocol):
     """The protocol of MOSEv2 (https://github.com/henghuiding/MOSE-api, MOSEv2/sam2_rcms/tools).
 
-    Numbers of objects are compared directly; the first and the last frame do not count. J is
+    As :class:`DAVISSemiProtocol`, but that any number that is no object's is background. J is
     (intersection + 1) / (union + 1), and 1 where both masks are empty. F-dot is F with a tolerance
     that follows the size of the object, see
     :func:`glus_mm.evaluation.functional`. J&F-dot is the mean of J and
@@ -380,27 +383,15 @@ class MOSEv2Protocol(ObjectProtocol):
     unpredicted_video_is_zero = True
     measures = ('J', 'F-dot', 'F', 'visible')
 
-    def frames_to_score(self, num_frames: int) -> range:
-        """All but the first and the last; see the base class."""
-        return range(1, num_frames - 1)
-
     def max_label(self, num_objects: int) -> int:
-        """Any: what is no object's number is background; see the base class."""
+        """Any; see the base class."""
         return 255
 
-    def score(self, frames: Iterable[LabelFrame], num_objects: int) -> list[ObjectScore]:
-        """Compare each object with the prediction of the same number; see the base class."""
-        scores = [ObjectScore(number, {name: [] for name in self.measures}, {})
-                  for number in range(1, num_objects + 1)]
-        for frame in frames:
-            for score in scores:
-                gt, pred = (np.equal(labels, score.number).view(np.uint8) for labels in frame)
-                boundary, adaptive = adaptive_boundary_accuracy(gt, pred)
-                figures = (_smooth_iou(gt, pred), adaptive, boundary,
-                           float(cv2.countNonZero(gt) > 0))
-                for name, value in zip(self.measures, figures):
-                    score.values[name].append(value)
-        return scores
+    def measure(self, gt: np.ndarray, pred: np.ndarray) -> tuple[float, ...]:
+        """J, F-dot, F and whether the object is visible; (H, W), see the base class."""
+        gt, pred = gt.view(np.uint8), pred.view(np.uint8)
+        boundary, adaptive = adaptive_boundary_accuracy(gt, pred)
+        return _smooth_iou(gt, pred), adaptive, boundary, float(cv2.countNonZero(gt) > 0)
 
     def track_figures(self, track: Track) -> Figures:
         """'J', 'F-dot', 'F' and their means; 'J&F-d' and 'J&F-r' where there are such frames."""
