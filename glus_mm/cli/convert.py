@@ -1,6 +1,7 @@
 """``glus-mm convert`` and the tools in ``tools/model_converters``: checkpoints between layouts."""
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable
 
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
         UserError: the checkpoint cannot be used, or the result cannot be written.
     """
     with user_errors(FAILED):
-        KINDS[args.kind][2](args)
+        _convert(KINDS[args.kind][2], args)
     print(f'wrote {args.out_dir}')
 
 
@@ -42,16 +43,27 @@ def run_tool(kind: str) -> None:
     Raises:
         SystemExit: status 2, with the reason, where the conversion cannot be made.
     """
-    summary, add, convert = KINDS[kind]
+    summary, add, target = KINDS[kind]
     parser = argparse.ArgumentParser(
         description=f'{summary} The same as "glus-mm convert {kind}".')
     add(parser)
     args = parser.parse_args()
     try:
-        convert(args)
+        _convert(target, args)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f'wrote {args.out_dir}')
+
+
+def _convert(target: '_Convert | str', args: argparse.Namespace) -> None:
+    """Call a function, or the one of that name of glus_mm.conversion with the options it knows."""
+    if not isinstance(target, str):
+        target(args)
+        return
+    from glus_mm import conversion
+    function = getattr(conversion, target)
+    known = inspect.signature(function).parameters
+    function(**{name: value for name, value in vars(args).items() if name in known})
 
 
 def _add_folders(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +81,9 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
     _add_folders(parser)
     parser.add_argument('--sam2', metavar='NAME_OR_YAML', default='sam2_hiera_l',
                         help='config of SAM-2 (default: %(default)s)')
-    parser.add_argument('--context', type=int, default=4, metavar='N',
+    parser.add_argument('--context', dest='num_context', type=int, default=4, metavar='N',
                         help='context frames (default: %(default)s)')
-    parser.add_argument('--query', type=int, default=4, metavar='N',
+    parser.add_argument('--query', dest='num_query', type=int, default=4, metavar='N',
                         help='query frames in the window (default: %(default)s)')
     parser.add_argument('--memory-stride', type=int, default=3, metavar='N',
                         help='distance of the older memories (default: %(default)s)')
@@ -110,22 +122,6 @@ def _add_official_options(parser: argparse.ArgumentParser) -> None:
                         help='replace the files of an earlier export in OUT_DIR')
 
 
-def _settings(args: argparse.Namespace) -> dict:
-    return dict(clip=args.clip, sam2=args.sam2, num_context=args.context, num_query=args.query,
-                memory_stride=args.memory_stride, force=args.force)
-
-
-def _convert_glus(args: argparse.Namespace) -> None:
-    from glus_mm.conversion import convert_glus
-    convert_glus(args.hf_dir, args.out_dir, **_settings(args))
-
-
-def _convert_lisa(args: argparse.Namespace) -> None:
-    from glus_mm.conversion import convert_lisa
-    convert_lisa(args.hf_dir, args.out_dir, sam2_checkpoint=args.sam2_checkpoint, seed=args.seed,
-                 **_settings(args))
-
-
 def _convert_chat_univi(args: argparse.Namespace) -> None:
     from glus_mm.conversion import convert_chat_univi
     if args.selector:
@@ -153,7 +149,7 @@ def _add_sam2_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('source', metavar='SOURCE', help='a file, a folder, or a repository on the '
                         'hub such as facebook/sam2.1-hiera-tiny')
     parser.add_argument('out_dir', metavar='OUT_DIR', help='new folder')
-    parser.add_argument('--to', choices=['sam2', 'transformers'], default='sam2',
+    parser.add_argument('--to', dest='layout', choices=['sam2', 'transformers'], default='sam2',
                         help='whose layout is written (default: %(default)s)')
     parser.add_argument('--sam2', metavar='NAME_OR_YAML',
                         help='what it is (default: the published one of these sizes)')
@@ -161,20 +157,15 @@ def _add_sam2_options(parser: argparse.ArgumentParser) -> None:
                         help='replace the files of an earlier conversion in OUT_DIR')
 
 
-def _convert_sam2(args: argparse.Namespace) -> None:
-    from glus_mm.conversion.sam2_weights import convert_sam2
-    convert_sam2(args.source, args.out_dir, args.to, args.sam2, args.force)
-
-
 _Add, _Convert = Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
-KINDS: dict[str, tuple[str, _Add, _Convert]] = {
-    'glus': ('convert an official GLUS checkpoint', _add_source_options, _convert_glus),
+KINDS: dict[str, tuple[str, _Add, _Convert | str]] = {
+    'glus': ('convert an official GLUS checkpoint', _add_source_options, 'convert_glus'),
     'lisa': ('make the start of a GLUS training from LISA and SAM-2', _add_lisa_options,
-             _convert_lisa),
+             'convert_lisa'),
     'chat-univi': ('make a key-frame selector from Chat-UniVi', _add_chat_univi_options,
                    _convert_chat_univi),
     'sam2': ('write the weights of SAM-2 in the layout of the sam2 package or of transformers',
-             _add_sam2_options, _convert_sam2),
+             _add_sam2_options, 'convert_sam2'),
     'official': ('write a model in the layout of the official checkpoints; LoRA is merged',
                  _add_official_options, _convert_official),
 }

@@ -9,28 +9,25 @@ from mmengine import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from glus_mm.conversion.clip_tower import clip_folder, load_clip_tower
 from glus_mm.conversion.config_file import (
     HERE,
-    check_output_folder,
     check_space,
+    config_text,
     origin_text,
     output_folder,
-    selector_config_text,
 )
+from glus_mm.conversion.convert import open_source
 from glus_mm.conversion.fit import check_converted
-from glus_mm.conversion.official_config import OfficialConfig, read_official_config
+from glus_mm.conversion.official_config import OfficialConfig
 from glus_mm.conversion.official_weights import (
-    VISION_TOWER,
     run_dtype,
-    split_weights,
     with_tower_names_of,
 )
 from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.conversion.selector import FRESH, TABLES, selector_state, write_selector_tokenizer
 from glus_mm.text.tokenizer import SCORE_TOKEN, TOKENIZER_FILES, SegTokenizer
 from glus_mm.utils.deprecation import ignored
-from glus_mm.utils.weight_files import own_storages, read_weights
+from glus_mm.utils.weight_files import own_storages
 
 CHAT_UNIVI = 'a checkpoint of Chat-UniVi in the layout of Hugging Face'
 MODEL_TYPES = ('ChatUniVi', 'llava')
@@ -67,28 +64,29 @@ def convert_chat_univi(hf_dir: str | Path,
             expected. Nothing was written then.
     """
     ignored('kind', kind, '0.2')
-    folder, out_dir = Path(hf_dir).expanduser(), Path(out_dir).expanduser()
-    official = read_official_config(folder, CHAT_UNIVI, MODEL_TYPES)
-    clusters = read_clusters(official)
-    inputs = [path for path in (folder, clip_folder(clip, official)) if path is not None]
-    check_output_folder(out_dir, OUTPUTS, inputs, force)
-    state, tower, _ = split_weights(read_weights(folder), official)
-    tower = load_clip_tower(clip, official, tower)
-    state |= {VISION_TOWER + name: value for name, value in tower.tensors.items()}
+    out_dir = Path(out_dir).expanduser()
+    source = open_source(hf_dir, out_dir, clip, force, CHAT_UNIVI, MODEL_TYPES)
+    official, clusters = source.official, read_clusters(source.official)
     with output_folder(out_dir, OUTPUTS, 'config.py') as staging:
-        write_selector_tokenizer(folder, staging, official)
+        write_selector_tokenizer(source.folder, staging, official)
         tokenizer = SegTokenizer.from_pretrained(staging, answer_token=SCORE_TOKEN)
-        mllm = _mllm_config(official, clusters, tower.sizes, len(tokenizer))
-        model = dict(type='KeyFrameSelector', dtype=run_dtype(state), mllm=mllm)
-        origin = origin_text('chatunivi2mm', folder, official.architecture, tower.name, None, [
-            f'[SCORE] is new; so is the MLP on it (seed {seed}).'])
+        llm = dict(official.llm)
+        if llm['vocab_size'] <= len(tokenizer):
+            del llm['vocab_size']  # follows the tokenizer
+        mllm = dict(
+            type='ChatUniViMLLM', tokenizer=HERE, template='selector', vision_crop='center',
+            vision_select_layer=official.vision_select_layer, **clusters,
+            vision_tower=source.tower.sizes, llm=llm, trainable=[])
+        model = dict(type='KeyFrameSelector', dtype=run_dtype(source.state), mllm=mllm)
+        origin = origin_text(
+            'chatunivi2mm', source.folder, official.architecture, source.tower.name, None,
+            [f'[SCORE] is new; so is the MLP on it (seed {seed}).'])
         config = staging / 'config.py'
-        config.write_text(selector_config_text(model, 'KeyFrameSelector', origin, tokenizer),
-                          encoding='utf-8')
-        result = _selector_weights(config, state, official, seed)
+        config.write_text(config_text(model, origin, tokenizer), encoding='utf-8')
+        result = _selector_weights(config, source.state, official, seed)
         check_space(staging, out_dir, sum(value.nbytes for value in result.values()))
         torch.save(dict(state_dict=own_storages(result)), staging / 'model.pth')
-    print_log(f'{folder}: {len(state)} weights converted', 'current')
+    print_log(f'{source.folder}: {len(source.state)} weights converted', 'current')
 
 
 def read_clusters(official: OfficialConfig) -> dict[str, Any]:
@@ -117,17 +115,6 @@ def read_clusters(official: OfficialConfig) -> dict[str, Any]:
         raise ValueError(f'{official.file}: expected a ratio in (0, 1] as temporal_cluster_rate in '
                          f'"config", got {rate!r}')
     return dict(spatial_clusters=counts, temporal_cluster_rate=rate)
-
-
-def _mllm_config(official: OfficialConfig, clusters: dict[str, Any], tower: dict[str, Any],
-                 num_tokens: int) -> dict[str, Any]:
-    llm = dict(official.llm)
-    if llm.pop('vocab_size') > num_tokens:  # else it follows the tokenizer
-        llm['vocab_size'] = official.llm['vocab_size']
-    return dict(
-        type='ChatUniViMLLM', tokenizer=HERE, template='selector', vision_crop='center',
-        vision_select_layer=official.vision_select_layer, **clusters, vision_tower=tower, llm=llm,
-        trainable=[])
 
 
 def _selector_weights(config: Path, state: Mapping[str, Tensor], official: OfficialConfig,

@@ -91,49 +91,25 @@ def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer) -> 
     """The text of config.py.
 
     Args:
-        model: of :func:`model_config`.
+        model: the ``model`` of the config, a GLUS or a key-frame selector.
         origin: what the weights were made from, one or more lines.
         tokenizer: its ids are noted.
     """
-    tokens = (SEG_TOKEN, IM_START_TOKEN, IM_END_TOKEN)
-    header = _header('GLUS', origin, tokenizer, tokens, GLUS_USAGE)
-    data = DATA.format(ground_truth=GROUND_TRUTH, evaluator="dict(type='RefVOSMetric')")
-    return f'{header}{_assigned(model)}{data}{_runtime()}'
-
-
-def selector_config_text(model: dict[str, Any], title: str, origin: str,
-                         tokenizer: SegTokenizer) -> str:
-    """The text of config.py for a key-frame selector.
-
-    Args:
-        model: the ``model`` of the config.
-        title: what it is.
-        origin: what the weights were made from, one or more lines.
-        tokenizer: its ids are noted.
-    """
-    header = _header(title, origin, tokenizer, (SCORE_TOKEN, ), '')
-    data = DATA.format(
-        ground_truth='', evaluator="dict(type='KeyFrameMetric', out_dir='work_dirs/key_frames')")
-    return f'{header}{_assigned(model)}{data}{_runtime()}'
-
-
-def _runtime() -> str:
-    """What every run shares, without the comment on how to inherit from it."""
-    text = find_resource('configs/_base_/default_runtime.py').read_text(encoding='utf-8')
-    return text[text.index('default_scope'):]
-
-
-def _header(title: str, origin: str, tokenizer: SegTokenizer, tokens: Sequence[str],
-            usage: str) -> str:
+    is_glus = model['type'] == 'GLUS'
+    tokens = (SEG_TOKEN, IM_START_TOKEN, IM_END_TOKEN) if is_glus else (SCORE_TOKEN, )
     ids = ', '.join(f'{text} {tokenizer.added_tokens[text]}' for text in tokens)
     # What is not printable, or a brace that MMEngine would replace, has no place in a comment.
     plain = ''.join(c if c.isprintable() and c not in '{}' or c == '\n' else '?' for c in origin)
     comment = '\n'.join(f'# {line}' for line in plain.split('\n'))
-    return HEADER.format(title=title, origin=comment, tokens=ids, usage=usage)
-
-
-def _assigned(model: dict[str, Any]) -> str:
-    return f'model = {_format(model, 0, len("model = "))}\n'
+    header = HEADER.format(title=model['type'], origin=comment, tokens=ids,
+                           usage=GLUS_USAGE if is_glus else '')
+    data = DATA.format(
+        ground_truth=GROUND_TRUTH if is_glus else '', evaluator="dict(type='RefVOSMetric')"
+        if is_glus else "dict(type='KeyFrameMetric', out_dir='work_dirs/key_frames')")
+    # What every run shares, without the comment on how to inherit from it.
+    runtime = find_resource('configs/_base_/default_runtime.py').read_text(encoding='utf-8')
+    return (f'{header}model = {_format(model, 0, len("model = "))}\n{data}'
+            f'{runtime[runtime.index("default_scope"):]}')
 
 
 def origin_text(tool: str, folder: Path, architecture: str, tower: str, sam2: str | None,

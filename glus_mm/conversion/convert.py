@@ -21,7 +21,7 @@ from glus_mm.conversion.config_file import (
     output_folder,
 )
 from glus_mm.conversion.fit import check_converted
-from glus_mm.conversion.official_config import OfficialConfig, read_official_config
+from glus_mm.conversion.official_config import LLAVA, OfficialConfig, read_official_config
 from glus_mm.conversion.official_weights import (
     OFFICIAL_FCS,
     SAM2,
@@ -44,7 +44,7 @@ _MEMORY = f'{SAM2}memory_attention.'
 
 
 @dataclass
-class _Source:
+class Source:
     """An official checkpoint that was opened.
 
     Attributes:
@@ -57,7 +57,6 @@ class _Source:
 
     folder: Path
     official: OfficialConfig
-    tokenizer: SegTokenizer
     tower: ClipTower
     state: dict[str, Tensor]
     inv_freq_dtype: str | None
@@ -97,7 +96,7 @@ def convert_glus(hf_dir: str | Path,
     """
     out_dir = Path(out_dir).expanduser()
     test_cfg = GLUSTestCfg(num_context=num_context, window=num_query, memory_stride=memory_stride)
-    source = _open(hf_dir, out_dir, clip, force)
+    source = open_source(hf_dir, out_dir, clip, force)
     if not any(name.startswith(_MEMORY) for name in source.state):
         raise ValueError(f'expected a checkpoint of GLUS, got {source.official.architecture} '
                          f'without SAM-2 (model.visual_model.memory_attention.*) in '
@@ -141,7 +140,7 @@ def convert_lisa(hf_dir: str | Path,
     """
     out_dir = Path(out_dir).expanduser()
     test_cfg = GLUSTestCfg(num_context=num_context, window=num_query, memory_stride=memory_stride)
-    source = _open(hf_dir, out_dir, clip, force)
+    source = open_source(hf_dir, out_dir, clip, force)
     if any(name.startswith(_MEMORY) for name in source.state):
         raise ValueError(f'expected a checkpoint of LISA, whose SAM-1 is replaced, got one that '
                          f'holds a trained SAM-2: {source.folder}; use '
@@ -159,28 +158,33 @@ def convert_lisa(hf_dir: str | Path,
     _write(source, out_dir, sam2, test_cfg, 'lisa2mm', notes, seed)
 
 
-def _open(hf_dir: str | Path, out_dir: Path, clip: str | None, force: bool) -> _Source:
-    """Read all that belongs to an official checkpoint; nothing is written."""
+def open_source(hf_dir: str | Path, out_dir: Path, clip: str | None, force: bool,
+                what: str = LLAVA, model_types: tuple[str, ...] = ('llava', )) -> Source:
+    """Read all that belongs to an official checkpoint but its tokenizer; nothing is written.
+
+    Args:
+        hf_dir, out_dir, clip, force: as for :func:`convert_glus`, likewise the errors.
+        what, model_types: what is expected, see :func:`read_official_config`.
+    """
     folder = Path(hf_dir).expanduser()
-    official = read_official_config(folder)
+    official = read_official_config(folder, what, model_types)
     inputs = [path for path in (folder, clip_folder(clip, official)) if path is not None]
     check_output_folder(out_dir, OUTPUTS, inputs, force)
-    tokenizer = SegTokenizer.from_pretrained(folder)
-    if official.llm['vocab_size'] < len(tokenizer):
-        raise ValueError(f'{official.file}: expected a vocab_size of at least {len(tokenizer)}, '
-                         f'which is how many tokens the tokenizer in {folder} has, got '
-                         f'{official.llm["vocab_size"]}')
     state, tower, inv_freq_dtype = split_weights(read_weights(folder), official)
     tower = load_clip_tower(clip, official, tower)
     state |= {VISION_TOWER + name: value for name, value in tower.tensors.items()}
-    return _Source(folder, official, tokenizer, tower, state, inv_freq_dtype)
+    return Source(folder, official, tower, state, inv_freq_dtype)
 
 
-def _write(source: _Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, tool: str,
+def _write(source: Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, tool: str,
            notes: list[str], seed: int | None = None) -> None:
     """Write the folder; with ``seed`` the projector of seg tokens is made new."""
-    official, tokenizer = source.official, source.tokenizer
+    official, tokenizer = source.official, SegTokenizer.from_pretrained(source.folder)
     llm = dict(official.llm)
+    if llm['vocab_size'] < len(tokenizer):
+        raise ValueError(f'{official.file}: expected a vocab_size of at least {len(tokenizer)}, '
+                         f'which is how many tokens the tokenizer in {source.folder} has, got '
+                         f'{llm["vocab_size"]}')
     if llm['vocab_size'] == len(tokenizer):
         del llm['vocab_size']  # follows the tokenizer
     model = model_config(
