@@ -92,7 +92,14 @@ def together(videos: Iterable[Video], max_tracks: int, max_rows: int
                 return
             for one in list(going):
                 while one.work is None:
-                    item = _advance(one)
+                    steps, answer, error = one.video.steps, one.answer, one.error
+                    one.answer = one.error = None
+                    try:
+                        item = steps.send(answer) if error is None else steps.throw(error)
+                    except StopIteration:
+                        item = None
+                    except Exception as failed:  # noqa: BLE001 - one must not end the others
+                        item = failed
                     if isinstance(item, Work):
                         one.work = item
                         continue
@@ -136,18 +143,6 @@ def outcome(work: Generator[Work, Any, Result]) -> Result:
     except StopIteration as end:
         return end.value
     raise TypeError('expected work without predictions, got one')
-
-
-def _advance(one: _Going) -> Work | Prediction | Exception | None:
-    """Go on with a video until it has or needs something; an error, or None, is its end."""
-    steps, answer, error = one.video.steps, one.answer, one.error
-    one.answer = one.error = None
-    try:
-        return steps.send(answer) if error is None else steps.throw(error)
-    except StopIteration:
-        return None
-    except Exception as failed:  # noqa: BLE001 - one video must not end the others
-        return failed
 
 
 def _run(going: list[_Going], max_rows: int) -> None:

@@ -52,7 +52,7 @@ def sam_input(model: GLUS, frame: np.ndarray, head: SAM2MemoryHead | None = None
         sam2_image(frame, (head or model.mask_head).image_size))
 
 # A frame that was read, and what was made of it.
-_Read = tuple[np.ndarray, dict[Callable, Tensor | None]]
+_Read = tuple[np.ndarray, dict[Callable, Tensor]]
 
 
 class FrameEncoder:
@@ -74,20 +74,14 @@ class FrameEncoder:
         kept = {sam_input: session.sam_features}
         if vision:
             kept[vision_input] = session.visual_tokens
-
         # One thread reads, in order, as video files want it; one makes the images of what was
         # read. Features that are kept already need neither.
-        def read(t: int) -> _Read | None:
-            images = {make: None for make, cache in kept.items() if t not in cache}
-            return (session.frame(t), images) if images else None
-
-        def resize(read: _Read | None) -> _Read | None:
-            frame, images = read or (None, {})
-            images.update({make: make(model, frame) for make in images})
-            return read
-
         self._ahead = map_in_thread(
-            read, frames, session.prefetch, *[resize] * (session.prefetch > 0))
+            lambda t: (session.frame(t), lacking) if (lacking := [
+                make for make, cache in kept.items() if t not in cache]) else None,
+            frames, session.prefetch,
+            lambda read: read and (read[0], {
+                make: make(model, read[0]) for make in read[1] if session.prefetch}))
         self.close = self._ahead.close
         self._prepared: dict[int, _Read | None] = {}
 
@@ -190,7 +184,7 @@ class FrameEncoder:
                 del self._prepared[next(iter(self._prepared))]
         frame, images = self._prepared.get(frame_idx) or (self.session.frame(frame_idx), {})
         self._prepared[frame_idx] = frame, images
-        if images.get(make) is None:
+        if make not in images:
             images[make] = make(self.model, frame)
         return images[make]
 

@@ -162,6 +162,8 @@ class GLUS(HubMixin, BaseModel):
         object.__setattr__(self, 'selector', build_child(
             MODELS, self.test_cfg.selector or dict(type='FirstFrameSelector')))
         self._selector_weights = self._find_selector_weights()
+        # Networks beside this module that have their weights, in a tuple, which registers none.
+        self._beside: tuple[nn.Module, ...] = ()
         self.propagator = build_child(
             MODELS, self.test_cfg.propagator or dict(type='GLUSPropagator'))
         if self.test_cfg.llm_bits < 16:
@@ -236,8 +238,9 @@ class GLUS(HubMixin, BaseModel):
             load_weights(self.selector, self._selector_weights, None, device)
             self._selector_weights = None
         self.propagator.load(device)
-        for network in self._networks_beside():
-            network.to(device).eval()
+        beside = [part for part in (self.selector, *self.propagator.networks)
+                  if isinstance(part, nn.Module)]
+        self._beside = tuple(network.to(device).eval() for network in beside)
         if self.test_cfg.llm_bits < 16:
             quantize_llm(self, self.test_cfg.llm_bits)
         if self._to_compile:
@@ -246,15 +249,9 @@ class GLUS(HubMixin, BaseModel):
             self._to_compile = False
         return self
 
-    def _networks_beside(self) -> list[nn.Module]:
-        """Networks beside this module that have their weights."""
-        selector = self.selector if self._selector_weights is None else None
-        return [part for part in (selector, *self.propagator.networks)
-                if isinstance(part, nn.Module)]
-
     def _apply(self, fn: Callable, recurse: bool = True) -> 'GLUS':
         """Move, or cast, networks beside this module with it."""
-        for network in self._networks_beside():
+        for network in self._beside:
             network._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
@@ -632,7 +629,9 @@ class GLUS(HubMixin, BaseModel):
             (i, size, functools.partial(open_video, i)) for i, size in enumerate(sizes))
         most = max(*sizes, min(sum(sizes), self.test_cfg.max_tracks))
         with explain_out_of_memory(self.test_cfg, most):
-            for (i, item), rles in map_in_thread(_encode_masks, results, depth=2):
+            for (i, item), rles in map_in_thread(lambda result: [
+                    encode_mask(mask) for mask in result[1][2].masks.cpu().numpy()]
+                    if isinstance(result[1], tuple) else [], results, depth=2):
                 if isinstance(item, Exception):
                     raise item
                 if item is None:
@@ -745,9 +744,3 @@ def _checked_key_frames(session: VideoSession, key_frames: Sequence[int] | None)
                          f'expressions, got {key_frames}')
     return key_frames
 
-
-def _encode_masks(item: tuple[int, Prediction | Exception | None]) -> list[dict]:
-    """RLEs of the masks of a frame."""
-    if not isinstance(item[1], tuple):
-        return []
-    return [encode_mask(mask) for mask in item[1][2].masks.cpu().numpy()]
