@@ -153,11 +153,12 @@ class BaseRefVOSDataset(BaseDataset):
         if self.TEST_ONLY and not self.test_mode:
             raise ValueError(f'{self.ann_file}: expected test_mode=True, as {self.TEST_ONLY}, got '
                              'False')
+        make = type(self).MASKS
+        if make is None:
+            return None
         path = self.data_prefix['mask']
         exists = osp.isfile if path.endswith('.json') else osp.isdir
-        if self.has_masks(path, exists(path)):
-            return type(self).MASKS(path)
-        return None
+        return make(path) if self.has_masks(path, exists(path)) else None
 
     @abstractmethod
     def parse_target(self, exp_id: str, entry: dict, video: dict, where: str) -> dict:
