@@ -218,11 +218,11 @@ class GLUS(HubMixin, BaseModel):
     def prepare(self) -> 'GLUS':
         """Bring in what inference alone needs, once the weights are loaded.
 
-        A selector and a propagator with networks of their own get the weights of these, and
-        ``test_cfg.llm_bits`` and ``test_cfg.compile`` take effect. Such networks go where GLUS goes from then on; they are
-        no part of its ``state_dict``, its parameters or its checkpoints. What was done before is
-        left as it is. ``init_model``, ``from_pretrained``, ``GLUSInferencer`` and :meth:`predict`
-        call it.
+        A selector and a propagator with networks of their own get the weights of these. Such
+        networks go where GLUS goes from then on; they are no part of its ``state_dict``, its
+        parameters or its checkpoints. ``test_cfg.llm_bits`` and ``test_cfg.compile`` take
+        effect. What was done before is left as it is. ``init_model``, ``from_pretrained``,
+        ``GLUSInferencer`` and :meth:`predict` call it.
 
         Returns:
             The model itself.
