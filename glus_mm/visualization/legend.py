@@ -1,5 +1,6 @@
 """Text in pictures, and the legend of an overlay."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,14 +66,8 @@ def wrap_text(text: str, font: ImageFont.FreeTypeFont, max_width: int,
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, max_width: int) -> int:
     """Number of leading characters, at least one, that fit into ``max_width`` pixels."""
-    low, high = 1, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if font.getlength(text[:middle]) <= max_width:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return max(1, bisect_right(range(1, len(text) + 1), max_width,
+                               key=lambda count: font.getlength(text[:count])))
 
 
 def draw_caption(image: np.ndarray, text: str) -> np.ndarray:
