@@ -164,6 +164,11 @@ def parse_ids(entry: dict, key: str, where: str, required: bool = True) -> tuple
 def parse_id(entry: Any, key: str, where: str) -> str:
     """The id of the only object of an expression, which names a folder.
 
+    Args:
+        entry: the expression's entry.
+        key: the field with the id.
+        where: named in an error.
+
     Raises:
         ValueError: ``entry`` lacks the ``key``, or the id there is no integer or file name.
     """

@@ -47,7 +47,15 @@ class MeViSDataset(BaseRefVOSDataset):
         return dict(object_ids=object_ids, anno_ids=anno_ids, kind=self.parse_kind(entry, where))
 
     def parse_kind(self, entry: dict, where: str) -> str | None:
-        """The kind of an expression, where the data set has kinds."""
+        """The kind of an expression, where the data set has kinds.
+
+        Args:
+            entry: the expression's entry.
+            where: named in an error.
+
+        Raises:
+            ValueError: ``type_id`` is missing where it is required, or has no kind.
+        """
         if not self.TYPES:
             return parse_kind(entry, where)
         if 'type_id' not in entry and not self.TYPES_REQUIRED:
