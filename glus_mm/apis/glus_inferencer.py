@@ -133,6 +133,7 @@ class GLUSInferencer:
         Raises:
             IncompleteVideoError: as for the call.
             OSError: there is no such video.
+            torch.OutOfMemoryError: as for the call.
             ValueError: a text, a key frame or the video cannot be used, or
                 ``model.test_cfg.propagator`` takes no clicks.
 
@@ -150,7 +151,8 @@ class GLUSInferencer:
                 callback(*prediction)
 
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), explain_out_of_memory(
+                    self.model.test_cfg, len(run.texts)):
                 return RefinementSession(self.model, run.open()[0], run.out, run.name, record,
                                          owns_reader=run.reader is not video)
         except BaseException as error:
