@@ -374,18 +374,20 @@ class VideoFileReader(FrameReader):
     def _scan(self) -> None:
         """Find the times of all frames and the key frames."""
         container, stream = self._open()
-        packets, discarded = [], 0
+        packets, discarded, lost = [], 0, []
         with container:
             self.time_base = stream.time_base
             self.fps = _fps_of(stream)
             stated, seconds = stream.frames, _stated_seconds(container, stream)
             container_name = container.format.name.split(',')[0]
             codec = stream.codec_context.codec.canonical_name
-            for packet in self._bounded(_packets(container, stream)):
+            for packet in self._bounded(_packets(container, stream, lost=lost)):
                 if packet.is_discard:  # an edit list cuts it off
                     discarded += 1
                 else:
                     packets.append((packet.pts, packet.dts, packet.is_keyframe))
+        if lost:
+            _warn(f'{self.path} is damaged in {len(lost)} places, where frames are missing')
         if discarded and not packets and 'ignore_editlist' not in self._options:
             # Rounded to its unit, the list of a very short video shows nothing.
             self._options['ignore_editlist'] = '1'
@@ -766,18 +768,23 @@ def _fps_of(stream: av.VideoStream) -> float:
     return float(rate) if rate else _DEFAULT_FPS
 
 
-def _packets(container: av.container.InputContainer, stream: av.VideoStream, live: bool = False
-             ) -> Iterator[av.Packet]:
+def _packets(container: av.container.InputContainer, stream: av.VideoStream, live: bool = False,
+             lost: list[av.Packet] | None = None) -> Iterator[av.Packet]:
     """Packets of a video up to its end, or to where it breaks off.
 
-    A live one goes on after what was lost on the way, and has an error where it breaks off.
+    A live one, and a recording of one, goes on after what was lost on the way, which is added to
+    ``lost``. Where a live one breaks off that is an error.
     """
+    goes_on = live or container.format.name == 'mpegts'
     try:
         for packet in container.demux(stream):
-            if packet.is_corrupt and not live:
-                return
+            if packet.is_corrupt:
+                if not goes_on:
+                    return
+                if lost is not None:
+                    lost.append(packet)
             # An empty one would tell the decoder that there are no more.
-            if packet.size and not packet.is_corrupt:
+            elif packet.size:
                 yield packet
     except av.FFmpegError as error:
         # FFmpeg's word for the end of what a web server sends without stating a length, too.

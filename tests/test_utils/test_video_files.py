@@ -10,6 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 
 from glus_mm import video as video_module
 from glus_mm.video import ImageFolderReader, LiveSource, VideoFileReader, open_reader
@@ -316,11 +317,16 @@ def test_a_live_source_gives_frames_and_times(write_video, tmp_path, monkeypatch
         LiveSource('77')
 
 
-def test_a_live_source_that_loses_packets_or_breaks_off(write_video, tmp_path):
+def test_a_live_source_that_loses_packets_or_breaks_off(write_video, tmp_path, caplog):
     data = write_video(tmp_path / 'clip.ts', make_frames(6)).read_bytes()
     # The second part does not go on from the first: what is between them counts as lost.
     (tmp_path / 'lossy.ts').write_bytes(data + data)
     assert len(list(LiveSource(f'file://{tmp_path}/lossy.ts'))) > 9
+    MMLogger.get_current_instance().addHandler(caplog.handler)
+    recording = VideoFileReader(tmp_path / 'lossy.ts')
+    assert 'lossy.ts is damaged in 1 places' in caplog.text and recording.breaks_off is None
+    assert len(recording) > 9 and greys(recording)[-1] == pytest.approx(
+        greys(VideoFileReader(tmp_path / 'clip.ts'))[-1], abs=1)
 
     class Cut(http.server.BaseHTTPRequestHandler):
 
