@@ -386,8 +386,6 @@ class VideoFileReader(FrameReader):
                     discarded += 1
                 else:
                     packets.append((packet.pts, packet.dts, packet.is_keyframe))
-        if lost:
-            _warn(f'{self.path} is damaged in {len(lost)} places, where frames are missing')
         if discarded and not packets and 'ignore_editlist' not in self._options:
             # Rounded to its unit, the list of a very short video shows nothing.
             self._options['ignore_editlist'] = '1'
@@ -412,6 +410,8 @@ class VideoFileReader(FrameReader):
                                  seconds)
         if is_indexed and short_of is not None:
             self._cut(packets[-1][1])
+        if lost and short_of is None:
+            _warn(f'{self.path} is damaged: frames are missing in {len(lost)} place(s)')
         if short_of is not None:
             self.breaks_off = (f'{self.path} breaks off: its header states {short_of}, but frame '
                                f'{len(self._pts)} cannot be decoded')
@@ -769,24 +769,24 @@ def _fps_of(stream: av.VideoStream) -> float:
 
 
 def _packets(container: av.container.InputContainer, stream: av.VideoStream, live: bool = False,
-             lost: list[av.Packet] | None = None) -> Iterator[av.Packet]:
+             lost: list | None = None) -> Iterator[av.Packet]:
     """Packets of a video up to its end, or to where it breaks off.
 
-    A live one, and a recording of one, goes on after what was lost on the way, which is added to
-    ``lost``. Where a live one breaks off that is an error.
+    A live one, and a recording of one, goes on after what was lost on the way. Where a live one
+    breaks off that is an error. What is damaged is added to ``lost``.
     """
-    goes_on = live or container.format.name == 'mpegts'
+    goes_on, lost = live or container.format.name == 'mpegts', [] if lost is None else lost
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
+                lost.append(packet)
                 if not goes_on:
                     return
-                if lost is not None:
-                    lost.append(packet)
             # An empty one would tell the decoder that there are no more.
             elif packet.size:
                 yield packet
     except av.FFmpegError as error:
+        lost.append(error)
         # FFmpeg's word for the end of what a web server sends without stating a length, too.
         may_end = error.errno == errno.EIO and is_url(container.name) and container.size < 0
         if live and not may_end:

@@ -96,9 +96,13 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f'expected a positive --seconds, got {args.seconds:g}', USAGE)
         # Before torch, whose import takes seconds.
         from glus_mm.utils.paths import ensure_writable_dir
-        from glus_mm.video import LiveSource, find_videos, open_source
+        from glus_mm.video import LiveSource, find_videos, is_camera, open_source
         sources = find_videos(args.videos)
         args.out_dir = ensure_writable_dir(args.out_dir)
+        cameras = [name for name in sources if is_camera(name) and not Path(name).exists()]
+        if cameras and len(sources) > 1:
+            raise UserError(f'expected one live source alone, got {len(sources)} videos with the '
+                            f'camera {cameras[0]}', USAGE)
         videos, failed = list(zip(sources, _names(sources))), 0
         while True:
             try:

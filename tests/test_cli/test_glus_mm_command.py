@@ -212,6 +212,7 @@ def test_errors_are_one_line(call, video, tmp_path, monkeypatch, local_hub):
             (('no.mp4', *text), 'nothing at no.mp4'),
             ((video, '--text', ' ', '--out-dir', 'o'), 'expected an expression'),
             ((video, *text, '--seconds', '3'), '--seconds is for live sources'),
+            ((video, '0', *text), 'one live source alone, got 2 videos with the camera 0'),
             (('', *text), 'video, got an empty one'),
             ((video, '--text', 'a', '--out-dir', ''), 'output folder, got an empty one'),
             ((video, *text, '--model', 'glus-x'), "did you mean 'glus-s'"),

@@ -324,7 +324,8 @@ def test_a_live_source_that_loses_packets_or_breaks_off(write_video, tmp_path, c
     assert len(list(LiveSource(f'file://{tmp_path}/lossy.ts'))) > 9
     MMLogger.get_current_instance().addHandler(caplog.handler)
     recording = VideoFileReader(tmp_path / 'lossy.ts')
-    assert 'lossy.ts is damaged in 1 places' in caplog.text and recording.breaks_off is None
+    assert 'lossy.ts is damaged: frames are missing in 1 place' in caplog.text
+    assert recording.breaks_off is None
     assert len(recording) > 9 and greys(recording)[-1] == pytest.approx(
         greys(VideoFileReader(tmp_path / 'clip.ts'))[-1], abs=1)
 
