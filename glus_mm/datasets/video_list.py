@@ -12,7 +12,7 @@ from typing import Any
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
 from glus_mm.registry import DATASETS
 from glus_mm.utils.json_file import unique_pairs
-from glus_mm.video import IMAGE_SUFFIXES, VideoFileReader, open_reader, read_header
+from glus_mm.video import IMAGE_SUFFIXES, VideoFileReader, is_url, open_reader, read_header
 
 _KEYS = ('video', 'texts', 'key_frames', 'id')
 _MAX_LISTED = 8
@@ -122,7 +122,7 @@ def _parse(line: str) -> VideoRequest:
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         raise TypeError(f'expected "texts" to be a list of strings, got {texts!r:.80}')
     try:
-        video = str(Path(video).expanduser())
+        video = video if is_url(video) else str(Path(video).expanduser())
         name = entry.get('id', _name(video))
     except OSError as error:
         raise ValueError(f'expected "video" to be a path, got {video[:60]!r} of {len(video)} '
