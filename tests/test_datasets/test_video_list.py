@@ -29,13 +29,15 @@ def test_lines(clip, tmp_path):
         tmp_path / 'l.jsonl', dict(video=str(clip), texts=['a', 'b']), '',
         dict(video='clips/cat.v2.mp4', texts='the cat', key_frames=[3], id='the cat'),
         dict(video=str(tmp_path / 'v1.0'), texts=['c']),
+        dict(video='https://example.org/film.mp4', texts=['e']),
         '{"video": "d.mp4", "texts": ["one\u2028two"]}\r')
     assert read_requests(path) == [
         VideoRequest('clip', str(clip), ('a', 'b')),
         VideoRequest('the cat', 'clips/cat.v2.mp4', ('the cat', ), (3, )),
         VideoRequest('v1.0', str(tmp_path / 'v1.0'), ('c', )),
+        VideoRequest('film', 'https://example.org/film.mp4', ('e', )),
         VideoRequest('d', 'd.mp4', ('one\u2028two', ))]
-    assert [request.estimate() for request in read_requests(path)] == [6, 1, 1, 1]
+    assert [request.estimate() for request in read_requests(path)] == [6, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(('line', 'match'), [
