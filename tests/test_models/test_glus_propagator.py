@@ -55,6 +55,7 @@ def test_both_directions_share_the_features(talking, video, make_sample, key_fra
     {'test_cfg.prefetch': 0}, {}, {'test_cfg.propagator': dict(type='OneTokenPropagator')}])
 def test_images_are_made_for_those_who_read_them(talking, video, make_sample, monkeypatch, options):
     """One for each run of an encoder: none of SAM-2 for the context, which is in the pass too."""
+    model = talking(options)
     made = dict(vision=0, sam=0)
     for name, function in (('vision', 'vision_tower_image'), ('sam', 'sam2_image')):
         real = getattr(frame_encoder, function)
@@ -64,7 +65,6 @@ def test_images_are_made_for_those_who_read_them(talking, video, make_sample, mo
             return real(*args)
 
         monkeypatch.setattr(frame_encoder, function, counted)
-    model = talking(options)
     seen = count(model)
     run(model, video, make_sample(), [0, 0, 0])
     ahead = model.test_cfg.prefetch * ('test_cfg.propagator' in options)  # of the key frame's run
