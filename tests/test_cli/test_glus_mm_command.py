@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -148,9 +149,15 @@ class _Server(http.server.SimpleHTTPRequestHandler):
         self.send_response(200)
         self.send_header('Content-Type', 'video/mp2t')
         self.end_headers()
-        self.wfile.write(Path(self.directory, 'clip.ts').read_bytes())
-        if self.path == '/changing':
-            self.wfile.write(Path(self.directory, 'small.ts').read_bytes())
+        if self.path == '/live':
+            self.wfile.write(Path(self.directory, 'clip.ts').read_bytes())
+            return
+        # Frames that come too fast are left out: the size changes once a frame has its mask.
+        self.wfile.write(Path(self.directory, 'long.ts').read_bytes())
+        masks, end = Path(self.directory, 'changing/live/0'), time.monotonic() + 60
+        while not (masks.is_dir() and any(masks.iterdir())) and time.monotonic() < end:
+            time.sleep(0.02)
+        self.wfile.write(Path(self.directory, 'small.ts').read_bytes())
 
     def log_message(self, *args):
         pass
@@ -161,6 +168,7 @@ def address(tmp_path, write_video, video):
     reader = VideoFileReader(video)
     write_video(tmp_path / 'clip.ts', [reader.read(t) for t in range(6)],
                 times=[0, 100, 200, 400, 500, 600])
+    write_video(tmp_path / 'long.ts', [reader.read(t % 6) for t in range(100)])
     write_video(tmp_path / 'small.ts', [np.zeros((64, 64, 3), np.uint8)] * 6)
     (tmp_path / 'clip.mp4').write_bytes(video.read_bytes())
     server = http.server.ThreadingHTTPServer(

@@ -5,7 +5,7 @@ from mmengine import Config
 
 from glus_mm.utils import weight_files
 from glus_mm.utils.command_line import read_config
-from glus_mm.utils.config_keys import check_model_keys
+from glus_mm.utils.config_keys import override_model
 
 
 def test_a_name_that_has_moved_works_and_says_where_it_is():
@@ -28,4 +28,4 @@ def test_what_a_project_has_now_says_how_to_run_it(monkeypatch):
     monkeypatch.delitem(MODELS._module_dict, 'VideoQASelector', raising=False)
     cfg = Config(dict(default_scope='glus_mm', model=dict(type='VideoQASelector')))
     with pytest.raises(KeyError, match="custom_imports=dict.imports=.'video_qa'"):
-        check_model_keys(cfg)
+        override_model(cfg, {}, 'a config')
