@@ -152,12 +152,14 @@ def check_optimizer_fit(wrapper: OptimWrapper, model: nn.Module, saved: dict | N
             f'one with {_sizes(then)}: {source}; the model, what is trained of it, or '
             'optim_wrapper.paramwise_cfg was another one')
     # Switches have come with versions of torch, which fills them in; numbers say which optimizer.
-    lacking = {key for key, value in wrapper.optimizer.defaults.items()
+    # DeepSpeed's optimizers hold the one that the config names.
+    optimizer = getattr(wrapper.optimizer, 'optimizer', wrapper.optimizer)
+    lacking = {key for key, value in optimizer.defaults.items()
                if value is not None and not isinstance(value, bool)}.difference(
                    *saved['param_groups'])
     if lacking:
         raise ValueError(
-            f'expected the state of an optimizer {type(wrapper.optimizer).__name__}, as the config '
+            f'expected the state of an optimizer {type(optimizer).__name__}, as the config '
             f'makes it, got that of another kind, without {sorted(lacking)}: {source}')
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     parameters = [parameter for group in groups for parameter in group['params']]
