@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -84,7 +85,7 @@ class ResultFiles:
             path = ensure_writable_file(out_dir / masks_path(name, format))
             # Line by line, so that what was made is there whatever ends the process.
             self._file = open(path, 'w', encoding='utf-8', buffering=1)  # noqa: SIM115
-            self._write = self._write_line
+            self._write = partial(self._write_line, self._file)
         else:
             ensure_writable_file(out_dir / masks_path(name, format))
             self._rles = [[None] * len(reader) for _ in self.texts]
@@ -99,12 +100,13 @@ class ResultFiles:
             write_mask_png(
                 mask_path(self.out_dir, self.name, e, self.reader.frame_names[frame_idx]), mask)
 
-    def _write_line(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
+    def _write_line(self, file: TextIO, frame_idx: int, exps: list[int],
+                    pred: MaskPrediction) -> None:
         scores = pred.scores.float().cpu().tolist()
         for e, mask, score in zip(exps, pred.masks.cpu().numpy(), scores):
             line = dict(frame=frame_idx, name=self.reader.frame_names[frame_idx], exp=e,
                         **encode_mask(mask), score=score)
-            self._file.write(json.dumps(line) + '\n')
+            file.write(json.dumps(line) + '\n')
 
     def _hold(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
         for e, mask in zip(exps, pred.masks.cpu().numpy()):
