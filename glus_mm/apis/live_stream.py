@@ -53,7 +53,8 @@ class BackgroundIterator(Generic[Item]):
                     self._drop()
                 self._items.put(item)
                 if self._closed:
-                    return
+                    self._drop()
+                    break
         except Exception as failed:  # noqa: BLE001 - raised where the items are asked for
             error = failed
         self._items.put(error)
@@ -73,7 +74,7 @@ class BackgroundIterator(Generic[Item]):
             TimeoutError: none came in time. The next call waits again.
             Exception: what the source has raised, after its last item.
         """
-        if self._ended:
+        if self._ended or self._closed:
             raise StopIteration
         try:
             item = self._items.get(timeout=self.timeout)

@@ -140,6 +140,25 @@ def test_an_abandoned_stream_lets_its_source_go(infer, frames):
     assert threading.active_count() < before and len(asked) <= 4
 
 
+def test_closing_ends_those_who_wait_and_gives_nothing_more():
+    go, asked = threading.Event(), threading.Event()
+
+    def source():
+        asked.set()
+        go.wait(30)
+        yield from range(3)
+
+    iterator, found = BackgroundIterator(source(), timeout=30), []
+    waiter = threading.Thread(target=lambda: found.extend(iterator))
+    waiter.start()
+    assert asked.wait(30)
+    iterator.close()
+    go.set()
+    waiter.join(10)
+    assert not waiter.is_alive() and len(found) <= 1
+    assert next(iterator, 'the end') == 'the end'
+
+
 def test_reading_ahead_is_bounded():
     asked = []
 
