@@ -173,12 +173,11 @@ class VideoListDataset(BaseRefVOSDataset):
     METAINFO: dict = dict(dataset='video_list')
     ANN_FILE: str = 'videos.jsonl'
     DATA_PREFIX: dict = {}
+    TEST_ONLY: str = 'a list of videos has no masks to train on'
 
     def load_data_list(self) -> list[dict]:
         """Read the list; as in the base class, and each video has its ``source``."""
-        if not self.test_mode:
-            raise ValueError(f'{self.ann_file}: expected test_mode=True, as a list of videos has '
-                             'no masks to train on, got False')
+        self.masks = self.open_masks({})
         return [self._open(request) for request in read_requests(self.ann_file)]
 
     def parse_target(self, exp_id: str, entry: dict, video: dict, where: str) -> dict:
