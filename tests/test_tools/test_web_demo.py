@@ -126,7 +126,8 @@ class Visitor:
         self.context = browser.new_context(accept_downloads=True)
         self.page = self.context.new_page()
         self.page.set_default_timeout(WAIT)
-        self.requests, self.errors, self.texts = [], [], []
+        self.samples = server.samples
+        self.requests, self.errors = [], []
         self.page.on('request', lambda request: self.requests.append(request.url))
         self.page.on('pageerror', lambda error: self.errors.append(str(error)))
         self.page.on('dialog', lambda dialog: self.errors.append(dialog.message))
@@ -136,6 +137,18 @@ class Visitor:
 
     def upload(self, path):
         self.page.set_input_files('#video input[type=file]', str(path))
+
+    def pick_sample(self, number):
+        """Until its expressions are filled in, too: they may come after the video of another."""
+        self.page.click(f'#sample{number}')
+        self.page.wait_for_function(
+            'text => document.querySelector("#text textarea").value == text',
+            arg=self.samples[number - 1][1])
+        self.page.wait_for_selector('#video video')
+
+    def clear_video(self):
+        self.page.click('#video button[aria-label=Clear]')
+        self.page.wait_for_selector('#video video', state='detached')
 
     def run(self, text):
         """Type, start, and wait for the result or an error, which is returned."""
@@ -224,8 +237,7 @@ def test_a_visit(visitor, server, tmp_path):
 
 def test_clicks_correct_masks(visitor, server):
     """Positive and negative, for a chosen expression, undo; clicks stand in results.json."""
-    visitor.page.click('#sample1')
-    visitor.page.wait_for_selector('#video video')
+    visitor.pick_sample(1)
     visitor.page.click('#fps input')
     visitor.page.click('[role=option]:has-text("at most 3")')
     visitor.run('the orange triangle\nboth blue shapes')
@@ -261,12 +273,10 @@ def test_clicks_correct_masks(visitor, server):
 
 
 def test_what_is_said_of_the_model(visitor):
-    visitor.page.click('#sample2')
-    visitor.page.wait_for_selector('#video video')
+    visitor.pick_sample(2)
     assert 'the green diamond' in visitor.page.input_value('#text textarea')
     assert 'coloured shapes only' in visitor.page.inner_text('#knows')
-    visitor.page.click('#sample1')
-    visitor.page.wait_for_selector('#video video')
+    visitor.pick_sample(1)
     assert 'line 1: expected at most 150 tokens' in visitor.run(' '.join('a' * 400))
 
 
@@ -284,17 +294,16 @@ def test_scripts_are_text(visitor, server, tmp_path):
 def test_what_cannot_be_used_is_told(visitor, server, tmp_path):
     assert 'upload one, or pick a sample' in visitor.run('')
     assert 'upload one, or pick a sample' in visitor.run('the red circle')
-    visitor.page.click('#sample1')
-    visitor.page.wait_for_selector('#video video')
+    visitor.pick_sample(1)
     assert 'at most 1000 characters, but got 7000' in visitor.run('x' * 7000)
     assert 'expected at most 8 expressions' in visitor.run('x' * 10_000)
-    visitor.page.click('#video button[aria-label=Clear]')
+    visitor.clear_video()
     broken = tmp_path / 'broken.mp4'
     broken.write_bytes(b'\0' * 5000)
     visitor.upload(broken)
     visitor.page.wait_for_selector('#video video')
     assert 'expected a video file' in visitor.run('the red circle')
-    visitor.page.click('#video button[aria-label=Clear]')
+    visitor.clear_video()
     large = tmp_path / 'large.mp4'
     large.touch()
     os.truncate(large, 1 << 30)
@@ -307,8 +316,7 @@ def test_a_phone_scrolls_to_the_progress(browser, server):
     visitor = Visitor(browser, server)
     try:
         visitor.page.set_viewport_size(dict(width=390, height=780))
-        visitor.page.click('#sample1')
-        visitor.page.wait_for_selector('#video video')
+        visitor.pick_sample(1)
         visitor.page.evaluate('window.scrollTo(0, 0)')
         place = "document.querySelector('#status').getBoundingClientRect().top"
         assert visitor.page.evaluate(place) > 780
