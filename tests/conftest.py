@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import glus_mm  # noqa: F401 - before MMEngine, whose imports it keeps light
+from programs import ROOT
 
 # isort: split
 import av
@@ -26,8 +27,6 @@ import programs
 # Programs that the tests start inherit this.
 if not torch.cuda.is_available():
     os.environ.setdefault('DS_ACCELERATOR', 'cpu')
-
-REPO = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items):
@@ -127,7 +126,7 @@ def shrink():
 
 def unpack_fixture(name, root):
     """Unpack ``fixture.zip`` of a folder of test data."""
-    with zipfile.ZipFile(REPO / 'tests' / 'data' / name / 'fixture.zip') as archive:
+    with zipfile.ZipFile(ROOT / 'tests' / 'data' / name / 'fixture.zip') as archive:
         archive.extractall(root)
     return root
 
@@ -220,7 +219,7 @@ def run_tool(call_tool, monkeypatch, tmp_path):
 
     def run(name, *args):
         programs.forget_runs()
-        status, out, error = call_tool(REPO / 'tools' / f'{name}.py', *args)
+        status, out, error = call_tool(ROOT / 'tools' / f'{name}.py', *args)
         assert status == 0, error[-4000:]
         return out
 

@@ -25,8 +25,8 @@ from glus_mm.registry import (
 )
 from glus_mm.utils.command_line import read_config
 from glus_mm.visualization import RefVOSLocalVisualizer
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = (ROOT / 'configs', ROOT / 'projects' / 'ablation_study' / 'configs')
 LEAVES, BASES = (sorted(path for folder in FOLDERS for path in folder.rglob('*.py')
                        if ('_base_' in path.parts) == base) for base in (False, True))

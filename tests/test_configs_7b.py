@@ -1,6 +1,5 @@
 """Configs of the published size: parameters, types, what is trained, and the schedule in steps."""
 
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +9,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
 from glus_mm.registry import MODELS
+from programs import ROOT
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+CONFIGS = ROOT / 'configs'
 STANDARD = 'glus_lisa-7b_sam2-l_4xb2-3k_mevis-ref-youtube-vos'
 ADDITIONAL = 'glus_lisa-7b_sam2-l_4xb2-5k_mevis-ref-youtube-vos-davis-revos-lv-vis'
 # Of LISA-7B-v1: LLaMA's 32000, <im_patch>, <im_start>, <im_end>, [SEG].

@@ -14,8 +14,8 @@ from glus_mm.apis import init_model
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.models.inference import open_reader
 from glus_mm.structures import RefVOSDataSample
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 NUM_VIDEOS = 3
 SMALL = {

@@ -1,14 +1,13 @@
 """The tiny model, smaller still, with weights that generate [SEG] where a test wants it."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from glus_mm.apis import GLUSInferencer, init_model
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALLER = {
     'model.mllm.llm.num_hidden_layers': 1,
     'model.mllm.vision_tower.num_hidden_layers': 1,

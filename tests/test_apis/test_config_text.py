@@ -9,8 +9,8 @@ from mmengine import Config
 from glus_mm.apis import init_model
 from glus_mm.apis.config_text import check_shared_settings, fill_tokenizers
 from glus_mm.text.tokenizer import SHIPPED_TOKENIZERS
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 OFFICIAL = ROOT / 'tests' / 'data' / 'official_prompt'
 
 

@@ -17,7 +17,6 @@ from glus_mm.models.selectors import KeyFrames
 from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.masks import encode_mask
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ['the red box', 'the box moving right']
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,8 @@ import torch
 
 from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.models.segmentors import GLUS
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     'model.mllm.vision_tower.hidden_size': 16, 'model.mllm.vision_tower.num_hidden_layers': 1,
     'model.mllm.llm.hidden_size': 32, 'model.mllm.llm.num_hidden_layers': 1,

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,7 @@ from mmengine.registry import DefaultScope
 
 from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.models import GLUS
-
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
 
 
 @pytest.fixture

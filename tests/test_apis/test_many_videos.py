@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,8 +16,9 @@ from glus_mm.datasets.video_list import VideoRequest, read_requests
 from glus_mm.engine.finished_videos import FinishedVideos
 from glus_mm.registry import DATASETS, METRICS, build_child
 from glus_mm.utils.video_writer import OverlayVideoWriter
+from programs import ROOT
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs/glus/glus_tiny_video-list.py'
+CONFIG = ROOT / 'configs/glus/glus_tiny_video-list.py'
 
 
 @pytest.fixture

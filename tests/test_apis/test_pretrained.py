@@ -15,8 +15,8 @@ import programs
 from glus_mm.apis import init_model, resolve_checkpoint
 from glus_mm.apis.pretrained import cache_folder, mapped_weights, use_checkpoint
 from glus_mm.conversion import convert_glus
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 OFFICIAL = ROOT / 'tests' / 'data' / 'official_glus_tiny'
 OPTIONS = dict(clip=str(OFFICIAL / 'clip'), sam2=str(OFFICIAL / 'sam2_tiny_a.yaml'))
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,9 @@ from mmengine import Config
 from glus_mm.apis import init_model, resolve_checkpoint
 from glus_mm.apis.pretrained import resolve_for
 from glus_mm.models import KeyFrameSelector
+from programs import ROOT
 
-OFFICIAL = Path(__file__).resolve().parents[1] / 'data' / 'official_glus_tiny'
+OFFICIAL = ROOT / 'tests' / 'data' / 'official_glus_tiny'
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ from glus_mm.evaluation.probe_table import (
     probe_table,
 )
 from glus_mm.utils.masks import decode_rle, write_mask_png
-
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
 
 
 @pytest.fixture(scope='module')

@@ -5,7 +5,6 @@ import os
 import sys
 import time
 import zipfile
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,8 +17,9 @@ from glus_mm.models.inference import VideoFileReader
 from glus_mm.models.selectors import BaseKeyFrameSelector, KeyFrames
 from glus_mm.utils.masks import decode_rle
 from glus_mm.visualization import OverlayVideoWriter
+from programs import ROOT
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'demo'))
+sys.path.insert(0, str(ROOT / 'demo'))
 
 from web_parts import (
     Preview,

@@ -21,8 +21,7 @@ from glus_mm.cli.main import COMMANDS
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.registry import MODELS
 from glus_mm.video import VideoFileReader
-
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
 
 
 @pytest.fixture(scope='module')

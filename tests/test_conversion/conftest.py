@@ -19,8 +19,9 @@ from torch import Tensor
 from glus_mm.conversion.official_weights import CLIP_PREFIX, VISION_TOWER, inv_freq, to_official
 from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.models.heads.sam2_arch import sam2_sizes
+from programs import ROOT
 
-DATA = Path(__file__).resolve().parents[1] / 'data'
+DATA = ROOT / 'tests' / 'data'
 TOKENIZER = DATA / 'official_prompt'
 TOWER = dict(
     hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,

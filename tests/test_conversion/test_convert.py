@@ -13,8 +13,8 @@ from glus_mm.apis import init_model
 from glus_mm.conversion import convert_glus, convert_lisa
 from glus_mm.conversion.convert import OUTPUTS
 from glus_mm.conversion.official_weights import to_ours, with_tower_names_of
+from programs import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
 FILES = {'config.py', 'model.pth', 'sam2.yaml', 'tokenizer.model', 'added_tokens.json'}
 NORM = 'model.norm.weight'
 
@@ -89,7 +89,7 @@ def test_config_is_that_of_the_repository(official):
     """Data set, metric and runtime, which are written out as the repository may not be there."""
     convert_glus(official.hf, official.out, sam2=official.yaml)
     ours = Config.fromfile(official.out / 'config.py')
-    theirs = Config.fromfile(REPO / 'configs' / 'glus' / 'glus_lisa-7b_sam2-l.py')
+    theirs = Config.fromfile(ROOT / 'configs' / 'glus' / 'glus_lisa-7b_sam2-l.py')
     shared = set(ours) & set(theirs)
     assert set(ours) <= shared
     hooks = ours.pop('default_hooks')

@@ -1,7 +1,6 @@
 """Models of ours become checkpoints in the official layout, and come back from it."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +12,9 @@ from glus_mm.conversion.official_weights import to_ours
 from glus_mm.models import MaskBCELoss
 from glus_mm.registry import MODELS, build_child
 from glus_mm.utils.weight_files import read_weights
+from programs import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
-FIXTURE = REPO / 'tests' / 'data' / 'official_glus_tiny'
+FIXTURE = ROOT / 'tests' / 'data' / 'official_glus_tiny'
 Q_PROJ = 'model.layers.1.self_attn.q_proj.weight'
 
 
@@ -238,9 +237,9 @@ def test_settings_that_the_official_code_lacks(official, ours, fails, text, new,
 
 
 def test_the_shipped_model_is_no_official_one(tmp_path):
-    config = REPO / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
+    config = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
     with pytest.raises(ValueError) as error:
-        export_official(config, REPO / 'checkpoints' / 'glus_tiny_moving-shapes.pth',
+        export_official(config, ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth',
                         tmp_path / 'out')
     keys = [line.split(':')[0].strip() for line in str(error.value).splitlines()[1:]]
     assert keys == [f'model.{key}' for key in (

@@ -1,16 +1,15 @@
 """A selector from the weights of GLUS."""
 
-from pathlib import Path
 
 import pytest
 import torch
 
 from glus_mm.apis import init_model
 from glus_mm.conversion.selector import selector_state
+from programs import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
-CONFIG = REPO / 'configs' / 'selectors' / 'key-frame-selector_tiny_moving-shapes.py'
-GLUS = REPO / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
+CONFIG = ROOT / 'configs' / 'selectors' / 'key-frame-selector_tiny_moving-shapes.py'
+GLUS = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 
 
 @pytest.fixture(scope='module')
@@ -53,7 +52,7 @@ def test_weights_of_another_size(glus, selector):
 def test_the_command(call_tool, glus, tmp_path):
     """Its file starts a training (strictly) and is the untrained selector."""
     torch.save(dict(state_dict=glus.state_dict()), tmp_path / 'glus.pth')
-    tool = REPO / 'tools' / 'model_converters' / 'glus2selector.py'
+    tool = ROOT / 'tools' / 'model_converters' / 'glus2selector.py'
     status, _, error = call_tool(tool, tmp_path / 'glus.pth', CONFIG, tmp_path / 'start.pth')
     assert status == 0, error
     model = init_model(CONFIG, tmp_path / 'start.pth')

@@ -10,8 +10,8 @@ from dataset_layouts import LAYOUTS, Layout, write_json
 from mmengine import Config
 
 from glus_mm.registry import DATASETS, METRICS, build_child
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs' / '_base_' / 'datasets'
 # config: layout, what to copy for testing
 NAMES = {'mevis': 'mevis', 'mevis-v2': 'mevis_v2', 'ref-youtube-vos': 'ref_youtube_vos',

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from dataset_layouts import LAYOUTS
@@ -10,8 +9,8 @@ from mmengine import Config
 from mmengine.registry import DefaultScope
 
 from glus_mm.registry import DATA_SAMPLERS, DATASETS
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 BASES = ROOT / 'configs' / '_base_' / 'datasets'
 # In the order of the paper's ratios: name in the data samples, primitive, where it lies.
 SETS = dict(

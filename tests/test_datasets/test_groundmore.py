@@ -1,7 +1,6 @@
 """GroundMoRe: 20 frames of a clip, and a target for the span of time of the action."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,8 +12,8 @@ from PIL import Image
 from glus_mm.datasets import GroundMoReDataset
 from glus_mm.registry import DATASETS, METRICS, build_child
 from glus_mm.utils.masks import decode_rle
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 VIDEO, SHAPE, LENGTH = 'dQw4w9WgXcQ_0102_0107', (24, 40), 30
 # Frames without a mask file.
 BLANK = (7, 17)

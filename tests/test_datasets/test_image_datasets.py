@@ -19,8 +19,8 @@ from glus_mm.datasets import COCOClassDataset, ReasonSegDataset, RefCOCODataset
 from glus_mm.registry import DATA_SAMPLERS, DATASETS, MODELS
 from glus_mm.utils.masks import decode_rle, encode_mask
 from glus_mm.utils.plain_pickle import read_plain_pickle
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZE = (20, 30)
 TEXT = dict(tokenizer='tiny', template='compact')
 PIPELINE = [

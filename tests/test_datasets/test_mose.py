@@ -1,7 +1,6 @@
 """MOSEv2: a propagator starts from the true mask of the frame on which an object is first seen."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,8 +14,8 @@ from glus_mm.apis.mask_evaluation import evaluate_masks
 from glus_mm.datasets import MOSEDataset
 from glus_mm.registry import DATASETS, METRICS, build_child
 from glus_mm.utils.masks import decode_rle
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LENGTH, SIZE = 6, (64, 64)
 FIRST = {1: 0, 3: 2}
 

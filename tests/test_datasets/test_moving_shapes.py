@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 from collections import Counter
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 import programs
 from glus_mm.datasets.moving_shapes import KINDS, generate_video, unknown_words, write_split
+from programs import ROOT
 
 SEED, NUM_VIDEOS, NUM_FRAMES = 7, 14, 12
 COLOUR_WORDS = ('red', 'orange', 'yellow', 'green', 'blue', 'purple')
@@ -310,7 +310,7 @@ def test_bad_arguments(tmp_path, arguments, message):
 
 @pytest.fixture(scope='module')
 def command():
-    path = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'moving_shapes.py'
+    path = ROOT / 'tools' / 'dataset_converters' / 'moving_shapes.py'
     module = programs.load(path)
     return module.main
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,9 @@ from glus_mm.datasets.moving_shapes import (
     write_split,
 )
 from glus_mm.datasets.moving_shapes.scene import motion_of
+from programs import ROOT
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters' / 'moving_shapes.py'
+TOOL = ROOT / 'tools' / 'dataset_converters' / 'moving_shapes.py'
 SEED, NUM_VIDEOS, NUM_FRAMES = 3, 12, 12
 LAST_THIRD = range(8, NUM_FRAMES)
 # The first training video of the shipped checkpoint.

@@ -25,8 +25,9 @@ from glus_mm.registry import TRANSFORMS
 from glus_mm.text.prompt import build_conversation, get_template
 from glus_mm.text.tokenizer import SegTokenizer
 from glus_mm.utils.masks import decode_rle
+from programs import ROOT
 
-OFFICIAL = Path(__file__).resolve().parents[1] / 'data' / 'official_glus_tiny' / 'train'
+OFFICIAL = ROOT / 'tests' / 'data' / 'official_glus_tiny' / 'train'
 
 
 def _sample(transform, num_frames, seed=0, num_expressions=4):

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,7 @@ from mmengine.runner import Runner
 
 import programs
 from glus_mm.datasets.moving_shapes import write_split
-
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
 
 
 def snippet(page, mark):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
+
 SPACE = ROOT / 'demo' / 'space'
 
 

@@ -1,14 +1,12 @@
 """docs/leaderboard.md is what docs/leaderboard.yml says, and that has sources and a range."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import yaml
 
 import programs
-
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
 
 
 @pytest.fixture(scope='module')

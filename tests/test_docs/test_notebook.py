@@ -2,13 +2,14 @@
 
 import base64
 import io
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from programs import ROOT
+
 nbformat = pytest.importorskip('nbformat', reason='needs nbclient (the extra "dev")')
-NOTEBOOK = Path(__file__).resolve().parents[2] / 'demo' / 'glus_mm.ipynb'
+NOTEBOOK = ROOT / 'demo' / 'glus_mm.ipynb'
 
 
 def pictures(notebook):

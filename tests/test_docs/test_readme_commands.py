@@ -11,8 +11,8 @@ import pytest
 
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.models.inference import VideoFileReader
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 
 

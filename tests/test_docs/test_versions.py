@@ -1,11 +1,11 @@
 """Figures that were measured say with which versions: beside them, or where all pages point to."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
+
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')),
          ROOT / 'checkpoints' / 'README.md', *sorted((ROOT / 'projects').glob('*/README.md'))]
 # Its tables of results come with the versions of each run in the records.

@@ -7,14 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from glus_mm.datasets.moving_shapes import write_split
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 OTHER = os.environ.get('OTHER_ENGINE')
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(

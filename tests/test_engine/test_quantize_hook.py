@@ -1,7 +1,6 @@
 """Training with 4-bit base weights on a CPU: what is quantized, what learns, what is saved."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +13,10 @@ from torch import nn
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.engine import QuantizeHook
 from glus_mm.registry import MODELS
+from programs import ROOT
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec('bitsandbytes') is None,
                                 reason='needs bitsandbytes: pip install glus_mm[quant]')
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = '''
 _base_ = [
     '{root}/configs/_base_/models/glus_tiny.py',

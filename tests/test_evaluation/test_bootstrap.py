@@ -1,6 +1,5 @@
 """Intervals over videos, their p-values, their coverage, and Holm's correction."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +7,7 @@ from scipy.stats import t as student
 
 import programs
 from glus_mm.evaluation.bootstrap import MIN_VIDEOS, cluster_mean, holm
-
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
 
 
 def values_of(rng, videos, shift=0.0):

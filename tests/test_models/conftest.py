@@ -7,7 +7,6 @@ import copy
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,10 +20,10 @@ from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.text.prompt import build_conversation
 from glus_mm.utils.image import sam2_image, vision_tower_image
+from programs import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path.append(str(REPO / 'tools' / 'analysis_tools'))  # official_order is there
-TINY = REPO / 'configs' / '_base_' / 'models' / 'glus_tiny.py'
+sys.path.append(str(ROOT / 'tools' / 'analysis_tools'))  # official_order is there
+TINY = ROOT / 'configs' / '_base_' / 'models' / 'glus_tiny.py'
 EXPRESSIONS = ('the red circle', 'the big blue square that moves to the left', 'all stars')
 VISION_TOWER = dict(
     hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,

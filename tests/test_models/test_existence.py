@@ -267,7 +267,6 @@ def test_blocks_of_frames_have_true_histories(wavering, make_batch, make_sample,
             start = wrong + 1
 
 
-
 @pytest.mark.parametrize('window', [1, 3])
 def test_turns_that_a_stream_keeps_hold_the_answer_that_was_given(
         wavering, make_batch, make_sample, video, window):

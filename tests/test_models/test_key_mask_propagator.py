@@ -2,7 +2,6 @@
 
 import importlib
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ import torch
 from glus_mm.models.inference import ArrayReader
 from glus_mm.models.propagators import KeyMaskPropagator, MaskTracker
 from glus_mm.registry import MODELS
+from programs import ROOT
 
 
 class Still(MaskTracker):
@@ -72,7 +72,7 @@ def test_trackers(make_glus, video, make_sample, emit_seg, tmp_path, monkeypatch
     assert not any(pred.masks.any() or pred.scores.any() or pred.is_seg.any()
                    for _, _, pred in preds)
     assert model.propagator.last.calls == []
-    text = (Path(__file__).resolve().parents[2] / 'docs' / 'propagators.md').read_text()
+    text = (ROOT / 'docs' / 'propagators.md').read_text()
     (tmp_path / 'my_project').mkdir()
     (tmp_path / 'my_project' / 'shift.py').write_text(
         re.search(r'```python\n(# my_project/shift.py\n.*?)```', text, re.DOTALL).group(1))

@@ -3,7 +3,6 @@
 import copy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +12,8 @@ from torch.nn import functional as F
 from glus_mm.models.inference import ArrayReader
 from glus_mm.registry import MODELS, build_child
 from glus_mm.utils.precision import is_adapter
+from programs import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
 # What the paper trains: adapters, embeddings, output layer, projectors and the mask decoder.
 LORA = {'mllm.lora': dict(r=2, dropout=0.0),
         'mllm.trainable': ['llm.*lora_*', 'llm.embed_tokens.*', 'lm_head.*', 'projector.*',
@@ -288,7 +287,7 @@ built = build_child(MODELS, dict(model, dtype='bfloat16'))
 size = sum(p.nbytes for p in built.parameters())
 print(size, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 '''
-    out = subprocess.run([sys.executable, '-c', code], cwd=REPO, capture_output=True, text=True,
+    out = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
                          check=True)
     size, peak = map(int, out.stdout.split()[-2:])
     assert size > 2e8 and peak < 1.5 * size

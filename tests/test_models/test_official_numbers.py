@@ -5,7 +5,6 @@ The whole way from a checkpoint to masks and gradients is compared by
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ from glus_mm.apis import init_model
 from glus_mm.conversion import convert_glus
 from glus_mm.models import MemoryBank
 from glus_mm.utils.image import read_image, sam2_image, vision_tower_image
+from programs import ROOT
 
-FIXTURE = Path(__file__).resolve().parents[1] / 'data' / 'official_glus_tiny'
+FIXTURE = ROOT / 'tests' / 'data' / 'official_glus_tiny'
 CALLS = json.loads((FIXTURE / 'inference' / 'expected.json').read_text())['calls']
 ARRAYS = np.load(FIXTURE / 'inference' / 'expected.npz')
 WINDOW = 4

@@ -1,7 +1,6 @@
 """SAM 3's tracker and EdgeTAM as mask heads: trained, tested and loaded at tiny size."""
 
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,9 @@ from mmengine import Config
 from glus_mm.apis import GLUSInferencer
 from glus_mm.models import MemoryBank
 from glus_mm.registry import MODELS, build_child
+from programs import ROOT
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'glus'
+CONFIGS = ROOT / 'configs' / 'glus'
 EXPRESSIONS = ('the red circle', 'all stars')
 HEADS = [
     pytest.param(('edgetam', 'EdgeTamVideoModel', 32), marks=pytest.mark.skipif(

@@ -1,7 +1,6 @@
 """A window of turns that stay: training and streaming compute the same."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.models.inference import ArrayReader
 from glus_mm.models.mllms.layout import lay_out
 from glus_mm.models.propagators.live_session import LiveSession
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 WINDOW = 3
 STREAM = {'test_cfg.window': WINDOW, 'test_cfg.window_cache': 'turns', 'test_cfg.num_context': 2}
 TRAINED = {**STREAM, 'train_cfg.attention': 'window'}

@@ -1,6 +1,7 @@
 """Projects that others build on are importable."""
 
 import sys
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / 'projects' / 'video_qa'))
+from programs import ROOT
+
+sys.path.append(str(ROOT / 'projects' / 'video_qa'))

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +14,9 @@ from mmengine import Config
 from PIL import Image
 
 import programs
+from programs import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
-TOOL = REPO / 'projects' / 'ablation_study' / 'ablation.py'
+TOOL = ROOT / 'projects' / 'ablation_study' / 'ablation.py'
 sys.path.insert(0, str(TOOL.parent))
 
 import ablation  # noqa: E402
@@ -36,7 +35,7 @@ from ablation_study.runs import read_figures, schedule, write_truth  # noqa: E40
 from ablation_study.schedule import Task, run_tasks  # noqa: E402
 from ablation_study.settings import Settings  # noqa: E402
 
-CHECKPOINT = REPO / 'checkpoints' / 'glus_tiny_motion_moving-shapes.pth'
+CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_motion_moving-shapes.pth'
 TINY = dict(steps=2, selector_steps=2, label_videos=1, train_videos=3, test_videos=1)
 
 
@@ -114,17 +113,17 @@ def test_rows_are_configs_and_comparisons_are_between_rows():
         assert bool(row.note) == (row.kind == 'not run')
         assert bool(row.base) == (row.kind in ('tested', 'selector')) or row.kind == 'shipped'
         if row.kind != 'not run':
-            cfg = Config.fromfile(REPO / row.path)
+            cfg = Config.fromfile(ROOT / row.path)
             assert cfg.model.type == 'GLUS' and 'propagator' in cfg.model.test_cfg or \
                 row.name not in ('global', 'selector_sam2')
-            assert len((REPO / row.path).read_text().splitlines()) <= 20
+            assert len((ROOT / row.path).read_text().splitlines()) <= 20
     assert {name for claim in COMPARISONS for name in (claim.better, claim.worse)} <= set(names)
     with pytest.raises(ValueError, match="got 'all'"):
         get_row('all')
 
 
 def test_configs_differ_in_what_they_ablate():
-    cfgs = {row.name: Config.fromfile(REPO / row.path) for row in ROWS if row.kind != 'not run'}
+    cfgs = {row.name: Config.fromfile(ROOT / row.path) for row in ROWS if row.kind != 'not run'}
 
     def strategies(name):
         return {cfgs[name].train_dataloader.dataset.pipeline[0].strategy}

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from glus_mm.models.inference import ArrayReader
 from glus_mm.models.propagators import KeyMaskPropagator
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from programs import ROOT
 
-PROJECT = Path(__file__).resolve().parents[2] / 'projects' / 'cutie'
+PROJECT = ROOT / 'projects' / 'cutie'
 TYPE = 'glus_mm_cutie.CutiePropagator'
 INSTALLED = importlib.util.find_spec('cutie') is not None
 

@@ -1,13 +1,12 @@
 """Another package with another default scope trains and tests with parts of glus_mm."""
 
-from pathlib import Path
 
 import pytest
 
 import programs
 from glus_mm.datasets.moving_shapes import write_split
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / 'projects' / 'example_project'
 SCRIPT = '''
 import sys

@@ -5,7 +5,6 @@ The model is tiny and made of the classes of transformers that the published siz
 
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ from glus_mm.conversion.plain_weights import empty_model
 from glus_mm.models.inference import ArrayReader
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / 'projects' / 'llama_vid'
 VISION = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
               image_size=28, patch_size=14, hidden_act='gelu', layer_norm_eps=1e-6, qkv_bias=True)

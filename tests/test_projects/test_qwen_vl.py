@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,8 @@ import programs
 from glus_mm.apis import init_model
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, get_template
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / 'projects' / 'qwen_vl'
 sys.path.insert(0, str(PROJECT))
 

@@ -30,8 +30,9 @@ from glus_mm.models.inference import ArrayReader
 from glus_mm.registry import MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.text.prompt import IMAGE_TOKEN_INDEX, build_talk, get_template
+from programs import ROOT
 
-PROJECT = Path(__file__).resolve().parents[2] / 'projects' / 'video_qa'
+PROJECT = ROOT / 'projects' / 'video_qa'
 SIZES = dict(
     vision_tower=dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                       intermediate_size=32, image_size=16, patch_size=4),

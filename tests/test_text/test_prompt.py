@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +19,10 @@ from glus_mm.text.prompt import (
     split_prefix,
 )
 from glus_mm.text.tokenizer import SegTokenizer
+from programs import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
-OFFICIAL = REPO / 'tests/data/official_prompt'
-FIXTURE = REPO / 'tests/data/official_glus_tiny'
+OFFICIAL = ROOT / 'tests/data/official_prompt'
+FIXTURE = ROOT / 'tests/data/official_glus_tiny'
 
 OFFICIAL_TEMPLATE = get_template('llava_v1')
 COMPACT = get_template('compact')

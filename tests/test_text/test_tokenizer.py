@@ -10,9 +10,9 @@ import sentencepiece
 
 import programs
 from glus_mm.text.tokenizer import SHIPPED_TOKENIZERS, SegTokenizer
+from programs import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
-OFFICIAL = REPO / 'tests/data/official_prompt'
+OFFICIAL = ROOT / 'tests/data/official_prompt'
 OFFICIAL_ADDED = {'[SEG]': 480, '<im_start>': 481, '<im_end>': 482}
 
 
@@ -288,11 +288,11 @@ def test_settings_that_give_other_ids(folder, name, content, message):
 def test_tiny(tiny):
     assert len(tiny) <= 512
     assert (tiny.pad_id, tiny.bos_id, tiny.eos_id) == (0, 1, 2)
-    recipe = programs.load(REPO / 'dev/train_tiny_tokenizer.py')
+    recipe = programs.load(ROOT / 'dev/train_tiny_tokenizer.py')
     for word in (*recipe.SHAPES_WORDS, *recipe.PROMPT_WORDS):
         assert len(tiny.encode(word)) == 1, word
     folder = SHIPPED_TOKENIZERS['tiny']
-    recipe = programs.load(REPO / 'dev/train_tiny_tokenizer.py')
+    recipe = programs.load(ROOT / 'dev/train_tiny_tokenizer.py')
     made = recipe.train()
     shipped = (folder / 'tokenizer.model').read_bytes()
     if recipe.build() == json.loads((folder / 'recipe.json').read_text()):

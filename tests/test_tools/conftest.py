@@ -1,10 +1,10 @@
 """What tests of several processes need, and a training that takes no time."""
 
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
+
 TOY_PARTS = '''
 import torch
 from mmengine.model import BaseModel

@@ -3,14 +3,14 @@
 import json
 import math
 import re
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import programs
+from programs import ROOT
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'analyze_logs.py'
+TOOL = ROOT / 'tools' / 'analysis_tools' / 'analyze_logs.py'
 
 
 @pytest.fixture(scope='module')

@@ -1,15 +1,14 @@
 """tools/analysis_tools/benchmark_data.py: what it counts, and what it refuses."""
 
 import re
-from pathlib import Path
 
 import pytest
 from mmengine.registry import DefaultScope
 
 import programs
 from glus_mm.datasets.moving_shapes import write_split
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'analysis_tools' / 'benchmark_data.py'
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 WASTEFUL = '''

@@ -2,16 +2,15 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import programs
+from programs import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
-TOOL = REPO / 'tools' / 'analysis_tools' / 'benchmark_inference.py'
+TOOL = ROOT / 'tools' / 'analysis_tools' / 'benchmark_inference.py'
 sys.path.insert(0, str(TOOL.parent))
 
 from inference_benchmark import PARTS, Agreement  # noqa: E402

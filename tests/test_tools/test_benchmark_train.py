@@ -2,15 +2,14 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 import programs
+from programs import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
-TOOL = REPO / 'tools' / 'analysis_tools' / 'benchmark_train.py'
+TOOL = ROOT / 'tools' / 'analysis_tools' / 'benchmark_train.py'
 sys.path.insert(0, str(TOOL.parent))
 
 from train_benchmark import PHASES, TrainStep, Variant, build_model, make_batch  # noqa: E402

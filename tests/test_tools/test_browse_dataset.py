@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 
 from glus_mm.datasets import MixedRefVOSDataset, MixedVideoSampler
 from glus_mm.datasets.moving_shapes import write_split
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'misc' / 'browse_dataset.py'
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 ODD = 'vidéo: 1 "x" ' + 'y' * 90

@@ -1,14 +1,14 @@
 """tools/analysis_tools/calibration.py: figures worked out by hand, its files and its errors."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import programs
+from programs import ROOT
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'calibration.py'
+TOOL = ROOT / 'tools' / 'analysis_tools' / 'calibration.py'
 
 
 @pytest.fixture(scope='module')

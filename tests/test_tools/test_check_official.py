@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-REPO = Path(__file__).resolve().parents[2]
-FOLDER = REPO / 'dev'
+from programs import ROOT
+
+FOLDER = ROOT / 'dev'
 TOOL = FOLDER / 'check_official.py'
-FIXTURE = REPO / 'tests' / 'data' / 'official_glus_tiny'
+FIXTURE = ROOT / 'tests' / 'data' / 'official_glus_tiny'
 sys.path.insert(0, str(FOLDER))
 
 from official_checks import CHECKS, FixtureError, OfficialFixture, Report  # noqa: E402

@@ -1,14 +1,13 @@
 """dev/check_resume.py, with few kills; the full check has 20 (docs/training.md)."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import programs
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'dev' / 'check_resume.py'
 
 

@@ -6,7 +6,6 @@ import re
 import stat
 import zipfile
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ from PIL import Image
 
 from glus_mm.evaluation.metrics import RefVOSMetric
 from glus_mm.evaluation.submissions import write_submission
+from programs import ROOT
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'check_submission.py'
+TOOL = ROOT / 'tools' / 'analysis_tools' / 'check_submission.py'
 SIZE = (12, 16)
 VIDEOS = {'v1': (['0', '1'], ['00000', '00005']), 'v2': (['0'], ['00000', '00010', '00020'])}
 PREFIX = {'mevis': '', 'ref-youtube-vos': 'Annotations/'}

@@ -7,8 +7,8 @@ import torch
 from mmengine import Config
 
 from glus_mm.utils.command_line import load_config, set_resume
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 default_scope = 'glus_mm'
 model = dict(type='Nothing', width=1)

@@ -1,15 +1,15 @@
 """dev/count_positives.py: counted by hand, and what it refuses."""
 
 import json
-from pathlib import Path
 
 import pytest
 from mmengine import Config
 from mmengine.registry import DefaultScope
 
 import programs
+from programs import ROOT
 
-TOOL = Path(__file__).resolve().parents[2] / 'dev' / 'count_positives.py'
+TOOL = ROOT / 'dev' / 'count_positives.py'
 # Objects of the expressions of each video: in the first and last one two mean the same.
 VIDEOS = {'a': [['1'], ['1']], 'b': [['1'], ['2']], 'c': [[], []], 'd': [['2', '1'], ['1', '2']]}
 CONFIG = '''

@@ -12,8 +12,9 @@ from PIL import Image
 import programs
 from glus_mm.datasets import RefDAVISDataset
 from glus_mm.utils.masks import decode_rle, encode_mask
+from programs import ROOT
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+TOOLS = ROOT / 'tools'
 SHAPE = (20, 30)
 # Objects of each video; 10 comes before 2 among texts.
 OBJECTS = {'bear': [1], 'crowd': list(range(1, 11)), 'dogs-scale': [1, 2]}

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +11,8 @@ from mmengine.registry import DefaultScope
 import programs
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.registry import MODELS
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = '''
 _base_ = [
     '{root}/configs/_base_/models/glus_tiny.py',

@@ -2,13 +2,12 @@
 
 import functools
 import json
-from pathlib import Path
 
 import pytest
 
 import programs
+from programs import ROOT
 
-ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools' / 'analysis_tools'
 CALLS = {
     'mevis': ('mevis/valid_u', 'pred', 'J&F', 0.622423),

@@ -1,7 +1,6 @@
 """Standard-SFT as shipped, but tiny: from LISA, LoRA, mixed data, two processes, then a test."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +9,8 @@ from mmengine import Config
 import programs
 from glus_mm.conversion import convert_lisa
 from glus_mm.datasets.moving_shapes import write_split
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 OFFICIAL = ROOT / 'tests' / 'data' / 'official_glus_tiny'
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_lisa-7b_sam2-l_4xb2-3k_mevis-ref-youtube-vos.py'
 SIDE = 128

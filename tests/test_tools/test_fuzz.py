@@ -1,12 +1,12 @@
 """A sample of dev/fuzz.py: nothing that people hand over fails raw, passes changed, or hangs."""
 
-from pathlib import Path
 
 import pytest
 
 import programs
+from programs import ROOT
 
-SCRIPT = Path(__file__).resolve().parents[2] / 'dev' / 'fuzz.py'
+SCRIPT = ROOT / 'dev' / 'fuzz.py'
 # A tool of the maintainers.
 pytestmark = pytest.mark.slow
 

@@ -1,14 +1,13 @@
 """merge_lora.py and publish_model.py: checkpoints of a training become complete, plain weights."""
 
-from pathlib import Path
 
 import pytest
 import torch
 
 from glus_mm.apis import init_model
 from glus_mm.utils.base_weights import base_entry, digests
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = '''
 _base_ = ['{root}/configs/_base_/models/glus_tiny.py']
 model = dict(

@@ -2,15 +2,14 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 
 from glus_mm.apis import init_model
 from glus_mm.utils.weight_files import read_weights
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FIXTURE = ROOT / 'tests' / 'data' / 'official_glus_tiny'
 YAML = FIXTURE / 'sam2_tiny_a.yaml'
 

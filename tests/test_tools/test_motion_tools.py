@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 
 import programs
 from glus_mm.datasets.moving_shapes import write_split
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'dev'
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'

@@ -1,7 +1,6 @@
 """The shortcuts of a tiny split, whose figures are known."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +8,9 @@ import pytest
 import programs
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
 from glus_mm.utils.masks import encode_mask, write_mask_png
+from programs import ROOT
 
-FILE = Path(__file__).parents[2] / 'dev' / 'moving_shapes_shortcuts.py'
+FILE = ROOT / 'dev' / 'moving_shapes_shortcuts.py'
 SIZE = (40, 60)
 BOXES = {'big': np.s_[4:16, 4:20], 'small': np.s_[24:30, 40:46], 'silent': np.s_[30:38, 4:12]}
 # A tool of the maintainers.

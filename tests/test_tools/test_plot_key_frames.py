@@ -1,6 +1,5 @@
 """tools/analysis_tools/plot_key_frames.py: which frames it shows and marks, and its picture."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,9 @@ import programs
 from glus_mm.models.inference import ArrayReader
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask
+from programs import ROOT
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'plot_key_frames.py'
+TOOL = ROOT / 'tools' / 'analysis_tools' / 'plot_key_frames.py'
 
 
 @pytest.fixture(scope='module')

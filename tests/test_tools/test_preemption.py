@@ -16,8 +16,8 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 import programs
 from glus_mm.engine.preemption import LAUNCHER, Preemption
 from glus_mm.utils.folder_lock import FolderInUseError, lock_folder
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 # Says on which iteration it is, and lets the test act there before it goes on.
 PARTS = '''
 import os

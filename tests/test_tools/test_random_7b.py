@@ -1,15 +1,13 @@
 """dev/random_7b.py at the size tiny: the whole way on a CPU."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import programs
-
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
 
 
 @pytest.fixture(scope='module')

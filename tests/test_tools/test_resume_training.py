@@ -5,14 +5,13 @@ That a killed training ends with the same bits is tested in test_check_resume.py
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
 import programs
 from glus_mm.datasets.moving_shapes import write_split
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PARTS = '''
 import json
 import os

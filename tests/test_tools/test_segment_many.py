@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,8 @@ import programs
 from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.utils.folder_lock import lock_folder
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
 TEXTS = ['the red circle', 'the leftmost shape']

@@ -3,14 +3,13 @@
 import os
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 import programs
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 # Stand in for a cluster of this machine: start the command once for each task, as Slurm does.
 SRUN = '''#!/usr/bin/env bash
 echo "$@" > srun_args

@@ -1,14 +1,12 @@
 """tools/train.py on a small model: one process, resume, and two processes on a CPU."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
 
 import programs
-
-ROOT = Path(__file__).resolve().parents[2]
+from programs import ROOT
 
 
 def load(path):

@@ -1,7 +1,6 @@
 """GLUS asks a trained key-frame selector, whose weights are no part of its own."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,8 @@ from glus_mm.apis import init_model
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.models.inference import ImageFolderReader
 from glus_mm.structures import RefVOSDataSample
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/glus/glus_tiny_moving-shapes.py'
 SELECTOR = ROOT / 'configs/selectors/key-frame-selector_tiny_moving-shapes.py'
 GLUS = ROOT / 'checkpoints/glus_tiny_moving-shapes.pth'

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +11,8 @@ from mmengine.registry import DefaultScope
 
 import programs
 from glus_mm.datasets.moving_shapes import write_split
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PARTS = '''
 import os
 

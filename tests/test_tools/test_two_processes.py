@@ -4,14 +4,13 @@ a mix with talk, where a process, or all of them, may have no masks.
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
 import programs
 from glus_mm.datasets.moving_shapes import write_split
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 STEPS = 20
 # In float64, so that what is left of a difference is not rounding that the optimizer amplifies.
 PARTS = '''

@@ -1,6 +1,5 @@
 """demo/video_demo.py: its files, and what it refuses in one line."""
 
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,8 +8,8 @@ import pytest
 import programs
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.models.inference import VideoFileReader
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'demo' / 'video_demo.py'
 MODEL = (ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py',
          ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth')

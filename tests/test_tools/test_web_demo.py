@@ -23,11 +23,11 @@ from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.models.inference import VideoFileReader
 from glus_mm.utils.masks import decode_rle
 from glus_mm.visualization import OverlayVideoWriter
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'demo'))
 
-from web_parts import (  # noqa: E402
+from web_parts import (
     SegmentationResult,
     SegmentationService,
     TemporaryStore,

@@ -3,7 +3,6 @@
 import copy
 import random
 import string
-from pathlib import Path
 
 import pytest
 from mmengine import Config
@@ -16,8 +15,8 @@ from glus_mm.utils.command_line import load_config, read_config
 from glus_mm.utils.config_keys import check_config_keys, check_custom_keys, top_keys
 from glus_mm.utils.spelling import is_one_edit
 from glus_mm.visualization import RefVOSLocalVisualizer
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes_val.py'
 NUM_TYPOS = 182
 

@@ -11,8 +11,9 @@ from glus_mm.apis import init_model
 from glus_mm.utils.checkpoint import BadWeightsError, check_fit, is_finite
 from glus_mm.utils.checkpoint_files import check_whole, read_checkpoint, why_torn
 from glus_mm.utils.weight_files import read_weight_file
+from programs import ROOT
 
-TINY = Path(__file__).resolve().parents[2] / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
+TINY = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
 
 
 def flip_bytes(path, at=0.5):

@@ -10,8 +10,8 @@ from glus_mm.apis import init_model
 from glus_mm.utils.hub import is_hub_name
 from glus_mm.utils.model_zoo import find_model, list_models
 from glus_mm.utils.resources import find_resource, resource_root
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 METAFILES = sorted((ROOT / 'configs').rglob('metafile.yml'))
 
 

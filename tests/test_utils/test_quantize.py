@@ -1,7 +1,6 @@
 """The LLM in 8 or 4 bits, through the real bitsandbytes on a CPU."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from glus_mm.cli import main
 from glus_mm.datasets.moving_shapes import generate_video, write_split
 from glus_mm.utils import quantize
 from glus_mm.utils.quantize import quantize_linear, quantize_llm
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 MODEL = (ROOT / 'configs/glus/glus_tiny_moving-shapes.py',
          ROOT / 'checkpoints/glus_tiny_moving-shapes.pth')
 FROZEN = {'model.mllm.trainable': [], 'model.mask_head.trainable': []}

@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 
 from glus_mm.utils.run_log import build_runner, one_line_errors
 from glus_mm.visualization import RefVOSLocalVisualizer
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
 
 
