@@ -622,6 +622,10 @@ class LiveSource:
             first = at if first is None else first
             self.times.append(at - first)
             yield _to_rgb(frame, reformatter)
+        if self._container.format.name == 'rtsp':
+            # FFmpeg reads the end of the connection as that of the stream.
+            raise OSError(f'{self.source} broke off: the server ended it, and live RTSP has no '
+                          'end of its own')
 
     @property
     def states_its_length(self) -> bool:

@@ -3,7 +3,10 @@
 import gc
 import http.server
 import os
+import re
 import signal
+import socketserver
+import struct
 import threading
 from fractions import Fraction
 
@@ -13,7 +16,13 @@ import pytest
 from mmengine.logging import MMLogger
 
 from glus_mm import video as video_module
-from glus_mm.video import ImageFolderReader, LiveSource, VideoFileReader, open_reader
+from glus_mm.video import (
+    ImageFolderReader,
+    LiveSource,
+    VideoFileReader,
+    open_reader,
+    open_source,
+)
 
 SHAPE = (48, 64)
 
@@ -345,3 +354,44 @@ def test_a_live_source_that_loses_packets_or_breaks_off(write_video, tmp_path, c
         source = LiveSource(f'http://127.0.0.1:{server.server_port}/clip.ts')
         with pytest.raises(OSError, match='clip.ts broke off: '):
             list(source)
+
+
+class RTSPServer(socketserver.StreamRequestHandler):
+    """Sends the packets of an H.264 file over TCP as a camera does, then hangs up."""
+
+    def handle(self):
+        answers = {'OPTIONS': ('Public: DESCRIBE, SETUP, PLAY', ''),
+                   'DESCRIBE': ('Content-Type: application/sdp', (
+                       'v=0\r\ns=camera\r\nm=video 0 RTP/AVP 96\r\n'
+                       'a=rtpmap:96 H264/90000\r\na=control:track\r\n')),
+                   'SETUP': ('Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1', ''),
+                   'PLAY': ('Session: 1', '')}
+        method = None
+        while method != 'PLAY':
+            request = b''.join(iter(self.rfile.readline, b'\r\n')).decode()
+            method, number = request.split()[0], re.search('CSeq: ([0-9]+)', request)[1]
+            header, body = answers[method]
+            self.wfile.write(f'RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{header}\r\nContent-Length: '
+                             f'{len(body)}\r\n\r\n{body}'.encode())
+        frame = 0
+        for n, unit in enumerate(self.server.units):
+            is_last = unit[0] & 31 in (1, 5)  # of its frame: a slice, here a whole picture
+            rtp = struct.pack('>BBHII', 128, 96 + 128 * is_last, n, 9000 * frame, 7)
+            rtp += unit.rstrip(b'\0')
+            self.wfile.write(struct.pack('>cBH', b'$', 0, len(rtp)) + rtp)
+            frame += is_last
+
+
+def test_a_camera_in_the_network_that_hangs_up_has_broken_off(write_video, tmp_path):
+    path = write_video(tmp_path / 'clip.h264', make_frames(6), codec='libx264', options={
+        'crf': '4', 'tune': 'zerolatency', 'x264-params': 'sliced-threads=0'})
+    with socketserver.TCPServer(('127.0.0.1', 0), RTSPServer) as server:
+        server.units = path.read_bytes().split(b'\0\0\1')[1:]
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        source = open_source(f'rtsp://127.0.0.1:{server.server_address[1]}/camera')
+        found = []
+        with pytest.raises(OSError, match='/camera broke off: the server ended it'):
+            found.extend(int(frame.mean().round()) for frame in source)  # kept up to the error
+    assert found == pytest.approx(greys(VideoFileReader(path)), abs=1)
+    # FFmpeg's parser takes the second for as early as the first.
+    assert np.diff(source.times)[1:] == pytest.approx(0.1)
