@@ -14,6 +14,7 @@ import re
 import shutil
 import struct
 import tempfile
+import time
 from abc import ABCMeta, abstractmethod
 from array import array
 from collections import OrderedDict
@@ -592,7 +593,8 @@ class LiveSource:
         timeout: seconds to wait for a frame.
 
     Attributes:
-        times (array): seconds from the first frame, one for each frame that came.
+        times (array): seconds from the first frame, one for each frame that came; those of their
+            arrival for JPEGs from a web server, which state none.
 
     Raises:
         ValueError: it cannot be opened, or has no video that can be decoded.
@@ -617,8 +619,12 @@ class LiveSource:
         """Wait for frames and decode them."""
         first, reformatter = None, VideoReformatter()
         for frame in _frames(self._container, self._stream, live=True):
-            at = len(self.times) / self.fps if frame.pts is None else float(
-                frame.pts * self._stream.time_base)
+            if self._container.format.name == 'mpjpeg':
+                at = time.monotonic()  # FFmpeg makes up 25 frames per second
+            elif frame.pts is None:
+                at = len(self.times) / self.fps
+            else:
+                at = float(frame.pts * self._stream.time_base)
             first = at if first is None else first
             self.times.append(at - first)
             yield _to_rgb(frame, reformatter)

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from glus_mm.cli.user_error import FAILED, user_errors
+from glus_mm.cli.user_error import FAILED, USAGE, user_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,9 +76,10 @@ def run(args: argparse.Namespace) -> None:
     from glus_mm.utils.paths import ensure_writable_file
 
     start = time.monotonic()
-    with user_errors(FAILED, RuntimeError):
+    with user_errors(USAGE):
         _check_options(args)
         out, report = (path and ensure_writable_file(path) for path in (args.out, args.report))
+    with user_errors(FAILED, RuntimeError):
         if args.compare is not None:
             table = _compare(args, out, report)
         elif args.probes:

@@ -64,7 +64,7 @@ def run_tool(name: str) -> None:
     """Be a program of its own for one command, as ``tools/train.py`` and others are.
 
     Raises:
-        SystemExit: status 2, with the reason, where it cannot be done.
+        SystemExit: the status of the command, with the reason, where it cannot be done.
     """
     command, summary = import_module(f'glus_mm.cli.{name}'), COMMANDS[name]
     parser = argparse.ArgumentParser(
@@ -75,7 +75,7 @@ def run_tool(name: str) -> None:
     try:
         command.run(args)
     except UserError as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
+        parser.exit(error.status, f'{parser.prog}: error: {error}\n')
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """Video files of every kind: seeking, times, rotation, codecs, and what is broken."""
 
+import contextlib
 import gc
 import http.server
 import os
@@ -8,9 +9,11 @@ import signal
 import socketserver
 import struct
 import threading
+import time
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from mmengine.logging import MMLogger
@@ -338,22 +341,57 @@ def test_a_live_source_that_loses_packets_or_breaks_off(write_video, tmp_path, c
     assert len(recording) > 9 and greys(recording)[-1] == pytest.approx(
         greys(VideoFileReader(tmp_path / 'clip.ts'))[-1], abs=1)
 
-    class Cut(http.server.BaseHTTPRequestHandler):
+    class Cut(WebServer):
 
         def do_GET(self):
-            self.send_response(200)
-            self.send_header('Content-Length', str(len(data) + 1))
-            self.end_headers()
+            self.answer('Content-Length', len(data) + 1)
             self.wfile.write(data)
 
-        def log_message(self, *args):
-            pass
+    with (serve(http.server.HTTPServer, Cut) as (port, _),
+          pytest.raises(OSError, match='clip.ts broke off: ')):
+        list(LiveSource(f'http://127.0.0.1:{port}/clip.ts'))
 
-    with http.server.HTTPServer(('127.0.0.1', 0), Cut) as server:
+
+class WebServer(http.server.BaseHTTPRequestHandler):
+
+    def answer(self, header, value):
+        self.send_response(200)
+        self.send_header(header, value)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@contextlib.contextmanager
+def serve(kind, handler):
+    """One connection, in a thread; yields the port, and what the handler knows as its server."""
+    with kind(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        source = LiveSource(f'http://127.0.0.1:{server.server_port}/clip.ts')
-        with pytest.raises(OSError, match='clip.ts broke off: '):
-            list(source)
+        yield server.server_address[1], server
+
+
+def test_jpegs_of_a_camera_have_the_times_of_their_arrival():
+    class Camera(WebServer):
+
+        def do_GET(self):
+            self.answer('Content-Type', 'multipart/x-mixed-replace; boundary=frame')
+            for n in range(31):
+                if n == 30:
+                    assert self.server.goes_on.wait(60)
+                image = cv2.imencode('.jpg', np.full((*SHAPE, 3), n, np.uint8))[1].tobytes()
+                self.wfile.write(b'--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n'
+                                 b'\r\n%s\r\n' % (len(image), image))
+
+    with serve(http.server.HTTPServer, Camera) as (port, server):
+        server.goes_on = threading.Event()
+        source = open_source(f'http://127.0.0.1:{port}/video')
+        frames = iter(source)
+        early = [next(frames) for _ in range(25)]
+        time.sleep(0.3)
+        server.goes_on.set()
+        assert len([*early, *frames]) == len(source.times) == 31
+    assert source.times[30] - source.times[24] > 0.3
 
 
 class RTSPServer(socketserver.StreamRequestHandler):
@@ -385,10 +423,9 @@ class RTSPServer(socketserver.StreamRequestHandler):
 def test_a_camera_in_the_network_that_hangs_up_has_broken_off(write_video, tmp_path):
     path = write_video(tmp_path / 'clip.h264', make_frames(6), codec='libx264', options={
         'crf': '4', 'tune': 'zerolatency', 'x264-params': 'sliced-threads=0'})
-    with socketserver.TCPServer(('127.0.0.1', 0), RTSPServer) as server:
+    with serve(socketserver.TCPServer, RTSPServer) as (port, server):
         server.units = path.read_bytes().split(b'\0\0\1')[1:]
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        source = open_source(f'rtsp://127.0.0.1:{server.server_address[1]}/camera')
+        source = open_source(f'rtsp://127.0.0.1:{port}/camera')
         found = []
         with pytest.raises(OSError, match='/camera broke off: the server ended it'):
             found.extend(int(frame.mean().round()) for frame in source)  # kept up to the error
