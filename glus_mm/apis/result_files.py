@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -76,7 +77,8 @@ class ResultFiles:
         if format == 'png' and twice:
             raise ValueError(f'expected frames with different names, as their masks are files of '
                              f'these names, got {twice[0]!r} more than once in {reader.source}')
-        ensure_writable_file(out_dir / name / RESULTS).unlink(missing_ok=True)
+        ensure_writable_file(out_dir / name / RESULTS)
+        remove_results(out_dir, name)
         if format == 'png':
             for e in range(len(self.texts)):
                 ensure_writable_dir(mask_path(out_dir, name, e, reader.frame_names[0]).parent)
@@ -127,6 +129,32 @@ class ResultFiles:
     def __exit__(self, *args: object) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def remove_results(out_dir: Path, name: str) -> None:
+    """Remove what ``results.json`` says of an earlier run, and the PNG masks that it names.
+
+    Those of its other texts or frames would pass for masks of the run that begins.
+
+    Args:
+        out_dir: folder of the results.
+        name: of the video.
+    """
+    results = out_dir / name / RESULTS
+    try:
+        document = json.loads(results.read_text(encoding='utf-8'))
+        is_png = document['schema'] == SCHEMA and document['masks']['format'] == 'png'
+        texts, frames = len(document['texts']), [str(f) for f in document['video']['frames']]
+    except (OSError, ValueError, KeyError, TypeError):
+        is_png = False  # a run's that was killed, or not ours
+    if is_png:
+        for e in range(texts):
+            for frame in frames:
+                if Path(frame).name == frame:
+                    mask_path(out_dir, name, e, frame).unlink(missing_ok=True)
+            with suppress(OSError):  # there is something else in it
+                (out_dir / name / str(e)).rmdir()
+    results.unlink(missing_ok=True)
 
 
 def results_document(out: 'Segmentation', model: nn.Module, format: str, place: str) -> dict:

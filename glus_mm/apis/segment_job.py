@@ -16,6 +16,7 @@ from glus_mm.apis.result_files import (
     mask_path,
     masks_path,
     open_masks,
+    remove_results,
 )
 from glus_mm.apis.segmentation import Segmentation
 from glus_mm.apis.video_results import (
@@ -193,6 +194,7 @@ class LiveJob:
         self.source, self.texts, self.seconds = source, list(texts), seconds
         self.timeout = timeout
         self.out_dir = ensure_writable_dir(out_dir)
+        remove_results(self.out_dir, self.name)
         for e in range(len(texts)):
             ensure_writable_dir(self.out_dir / self.name / str(e))
         self.overlay = ensure_writable_file(self.out_dir / OVERLAY) if overlay else None

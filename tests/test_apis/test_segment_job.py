@@ -63,6 +63,26 @@ def test_results_say_what_the_masks_are(png, video):
         assert entry['score'] is None and entry['clicks'] == []
 
 
+def test_masks_of_an_earlier_run_do_not_stay(infer, frames, tmp_path):
+    note = tmp_path / 'video' / '1' / 'note.txt'
+    infer(frames[:3], TEXTS, out_dir=tmp_path)
+    note.write_text('mine')
+    infer(frames[:2], TEXTS[:1], out_dir=tmp_path)
+    assert sorted(path.name for path in (tmp_path / 'video').rglob('*') if path.is_file()) == [
+        '00000.png', '00001.png', 'note.txt', 'results.json']
+    # A document that leads elsewhere, or is no longer one, removes nothing but itself.
+    outside = tmp_path / 'other.png'
+    outside.touch()
+    place = tmp_path / 'video' / 'results.json'
+    document = json.loads(place.read_text())
+    document['video']['frames'] = ['../../other', str(tmp_path / 'other')]
+    for text in (json.dumps(document), '{"schema": 3}', '[]', 'nonsense'):
+        place.write_text(text)
+        infer(frames[:1], TEXTS[:1], out_dir=tmp_path)
+        assert outside.exists() and len(results(tmp_path, 'video')['texts']) == 1
+    assert (tmp_path / 'video' / '0' / '00001.png').exists()
+
+
 def test_a_model_that_was_trained_to_score_shows_scores(infer, frames, tmp_path, monkeypatch):
     monkeypatch.setattr(infer.model, 'trained_scores', ('scores', ))
     out = infer(frames[:2], TEXTS, out_dir=tmp_path)
