@@ -35,12 +35,11 @@ from glus_mm.apis.many_videos import (
 )
 from glus_mm.apis.pretrained import resolve_for
 from glus_mm.apis.result_files import FORMATS
-from glus_mm.cli.options import LAUNCHERS
 from glus_mm.engine.run_fingerprint import fingerprint
 from glus_mm.registry import SCOPE
 from glus_mm.utils.checkpoint_files import checkpoint_digest
 from glus_mm.utils.command_line import read_config, refuse
-from glus_mm.utils.config_input import ConfigOptions
+from glus_mm.utils.config_input import LAUNCHERS, ConfigOptions
 from glus_mm.utils.folder_lock import lock_folder
 from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.utils.resources import find_resource

@@ -11,14 +11,17 @@ from glus_mm.registry import MODELS, TRANSFORMS
 from glus_mm.text.tokenizer import FROM_WEIGHTS, SegTokenizer, tokenizer_folder
 from glus_mm.utils.hub import is_hub_name
 
-# Transforms that have to do as a part of the model does, that part, and the keys that both have.
+# Transforms that have to do as the model does: their keys, and where the model's are.
 _SHARED = {
-    'BuildConversation': dict(tokenizer='mllm', template='mllm', one_token_seg_all='train_cfg'),
-    'BuildTalk': dict(tokenizer='mllm', template='mllm'),
-    'ResizeForEncoders': dict(vision_crop='mllm')}
-# Sizes that transforms and the model both state, with the place of the model's.
-_SIZES = {'ResizeForEncoders': dict(
-    vision_size='mllm.vision_tower.image_size', sam_size='mask_head.image_size')}
+    'BuildConversation': dict(tokenizer='mllm.tokenizer', template='mllm.template',
+                              one_token_seg_all='train_cfg.one_token_seg_all'),
+    'BuildTalk': dict(tokenizer='mllm.tokenizer', template='mllm.template'),
+    'ResizeForEncoders': dict(
+        vision_crop='mllm.vision_crop', vision_size='mllm.vision_tower.image_size',
+        sam_size='mask_head.image_size'),
+    'SampleContextQueryFrames': dict(num_context='test_cfg.num_context')}
+# What one of the two may leave to the other.
+_OPTIONAL = ('vision_size', 'sam_size', 'num_context')
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -68,52 +71,35 @@ def check_shared_settings(cfg: Config) -> None:
     from glus_mm.models.segmentors import GLUS
     from glus_mm.models.segmentors.train_cfg import GLUSTrainCfg
 
-    mllm = (cfg.get('model') or {}).get('mllm')
+    model: Any = cfg.get('model') or {}
+    mllm = model.get('mllm')
     if not isinstance(mllm, Mapping):
         return
-    _check_sizes(cfg)
+    kinds = dict(mllm=MODELS.get(str(mllm.get('type'))), train_cfg=GLUSTrainCfg,
+                 test_cfg=GLUSTestCfg)
+    kind = MODELS.get(str(model.get('type')))
+    has_context = inspect.isclass(kind) and issubclass(kind, GLUS)
     for name in _DATALOADERS:
         for path, node in _dicts(cfg.get(name), name):
             transform = str(node.get('type', '')).split('.')[-1]
-            for key, part in _SHARED.get(transform, {}).items():
-                ours = (_value(MODELS.get(str(mllm.get('type'))), mllm, key) if part == 'mllm' else
-                        _value(GLUSTrainCfg, cfg.model.get(part) or {}, key))
-                theirs = _value(TRANSFORMS.get(str(node.get('type'))), node, key)
-                if not (_same_ids(ours, theirs) if key == 'tokenizer' else ours == theirs):
-                    raise ValueError(_differ(f'model.{part}.{key}', ours, f'{path}.{key}', theirs,
-                                             transform))
-    kind = MODELS.get(str(cfg.model.get('type')))
-    if not (inspect.isclass(kind) and issubclass(kind, GLUS)):
-        return  # its context, if it has any, is not that of a test pipeline
-    ours = _value(GLUSTestCfg, cfg.model.get('test_cfg') or {}, 'num_context')
-    for name in _DATALOADERS[1:]:
-        for path, node in _dicts(cfg.get(name), name):
-            if str(node.get('type', '')).split('.')[-1] != 'SampleContextQueryFrames':
-                continue
-            key = 'strategy' if node.get('strategy') == 'local' else 'num_context'
-            theirs = 0 if key == 'strategy' else node.get(key)
-            if theirs not in (None, ours):
-                raise ValueError(_differ('model.test_cfg.num_context', ours, f'{path}.{key}',
-                                         node[key], 'SampleContextQueryFrames'))
-
-
-def _differ(our_key: str, ours: Any, their_key: str, theirs: Any, transform: str) -> str:
-    return (f'expected the pipeline to do as the model does, got {our_key}={ours!r} and '
-            f'{their_key}={theirs!r} ({transform})')
-
-
-def _check_sizes(cfg: Config) -> None:
-    for name in _DATALOADERS:
-        for path, node in _dicts(cfg.get(name), name):
-            transform = str(node.get('type', '')).split('.')[-1]
-            for key, place in _SIZES.get(transform, {}).items():
-                ours = cfg.model
-                for part in place.split('.'):
-                    ours = ours.get(part) if isinstance(ours, Mapping) else None
-                theirs = node.get(key)
-                if None not in (ours, theirs) and ours != theirs:
-                    raise ValueError(_differ(
-                        f'model.{place}', ours, f'{path}.{key}', theirs, transform))
+            for key, place in _SHARED.get(transform, {}).items():
+                if key == 'num_context' and (name == _DATALOADERS[0] or not has_context):
+                    continue
+                part, _, last = place.rpartition('.')
+                settings = model
+                for step in part.split('.'):
+                    settings = settings.get(step) if isinstance(settings, Mapping) else None
+                ours = _value(kinds.get(part), settings or {}, last)
+                theirs = (node.get(key) if key in _OPTIONAL else
+                          _value(TRANSFORMS.get(str(node.get('type'))), node, key))
+                if key == 'num_context' and node.get('strategy') == 'local':
+                    key, theirs = 'strategy', 0
+                same = _same_ids(ours, theirs) if key == 'tokenizer' else ours == theirs
+                if not same and (last != 'image_size' or ours is not None) and (
+                        theirs is not None or key not in _OPTIONAL):
+                    raise ValueError(
+                        f'expected the pipeline to do as the model does, got model.{place}='
+                        f'{ours!r} and {path}.{key}={node.get(key, theirs)!r} ({transform})')
 
 
 def _value(kind: type | None, node: Mapping, key: str) -> Any:

@@ -123,7 +123,10 @@ def use_checkpoint(cfg: Config, checkpoint: str | None, load_from: str | None) -
         checkpoint = str(resolve_for(cfg, checkpoint))
     cfg.load_from = checkpoint or None
     if checkpoint and Path(checkpoint).is_file():
-        _set_base(cfg, resolve_base(cfg, checkpoint, load_from))
+        base = resolve_base(cfg, checkpoint, load_from)
+        hook: Any = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        if base is not None and str(hook.get('type', '')).split('.')[-1] == 'SafeCheckpointHook':
+            hook.base = str(base)
     fill_tokenizers(cfg, cfg.load_from, load_from)
     check_shared_settings(cfg)
 
@@ -157,13 +160,6 @@ def resolve_base(cfg: Config, checkpoint: str | PathLike, load_from: str | None)
         return place
 
 
-def _set_base(cfg: Config, base: Path | None) -> None:
-    """Tell the checkpoint hook where the base is."""
-    hook: Any = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    if base is not None and str(hook.get('type', '')).split('.')[-1] == 'SafeCheckpointHook':
-        hook.base = str(base)
-
-
 @contextmanager
 def mapped_weights(cfg: Config, runner: Runner | FlexibleRunner | None = None) -> Iterator[None]:
     """Where MMEngine reads the file of ``load_from`` in here, it is mapped.
@@ -182,24 +178,19 @@ def mapped_weights(cfg: Config, runner: Runner | FlexibleRunner | None = None) -
     serialization.config.load.mmap = bool(
         file and not cfg.get('resume') and zipfile.is_zipfile(file))
     if runner is not None:
-        _end_after_first(runner, before)
+        from mmengine.hooks import Hook
+
+        class MapOnce(Hook):
+            priority = 'VERY_LOW'
+
+            def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+                serialization.config.load.mmap = before
+
+        runner.register_hook(MapOnce())
     try:
         yield
     finally:
         serialization.config.load.mmap = before
-
-
-def _end_after_first(runner: Runner | FlexibleRunner, before: bool) -> None:
-    """End the mapping of files after the runner's first checkpoint."""
-    from mmengine.hooks import Hook
-
-    class MapOnce(Hook):
-        priority = 'VERY_LOW'
-
-        def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-            serialization.config.load.mmap = before
-
-    runner.register_hook(MapOnce())
 
 
 def cache_folder() -> Path:
@@ -228,8 +219,8 @@ def _file_in(folder: Path) -> Path:
 
 def _tool(folder: Path) -> str:
     """Name of the converter for a checkpoint in the official layout."""
-    from glus_mm.conversion.chat_univi import MODEL_TYPES
     from glus_mm.conversion.official_config import LLAVA, read_official_config
+    from glus_mm.conversion.selector import MODEL_TYPES
 
     official = read_official_config(
         folder, f'{LLAVA}, or one of Chat-UniVi', tuple(dict.fromkeys(('llava', *MODEL_TYPES))))

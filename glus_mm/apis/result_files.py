@@ -14,7 +14,8 @@ from pycocotools import mask as coco_mask
 from torch import nn
 
 from glus_mm.models.inference import MaskPrediction
-from glus_mm.utils.checkpoint_files import atomic_file, checkpoint_digest
+from glus_mm.utils.checkpoint_files import checkpoint_digest
+from glus_mm.utils.json_file import write_json
 from glus_mm.utils.masks import decode_rle, encode_mask, write_mask_png
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 from glus_mm.version import __version__
@@ -118,10 +119,9 @@ class ResultFiles:
         """Write what the masks are."""
         if self._rles:
             write = coco_document if self.format == 'coco' else _ytvis
-            _write_json(self.out_dir / masks_path(self.name, self.format),
-                        write(out, self._rles))
-        document = results_document(out, model, self.format, masks_path(self.name, self.format))
-        _write_json(self.out_dir / self.name / RESULTS, document)
+            write_json(self.out_dir / masks_path(self.name, self.format), write(out, self._rles),
+                       indent=None)
+        write_results(self.out_dir, out, model, self.format)
 
     def __enter__(self) -> 'ResultFiles':
         return self
@@ -176,6 +176,12 @@ def results_document(out: 'Segmentation', model: nn.Module, format: str, place: 
     for text in document['texts'] if format == 'png' else ():
         text['masks'] = str(text['id'])
     return document
+
+
+def write_results(out_dir: Path, out: 'Segmentation', model: nn.Module, format: str) -> None:
+    """Write ``results.json``, see :func:`results_document`, into the folder of the results."""
+    document = results_document(out, model, format, masks_path(out.name, format))
+    write_json(out_dir / out.name / RESULTS, document, indent=None)
 
 
 def open_masks(out_dir: Path, name: str, frame_names: Sequence[str], num_texts: int, format: str
@@ -303,8 +309,3 @@ def numbers(values: Sequence[float] | np.ndarray, there: Sequence[bool] | np.nda
     """
     return [round(float(value), 6) if math.isfinite(value) and (there is None or there[i])
             else None for i, value in enumerate(values)]
-
-
-def _write_json(path: Path, document: Any) -> None:
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(document), encoding='utf-8')

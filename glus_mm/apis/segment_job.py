@@ -12,11 +12,11 @@ from glus_mm.apis.glus_inferencer import GLUSInferencer
 from glus_mm.apis.result_files import (
     FORMATS,
     RESULTS,
-    ResultFiles,
     mask_path,
     masks_path,
     open_masks,
     remove_results,
+    write_results,
 )
 from glus_mm.apis.segmentation import Segmentation
 from glus_mm.apis.video_results import (
@@ -138,13 +138,11 @@ class SegmentJob:
 
     def summary(self, out: Segmentation) -> str:
         """Two lines that say what was done and where the results are."""
-        masks = self.out_dir / masks_path(self.name, self.format)
-        overlay = f'   overlay: {self.out_dir / self._overlay}' if self.overlay else ''
-        return (f'{count(len(self.texts), "text")} on {count(len(self.reader), "frame")} of '
-                f'{self.video}; [SEG] on {out.is_seg.sum()} of '
-                f'{count(out.is_seg.size, "mask")}\n'
-                f'masks: {masks}   results: {self.out_dir / self.name / RESULTS}   '
-                f'contact sheet: {self.out_dir / SHEET}{overlay}')
+        places = {'contact sheet': self.out_dir / SHEET}
+        if self.overlay:
+            places['overlay'] = self.out_dir / self._overlay
+        return _summary(out, self.out_dir / masks_path(self.name, self.format),
+                        self.out_dir / self.name, places)
 
     def __enter__(self) -> 'SegmentJob':
         return self
@@ -156,6 +154,14 @@ class SegmentJob:
 def count(number: int, noun: str) -> str:
     """A number with its noun: ``1 text``, ``2 texts``."""
     return f'{number} {noun}{"" if number == 1 else "s"}'
+
+
+def _summary(out: Segmentation, masks: Path, folder: Path, places: dict[str, Path]) -> str:
+    """What was done to a video, and where its masks, results and other files are."""
+    places = {'masks': masks, 'results': folder / RESULTS, **places}
+    return (f'{count(len(out.texts), "text")} on {count(len(out), "frame")} of {out.source}; [SEG] '
+            f'on {out.is_seg.sum()} of {count(out.is_seg.size, "mask")}\n'
+            + '   '.join(f'{name}: {place}' for name, place in places.items()))
 
 
 # Times of a live overlay are kept to this; it is the unit of most streams.
@@ -252,45 +258,26 @@ class LiveJob:
             raise failed
         if not names:
             raise ValueError(f'expected frames from {self.source.source}, but none came')
-        seen = _SeenFrames(names, times, shape, self.source)
-        out = Segmentation.begin(self.name, self.texts, seen, inferencer.model.trained_scores,
-                                 keep_masks=False)
-        out.is_seg, out.scores = np.stack(is_seg, 1), np.stack(scores, 1)
-        out.made[:], out.key_frames = True, [0] * len(self.texts)
-        out.error = None if failed is None else str(failed)
-        with ResultFiles(self.out_dir, self.name, seen, self.texts, 'png') as files:
-            files.finish(out, inferencer.model)
+        seg = np.stack(is_seg, 1)
+        out = Segmentation(
+            tuple(self.texts), None, np.stack(scores, 1), seg, np.ones_like(seg), tuple(names),
+            range(len(names)), self.name, self.source.source, shape, self.source.fps,
+            [round(float(at - times[0]), 9) for at in times], [0] * len(self.texts),
+            trained_scores=tuple(inferencer.model.trained_scores),
+            error=None if failed is None else str(failed))
+        write_results(self.out_dir, out, inferencer.model, 'png')
         if failed:
             raise failed
         return out
 
     def summary(self, out: Segmentation) -> str:
         """Two lines that say what was done and where the results are."""
-        overlay = '' if self.overlay is None else f'   overlay: {self.overlay}'
         folder = self.out_dir / self.name
-        return (f'{count(len(self.texts), "text")} on {count(len(out), "frame")} '
-                f'of {self.source.source}; [SEG] on {out.is_seg.sum()} of '
-                f'{count(out.is_seg.size, "mask")}\n'
-                f'masks: {folder}   results: {folder / RESULTS}{overlay}')
+        return _summary(out, folder, folder,
+                        {} if self.overlay is None else {'overlay': self.overlay})
 
     def __enter__(self) -> 'LiveJob':
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.source.close()
-
-
-class _SeenFrames(FrameReader):
-    """What is known of frames that are gone."""
-
-    def __init__(self, names: Sequence[str], times: Sequence[float], shape: tuple[int, int],
-                 source: LiveSource) -> None:
-        super().__init__(names, source.source)
-        self._times, self._shape = times, shape
-        self.fps, self.time_base = source.fps, _TIME_BASE
-
-    def time(self, frame_idx: int) -> Fraction:
-        return Fraction(self._times[frame_idx] - self._times[0])
-
-    def _read(self, frame_idx: int) -> np.ndarray:
-        raise ValueError('a live source does not show a frame again')

@@ -14,6 +14,7 @@ from glus_mm.utils.video_writer import OverlayVideoWriter
 from glus_mm.video import FrameReader
 from glus_mm.visualization import RefVOSLocalVisualizer, contact_sheet
 from glus_mm.visualization.local_visualizer import write_image
+from glus_mm.visualization.sheets import shrink_frame
 
 SHEET_COLUMNS = 8
 SHEET_TILE_WIDTH = 240
@@ -138,22 +139,16 @@ def write_contact_sheet(path: str | PathLike, reader: FrameReader, texts: Sequen
     frames = sorted(set(clip_centres(len(reader), SHEET_COLUMNS)))
     rows: list[list[np.ndarray]] = [[] for _ in texts]
     for t in frames:
-        image = _shrink(reader.read(t))
-        small = np.stack([_shrink(mask.astype(np.float32)) >= 0.5 for mask in masks(t)])
+        image, shown = reader.read(t), masks(t)
+        height, width = image.shape[:2]
+        if width > SHEET_TILE_WIDTH:
+            image, shown = shrink_frame(image, shown, (
+                SHEET_TILE_WIDTH, max(1, round(height * SHEET_TILE_WIDTH / width))))
         for e, text in enumerate(texts):
             rows[e].append(visualizer.draw_frame(
-                image, small[e:e + 1], [text], [visualizer.color(e)],
+                image, shown[e:e + 1], [text], [visualizer.color(e)],
                 caption=reader.frame_names[t], legend=False))
     sheet = contact_sheet([tile for row in rows for tile in row], len(frames),
                           row_titles=list(texts),
                           row_colors=[visualizer.color(e) for e in range(len(texts))])
     write_image(Path(path), sheet)
-
-
-def _shrink(image: np.ndarray) -> np.ndarray:
-    """Scale a frame or a float mask down to the width of a tile; narrower ones stay."""
-    height, width = image.shape[:2]
-    if width <= SHEET_TILE_WIDTH:
-        return image
-    size = (SHEET_TILE_WIDTH, max(1, round(height * SHEET_TILE_WIDTH / width)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -110,8 +110,8 @@ def _evaluate(args: argparse.Namespace, out: 'Path | None') -> str:
     """Evaluate one system; returns the tables."""
     from glus_mm.apis.mask_evaluation import evaluate_masks
     from glus_mm.apis.mask_evaluation.compare_masks import check_comparable, slice_figures
-    from glus_mm.evaluation.json_document import write_document
     from glus_mm.evaluation.slices import slice_table
+    from glus_mm.utils.json_file import write_json
 
     if args.slices:
         check_comparable(args.protocol)
@@ -124,7 +124,7 @@ def _evaluate(args: argparse.Namespace, out: 'Path | None') -> str:
         document['slices'] = slice_figures(args.protocol, args.ann, document, progress=True)
         table += '\n\n' + slice_table(document['slices']['rows'])
     if out is not None:
-        write_document(out, document)
+        write_json(out, document)
     for line in _describe_notes(evaluation):
         print(f'note: {line}', file=sys.stderr)
     return table
@@ -133,13 +133,13 @@ def _evaluate(args: argparse.Namespace, out: 'Path | None') -> str:
 def _score_probes(args: argparse.Namespace, out: 'Path | None') -> str:
     """Score the masks of probes; returns the table."""
     from glus_mm.apis.mask_evaluation import score_probes
-    from glus_mm.evaluation.json_document import write_document
     from glus_mm.evaluation.probe_table import difference_lines, probe_differences, probe_table
+    from glus_mm.utils.json_file import write_json
 
     runs = score_probes(args.ann, args.pred, workers=args.workers, missing=args.missing,
                         extra=args.extra, pred_format=args.pred_format, progress=True)
     if out is not None:
-        write_document(out, {name: run.document() for name, run in runs.items()})
+        write_json(out, {name: run.document() for name, run in runs.items()})
     for name, run in runs.items():
         for line in _describe_notes(run):
             print(f'note: {name}: {line}', file=sys.stderr)
@@ -152,14 +152,14 @@ def _score_probes(args: argparse.Namespace, out: 'Path | None') -> str:
 def _compare(args: argparse.Namespace, out: 'Path | None', report: 'Path | None') -> str:
     """Compare two systems; returns the table."""
     from glus_mm.apis.mask_evaluation import compare_masks
-    from glus_mm.evaluation.json_document import write_document
+    from glus_mm.utils.json_file import write_json
 
     found = compare_masks(args.protocol, args.ann, args.compare, args.names, args.masks,
                           workers=args.workers, missing=args.missing, extra=args.extra,
                           pred_values=args.pred_values, pred_format=args.pred_format,
                           progress=True)
     if out is not None:
-        write_document(out, found.comparison.document())
+        write_json(out, found.comparison.document())
     if report is not None:
         page = found.report(4 if args.examples is None else args.examples)
         report.write_text(page, encoding='utf-8')

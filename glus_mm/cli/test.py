@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glus_mm.cli.options import add_run_options
+from glus_mm.utils.config_input import add_run_options
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 
 if TYPE_CHECKING:
@@ -48,43 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
 
 
-def set_evaluator(cfg: 'Config', key: str, value: str) -> None:
-    """Set an argument of the test evaluator's metric.
-
-    Args:
-        cfg: a config; ``test_evaluator`` is changed in place. Of a list of metrics the
-            ``RefVOSMetric`` entries are meant.
-        key: the argument, which gets ``value``.
-
-    Raises:
-        ValueError: the config has no such metric.
-    """
-    evaluator = cfg.get('test_evaluator') or []
-    metrics = [evaluator] if isinstance(evaluator, dict) else list(evaluator)
-    metrics = [m for m in metrics if str(m.get('type', '')).split('.')[-1] == 'RefVOSMetric']
-    if not metrics:
-        raise ValueError(f'expected a RefVOSMetric in test_evaluator to set {key}, got {evaluator}')
-    for metric in metrics:
-        metric[key] = value
-
-
-def set_show_dir(cfg: 'Config', folder: str) -> None:
-    """Let the visualization hook draw into a folder.
-
-    Args:
-        cfg: a config; its hook is changed in place.
-        folder: where the overlays go.
-
-    Raises:
-        ValueError: the config has no ``default_hooks.visualization``.
-    """
-    hook = cfg.get('default_hooks', {}).get('visualization')
-    if hook is None:
-        raise ValueError('--show-dir: the config has no default_hooks.visualization')
-    hook.draw = True
-    hook.out_dir = folder
-
-
 def record_videos(cfg: 'Config', resume: bool) -> None:
     """Let the run record its finished videos, and take over what it finished before.
 
@@ -116,18 +79,27 @@ def set_outputs(cfg: 'Config', args: argparse.Namespace, probe: str = '') -> Non
         OSError: a place cannot be written.
         ValueError: the config has nothing that would write.
     """
+    suffix = f'_{probe}' if probe else ''
+    values = {}
     if args.out is not None:
-        set_evaluator(cfg, 'output_dir', str(ensure_writable_dir(f'{args.out}{_suffix(probe)}')))
+        values['output_dir'] = str(ensure_writable_dir(f'{args.out}{suffix}'))
     if args.dump is not None:
         path = Path(args.dump)
-        path = path.with_name(f'{path.stem}{_suffix(probe)}{path.suffix}')
-        set_evaluator(cfg, 'dump_file', str(ensure_writable_file(path)))
+        path = path.with_name(f'{path.stem}{suffix}{path.suffix}')
+        values['dump_file'] = str(ensure_writable_file(path))
+    evaluator = cfg.get('test_evaluator') or []
+    metrics = [evaluator] if isinstance(evaluator, dict) else list(evaluator)
+    metrics = [m for m in metrics if str(m.get('type', '')).split('.')[-1] == 'RefVOSMetric']
+    if values and not metrics:
+        raise ValueError(f'expected a RefVOSMetric in test_evaluator to set {", ".join(values)}, '
+                         f'got {evaluator}')
+    for metric in metrics:
+        metric.update(values)
     if args.show_dir is not None:
-        set_show_dir(cfg, str(ensure_writable_dir(f'{args.show_dir}{_suffix(probe)}')))
-
-
-def _suffix(probe: str) -> str:
-    return f'_{probe}' if probe else ''
+        hook = cfg.get('default_hooks', {}).get('visualization')
+        if hook is None:
+            raise ValueError('--show-dir: the config has no default_hooks.visualization')
+        hook.draw, hook.out_dir = True, str(ensure_writable_dir(f'{args.show_dir}{suffix}'))
 
 
 def set_probe(cfg: 'Config', probe: str) -> None:
@@ -176,16 +148,6 @@ def set_probe(cfg: 'Config', probe: str) -> None:
         cfg.visualizer.name = f'{cfg.visualizer.get("name", "visualizer")}_{probe}'
 
 
-def run_test(cfg: 'Config') -> dict[str, float]:
-    """Run one test."""
-    from glus_mm.apis.pretrained import mapped_weights
-    from glus_mm.utils.run_log import build_runner
-
-    runner = build_runner(cfg)
-    with mapped_weights(cfg, runner):
-        return runner.test()
-
-
 def run(args: argparse.Namespace) -> None:
     """Check what was asked for, then test.
 
@@ -195,11 +157,11 @@ def run(args: argparse.Namespace) -> None:
     """
     from mmengine.dist import is_main_process
 
-    from glus_mm.apis.pretrained import use_checkpoint
+    from glus_mm.apis.pretrained import mapped_weights, use_checkpoint
     from glus_mm.evaluation.probe_table import PLAIN, probe_table
     from glus_mm.utils.command_line import load_config, refuse
     from glus_mm.utils.folder_lock import lock_folder
-    from glus_mm.utils.run_log import one_line_errors
+    from glus_mm.utils.run_log import build_runner, one_line_errors
     from glus_mm.utils.setup_env import launched_rank, leave_dist, setup_dist
 
     parser = args.parser
@@ -233,7 +195,10 @@ def run(args: argparse.Namespace) -> None:
                 each.pop('runner_type')
                 each.pop('strategy', None)
             setup_dist(each, args.launcher)
-            figures[name] = run_test(each)
+            runner = build_runner(each)
+            with mapped_weights(each, runner):
+                figures[name] = runner.test()
+            del runner  # the next one needs its memory
         if args.probe and is_main_process():
             print(probe_table(figures))
         leave_dist()

@@ -4,7 +4,7 @@ import argparse
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from glus_mm.cli.options import add_run_options
+from glus_mm.utils.config_input import add_run_options
 
 if TYPE_CHECKING:
     from mmengine import Config

@@ -20,13 +20,13 @@ from glus_mm.conversion.config_file import (
     origin_text,
     output_folder,
 )
-from glus_mm.conversion.fit import check_converted
 from glus_mm.conversion.official_config import LLAVA, OfficialConfig, read_official_config
 from glus_mm.conversion.official_weights import (
     OFFICIAL_FCS,
     SAM2,
     SEG_PROJECTOR,
     VISION_TOWER,
+    check_converted,
     run_dtype,
     split_weights,
     with_tower_names_of,

@@ -16,13 +16,14 @@ from transformers import CLIPVisionConfig
 
 from glus_mm.conversion.clip_tower import OPENAI_TOWERS, SIZES
 from glus_mm.conversion.config_file import check_output_folder, check_space, output_folder
-from glus_mm.conversion.fit import check_values, official_label
 from glus_mm.conversion.official_config import check_official_settings
 from glus_mm.conversion.official_weights import (
     CLIP_PREFIX,
     INV_FREQ,
     VISION_TOWER,
+    check_values,
     inv_freq,
+    official_label,
     to_official,
 )
 from glus_mm.conversion.plain_weights import empty_model, merge_adapters

@@ -91,8 +91,11 @@ def cluster_mean(values: Mapping[str, Sequence[float]], draws: int = DRAWS,
     lower = np.quantile(ratios, tail, method='lower')
     upper = np.quantile(ratios, 1 - tail, method='higher')
     low, high = mean - max(upper, quantile) * error, mean - min(lower, -quantile) * error
-    p = _p_value(ratios, mean / error, student.sf(abs(mean / error), number - 1))
-    return ClusterMean(mean, float(low), float(high), p, number, int(total))
+    # The smallest 1 - level at which the interval leaves 0 out: of two tails, the heavier one.
+    found = mean / error
+    drawn = np.mean(ratios >= found) if found > 0 else np.mean(ratios <= found)
+    tail = max(drawn, 1 / (len(ratios) + 1), student.sf(abs(found), number - 1))
+    return ClusterMean(mean, float(low), float(high), float(min(1, 2 * tail)), number, int(total))
 
 
 @lru_cache(maxsize=4)
@@ -100,19 +103,6 @@ def _draw(number: int, draws: int, seed: int) -> np.ndarray:
     """How often each video is in each draw (draws, videos); slices of a set often have as many."""
     return np.random.default_rng(seed).multinomial(
         number, np.full(number, 1 / number), draws).astype(np.float64)
-
-
-def _p_value(ratios: np.ndarray, found: float, least: float) -> float:
-    """Smallest 1 - level at which the interval leaves 0 out: of two tails, the heavier one.
-
-    Args:
-        ratios: that were drawn.
-        found: the ratio of the data.
-        least: the tail of Student's distribution beyond it.
-    """
-    tail = np.mean(ratios >= found) if found > 0 else np.mean(ratios <= found)
-    floor = 1 / (len(ratios) + 1)
-    return float(min(1, 2 * max(tail, floor, least)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

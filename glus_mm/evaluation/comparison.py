@@ -1,6 +1,6 @@
 """Whether two systems differ: the figures of the same expressions, in pairs, slice by slice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from glus_mm.evaluation.bootstrap import LEVEL, MIN_VIDEOS, ClusterMean, holm
@@ -128,34 +128,6 @@ def compare_figures(protocol: str, names: tuple[str, str],
         ValueError: they are not about the same expressions of this annotation, or none of these
             has a target.
     """
-    keys = _common_keys(names, figures, attributes)
-    pairs = {True: [], False: []}
-    for key in keys:
-        entries = [of_system[key] for of_system in figures]
-        has_target = entries[0].get('has_target', True)
-        values = [entry['J&F'] if has_target else float(not entry['predicted'])
-                  for entry in entries]
-        video, of_expression = attributes[key]
-        pairs[has_target].append(SlicedExpression(
-            key, video, dict(zip((_FIRST, _SECOND), values)), of_expression))
-    if not pairs[True]:
-        raise ValueError('expected at least one expression with a target to compare two systems '
-                         f'on, got {len(keys)} without any')
-    slices = make_slices(pairs[True])
-    if pairs[False]:
-        slices.append(Slice(NO_TARGET, 'N-acc', tuple(pairs[False])))
-    found = [(item.rule, item.label, item.average(_FIRST), item.average(_SECOND),
-              item.interval(difference_of)) for item in slices]
-    tested = [place for place, row in enumerate(found) if row[-1].p is not None and place]
-    corrected = dict(zip(tested, holm([found[place][-1].p for place in tested])))
-    corrected[0] = found[0][-1].p
-    rows = tuple(ComparisonRow(*row, corrected.get(place)) for place, row in enumerate(found))
-    return Comparison(protocol, names, tuple(pairs[True]), rows)
-
-
-def _common_keys(names: tuple[str, str], figures: Sequence[Mapping[str, Mapping]],
-                 attributes: Mapping[str, tuple[str, Attributes]]) -> list[str]:
-    """Keys of both systems, which must be the same and in the annotation."""
     for name, one, other, other_name in zip(names, figures, figures[::-1], names[::-1]):
         lone = sorted(one.keys() - other.keys())
         if lone:
@@ -166,7 +138,28 @@ def _common_keys(names: tuple[str, str], figures: Sequence[Mapping[str, Mapping]
     if unknown:
         raise ValueError(f'expected figures of expressions of this annotation, got '
                          f'{unknown[0]!r}, which is none ({len(unknown)} in all)')
-    return sorted(figures[0])
+    pairs = {True: [], False: []}
+    for key in sorted(figures[0]):
+        entries = [of_system[key] for of_system in figures]
+        has_target = entries[0].get('has_target', True)
+        values = [entry['J&F'] if has_target else float(not entry['predicted'])
+                  for entry in entries]
+        video, of_expression = attributes[key]
+        pairs[has_target].append(SlicedExpression(
+            key, video, dict(zip((_FIRST, _SECOND), values)), of_expression))
+    if not pairs[True]:
+        raise ValueError('expected at least one expression with a target to compare two systems '
+                         f'on, got {len(figures[0])} without any')
+    slices = make_slices(pairs[True])
+    if pairs[False]:
+        slices.append(Slice(NO_TARGET, 'N-acc', tuple(pairs[False])))
+    found = [(item.rule, item.label, item.average(_FIRST), item.average(_SECOND),
+              item.interval(difference_of)) for item in slices]
+    tested = [place for place, row in enumerate(found) if row[-1].p is not None and place]
+    corrected = dict(zip(tested, holm([found[place][-1].p for place in tested])))
+    corrected[0] = found[0][-1].p
+    rows = tuple(ComparisonRow(*row, corrected.get(place)) for place, row in enumerate(found))
+    return Comparison(protocol, names, tuple(pairs[True]), rows)
 
 
 def difference_of(item: SlicedExpression) -> float:

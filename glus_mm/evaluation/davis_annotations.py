@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from glus_mm.evaluation.predictions.png_file import read_mask_png
-from glus_mm.evaluation.protocols.object_protocol import VOID, count_objects
+from glus_mm.evaluation.protocols import MOSEv2Protocol, ObjectProtocol
+from glus_mm.evaluation.protocols.object_protocol import VOID
 from glus_mm.utils.json_file import read_json_object
 
 _RESOLUTION = '480p'
@@ -17,16 +18,14 @@ class LabelMaps:
     """The true label maps of a data set's sequences.
 
     Attributes:
+        folder: that of the folders of the sequences.
         frames: names of the frames of each sequence, without suffix.
         modes: of the files, as Pillow names them.
     """
 
+    folder: Path
     frames: dict[str, tuple[str, ...]]
     modes: tuple[str, ...] = ('P', )
-
-    def _path(self, sequence: str, frame: str) -> Path:
-        """File of a label map."""
-        raise NotImplementedError
 
     def size(self, sequence: str) -> tuple[int, int]:
         """Size ``(H, W)`` of the label maps of a sequence."""
@@ -48,7 +47,7 @@ class LabelMaps:
             ValueError: it is no such PNG file.
         """
         where = f'sequence {sequence!r}, frame {frame!r}'
-        return read_mask_png(self._path(sequence, frame), where, self.modes, size)
+        return read_mask_png(self.folder / sequence / f'{frame}.png', where, self.modes, size)
 
 
 class DAVISAnnotations(LabelMaps):
@@ -73,12 +72,9 @@ class DAVISAnnotations(LabelMaps):
     """
 
     def __init__(self, root: str | PathLike, folder: str, subset: str = 'val') -> None:
-        self.root = Path(root)
-        self.folder = folder
-        self.list_file = self.root / 'ImageSets' / '2017' / f'{subset}.txt'
-        self.frames: dict[str, tuple[str, ...]] = {
-            sequence: self._list_frames(sequence) for sequence in self._read_list()}
-        """Names of the frames of each sequence, without suffix."""
+        self.folder = Path(root) / folder / _RESOLUTION
+        self.list_file = Path(root) / 'ImageSets' / '2017' / f'{subset}.txt'
+        self.frames = {sequence: self._list_frames(sequence) for sequence in self._read_list()}
 
     def _read_list(self) -> list[str]:
         try:
@@ -99,12 +95,8 @@ class DAVISAnnotations(LabelMaps):
                                  'twice')
         return names
 
-    def _path(self, sequence: str, frame: str = '') -> Path:
-        folder = self.root / self.folder / _RESOLUTION / sequence
-        return folder / f'{frame}.png' if frame else folder
-
     def _list_frames(self, sequence: str) -> tuple[str, ...]:
-        path = self._path(sequence)
+        path = self.folder / sequence
         try:
             names = sorted(name for name in os.listdir(path) if not name.startswith('.'))
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -119,23 +111,20 @@ class DAVISAnnotations(LabelMaps):
                              f'sequence {sequence!r}, got none')
         return tuple(name.removesuffix('.png') for name in names)
 
-    def num_objects(self, sequence: str) -> int:
-        """Count the objects of a sequence, those of its first frame.
+    def objects(self, sequence: str) -> range:
+        """Numbers of the objects of a sequence: all up to the highest one in its first frame.
 
         Raises:
             OSError: the file cannot be read.
             ValueError: it is no such PNG file, or shows no object.
         """
         first = self.frames[sequence][0]
-        count = count_objects(self.labels(sequence, first, None))
+        labels = self.labels(sequence, first, None)
+        count = int(np.where(labels == VOID, 0, labels).max())
         if count == 0:
-            raise ValueError(f'{self._path(sequence, first)}: expected at least one object on the '
-                             f'first frame of sequence {sequence!r}, got only 0 and {VOID}')
-        return count
-
-    def objects(self, sequence: str) -> range:
-        """Numbers of the objects of a sequence: all up to :meth:`num_objects`."""
-        return range(1, self.num_objects(sequence) + 1)
+            raise ValueError(f'{self.folder / sequence / first}.png: expected at least one object '
+                             f'on the first frame of sequence {sequence!r}, got only 0 and {VOID}')
+        return range(1, count + 1)
 
 
 class MOSEAnnotations(LabelMaps):
@@ -172,8 +161,7 @@ class MOSEAnnotations(LabelMaps):
         if not isinstance(listed, dict):
             raise ValueError(f"{self.list_file}: expected an object with the key 'videos', got "
                              f'{sorted(content)[:8]}')
-        self.frames: dict[str, tuple[str, ...]] = {}
-        """Names of the frames of each video, without suffix."""
+        self.frames = {}
         self._objects: dict[str, tuple[int, ...]] = {}
         for path in sorted(self.folder.iterdir()):
             if not path.name.startswith('.'):
@@ -206,9 +194,19 @@ class MOSEAnnotations(LabelMaps):
         self.frames[path.name] = tuple(frames)
         self._objects[path.name] = tuple(numbers)
 
-    def _path(self, sequence: str, frame: str) -> Path:
-        return self.folder / sequence / f'{frame}.png'
-
     def objects(self, sequence: str) -> tuple[int, ...]:
         """Numbers of the objects of a video that count."""
         return self._objects[sequence]
+
+
+def open_label_maps(protocol: ObjectProtocol, root: str | PathLike
+                    ) -> DAVISAnnotations | MOSEAnnotations:
+    """The true label maps that a protocol compares with.
+
+    Args:
+        protocol: what is measured.
+        root: the folder with DAVIS 2017, or MOSE.
+    """
+    if isinstance(protocol, MOSEv2Protocol):
+        return MOSEAnnotations(root)
+    return DAVISAnnotations(root, protocol.annotation_folder)

@@ -1,4 +1,4 @@
-"""What users give as configs: a file, and ``--cfg-options``. MMEngine is imported when needed."""
+"""What users give of a run: a config and options. MMEngine is imported when needed."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmengine import Config
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 def config_from_file(path: str | PathLike) -> 'Config':
@@ -42,3 +44,22 @@ class ConfigOptions(argparse.Action):
             action(parser, namespace, values, option_string)
         except (AssertionError, ValueError) as error:  # brackets that do not match
             raise argparse.ArgumentError(self, f'{" ".join(values)}: {error}') from error
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing share.
+
+    Args:
+        parser: gets ``--work-dir``, ``--cfg-options``, ``--launcher`` and ``--local-rank``; it is
+            handed to ``run`` as ``args.parser``, which ends the program with its name.
+    """
+    parser.set_defaults(parser=parser)
+    parser.add_argument('--work-dir', metavar='D',
+                        help='folder for logs and checkpoints (default: work_dirs/<config name>)')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
+                        help='override config values: a.b=1 c="[1,2]"')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
+                        help='how the processes were started (default: %(default)s)')
+    # Older launchers pass the local rank as an option; MMEngine reads the variable.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""JSON files read strictly: no repeated keys, and errors that name the file."""
+"""JSON files: read strictly, without repeated keys; written whole or not at all."""
 
 import json
 from os import PathLike
@@ -49,3 +49,22 @@ def unique_pairs(pairs: list[tuple[str, Any]]) -> dict:
         double = next(key for key, _ in pairs if key in seen or seen.add(key))
         raise ValueError(f'the key {double!r} occurs twice in one object')
     return result
+
+
+def write_json(path: str | PathLike, content: Any, indent: int | None = 1) -> None:
+    """Write a JSON file; it appears complete or not at all.
+
+    Args:
+        path: the file.
+        content: what it holds.
+        indent: of nested values; None for one line.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: a number is not finite.
+    """
+    from glus_mm.utils.checkpoint_files import atomic_file  # brings torch, which readers need not
+
+    text = json.dumps(content, indent=indent, allow_nan=False)
+    with atomic_file(path) as part:
+        part.write_text(text + '\n', encoding='utf-8')

@@ -270,7 +270,11 @@ class RefVOSLocalVisualizer(Visualizer):
             chosen = slice(start, start + self.expressions_per_row)
             panels = self._panels(image, data_sample, chosen, draw_gt, draw_pred, frame_idx)
             if panels:
-                rows.append(np.concatenate(_padded(panels), axis=1))
+                # Texts below may have more lines beside scores.
+                height = max(panel.shape[0] for panel in panels)
+                rows.append(np.concatenate([
+                    np.pad(panel, ((0, height - panel.shape[0]), (0, 0), (0, 0)))
+                    for panel in panels], axis=1))
         if not rows:
             rows.append(self.draw_frame(image, np.zeros((0, *image.shape[:2])), []))
         drawn = np.concatenate(rows)
@@ -302,12 +306,6 @@ def _draw_lines(image: np.ndarray, contours: Sequence[np.ndarray], color: Color,
     """Draw contours with a dark rim, which keeps them visible on a ground of their own colour."""
     for ink, thickness in ((_DARK, width + 2), (color, width)):
         cv2.drawContours(image, contours, -1, ink, thickness, cv2.LINE_AA)
-
-
-def _padded(panels: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Panels of one height: texts below may have more lines beside scores."""
-    height = max(panel.shape[0] for panel in panels)
-    return [np.pad(panel, ((0, height - panel.shape[0]), (0, 0), (0, 0))) for panel in panels]
 
 
 def _alike(mask: np.ndarray, other: np.ndarray) -> bool:

@@ -8,7 +8,10 @@ import torch
 from scipy.stats import spearmanr
 
 from glus_mm.evaluation import FrameIoUMetric, KeyFrameMetric
-from glus_mm.evaluation.frame_score_output import key_frame_figures, write_official_key_frames
+from glus_mm.evaluation.metrics.key_frame_metric import (
+    key_frame_figures,
+    write_official_key_frames,
+)
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.key_frames import KeyFrameFile, open_scores
 from glus_mm.utils.masks import encode_mask

@@ -27,8 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from glus_mm.evaluation.json_document import write_document
-from glus_mm.utils.json_file import read_json_object
+from glus_mm.utils.json_file import read_json_object, write_json
 from glus_mm.utils.paths import ensure_writable_dir
 
 NUM_BINS = 15
@@ -185,7 +184,7 @@ def main() -> None:
     else:
         print(f'threshold: none reaches T-acc {args.t_acc:g}')
     if out_dir is not None:
-        write_document(out_dir / 'calibration.json', figures)
+        write_json(out_dir / 'calibration.json', figures)
         plot(presence_bins, iou_bins).savefig(out_dir / 'reliability.png', dpi=120)
         print(f'wrote {out_dir / "calibration.json"} and {out_dir / "reliability.png"}')
 

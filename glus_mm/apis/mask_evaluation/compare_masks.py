@@ -1,33 +1,72 @@
 """Two systems on the same expressions, from their masks or from figures that were saved."""
 
+import base64
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
+import cv2
 import numpy as np
+from jinja2 import Environment, FileSystemLoader
 
 from glus_mm.apis.mask_evaluation.annotated_expressions import (
     AnnotatedExpressions,
     open_expressions,
 )
-from glus_mm.apis.mask_evaluation.comparison_report import (
-    ReportExample,
-    ReportFrame,
-    comparison_report,
-)
-from glus_mm.apis.mask_evaluation.evaluate_masks import evaluate_masks
+from glus_mm.apis.mask_evaluation.evaluate_masks import evaluate_masks, expression_folders
 from glus_mm.apis.mask_evaluation.expression_attributes import expression_attributes
-from glus_mm.apis.mask_evaluation.scorers import expression_folders
-from glus_mm.evaluation.comparison import Comparison, compare_figures, difference_of
+from glus_mm.evaluation.comparison import Comparison, compare_figures, difference_of, p_text
 from glus_mm.evaluation.predictions import open_predictions
 from glus_mm.evaluation.protocols import PROTOCOLS, ExpressionProtocol
 from glus_mm.evaluation.slices import Attributes, SlicedExpression, make_slices, slice_rows
 from glus_mm.utils.image import read_image
 from glus_mm.utils.json_file import read_json_object
+from glus_mm.version import __version__
+from glus_mm.visualization import RefVOSLocalVisualizer
+from glus_mm.visualization.legend import Color
+from glus_mm.visualization.sheets import shrink_frame
 
 EXAMPLE_FRAMES = 4
+THUMBNAIL_WIDTH = 240
+# The truth is green; the systems are Okabe and Ito's blue and vermilion.
+_COLORS: tuple[Color, ...] = ((0, 158, 115), (0, 114, 178), (213, 94, 0))
+_JPEG_QUALITY = 80
+
+
+class ReportFrame(NamedTuple):
+    """A frame of an example.
+
+    Attributes:
+        name: of the frame.
+        image: uint8 (H, W, 3) in RGB.
+        masks: truth, first and second system, each bool (H, W), or None where there is none.
+        scores: J&F of the two systems on the frame, as fractions of 1.
+    """
+
+    name: str
+    image: np.ndarray
+    masks: Sequence[np.ndarray | None]
+    scores: tuple[float, float]
+
+
+class ReportExample(NamedTuple):
+    """An expression with some of its frames.
+
+    Attributes:
+        text: the expression.
+        where: video and id, for people.
+        scores: J&F of the two systems, as fractions of 1.
+        frames: some frames.
+    """
+
+    text: str
+    where: str
+    scores: tuple[float, float]
+    frames: Sequence[ReportFrame]
 
 
 class MaskComparison:
@@ -60,18 +99,38 @@ class MaskComparison:
         self._frames = tuple(document['per_frame'] for document in documents)
 
     def report(self, number: int = 4) -> str:
-        """The comparison as one HTML file, with examples.
+        """The comparison as one HTML file, with examples: ``comparison_report.html`` filled in.
 
         Args:
             number: of examples of a kind; see :meth:`examples`.
+
+        Returns:
+            HTML in UTF-8, without scripts and links. Names and expressions are shown as text,
+            whatever they hold.
 
         Raises:
             OSError: a file cannot be read.
             ValueError: a mask or an image is not as it should be.
         """
-        notes = [f'The masks of {name} were not at hand.'
-                 for name, folder in zip(self.comparison.names, self.masks) if folder is None]
-        return comparison_report(self.comparison, self.examples(number), notes)
+        found = self.comparison
+        widest = 100 * max(abs(end) for row in found.rows for end in (
+            row.difference.mean, row.difference.low, row.difference.high) if end is not None)
+        limit = next((step for step in (1, 2, 4, 6, 10, 20, 30, 40, 50, 60, 80)
+                      if widest <= step), 100) / 100
+        videos: dict[str, list] = {}
+        for item in found.expressions:
+            videos.setdefault(item.video, []).append([*item.figures.values()])
+        # Small dots lie over large ones. The first system is to the right, the second one upwards.
+        points = [(video, *np.mean(rows, axis=0).tolist(), len(rows))
+                  for video, rows in sorted(videos.items(), key=lambda pair: -len(pair[1]))]
+        pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
+                            trim_blocks=True, lstrip_blocks=True)
+        return pages.get_template('comparison_report.html').render(
+            comparison=found, limit=limit, videos=points, examples=self.examples(number),
+            notes=[f'The masks of {name} were not at hand.'
+                   for name, folder in zip(found.names, self.masks) if folder is None],
+            version=__version__, p_text=p_text, signed=_signed, place=_place, thumbnail=partial(
+                _thumbnail, RefVOSLocalVisualizer(min_width=THUMBNAIL_WIDTH, alpha=0.5)))
 
     def examples(self, number: int = 4) -> list[tuple[str, list[ReportExample]]]:
         """Expressions that the systems differ most on, and those that neither gets or both get.
@@ -105,13 +164,13 @@ class MaskComparison:
             chosen = _of_different_videos([i for i in items if i.key not in shown], number)
             shown.update(item.key for item in chosen)
             result.append((heading, chosen))
-        readers = [None if path is None else _MaskReader(self.annotation, path, self.pred_format)
+        readers = [None if path is None else _mask_reader(self.annotation, path, self.pred_format)
                    for path in self.masks]
         return [(heading, [self._example(item, readers) for item in chosen])
                 for heading, chosen in result]
 
     def _example(self, item: SlicedExpression,
-                 readers: Sequence['_MaskReader | None']) -> ReportExample:
+                 readers: Sequence[Callable | None]) -> ReportExample:
         video, expression = self._keys[item.key]
         size = self.annotation.size(video)
         scores = [of_system[item.key]['J&F'] for of_system in self._frames]
@@ -125,31 +184,30 @@ class MaskComparison:
             image = read_image(path, upright=False) if os.path.isfile(path) else np.full(
                 (*size, 3), 64, np.uint8)
             truth = self.annotation.target(video, expression, t, size) > 0
-            masks = [reader and reader.read(video, expression, name, size) for reader in readers]
+            masks = [reader and reader(video, expression, name, size) for reader in readers]
             frames.append(ReportFrame(name, image, [truth, *masks],
                                       (scores[0][t], scores[1][t])))
         return ReportExample(expression['exp'], f'video {video["video_id"]}, expression '
                              f'{expression["exp_id"]}', tuple(item.figures.values()), frames)
 
 
-class _MaskReader:
-    """Reads single predicted masks of a system; one that is missing is empty, as it was counted."""
+def _mask_reader(annotation: AnnotatedExpressions, path: str | PathLike, pred_format: str
+                 ) -> Callable[[dict, dict, str, tuple[int, int]], np.ndarray]:
+    """Reads single masks of a system; one that is missing is empty, as it was counted."""
+    items = [(video, expression) for video in annotation.videos
+             for expression in video['expressions']]
+    positions = {(video['video_id'], expression['exp_id']): place
+                 for place, (video, expression) in enumerate(items)}
+    source = open_predictions(pred_format, path, expression_folders(items))
+    missing = source.scan().missing
 
-    def __init__(self, annotation: AnnotatedExpressions, path: str | PathLike,
-                 pred_format: str) -> None:
-        items = [(video, expression) for video in annotation.videos
-                 for expression in video['expressions']]
-        self.positions = {(video['video_id'], expression['exp_id']): place
-                          for place, (video, expression) in enumerate(items)}
-        self.source = open_predictions(pred_format, path, expression_folders(items))
-        self.missing = self.source.scan().missing
-
-    def read(self, video: dict, expression: dict, frame: str,
-             size: tuple[int, int]) -> np.ndarray:
-        position = self.positions[video['video_id'], expression['exp_id']]
-        if frame in self.missing.get(position, ()):
+    def read(video: dict, expression: dict, frame: str, size: tuple[int, int]) -> np.ndarray:
+        position = positions[video['video_id'], expression['exp_id']]
+        if frame in missing.get(position, ()):
             return np.zeros(size, dtype=bool)
-        return self.source.read(position, frame, size) > 0
+        return source.read(position, frame, size) > 0
+
+    return read
 
 
 def expression_keys(annotation: AnnotatedExpressions) -> dict[str, tuple[dict, dict]]:
@@ -206,14 +264,6 @@ def keyed_attributes(annotation: AnnotatedExpressions,
     table = expression_attributes(annotation, progress)
     return {key: (video['video_id'], table[video['video_id'], expression['exp_id']])
             for key, (video, expression) in expression_keys(annotation).items()}
-
-
-def holds_figures(path: str | PathLike) -> bool:
-    """Tell the JSON file with figures, whose first key is the protocol, from one with masks."""
-    if not os.path.isfile(path):
-        return False
-    with open(path, 'rb') as file:
-        return b'"protocol"' in file.read(64)
 
 
 def read_figures(path: str | PathLike, protocol: str) -> dict:
@@ -298,8 +348,13 @@ def compare_masks(protocol: str,
     if names[0] == names[1]:
         raise ValueError(f'names: expected two different names, got {names[0]!r} twice')
     annotation = open_expressions(protocol, ann_root)
-    are_figures = [holds_figures(system) or (pred_format == 'png' and os.path.isfile(system))
-                   for system in systems]
+    are_figures = []
+    for system in systems:
+        are_figures.append(os.path.isfile(system))
+        if are_figures[-1] and pred_format != 'png':
+            # It may hold masks; a file of figures has the protocol as its first key.
+            with open(system, 'rb') as file:
+                are_figures[-1] = b'"protocol"' in file.read(64)
     documents = tuple(
         read_figures(system, protocol) if is_figures else evaluate_masks(
             protocol, ann_root, system, workers=workers, missing=missing, extra=extra,
@@ -320,3 +375,40 @@ def _of_different_videos(items: Sequence[SlicedExpression],
         if len(firsts) == number:
             break
     return [*firsts, *others][:number]
+
+
+def _signed(share: float, digits: int = 1) -> str:
+    """A difference in percent with its sign, and a minus that is as wide as a plus."""
+    text = f'{100 * share:+.{digits}f}'.replace('-', '\N{MINUS SIGN}')
+    return text[1:] if not text.strip('+\N{MINUS SIGN}0.') else text
+
+
+def _place(value: float, limit: float) -> str:
+    """Where a difference is on an axis of 320 units."""
+    return f'{160 + 145 * max(-1.0, min(1.0, value / limit)):.1f}'
+
+
+def _thumbnail(visualizer: RefVOSLocalVisualizer, frame: ReportFrame, place: int
+               ) -> dict[str, str | int]:
+    """The frame with the truth (0), or with a system's mask and the truth's outline, as an img."""
+    height, width = frame.image.shape[:2]
+    size = (THUMBNAIL_WIDTH, max(1, round(height * THUMBNAIL_WIDTH / width)))
+    image, masks = frame.image, np.stack([frame.masks[place], frame.masks[0]])
+    if width > size[0]:
+        image, masks = shrink_frame(image, masks, size)
+    elif width < size[0]:
+        image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+        masks = np.array([cv2.resize(mask.astype(np.float32), size) for mask in masks]) >= 0.5
+    drawn = visualizer.draw_frame(image, masks[:1], [''],
+                                  colors=[_COLORS[place]], legend=False)
+    if place:
+        lines, _ = cv2.findContours(masks[1].astype(np.uint8), cv2.RETR_CCOMP,
+                                    cv2.CHAIN_APPROX_NONE)
+        drawn = np.ascontiguousarray(drawn)
+        cv2.drawContours(drawn, lines, -1, (255, 255, 255), 1, cv2.LINE_AA)
+    ok, data = cv2.imencode('.jpg', cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR),
+                            [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not ok:
+        raise ValueError(f'expected a frame {frame.name!r} that can be encoded, got {drawn.shape}')
+    source = base64.b64encode(data.tobytes()).decode('ascii')
+    return dict(width=size[0], height=size[1], src=f'data:image/jpeg;base64,{source}')

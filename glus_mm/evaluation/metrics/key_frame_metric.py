@@ -1,6 +1,7 @@
 """Pseudo-labels for key-frame selectors, how good key frames are, and the files of both."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,12 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 
-from glus_mm.evaluation.frame_score_output import (
-    by_video,
-    key_frame_figures,
-    write_key_frames,
-    write_official_key_frames,
-    write_official_scores,
-    write_scores,
-)
 from glus_mm.evaluation.functional import region_similarity
 from glus_mm.evaluation.metrics.sample_scorers import check_path_names, check_sample, iter_masks
 from glus_mm.registry import METRICS
 from glus_mm.utils.checked import checked
+from glus_mm.utils.json_file import write_json
+from glus_mm.utils.key_frames import KeyFrameFile, ScoreFile
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 
 ABSENT = ('zero', 'one')
@@ -30,6 +25,24 @@ class _PlainMetric(BaseMetric):
     """What is kept of a video is ready for JSON, for an interrupted test."""
 
     default_prefix = None
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict | BaseDataElement]) -> None:
+        """Take the videos of a batch.
+
+        Args:
+            data_samples: for each video a ``RefVOSDataSample``, or what its ``to_dict()`` returns;
+                which fields it needs, the class says.
+
+        Raises:
+            ValueError: a sample lacks what is needed, or an id cannot be part of a path.
+        """
+        self.results += [
+            self._result(sample.to_dict() if isinstance(sample, BaseDataElement) else sample)
+            for sample in data_samples]
+
+    def _result(self, sample: dict) -> dict:
+        """What is kept of a video."""
+        raise NotImplementedError
 
     def dump_result(self, result: dict) -> dict:
         """What is kept of a video as JSON has it."""
@@ -44,7 +57,8 @@ class _PlainMetric(BaseMetric):
 class FrameIoUMetric(_PlainMetric):
     """Write the IoU of every frame of every expression: pseudo-labels, or the truth for a test.
 
-    ``tools/test.py --resume`` goes on with the videos that an interrupted run has not finished.
+    Samples have ``pred_masks`` and ``gt_rles``. ``tools/test.py --resume`` goes on with the videos
+    that an interrupted run has not finished.
 
     Args:
         out_file: the JSON file, read by ``LoadFrameScores`` and, for its best frames, by
@@ -73,27 +87,14 @@ class FrameIoUMetric(_PlainMetric):
         self.out_file = ensure_writable_file(out_file)
         self.official_dir = None if official_dir is None else ensure_writable_dir(official_dir)
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict | BaseDataElement]) -> None:
-        """Measure the videos of a batch.
-
-        Args:
-            data_samples: for each video a ``RefVOSDataSample`` with ``pred_masks`` and
-                ``gt_rles``, or what its ``to_dict()`` returns.
-
-        Raises:
-            ValueError: masks are missing or of another size, or an id cannot be part of a path.
-        """
-        for sample in data_samples:
-            if isinstance(sample, BaseDataElement):
-                sample = sample.to_dict()
-            check_sample(sample, with_gt=True)
-            check_path_names(sample)
-            self.results.append(dict(
-                dataset=sample.get('dataset'),
-                video_id=sample['video_id'],
-                frames=list(sample['frame_names']),
-                expressions={exp_id: self._ious(sample, exp)
-                             for exp, exp_id in enumerate(sample['exp_ids'])}))
+    def _result(self, sample: dict) -> dict:
+        check_sample(sample, with_gt=True)
+        check_path_names(sample)
+        return dict(
+            dataset=sample.get('dataset'), video_id=sample['video_id'],
+            frames=list(sample['frame_names']),
+            expressions={exp_id: self._ious(sample, exp)
+                         for exp, exp_id in enumerate(sample['exp_ids'])})
 
     def _ious(self, sample: dict, exp: int) -> list[float]:
         ious = []
@@ -133,6 +134,9 @@ class FrameIoUMetric(_PlainMetric):
 class KeyFrameMetric(_PlainMetric):
     """Compare predicted scores with the IoU of each frame, and write scores and key frames.
 
+    Samples have ``key_frame_ids`` and, where the selector has scores, ``pred_frame_scores``; with
+    ``gt_scores`` there are figures.
+
     Files in ``out_dir``: ``scores.json`` and ``key_frames.json``, which ``FileKeyFrameSelector``
     reads, and with ``official`` ``key_frames_official.json`` and ``scores_official/``.
 
@@ -155,30 +159,18 @@ class KeyFrameMetric(_PlainMetric):
         self.out_dir = None if out_dir is None else ensure_writable_dir(out_dir)
         self.official = official
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict | BaseDataElement]) -> None:
-        """Take what was predicted for a batch.
-
-        Args:
-            data_samples: for each video a ``RefVOSDataSample`` with ``key_frame_ids`` and, where
-                the selector has scores, ``pred_frame_scores``; with ``gt_scores`` there are
-                figures.
-
-        Raises:
-            ValueError: a sample has no key frames.
-        """
-        for sample in data_samples:
-            if isinstance(sample, BaseDataElement):
-                sample = sample.to_dict()
-            if sample.get('key_frame_ids') is None:
-                raise ValueError(f'expected key_frame_ids, which a key-frame selector gives, in '
-                                 f'video {sample.get("video_id")!r}, got only {sorted(sample)}')
-            self.results.append(dict(
-                dataset=sample.get('dataset'), video_id=sample['video_id'],
-                frames=list(sample['frame_names']), exp_ids=list(sample['exp_ids']),
-                kinds=list(sample.get('kinds') or [None] * len(sample['exp_ids'])),
-                key_frame_ids=[int(k) for k in sample['key_frame_ids']],
-                scores=_plain(sample.get('pred_frame_scores')),
-                ious=_plain(sample.get('gt_scores'))))
+    def _result(self, sample: dict) -> dict:
+        if sample.get('key_frame_ids') is None:
+            raise ValueError(f'expected key_frame_ids, which a key-frame selector gives, in '
+                             f'video {sample.get("video_id")!r}, got only {sorted(sample)}')
+        rows = {name: None if sample.get(key) is None else [_plain(row) for row in np.asarray(
+            sample[key], np.float64)] for name, key in (('scores', 'pred_frame_scores'),
+                                                        ('ious', 'gt_scores'))}
+        return dict(
+            dataset=sample.get('dataset'), video_id=sample['video_id'],
+            frames=list(sample['frame_names']), exp_ids=list(sample['exp_ids']),
+            kinds=list(sample.get('kinds') or [None] * len(sample['exp_ids'])),
+            key_frame_ids=[int(k) for k in sample['key_frame_ids']], **rows)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float | int]:
         """Put together the videos of all processes.
@@ -198,7 +190,10 @@ class KeyFrameMetric(_PlainMetric):
         videos = by_video(results, 'key frames')
         if self.out_dir is not None:
             self._write(videos)
-        rows = [row for video in videos.values() for row in _rows(video)]
+        rows = [dict(kind=kind, key=key, **{
+            name: video[name] and video[name][e] for name in ('scores', 'ious')})
+            for video in videos.values()
+            for e, (kind, key) in enumerate(zip(video['kinds'], video['key_frame_ids']))]
         if not rows or any(row['ious'] is None for row in rows):
             return dict(expressions=len(rows))
         figures = key_frame_figures(rows)
@@ -213,7 +208,8 @@ class KeyFrameMetric(_PlainMetric):
         names = {key: {exp_id: video['frames'][frame] for exp_id, frame
                        in zip(video['exp_ids'], video['key_frame_ids'])}
                  for key, video in videos.items()}
-        write_key_frames(self.out_dir / 'key_frames.json', dataset, names)
+        write_json(self.out_dir / 'key_frames.json', dict(
+            format=KeyFrameFile.FORMAT, dataset=dataset, key_frames=names))
         if self.official:
             write_official_key_frames(self.out_dir / 'key_frames_official.json', names)
         scored = {key: dict(frames=video['frames'],
@@ -227,17 +223,131 @@ class KeyFrameMetric(_PlainMetric):
                                              self.out_dir)
 
 
-def _plain(values: Any) -> list[list[float | None]] | None:
-    """Lists as JSON holds them: null for nan."""
-    if values is None:
-        return None
-    rows = np.asarray(values, dtype=np.float64)
-    return [[None if np.isnan(value) else float(value) for value in row] for row in rows]
+def key_frame_figures(rows: Sequence[dict]) -> dict[str, float | int]:
+    """Compare key frames and scores with the IoU of each frame.
+
+    Args:
+        rows: for each expression ``key``, the position of its key frame, ``ious`` (T), and
+            ``scores`` (T), nan where a frame has none, or None for a selector without scores.
+
+    Returns:
+        - ``expressions`` and ``varying``, those whose IoU is not the same on all frames;
+        - in percent, means over expressions: ``iou_key`` of the key frame, ``iou_first`` of the
+          first frame, ``iou_mean`` over the frames, what a random choice gives, ``iou_best``;
+        - ``spearman``, the rank correlation of scores and IoUs over all frames of all
+          expressions, and ``spearman_within``, the mean of those over the frames of each varying
+          expression (0 where the scores are equal, as their order then says nothing);
+        - ``scored``, the share of frames with a score, in percent.
+
+        The last two only where there are scores.
+    """
+    ious = [np.asarray(row['ious'], dtype=np.float64) for row in rows]
+    varying = [iou.min() < iou.max() for iou in ious]
+    figures = dict(
+        expressions=len(rows), varying=sum(varying),
+        iou_key=_percent([iou[row['key']] for row, iou in zip(rows, ious)]),
+        iou_first=_percent([iou[0] for iou in ious]),
+        iou_mean=_percent([iou.mean() for iou in ious]),
+        iou_best=_percent([iou.max() for iou in ious]))
+    if any(row['scores'] is None for row in rows):
+        return figures
+    scores = [np.asarray(row['scores'], dtype=np.float64) for row in rows]
+    within = [_spearman(s, iou) for s, iou, varies in zip(scores, ious, varying) if varies]
+    return dict(
+        figures, spearman=_spearman(np.concatenate(scores), np.concatenate(ious)),
+        spearman_within=float(np.mean(within)) if within else 0.0,
+        scored=_percent([np.isfinite(np.concatenate(scores)).mean()]))
 
 
-def _rows(video: dict) -> list[dict]:
-    """One entry for each expression of a video."""
-    return [dict(kind=video['kinds'][e], key=video['key_frame_ids'][e],
-                 scores=None if video['scores'] is None else video['scores'][e],
-                 ious=None if video['ious'] is None else video['ious'][e])
-            for e in range(len(video['exp_ids']))]
+def _spearman(scores: np.ndarray, ious: np.ndarray) -> float:
+    """Rank correlation over the frames that have a score; 0 where one side does not vary."""
+    known = np.isfinite(scores)
+    scores, ious = scores[known], ious[known]
+    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(ious) == 0:
+        return 0.0
+    from scipy.stats import spearmanr  # takes half a second, which others need not wait
+
+    return float(spearmanr(scores, ious).statistic)
+
+
+def _percent(values: Sequence[float]) -> float:
+    return 100 * float(np.mean(values))
+
+
+def write_scores(path: Path, dataset: str | None, videos: Mapping[str, dict]) -> None:
+    """Write the layout of :class:`ScoreFile`.
+
+    Args:
+        path: the file to write.
+        dataset: name of the data set.
+        videos: ``frames`` and ``expressions`` of each video; a score of nan becomes null.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_json(path, dict(format=ScoreFile.FORMAT, dataset=dataset, videos={
+        video_id: dict(frames=list(video['frames']), expressions={
+            exp_id: _plain(scores, 6) for exp_id, scores in video['expressions'].items()})
+        for video_id, video in sorted(videos.items())}))
+
+
+def write_official_scores(root: Path, videos: Mapping[str, dict]) -> None:
+    """Write ``<root>/<video>/<exp>.json``; arguments as for :func:`write_scores`."""
+    for video_id, video in videos.items():
+        folder = root / video_id
+        folder.mkdir(parents=True, exist_ok=True)
+        for exp_id, scores in video['expressions'].items():
+            (folder / f'{exp_id}.json').write_text(json.dumps(_plain(scores, 6)), encoding='utf-8')
+
+
+def by_video(results: Sequence[dict], where: str) -> dict[str, dict]:
+    """Bring the results of all processes into one order.
+
+    Args:
+        results: one entry per video, with ``video_id``; a repeated one counts once.
+        where: what they are for, for the error.
+
+    Returns:
+        The entries by the video's id, sorted.
+
+    Raises:
+        ValueError: two videos have one id, or they are of several data sets; a file of scores or
+            key frames could not tell them apart.
+    """
+    names = {video['dataset'] for video in results}
+    if len(names) > 1:
+        raise ValueError(f'{where}: expected videos of one data set, got those of '
+                         f'{sorted(map(str, names))}; treat each by itself')
+    videos: dict[str, dict] = {}
+    for video in results:
+        if videos.setdefault(video['video_id'], video) != video:
+            raise ValueError(f'{where}: expected an id for each video, got two videos '
+                             f'{video["video_id"]!r} that differ')
+    return {key: videos[key] for key in sorted(videos)}
+
+
+def write_official_key_frames(path: Path, names: Mapping[str, dict[str, str]]) -> None:
+    """Write the official layout of key frames, ``{"<video>_<exp>": frame number}``.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: a frame's name is no number, or two expressions would have one key.
+    """
+    content = {}
+    for video_id in sorted(names):
+        for exp_id, name in names[video_id].items():
+            key = f'{video_id}_{exp_id}'
+            if not name.isdecimal():
+                raise ValueError(f'the official layout needs frames whose names are numbers, got '
+                                 f'{name!r} in video {video_id!r}')
+            if key in content:
+                raise ValueError(f'the official layout has one key, {key!r}, for two expressions, '
+                                 f'one of them {exp_id!r} of video {video_id!r}')
+            content[key] = int(name)
+    write_json(path, content)
+
+
+def _plain(scores: Any, digits: int | None = None) -> list[float | None]:
+    """As JSON holds them: null for nan."""
+    return [None if s is None or np.isnan(s) else float(s) if digits is None
+            else round(float(s), digits) for s in scores]

@@ -10,18 +10,15 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 
-from glus_mm.evaluation.davis_annotations import DAVISAnnotations, MOSEAnnotations
-from glus_mm.evaluation.json_document import write_document
+from glus_mm.evaluation.davis_annotations import open_label_maps
 from glus_mm.evaluation.metrics.sample_scorers import (
     ExpressionSampleScorer,
-    SampleScorer,
     SequenceSampleScorer,
     check_path_names,
     check_sample,
 )
 from glus_mm.evaluation.protocols import (
     PROTOCOLS,
-    MOSEv2Protocol,
     ObjectProtocol,
     ReVOSProtocol,
     Track,
@@ -30,6 +27,7 @@ from glus_mm.evaluation.protocols.expression_protocol import PRED_VALUES
 from glus_mm.evaluation.submissions import SUBMISSION_FORMATS, write_submission
 from glus_mm.registry import METRICS
 from glus_mm.utils.checked import checked
+from glus_mm.utils.json_file import write_json
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 
 PACKED = ('values', 'frames')
@@ -127,16 +125,14 @@ class RefVOSMetric(BaseMetric):
             raise ValueError(f'expected a protocol for expressions with zip={zip!r}, got '
                              f'{protocol!r}')
 
-    def _build_scorer(self, ann_root: str | None, annotator: int) -> SampleScorer:
+    def _build_scorer(self, ann_root: str | None, annotator: int
+                      ) -> ExpressionSampleScorer | SequenceSampleScorer:
         if not isinstance(self.protocol, ObjectProtocol):
-            return ExpressionSampleScorer(self.protocol, self.output_dir)
-        annotation = None
-        if not self.format_only:
-            if ann_root is None:
-                raise ValueError(f'expected ann_root, the folder with DAVIS 2017 or MOSE, with '
-                                 f'protocol={self.protocol.name!r}, got None')
-            annotation = (MOSEAnnotations(ann_root) if isinstance(self.protocol, MOSEv2Protocol)
-                          else DAVISAnnotations(ann_root, self.protocol.annotation_folder))
+            return ExpressionSampleScorer(self.protocol, self.output_dir, not self.format_only)
+        if ann_root is None and not self.format_only:
+            raise ValueError(f'expected ann_root, the folder with DAVIS 2017 or MOSE, with '
+                             f'protocol={self.protocol.name!r}, got None')
+        annotation = None if self.format_only else open_label_maps(self.protocol, ann_root)
         return SequenceSampleScorer(self.protocol, annotation, annotator, self.output_dir)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict | BaseDataElement]) -> None:
@@ -158,13 +154,8 @@ class RefVOSMetric(BaseMetric):
             check_sample(sample, with_gt=needs_gt)
             if self.output_dir is not None:
                 check_path_names(sample)
-            if self.format_only:
-                self.scorer.write(sample)
-                tracks = []
-            else:
-                tracks = self.scorer.score(sample)
             self.results.append({
-                'tracks': [_compact(asdict(track)) for track in tracks],
+                'tracks': [_compact(asdict(track)) for track in self.scorer.score(sample)],
                 'video_id': sample['video_id'],
                 'exp_ids': list(sample['exp_ids']),
                 'frame_names': list(sample['frame_names']) if self.zip else [],
@@ -227,7 +218,7 @@ class RefVOSMetric(BaseMetric):
         logger.info('%s figures in percent, n %ss:\n%s', self.protocol.name, self.protocol.unit,
                     self.protocol.table(summary))
         if self.dump_file is not None:
-            write_document(self.dump_file, self.protocol.document(tracks, summary))
+            write_json(self.dump_file, self.protocol.document(tracks, summary))
             logger.info('figures written to %s', self.dump_file)
         return summary.in_percent()
 

@@ -1,6 +1,6 @@
 """Scores the masks of data samples, and writes them on the way."""
 
-from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from os.path import splitdrive
 from pathlib import Path
@@ -123,63 +123,41 @@ def iter_masks(sample: dict, exp: int,
         yield name, masks['prediction'], masks.get('ground truth')
 
 
-def count_frames_without_seg(sample: dict) -> list[int | None]:
-    """Per expression, the number of frames on which no ``[SEG]`` came; None if not known."""
-    if sample.get('pred_seg') is None:
-        return [None] * len(sample['exp_ids'])
-    is_seg = torch.as_tensor(sample['pred_seg']).to('cpu', torch.bool)
-    return (~is_seg).sum(dim=1).tolist()
-
-
-class SampleScorer(ABC):
-    """Scores all predictions of one video.
-
-    Args:
-        output_dir: folder for the masks; None = they are not written.
-    """
-
-    def __init__(self, output_dir: Path | None) -> None:
-        self.output_dir = output_dir
-
-    @abstractmethod
-    def score(self, sample: dict) -> list[Track]:
-        """Score the predictions of a video and write them, one frame at a time.
-
-        Raises:
-            ValueError: masks are missing or of another size.
-            OSError: a mask cannot be written.
-        """
-
-    @abstractmethod
-    def write(self, sample: dict) -> None:
-        """Only write the predictions of a video.
-
-        Raises:
-            ValueError: masks are missing or of another size.
-            OSError: a mask cannot be written.
-        """
-
-
-class ExpressionSampleScorer(SampleScorer):
+class ExpressionSampleScorer:
     """Scores each expression of a video; writes ``<video>/<expression>/<frame>.png``, 0 and 255.
 
     Args:
         protocol: what is measured.
-        output_dir: see :class:`SampleScorer`.
+        output_dir: folder for the masks; None = they are not written.
+        with_gt: whether there is a truth; without, masks are only written.
     """
 
-    def __init__(self, protocol: ExpressionProtocol, output_dir: Path | None) -> None:
-        super().__init__(output_dir)
-        self.protocol = protocol
+    def __init__(self, protocol: ExpressionProtocol, output_dir: Path | None,
+                 with_gt: bool) -> None:
+        self.protocol, self.output_dir, self.with_gt = protocol, output_dir, with_gt
 
     def score(self, sample: dict) -> list[Track]:
-        """Score and write; see the base class."""
-        num_expressions = len(sample['exp_ids'])
-        kinds = sample.get('kinds') or [None] * num_expressions
+        """Score the predictions of a video and write them, one frame at a time.
+
+        Args:
+            sample: a checked sample.
+
+        Raises:
+            ValueError: masks are missing or of another size.
+            OSError: a mask cannot be written.
+        """
+        kinds = sample.get('kinds') or [None] * len(sample['exp_ids'])
         tracks = []
-        for exp, without_seg in enumerate(count_frames_without_seg(sample)):
+        for exp in range(len(kinds)):
             said = self._said(sample, exp)
-            values, predicted = self.protocol.score(self._frames(sample, exp, said))
+            frames = self._frames(sample, exp, said)
+            if not self.with_gt:
+                deque(frames, 0)
+                continue
+            values, predicted = self.protocol.score(frames)
+            seg = sample.get('pred_seg')
+            without_seg = None if seg is None else int(
+                (~torch.as_tensor(seg[exp]).to('cpu', torch.bool)).sum())
             tracks.append(Track(
                 sample.get('dataset') or '', sample['video_id'], sample['exp_ids'][exp], values,
                 kinds[exp], bool(sample['object_ids'][exp]), predicted,
@@ -202,28 +180,21 @@ class ExpressionSampleScorer(SampleScorer):
             return {}
         return dict(said, visible=[], painted=[])
 
-    def write(self, sample: dict) -> None:
-        """Write; see the base class."""
-        for exp in range(len(sample['exp_ids'])):
-            for name, pred, _ in iter_masks(sample, exp, with_gt=False):
-                self._write(sample, exp, name, pred)
-
     def _frames(self, sample: dict, exp: int, said: dict[str, list[float]]
                 ) -> Iterator[ExpressionFrame]:
-        """The frames; what is in them is noted in ``said`` where that is wanted."""
-        for t, (name, pred, gt) in enumerate(iter_masks(sample, exp, with_gt=True)):
-            self._write(sample, exp, name, pred)
+        """The frames, none without a truth; what is in them is noted in ``said`` if wanted."""
+        for t, (name, pred, gt) in enumerate(iter_masks(sample, exp, self.with_gt)):
+            if self.output_dir is not None:
+                folder = self.output_dir / sample['video_id'] / sample['exp_ids'][exp]
+                folder.mkdir(parents=True, exist_ok=True)
+                write_mask_png(folder / f'{name}.png', pred)
+            if gt is None:
+                continue
             if said:
                 said['visible'].append(float(gt.any()))
                 said['painted'].append(float(pred.any()))
             area = _foreground_area(sample, t) if self.protocol.needs_foreground else None
             yield ExpressionFrame(gt, pred.view(np.uint8) * np.uint8(255), area)
-
-    def _write(self, sample: dict, exp: int, name: str, pred: np.ndarray) -> None:
-        if self.output_dir is not None:
-            folder = self.output_dir / sample['video_id'] / sample['exp_ids'][exp]
-            folder.mkdir(parents=True, exist_ok=True)
-            write_mask_png(folder / f'{name}.png', pred)
 
 
 def _foreground_area(sample: dict, frame: int) -> int:
@@ -238,7 +209,7 @@ def _foreground_area(sample: dict, frame: int) -> int:
     return int(coco_mask.area(merge_rles(rles, tuple(rles[0]['size']))))
 
 
-class SequenceSampleScorer(SampleScorer):
+class SequenceSampleScorer:
     """Scores the objects of a sequence.
 
     In DAVIS the expressions are those of Ref-DAVIS17; in MOSE an expression is an object, and its
@@ -247,9 +218,9 @@ class SequenceSampleScorer(SampleScorer):
 
     Args:
         protocol: what is measured.
-        annotation: the true label maps; None = nothing is scored.
+        annotation: the true label maps; None = masks are only written.
         annotator: which annotation's expressions are used, 0..3, where the protocol uses one.
-        output_dir: see :class:`SampleScorer`.
+        output_dir: see :class:`ExpressionSampleScorer`.
 
     Raises:
         ValueError: there is no such annotation.
@@ -258,18 +229,20 @@ class SequenceSampleScorer(SampleScorer):
     def __init__(self, protocol: ObjectProtocol,
                  annotation: DAVISAnnotations | MOSEAnnotations | None, annotator: int,
                  output_dir: Path | None) -> None:
-        super().__init__(output_dir)
         if annotator not in range(len(ANNOTATORS)):
             raise ValueError(f'annotator: expected 0 to {len(ANNOTATORS) - 1}, got {annotator!r}')
-        self.protocol = protocol
-        self.annotation = annotation
+        self.protocol, self.annotation, self.output_dir = protocol, annotation, output_dir
         self.several = isinstance(protocol, RefDAVISProtocol)
         self.numbered = isinstance(protocol, MOSEv2Protocol)
         self.annotators = range(len(ANNOTATORS)) if self.several else (annotator, )
 
     def score(self, sample: dict) -> list[Track]:
-        """Score and write; see the base class."""
+        """Score and write; see :class:`ExpressionSampleScorer`, likewise for the errors."""
         sequence = sample['video_id']
+        if self.annotation is None:
+            for annotator in self.annotators:
+                deque(self._labels(sample, annotator), 0)
+            return []
         known = self.annotation.frames.get(sequence)
         if known is None:
             raise ValueError(f'{self.annotation.list_file}: expected video {sequence!r} among the '
@@ -289,17 +262,10 @@ class SequenceSampleScorer(SampleScorer):
                        if score.number in objects]
         return tracks
 
-    def write(self, sample: dict) -> None:
-        """Write; see the base class."""
-        for annotator in self.annotators:
-            for name, labels in self._labels(sample, annotator):
-                self._write(sample, annotator, name, labels)
-
     def _frames(self, sample: dict, annotator: int, num_objects: int) -> Iterator[LabelFrame]:
         counted = self.protocol.frames_to_score(len(sample['frame_names']))
         limit = self.protocol.max_label(num_objects)
         for t, (name, labels) in enumerate(self._labels(sample, annotator)):
-            self._write(sample, annotator, name, labels)
             if labels.max() > limit:
                 raise ValueError(f'expected expressions for at most {limit} objects of video '
                                  f'{sample["video_id"]!r}, got object {labels.max()}')
@@ -308,7 +274,7 @@ class SequenceSampleScorer(SampleScorer):
                 yield LabelFrame(gt, labels)
 
     def _labels(self, sample: dict, annotator: int) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and label map of each frame, from the expressions of one annotation."""
+        """Name and label map of each frame, from the expressions of one annotation; written."""
         where = f'video {sample["video_id"]!r}'
         places = [(int(exp_id), 0) if self.numbered else object_and_annotation(exp_id, where)
                   for exp_id in sample['exp_ids']]
@@ -318,13 +284,12 @@ class SequenceSampleScorer(SampleScorer):
                              f'{list(sample["exp_ids"])}')
         streams = [iter_masks(sample, exp, with_gt=False) for _, exp in chosen]
         for masks in zip(*streams, strict=True):
-            yield masks[0][0], merge_masks(
-                [(number, mask) for (number, _), (_, mask, _) in zip(chosen, masks)],
-                masks[0][1].shape)
-
-    def _write(self, sample: dict, annotator: int, name: str, labels: np.ndarray) -> None:
-        if self.output_dir is not None:
-            parent = self.output_dir / ANNOTATORS[annotator] if self.several else self.output_dir
-            folder = parent / sample['video_id']
-            folder.mkdir(parents=True, exist_ok=True)
-            write_label_png(folder / f'{name}.png', labels)
+            name, size = masks[0][0], masks[0][1].shape
+            labels = merge_masks([(number, mask) for (number, _), (_, mask, _)
+                                  in zip(chosen, masks)], size)
+            if self.output_dir is not None:
+                parent = self.output_dir / (ANNOTATORS[annotator] if self.several else '')
+                folder = parent / sample['video_id']
+                folder.mkdir(parents=True, exist_ok=True)
+                write_label_png(folder / f'{name}.png', labels)
+            yield name, labels

@@ -65,10 +65,12 @@ class Summary:
     Attributes:
         dataset: of the whole.
         parts: of its parts (kinds of expressions, annotators), by name.
+        remarks: lines below the table, for people.
     """
 
     dataset: Figures
     parts: dict[str, Figures] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def in_percent(self) -> Figures:
         """All figures in one dict, those of parts as ``<part>/<figure>``, shares in percent."""
@@ -147,30 +149,34 @@ class BaseProtocol(ABC):
         return document
 
     def table(self, summary: Summary) -> str:
-        """Lay the figures out for people, in percent: a line for each part and one for all."""
+        """Lay the figures out for people, in percent: a line for each part and one for all.
+
+        Accuracies and what is derived from them, which the remarks have, are in no column.
+        """
         rows = [*summary.parts.items()]
         if self.total_name not in summary.parts:
             rows.append((self.total_name, summary.dataset))
         rows = [(name, figures) for name, figures in rows if 'J' in figures]
         columns = list(dict.fromkeys(
             name for _, figures in rows for name, value in figures.items()
-            if isinstance(value, float) and not name.endswith('-acc')))
+            if isinstance(value, float) and name != 'Final' and not name.endswith('-acc')))
         left = max((len(name) for name, _ in rows), default=0)
         widths = [max(len(column), 6) for column in columns]
         lines = [f'{"":{left}}  {"n":>6}  '
-                 + '  '.join(f'{c:>{w}}' for c, w in zip(columns, widths))]
+                 + '  '.join(f'{c:>{w}}' for c, w in zip(columns, widths))] * bool(rows)
         for name, figures in rows:
             cells = (f'{100 * figures[c]:{w}.2f}' if c in figures else f'{"-":>{w}}'
                      for c, w in zip(columns, widths))
             lines.append(f'{name:{left}}  {figures[f"{self.unit}s"]:6d}  ' + '  '.join(cells))
-        return '\n'.join(lines)
+        return '\n'.join([*lines, *summary.remarks])
 
 
 def with_mean(figures: Figures) -> Figures:
-    """Add 'J&F', the mean of J and F, after F."""
+    """Add 'J&F', the mean of J and F, after F; one that is there already is replaced."""
     result: Figures = {}
     for name, value in figures.items():
-        result[name] = value
+        if name != 'J&F':
+            result[name] = value
         if name == 'F':
             result['J&F'] = (figures['J'] + value) / 2
     return result

@@ -1,6 +1,7 @@
 """The protocols that score one binary mask per expression and frame."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -81,14 +82,6 @@ class ExpressionProtocol(BaseProtocol):
                 values[name].append(value)
         return values, predicted
 
-    def expression_figures(self, track: Track) -> Figures:
-        """What is averaged of an expression: by default the mean of each measure over frames."""
-        return {name: track.mean(name) for name in track.values}
-
-    def track_figures(self, track: Track) -> Figures:
-        """What is averaged, and J&F; see the base class."""
-        return with_mean(self.expression_figures(track))
-
     def track_notes(self, track: Track) -> dict:
         """Kind, target and prediction; see the base class."""
         return dict(kind=track.kind, has_target=track.has_target, predicted=track.predicted,
@@ -101,23 +94,26 @@ class ExpressionProtocol(BaseProtocol):
             'J', 'F', 'J&F' and 'expressions' of all expressions with a target, and of each kind;
             'N-acc', 'T-acc' and 'no_target_expressions' where some have none.
         """
-        targets = [track for track in tracks if track.has_target]
+        targets, remarks = [track for track in tracks if track.has_target], []
         figures = self._means(targets)
         no_targets = [track for track in tracks if not track.has_target]
         if no_targets:
             figures['N-acc'] = float(np.mean([not track.predicted for track in no_targets]))
             figures['no_target_expressions'] = len(no_targets)
+            remarks.append(f'N-acc {100 * figures["N-acc"]:.2f} ({len(no_targets)} expressions '
+                           'without a target)')
             if targets:
                 figures['T-acc'] = float(np.mean([track.predicted for track in targets]))
+                remarks.append(f'T-acc {100 * figures["T-acc"]:.2f}')
         kinds = sorted({track.kind for track in targets if track.kind is not None})
         return Summary(figures, {
             kind: self._means([track for track in targets if track.kind == kind])
-            for kind in kinds})
+            for kind in kinds}, tuple(remarks))
 
     def _means(self, tracks: Sequence[Track]) -> Figures:
         if not tracks:
             return {}
-        rows = [self.expression_figures(track) for track in tracks]
+        rows = [self.track_figures(track) for track in tracks]
         return dict(with_mean(mean_figures(rows)), expressions=len(tracks))
 
     def _rounded_parts(self, tracks: Sequence[Track], kinds: Sequence[str]) -> dict[str, Figures]:
@@ -138,18 +134,6 @@ class ExpressionProtocol(BaseProtocol):
                 mean_figures(list(parts.values())),
                 expressions=sum(figures['expressions'] for figures in parts.values()))
         return parts
-
-    def table(self, summary: Summary) -> str:
-        """Add N-acc and T-acc to the lines; see the base class."""
-        figures = summary.dataset
-        # MeViSv2 without any target: a table would have no line.
-        lines = [super().table(summary)] if 'J' in figures or summary.parts else []
-        if 'N-acc' in figures:
-            lines.append(f'N-acc {100 * figures["N-acc"]:.2f} '
-                         f'({figures["no_target_expressions"]} expressions without a target)')
-        if 'T-acc' in figures:
-            lines.append(f'T-acc {100 * figures["T-acc"]:.2f}')
-        return '\n'.join(lines)
 
 
 class MeViSProtocol(ExpressionProtocol):
@@ -174,6 +158,8 @@ class MeViSProtocol(ExpressionProtocol):
         figures = summary.dataset
         if 'N-acc' in figures and 'T-acc' in figures:
             figures['Final'] = (figures['J&F'] + figures['N-acc'] + figures['T-acc']) / 3
+            return replace(summary, remarks=(
+                *summary.remarks, f'Final {100 * figures["Final"]:.2f} ({INFERRED})'))
         return summary
 
     def document(self, tracks: Sequence[Track], summary: Summary) -> dict:
@@ -182,15 +168,6 @@ class MeViSProtocol(ExpressionProtocol):
         if 'Final' in summary.dataset:
             document['inferred'] = {'Final': INFERRED}
         return document
-
-    def table(self, summary: Summary) -> str:
-        """Add Final; see the base class."""
-        figures = dict(summary.dataset)
-        final = figures.pop('Final', None)
-        lines = [super().table(Summary(figures, summary.parts))]
-        if final is not None:
-            lines.append(f'Final {100 * final:.2f} ({INFERRED})')
-        return '\n'.join(lines)
 
 
 class GroundMoReProtocol(ExpressionProtocol):
@@ -242,9 +219,9 @@ class LongRVOSProtocol(ExpressionProtocol):
         return dict(super().measure(frame), visible=float(cv2.countNonZero(frame.gt) > 0),
                     found=float(cv2.countNonZero(frame.pred) > 0))
 
-    def expression_figures(self, track: Track) -> Figures:
-        """'J', 'F', 'tIoU' and 'vIoU'; see the base class."""
-        figures: Figures = {name: track.mean(name) for name in ('J', 'F')}
+    def track_figures(self, track: Track) -> Figures:
+        """'J', 'F', 'J&F', 'tIoU' and 'vIoU'; see the base class."""
+        figures = with_mean({name: track.mean(name) for name in ('J', 'F')})
         if track.video_unpredicted:
             return dict(figures, tIoU=0.0, vIoU=0.0)
         frames = list(zip(track.values['J'], track.values['visible'], track.values['found']))
@@ -267,17 +244,17 @@ class LongRVOSProtocol(ExpressionProtocol):
             or {'expressions': 0} for part, kind in PARTS.items()}
         parts['overall'] = self._means([track for track in tracks if track.kind in PARTS.values()])
         others = sum(track.kind not in PARTS.values() for track in tracks)
-        counts = {'other_expressions': others} if others else {}
-        return Summary({**parts['overall'], **counts}, parts)
+        return _with_left_out(parts['overall'], parts, 'other_expressions', others,
+                              f'of a type other than {", ".join(PARTS.values())}')
 
-    def table(self, summary: Summary) -> str:
-        """Add the number of expressions that enter no average; see the base class."""
-        lines = [super().table(summary)]
-        others = summary.dataset.get('other_expressions')
-        if others:
-            lines.append(f'{others} expressions of a type other than {", ".join(PARTS.values())} '
-                         'enter no average')
-        return '\n'.join(lines)
+
+def _with_left_out(figures: Figures, parts: dict[str, Figures], name: str, number: int,
+                   kind: str) -> Summary:
+    """A summary that counts the expressions of a kind that enter no average, where there are."""
+    if not number:
+        return Summary(dict(figures), parts)
+    return Summary(dict(figures, **{name: number}), parts,
+                   (f'{number} expressions {kind} enter no average', ))
 
 
 class RefSAVProtocol(ExpressionProtocol):
@@ -385,19 +362,12 @@ class ReVOSProtocol(ExpressionProtocol):
                                  f'ReVOS expression {track.exp_id!r} of video '
                                  f'{track.video_id!r}, got {track.kind!r}')
         parts = self._rounded_parts(tracks, (REFERRING, REASON))
-        listed = sum(track.kind == HALLUCINATION for track in tracks)
-        counts = {'hallucination_expressions': listed} if listed else {}
-        return Summary({**parts.get('overall', {}), **counts}, parts)
-
-    def table(self, summary: Summary) -> str:
-        """Add the number of expressions that enter no average; see the base class."""
-        lines = [super().table(summary)]
-        listed = summary.dataset.get('hallucination_expressions')
-        if listed:
-            lines.append(f'{listed} expressions of kind {HALLUCINATION!r} enter no average')
-        if len(self.pred_values) == 1:
-            lines.append(f'A and R with foreground pixels of value {self.pred_values[0]}')
-        return '\n'.join(lines)
+        summary = _with_left_out(
+            parts.get('overall', {}), parts, 'hallucination_expressions',
+            sum(track.kind == HALLUCINATION for track in tracks), f'of kind {HALLUCINATION!r}')
+        worth = f'A and R with foreground pixels of value {self.pred_values[0]}'
+        return replace(summary, remarks=(
+            *summary.remarks, *[worth] * (len(self.pred_values) == 1)))
 
 
 class RefDAVISGLUSProtocol(ExpressionProtocol):

@@ -97,17 +97,13 @@ class ObjectProtocol(BaseProtocol):
     annotation_folder: str = ''
     measures: tuple[str, ...] = ('J', 'F')
 
-    @abstractmethod
     def frames_to_score(self, num_frames: int) -> range:
-        """Which frames of a sequence count.
+        """0-based positions of the frames of a sequence that count; by default all."""
+        return range(num_frames)
 
-        Returns:
-            0-based positions.
-        """
-
-    @abstractmethod
     def max_label(self, num_objects: int) -> int:
-        """Highest number that a predicted label map may hold."""
+        """Highest number that a predicted label map may hold, by default that of the objects."""
+        return num_objects
 
     @abstractmethod
     def score(self, frames: Iterable[LabelFrame], num_objects: int) -> list[ObjectScore]:
@@ -131,18 +127,6 @@ class ObjectProtocol(BaseProtocol):
         """Means over all objects of what ``track_figures`` returns, and 'objects'."""
         figures = mean_figures([self.track_figures(track) for track in tracks])
         return Summary(dict(figures, objects=len(tracks)) if figures else {})
-
-
-def count_objects(labels: np.ndarray) -> int:
-    """Number of objects of a sequence.
-
-    Args:
-        labels: its first true label map, uint8 (H, W).
-
-    Returns:
-        The highest number in it but for void.
-    """
-    return int(np.where(labels == VOID, 0, labels).max())
 
 
 def measure_pair(gt: np.ndarray, pred: np.ndarray) -> tuple[float, float]:
@@ -175,10 +159,6 @@ class DAVISSemiProtocol(ObjectProtocol):
         """All but the first and the last; see the base class."""
         return range(1, num_frames - 1)
 
-    def max_label(self, num_objects: int) -> int:
-        """The number of true objects; see the base class."""
-        return num_objects
-
     def score(self, frames: Iterable[LabelFrame], num_objects: int) -> list[ObjectScore]:
         """Compare each object with the prediction of the same number; see the base class."""
         scores = [ObjectScore(number, {name: [] for name in self.measures}, {})
@@ -209,10 +189,6 @@ class DAVISUnsupProtocol(ObjectProtocol):
 
     name = 'davis-unsup'
     annotation_folder = 'Annotations_unsupervised'
-
-    def frames_to_score(self, num_frames: int) -> range:
-        """All; see the base class."""
-        return range(num_frames)
 
     def max_label(self, num_objects: int) -> int:
         """20 proposals, however many objects there are; see the base class."""
@@ -304,7 +280,8 @@ class RefDAVISProtocol(DAVISUnsupProtocol):
         parts = {}
         for name, figures in summary.parts.items():
             part = super().document(_of(tracks, name), Summary(figures))
-            parts[name] = {key: part[key] for key in ('dataset', 'per_object', 'per_frame')}
+            del part['protocol']
+            parts[name] = part
         keys = list(dict.fromkeys(key for part in parts.values() for key in part['per_frame']))
         per_object, per_frame = {}, {}
         for key in keys:

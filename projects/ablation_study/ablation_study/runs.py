@@ -18,7 +18,7 @@ from ablation_study.rows import FOLDER, SHIPPED, Row
 from ablation_study.settings import Settings, write_atomically
 from glus_mm.datasets import MovingShapesDataset
 from glus_mm.datasets.moving_shapes import VARIANTS
-from glus_mm.evaluation.frame_score_output import write_scores
+from glus_mm.evaluation.metrics.key_frame_metric import write_scores
 
 REPO = Path(__file__).resolve().parents[3]
 SHIPPED_WEIGHTS = 'checkpoints/glus_tiny_moving-shapes.pth'
