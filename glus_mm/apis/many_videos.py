@@ -105,12 +105,9 @@ class VideoListSegmenter:
         barrier()
         if not is_main_process():
             return {}
-        return self._merge([request.id for request in requests])
-
-    def _merge(self, ids: Sequence[str]) -> dict[str, dict]:
-        """Write ``results.jsonl`` in the order of the list, once all processes have ended."""
         found = self._store.read()
-        records = {name: found['', name][1] for name in ids if ('', name) in found}
+        records = {request.id: found['', request.id][1] for request in requests
+                   if ('', request.id) in found}
         with atomic_file(self.path) as part:
             part.write_text(''.join(json.dumps(record, ensure_ascii=False) + '\n'
                                     for record in records.values()), encoding='utf-8')
@@ -150,9 +147,10 @@ class VideoListSegmenter:
         for i, out in self.inferencer.many(calls()):
             request = requests[i]
             record = dict(id=request.id, video=request.video, texts=list(request.texts))
+            place = f'masks/{masks_path(request.id, self.format)}'
             if isinstance(out, IncompleteVideoError):
                 record.update(status='error', error=str(out), frame=out.frame_idx,
-                              masks=self._place(request))
+                              masks=place)
             elif isinstance(out, Exception):
                 # There is no telling what a file can do to a decoder; all of it goes to the log.
                 record.update(status='error', error=f'{type(out).__name__}: {out}')
@@ -160,10 +158,6 @@ class VideoListSegmenter:
                 print_log(f'{request.id}: {told}', 'current', logging.ERROR)
             else:
                 record.update(frames=len(out['frame_names']), key_frames=out['key_frames'],
-                              masks=self._place(request), status='done',
+                              masks=place, status='done',
                               frames_without_seg=(~out['is_seg']).sum(1).tolist())
             yield digests[i], dict(record, seconds=round(time.time() - starts[i], 3))
-
-    def _place(self, request: VideoRequest) -> str:
-        """Where in the folder the masks of a video are."""
-        return f'masks/{masks_path(request.id, self.format)}'

@@ -5,7 +5,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -83,37 +82,26 @@ class ResultFiles:
         if format == 'png':
             for e in range(len(self.texts)):
                 ensure_writable_dir(mask_path(out_dir, name, e, reader.frame_names[0]).parent)
-            self._write = self._write_png
-        elif format == 'rle':
-            path = ensure_writable_file(out_dir / masks_path(name, format))
+            return
+        path = ensure_writable_file(out_dir / masks_path(name, format))
+        if format == 'rle':
             # Line by line, so that what was made is there whatever ends the process.
             self._file = open(path, 'w', encoding='utf-8', buffering=1)  # noqa: SIM115
-            self._write = partial(self._write_line, self._file)
         else:
-            ensure_writable_file(out_dir / masks_path(name, format))
             self._rles = [[None] * len(reader) for _ in self.texts]
-            self._write = self._hold
 
     def __call__(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
         """Write the masks of a frame."""
-        self._write(frame_idx, exps, pred)
-
-    def _write_png(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
-        for e, mask in zip(exps, pred.masks.cpu().numpy()):
-            write_mask_png(
-                mask_path(self.out_dir, self.name, e, self.reader.frame_names[frame_idx]), mask)
-
-    def _write_line(self, file: TextIO, frame_idx: int, exps: list[int],
-                    pred: MaskPrediction) -> None:
-        scores = pred.scores.float().cpu().tolist()
-        for e, mask, score in zip(exps, pred.masks.cpu().numpy(), scores):
-            line = dict(frame=frame_idx, name=self.reader.frame_names[frame_idx], exp=e,
-                        **encode_mask(mask), score=score)
-            file.write(json.dumps(line) + '\n')
-
-    def _hold(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
-        for e, mask in zip(exps, pred.masks.cpu().numpy()):
-            self._rles[e][frame_idx] = encode_mask(mask)
+        frame = self.reader.frame_names[frame_idx]
+        for i, (e, mask) in enumerate(zip(exps, pred.masks.cpu().numpy())):
+            if self._file is not None:
+                line = dict(frame=frame_idx, name=frame, exp=e, **encode_mask(mask),
+                            score=float(pred.scores[i]))
+                self._file.write(json.dumps(line) + '\n')
+            elif self._rles:
+                self._rles[e][frame_idx] = encode_mask(mask)
+            else:
+                write_mask_png(mask_path(self.out_dir, self.name, e, frame), mask)
 
     def finish(self, out: 'Segmentation', model: nn.Module) -> None:
         """Write what the masks are."""

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -56,18 +55,14 @@ class VideoRun:
         with ExitStack() as stack:
             if self.reader is not video:
                 stack.callback(self.reader.close)
-            keepers: list[Callback] = []
             if self.out_dir is not None:
                 self._files = stack.enter_context(ResultFiles(
                     self.out_dir, self.name, self.reader, self.texts, format))
-                keepers.append(self._files)
             self.out = Segmentation.begin(self.name, self.texts, self.reader, model.trained_scores,
                                           keep_masks=out_dir is None and callback is None)
             if return_logits:
                 self.out.low_res_logits = [[None] * len(self.reader) for _ in self.texts]
                 self.out.seg_tokens = [[None] * len(self.reader) for _ in self.texts]
-            self.record: Callback = partial(_record, self.out)
-            self._keepers: list[Callback] = [*keepers, self.record]
             # Closed first: it waits for what it was given.
             self._pool = stack.enter_context(
                 ThreadPoolExecutor(1, thread_name_prefix='glus_mm'))
@@ -75,7 +70,11 @@ class VideoRun:
 
     def open(self) -> tuple[VideoSession, list[int]]:
         """The state of the video, and the key frames, which may have to be chosen."""
-        sample = _data_sample(self.name, self.texts, self.reader)
+        sample = RefVOSDataSample(metainfo=dict(
+            dataset='user', video_id=self.name, exp_ids=tuple(map(str, range(len(self.texts)))),
+            expressions=self.texts, object_ids=tuple(() for _ in self.texts),
+            kinds=tuple(None for _ in self.texts), frame_names=self.reader.frame_names,
+            ori_shape=self.reader.shape))
         session, key_frames = self.model.init_session(self.reader, sample), self.key_frames
         if key_frames is None:
             chosen = self.selector.select(self.reader, sample)
@@ -103,7 +102,11 @@ class VideoRun:
             self._files.finish(self.out, self.model)
         if self.reader.breaks_off:
             raise self._incomplete(self.reader.breaks_off, len(self.reader))
-        _log_missing_seg(self.out)
+        missing = (~self.out.is_seg).sum(1).tolist()
+        if any(missing):
+            parts = ', '.join(f'{text!r:.60}: {n}' for text, n in zip(self.texts, missing) if n)
+            print_log(f'no [SEG] on {sum(missing)} of {self.out.is_seg.size} masks, which are '
+                      f'empty ({parts})', 'current', logging.WARNING)
         return self.out
 
     def incomplete(self, error: FrameError) -> IncompleteVideoError:
@@ -122,8 +125,31 @@ class VideoRun:
             frame_idx, self.out)
 
     def _keep(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
-        for keeper in self._keepers:
-            keeper(frame_idx, exps, pred)
+        if self._files is not None:
+            self._files(frame_idx, exps, pred)
+        self.record(frame_idx, exps, pred)
+
+    def record(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
+        """Keep of the predictions of a frame, see :meth:`GLUS.segment`, what the result holds."""
+        out = self.out
+        out.scores[exps, frame_idx] = pred.scores.float().cpu().numpy()
+        out.is_seg[exps, frame_idx] = pred.is_seg.cpu().numpy()
+        presence = getattr(pred, 'presence', None)
+        if presence is not None and not presence.isnan().all():
+            if out.presence is None:
+                out.presence = np.full_like(out.scores, np.nan)
+            out.presence[exps, frame_idx] = presence.float().cpu().numpy()
+        if out.masks is not None:
+            for e, mask in zip(exps, pred.masks.cpu().numpy()):
+                out.masks[e].rles[frame_idx] = encode_mask(mask)
+        for tracks, values in ((out.low_res_logits, pred.low_res_logits),
+                               (out.seg_tokens, pred.seg_tokens)):
+            if tracks is not None:
+                for i, e in enumerate(exps):
+                    if out.is_seg[e, frame_idx]:
+                        # Copies, as a view would keep the arrays of all expressions.
+                        tracks[e][frame_idx] = values[i].float().cpu().numpy().copy()
+        out.made[exps, frame_idx] = True
 
     def close(self) -> None:
         """Wait for what is being written, and close what was opened."""
@@ -208,41 +234,3 @@ def _check_key_frames(key_frames: Sequence[int] | None, texts: tuple[str, ...]
     if any(k < 0 for k in key_frames):
         raise ValueError(f'expected 0-based positions as key_frames, got {list(key_frames)}')
     return [int(k) for k in key_frames]
-
-
-def _data_sample(name: str, texts: tuple[str, ...], reader: FrameReader) -> RefVOSDataSample:
-    ids = tuple(str(e) for e in range(len(texts)))
-    return RefVOSDataSample(metainfo=dict(
-        dataset='user', video_id=name, exp_ids=ids, expressions=texts,
-        object_ids=tuple(() for _ in texts), kinds=tuple(None for _ in texts),
-        frame_names=reader.frame_names, ori_shape=reader.shape))
-
-
-def _record(out: Segmentation, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
-    """Keep of the predictions of one frame what the result holds."""
-    out.scores[exps, frame_idx] = pred.scores.float().cpu().numpy()
-    out.is_seg[exps, frame_idx] = pred.is_seg.cpu().numpy()
-    presence = getattr(pred, 'presence', None)
-    if presence is not None and not presence.isnan().all():
-        if out.presence is None:
-            out.presence = np.full_like(out.scores, np.nan)
-        out.presence[exps, frame_idx] = presence.float().cpu().numpy()
-    if out.masks is not None:
-        for e, mask in zip(exps, pred.masks.cpu().numpy()):
-            out.masks[e].rles[frame_idx] = encode_mask(mask)
-    for tracks, values in ((out.low_res_logits, pred.low_res_logits),
-                           (out.seg_tokens, pred.seg_tokens)):
-        if tracks is not None:
-            for i, e in enumerate(exps):
-                if out.is_seg[e, frame_idx]:
-                    # Copies, as a view would keep the arrays of all expressions.
-                    tracks[e][frame_idx] = values[i].float().cpu().numpy().copy()
-    out.made[exps, frame_idx] = True
-
-
-def _log_missing_seg(out: Segmentation) -> None:
-    missing = (~out.is_seg).sum(1).tolist()
-    if any(missing):
-        parts = ', '.join(f'{text!r:.60}: {n}' for text, n in zip(out.texts, missing) if n)
-        print_log(f'no [SEG] on {sum(missing)} of {out.is_seg.size} masks, which are empty '
-                  f'({parts})', 'current', logging.WARNING)

@@ -4,7 +4,7 @@ import argparse
 import resource
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glus_mm.cli.user_error import FAILED, USAGE, user_errors
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from glus_mm.apis.mask_evaluation import MaskEvaluation
 
+# The table, the document for --out, and notes.
+_Found = tuple[str, dict, list[str]]
 _EPILOG = """Prints a table in percent; --out writes all figures, down to single frames, as
 fractions of 1. Examples:
   glus-mm eval --protocol mevis --ann data/mevis/valid_u --pred outputs/masks --workers 4
@@ -73,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: files or values are not as they should be.
     """
+    from glus_mm.utils.json_file import write_json
     from glus_mm.utils.paths import ensure_writable_file
 
     start = time.monotonic()
@@ -80,12 +83,14 @@ def run(args: argparse.Namespace) -> None:
         _check_options(args)
         out, report = (path and ensure_writable_file(path) for path in (args.out, args.report))
     with user_errors(FAILED, RuntimeError):
-        if args.compare is not None:
-            table = _compare(args, out, report)
-        elif args.probes:
-            table = _score_probes(args, out)
-        else:
-            table = _evaluate(args, out)
+        reading = dict(workers=args.workers, missing=args.missing, extra=args.extra,
+                       pred_format=args.pred_format, progress=True)
+        table, document, notes = _compare(args, reading, report) if args.compare is not None else (
+            _score_probes(args, reading) if args.probes else _evaluate(args, reading))
+        if out is not None:
+            write_json(out, document)
+    for line in notes:
+        print(f'note: {line}', file=sys.stderr)
     print(table)
     peaks = [resource.getrusage(who).ru_maxrss // 1024
              for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -106,64 +111,47 @@ def _check_options(args: argparse.Namespace) -> None:
         raise ValueError(f'--examples: expected a number of at least 0, got {args.examples}')
 
 
-def _evaluate(args: argparse.Namespace, out: 'Path | None') -> str:
-    """Evaluate one system; returns the tables."""
+def _evaluate(args: argparse.Namespace, reading: dict[str, Any]) -> _Found:
+    """Evaluate one system."""
     from glus_mm.apis.mask_evaluation import evaluate_masks
     from glus_mm.apis.mask_evaluation.compare_masks import check_comparable, slice_figures
     from glus_mm.evaluation.slices import slice_table
-    from glus_mm.utils.json_file import write_json
 
     if args.slices:
         check_comparable(args.protocol)
-    evaluation = evaluate_masks(args.protocol, args.ann, args.pred, workers=args.workers,
-                                missing=args.missing, extra=args.extra,
-                                pred_values=args.pred_values, pred_format=args.pred_format,
-                                progress=True)
+    evaluation = evaluate_masks(args.protocol, args.ann, args.pred, pred_values=args.pred_values,
+                                **reading)
     document, table = evaluation.document(), evaluation.table()
     if args.slices:
         document['slices'] = slice_figures(args.protocol, args.ann, document, progress=True)
         table += '\n\n' + slice_table(document['slices']['rows'])
-    if out is not None:
-        write_json(out, document)
-    for line in _describe_notes(evaluation):
-        print(f'note: {line}', file=sys.stderr)
-    return table
+    return table, document, _describe_notes(evaluation)
 
 
-def _score_probes(args: argparse.Namespace, out: 'Path | None') -> str:
-    """Score the masks of probes; returns the table."""
+def _score_probes(args: argparse.Namespace, reading: dict[str, Any]) -> _Found:
+    """Score the masks of probes."""
     from glus_mm.apis.mask_evaluation import score_probes
     from glus_mm.evaluation.probe_table import difference_lines, probe_differences, probe_table
-    from glus_mm.utils.json_file import write_json
 
-    runs = score_probes(args.ann, args.pred, workers=args.workers, missing=args.missing,
-                        extra=args.extra, pred_format=args.pred_format, progress=True)
-    if out is not None:
-        write_json(out, {name: run.document() for name, run in runs.items()})
-    for name, run in runs.items():
-        for line in _describe_notes(run):
-            print(f'note: {name}: {line}', file=sys.stderr)
+    runs = score_probes(args.ann, args.pred, **reading)
     differences = probe_differences({name: run.tracks for name, run in runs.items()},
                                     runs['video'].protocol.track_figures)
     table = probe_table({name: run.summary.in_percent() for name, run in runs.items()})
-    return f'{table}\n\n{difference_lines(differences)}'
+    return (f'{table}\n\n{difference_lines(differences)}',
+            {name: run.document() for name, run in runs.items()},
+            [f'{name}: {line}' for name, run in runs.items() for line in _describe_notes(run)])
 
 
-def _compare(args: argparse.Namespace, out: 'Path | None', report: 'Path | None') -> str:
-    """Compare two systems; returns the table."""
+def _compare(args: argparse.Namespace, reading: dict[str, Any], report: 'Path | None') -> _Found:
+    """Compare two systems."""
     from glus_mm.apis.mask_evaluation import compare_masks
-    from glus_mm.utils.json_file import write_json
 
     found = compare_masks(args.protocol, args.ann, args.compare, args.names, args.masks,
-                          workers=args.workers, missing=args.missing, extra=args.extra,
-                          pred_values=args.pred_values, pred_format=args.pred_format,
-                          progress=True)
-    if out is not None:
-        write_json(out, found.comparison.document())
+                          pred_values=args.pred_values, **reading)
     if report is not None:
         page = found.report(4 if args.examples is None else args.examples)
         report.write_text(page, encoding='utf-8')
-    return found.comparison.table()
+    return found.comparison.table(), found.comparison.document(), []
 
 
 def _describe_notes(evaluation: 'MaskEvaluation') -> list[str]:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glus_mm.models.inference import GLUSTestCfg
 from glus_mm.text.tokenizer import (
     IM_END_TOKEN,
     IM_START_TOKEN,
@@ -58,33 +57,6 @@ test_evaluator = {evaluator}
 test_cfg = dict(type='TestLoop')
 """
 _STAGING = '.unfinished'
-
-
-def model_config(llm: dict[str, Any], vision_tower: dict[str, Any], vision_select_layer: int,
-                 sam2: str, image_size: int, dtype: str, test_cfg: GLUSTestCfg) -> dict[str, Any]:
-    """Config of the model, with the switches that the official weights need.
-
-    Args:
-        llm: sizes of the LLM.
-        vision_tower: sizes of the vision tower.
-        vision_select_layer: index into its hidden states.
-        sam2: name of a SAM-2 config or a YAML file.
-        image_size: side S of SAM-2's input.
-        dtype: type in which the model runs.
-        test_cfg: how it is used.
-
-    Returns:
-        The ``model`` of a config; paths may begin with ``HERE``.
-    """
-    mllm = dict(
-        type='LlavaMLLM', tokenizer=HERE, template='llava_v1', pooling='raster4',
-        vision_crop='center', vision_select_layer=vision_select_layer, vision_tower=vision_tower,
-        llm=llm, trainable=[])
-    mask_head = dict(type='SAM2MemoryHead', sam2=sam2, image_size=image_size,
-                     dynamic_multimask=True, trainable=[])
-    used = dict(use_memory=test_cfg.use_memory, memory_stride=test_cfg.memory_stride,
-                num_context=test_cfg.num_context, window=test_cfg.window)
-    return dict(type='GLUS', dtype=dtype, mllm=mllm, mask_head=mask_head, test_cfg=used)
 
 
 def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer) -> str:

@@ -16,7 +16,6 @@ from glus_mm.conversion.config_file import (
     check_output_folder,
     check_space,
     config_text,
-    model_config,
     origin_text,
     output_folder,
 )
@@ -187,10 +186,18 @@ def _write(source: Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, tool
                          f'{llm["vocab_size"]}')
     if llm['vocab_size'] == len(tokenizer):
         del llm['vocab_size']  # follows the tokenizer
-    model = model_config(
-        llm, source.tower.sizes, official.vision_select_layer,
-        f'{HERE}/{YAML_NAME}' if is_yaml(sam2) else sam2, sam2_image_size(sam2),
-        run_dtype(source.state), test_cfg)
+    # With the switches that the official weights need.
+    mllm = dict(
+        type='LlavaMLLM', tokenizer=HERE, template='llava_v1', pooling='raster4',
+        vision_crop='center', vision_select_layer=official.vision_select_layer,
+        vision_tower=source.tower.sizes, llm=llm, trainable=[])
+    mask_head = dict(
+        type='SAM2MemoryHead', sam2=f'{HERE}/{YAML_NAME}' if is_yaml(sam2) else sam2,
+        image_size=sam2_image_size(sam2), dynamic_multimask=True, trainable=[])
+    used = {key: getattr(test_cfg, key)
+            for key in ('use_memory', 'memory_stride', 'num_context', 'window')}
+    model = dict(type='GLUS', dtype=run_dtype(source.state), mllm=mllm, mask_head=mask_head,
+                 test_cfg=used)
     origin = origin_text(tool, source.folder, official.architecture, source.tower.name, sam2, notes)
     with output_folder(out_dir, OUTPUTS, 'config.py') as staging:
         for name in TOKENIZER_FILES:

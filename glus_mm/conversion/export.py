@@ -45,25 +45,6 @@ CLIP_FOLDER = 'clip'
 _BEFORE_BUFFER = '.self_attn.o_proj.weight'
 
 
-def write_official_files(folder: Path, model: nn.Module, vision_tower: str, dtype: str,
-                         name: str) -> None:
-    """Write config.json, generation_config.json and the tokenizer.
-
-    Args:
-        folder: where they go.
-        model: the GLUS whose sizes they state.
-        vision_tower: name of the CLIP model.
-        dtype: type of the weights.
-        name: of the checkpoint.
-    """
-    ids = dict(bos_token_id=model.mllm.tokenizer.bos_id, eos_token_id=model.mllm.tokenizer.eos_id,
-               pad_token_id=model.mllm.tokenizer.pad_id)
-    write_json(folder / 'config.json', _config(model, vision_tower, dtype, name) | ids)
-    write_json(folder / 'generation_config.json', ids | dict(
-        _from_model_config=True, transformers_version=TRANSFORMERS, use_cache=False))
-    _write_tokenizer(folder, model.mllm.tokenizer)
-
-
 def _config(model: nn.Module, vision_tower: str, dtype: str, name: str) -> dict[str, Any]:
     llm = model.mllm.llm.config
     kind = llm.rope_parameters['rope_type']
@@ -174,7 +155,12 @@ def export_official(config: str | Path | Config,
         raise ValueError(f"expected a size such as '10GB' as the largest of a weight file, got "
                          f'{max_shard_size!r}')
     cast = None if dtype is None else parse_dtype(dtype, 'dtype')
-    cfg = config if isinstance(config, Config) else _read_config(Path(config).expanduser())
+    cfg = config
+    if not isinstance(cfg, Config):
+        path = Path(config).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f'expected a config file, got nothing there: {path}')
+        cfg = config_from_file(path)
     if not checkpoint.is_file():
         raise FileNotFoundError(f'expected a checkpoint file, got nothing there: {checkpoint}')
     check_output_folder(out_dir, OUTPUTS, [checkpoint.parent], force)
@@ -187,7 +173,19 @@ def export_official(config: str | Path | Config,
         check_values(official_label(name), value, str(checkpoint))
     weights, tower = _split(state, cast)
     llm_dtype = weights[f'model.layers.0{_BEFORE_BUFFER}'].dtype
-    weights = _with_buffers(weights, model, _buffer_dtype(content, cast, llm_dtype))
+    buffer_dtype = llm_dtype
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    if cast is None and isinstance(meta, Mapping) and 'inv_freq_dtype' in meta:
+        stored = meta['inv_freq_dtype']  # None if the checkpoint that was converted had no buffers
+        buffer_dtype = None if stored is None else parse_dtype(stored, 'meta.inv_freq_dtype')
+    if buffer_dtype is not None:
+        official, weights = weights, {}
+        for name, value in official.items():
+            weights[name] = value
+            if name.startswith('model.layers') and name.endswith(_BEFORE_BUFFER):
+                # Beside each layer's, one of its own: what is shared is stored once.
+                layer = name.removesuffix(_BEFORE_BUFFER)
+                weights[layer + INV_FREQ] = inv_freq(model.mllm.llm.config).to(buffer_dtype)
     name = vision_tower or _tower_name(model)
     with output_folder(out_dir, OUTPUTS, 'config.json') as staging:
         check_space(staging, out_dir, sum(value.nbytes for value in weights.values()))
@@ -195,14 +193,14 @@ def export_official(config: str | Path | Config,
                               safe_serialization=safe_serialization)
         if name == CLIP_FOLDER:
             _save_tower(staging / CLIP_FOLDER, model, tower)
-        write_official_files(staging, model, name, str(llm_dtype).removeprefix('torch.'),
-                             out_dir.name)
-
-
-def _read_config(path: Path) -> Config:
-    if not path.is_file():
-        raise FileNotFoundError(f'expected a config file, got nothing there: {path}')
-    return config_from_file(path)
+        tokenizer = model.mllm.tokenizer
+        ids = dict(bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id,
+                   pad_token_id=tokenizer.pad_id)
+        write_json(staging / 'config.json', ids | _config(
+            model, name, str(llm_dtype).removeprefix('torch.'), out_dir.name))
+        write_json(staging / 'generation_config.json', ids | dict(
+            _from_model_config=True, transformers_version=TRANSFORMERS, use_cache=False))
+        _write_tokenizer(staging, tokenizer)
 
 
 def _split(state: Mapping[str, Tensor], cast: torch.dtype | None
@@ -221,28 +219,6 @@ def _split(state: Mapping[str, Tensor], cast: torch.dtype | None
         print_log(list_keys('left out, as the official layout has no place for it', left),
                   'current')
     return own_storages(weights), own_storages(tower)
-
-
-def _buffer_dtype(content: object, cast: torch.dtype | None,
-                  llm_dtype: torch.dtype) -> torch.dtype | None:
-    """Type of the rotary buffers; None if the checkpoint that was converted had none."""
-    meta = content.get('meta') if isinstance(content, Mapping) else None
-    if cast is not None or not isinstance(meta, Mapping) or 'inv_freq_dtype' not in meta:
-        return llm_dtype
-    stored = meta['inv_freq_dtype']
-    return None if stored is None else parse_dtype(stored, 'meta.inv_freq_dtype')
-
-
-def _with_buffers(weights: Mapping[str, Tensor], model: nn.Module,
-                  dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """The weights and, beside each layer's, its rotary buffer."""
-    result = {}
-    for name, value in weights.items():
-        result[name] = value
-        if dtype is not None and name.endswith(_BEFORE_BUFFER) and name.startswith('model.layers'):
-            layer = name.removesuffix(_BEFORE_BUFFER)
-            result[layer + INV_FREQ] = inv_freq(model.mllm.llm.config).to(dtype)
-    return result
 
 
 def _tower_name(model: nn.Module) -> str:

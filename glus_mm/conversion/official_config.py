@@ -85,7 +85,8 @@ def read_official_config(folder: str | Path, what: str = LLAVA,
     if not file.is_file():
         raise FileNotFoundError(f'expected {what}, but there is no {file}')
     values = read_json_object(file)
-    missing = [key for key in _REQUIRED if not _is_size(values.get(key))]
+    missing = [key for key in _REQUIRED
+               if type(values.get(key)) is not int or values[key] <= 0]
     if values.get('model_type') not in model_types or missing:
         lacks = f', without the LLaMA sizes {missing}' if missing else ''
         kinds = ' or '.join(map(repr, model_types))
@@ -99,6 +100,9 @@ def read_official_config(folder: str | Path, what: str = LLAVA,
         raise ValueError(f'{file}: expected one linear layer as projector (mm_projector_type '
                          f"'linear', as LLaVA v1, LISA and GLUS have it), got "
                          f'{values["mm_projector_type"]!r}, which LLaVA 1.5 has')
+    layer = values.get('mm_vision_select_layer', -2)
+    if type(layer) is not int:
+        raise ValueError(f'{file}: expected an integer as mm_vision_select_layer, got {layer!r}')
     llama = _llama_config(values, file)
     return OfficialConfig(
         file=file,
@@ -107,12 +111,8 @@ def read_official_config(folder: str | Path, what: str = LLAVA,
         llm=_llm_sizes(llama),
         vision_tower=values.get('mm_vision_tower') or values.get('vision_tower'),
         vision_width=values.get('mm_hidden_size'),
-        vision_select_layer=_read_layer(values, file),
+        vision_select_layer=layer,
         values=values)
-
-
-def _is_size(value: Any) -> bool:
-    return type(value) is int and value > 0
 
 
 def _llm_sizes(llama: LlamaConfig) -> dict[str, Any]:
@@ -123,13 +123,6 @@ def _llm_sizes(llama: LlamaConfig) -> dict[str, Any]:
     rope = {key: value for key, value in llama.rope_parameters.items() if key != 'type'}
     return {key: value for key, value in sizes.items()
             if key not in usual or value != usual[key]} | dict(rope_parameters=rope)
-
-
-def _read_layer(values: dict, file: Path) -> int:
-    layer = values.get('mm_vision_select_layer', -2)
-    if type(layer) is not int:
-        raise ValueError(f'{file}: expected an integer as mm_vision_select_layer, got {layer!r}')
-    return layer
 
 
 def _llama_config(values: dict, file: Path) -> LlamaConfig:

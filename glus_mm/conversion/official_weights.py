@@ -1,7 +1,6 @@
 """Names and weights of official checkpoints, ours of them, and whether they fill a model."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -83,23 +82,6 @@ def inv_freq(config: LlamaConfig) -> Tensor:
     return 1.0 / (config.rope_parameters['rope_theta']**(torch.arange(0, width, 2).float() / width))
 
 
-def check_inv_freq(name: str, value: Tensor, config: LlamaConfig, file: Path) -> None:
-    """Raise ``ValueError`` if a stored buffer is not what the sizes give, in its own type.
-
-    Args:
-        name: of the buffer, for the message.
-        value: (head_dim / 2) the stored frequencies, see :func:`inv_freq`.
-        config: sizes of the LLM.
-        file: where the buffer is stored.
-    """
-    expected = inv_freq(config).to(value.dtype)
-    if value.shape != expected.shape or not torch.allclose(
-            value.float(), expected.float(), rtol=torch.finfo(value.dtype).eps, atol=0):
-        raise ValueError(f'{file}: expected {name} to be the rotary frequencies that config.json '
-                         f'gives, {expected[:4].tolist()}... {tuple(expected.shape)}, got '
-                         f'{value.flatten()[:4].tolist()}... {tuple(value.shape)}')
-
-
 def split_weights(weights: Weights, official: OfficialConfig
            ) -> tuple[dict[str, Tensor], dict[str, Tensor], str | None]:
     """Give the weights of a checkpoint our names.
@@ -122,7 +104,13 @@ def split_weights(weights: Weights, official: OfficialConfig
             raise ValueError(f'{weights.files[name]}: expected official names, got one of '
                              f'glus_mm: {name}')
         if name.endswith(INV_FREQ):
-            check_inv_freq(name, value, official.llama, weights.files[name])
+            expected = inv_freq(official.llama).to(value.dtype)
+            if value.shape != expected.shape or not torch.allclose(
+                    value.float(), expected.float(), rtol=torch.finfo(value.dtype).eps, atol=0):
+                raise ValueError(
+                    f'{weights.files[name]}: expected {name} to be the rotary frequencies that '
+                    f'config.json gives, {expected[:4].tolist()}... {tuple(expected.shape)}, got '
+                    f'{value.flatten()[:4].tolist()}... {tuple(value.shape)}')
             dtypes.add(str(value.dtype).removeprefix('torch.'))
         elif name.startswith(OFFICIAL_TOWER):
             tower[name.removeprefix(OFFICIAL_TOWER)] = value
@@ -169,9 +157,14 @@ def check_converted(expected: Mapping[str, Tensor], state: Mapping[str, Tensor],
         raise ValueError('\n'.join([
             f'{source}: the weights do not fill the model that {described}',
             *_hints([*missing, *unknown, *shapes], state, sam2),
-            *_listed('missing, with the expected shape', missing, expected),
-            *_listed('unknown, with the shape found', unknown, state),
-            *_listed('other shape', shapes, expected, state)]))
+            *[list_keys(title, [f'{official_label(name)}: {shape(name)}' for name in names])
+              for title, names, shape in (
+                  ('missing, with the expected shape', missing,
+                   lambda name: tuple(expected[name].shape)),
+                  ('unknown, with the shape found', unknown, lambda name: tuple(state[name].shape)),
+                  ('other shape', shapes, lambda name: f'expected {tuple(expected[name].shape)}, '
+                                                       f'got {tuple(state[name].shape)}'))
+              if names]]))
     for name, value in state.items():
         check_values(official_label(name), value, source)
 
@@ -191,39 +184,24 @@ def check_values(name: str, value: Tensor, source: str) -> None:
         raise ValueError(f'{source}: expected finite values, got NaN or infinity in {name}')
 
 
-def _listed(title: str, names: list[str], first: Mapping[str, Tensor],
-            second: Mapping[str, Tensor] | None = None) -> list[str]:
-    """The keys of one kind with their shapes; nothing where there are none."""
-    if not names:
-        return []
-    lines = [f'{official_label(name)}: ' + (
-        f'{tuple(first[name].shape)}' if second is None else
-        f'expected {tuple(first[name].shape)}, got {tuple(second[name].shape)}') for name in names]
-    return [list_keys(title, lines)]
-
-
 def _hints(names: list[str], state: Mapping[str, Tensor], sam2: str | None) -> list[str]:
     """What is most likely wrong, by the part of the model that the keys belong to."""
     hints = []
     if sam2 is not None and any(name.startswith(SAM2) for name in names):
-        hints += _sam2_hint({name.removeprefix(SAM2): value for name, value in state.items()
-                             if name.startswith(SAM2)}, sam2)
+        part = {name.removeprefix(SAM2): value for name, value in state.items()
+                if name.startswith(SAM2)}
+        fitting = fitting_configs(part)
+        if not part:
+            hints.append('There is no SAM-2 in the checkpoint.')
+        elif not fitting:
+            hints.append('None of the configs that the sam2 package ships has the sizes of the '
+                         'SAM-2 of the checkpoint: give its YAML file with --sam2.')
+        elif sam2 not in fitting:
+            hints.append('The SAM-2 of the checkpoint has the sizes of --sam2 '
+                         f'{" or ".join(fitting)}.')
     if any(name.startswith(VISION_TOWER) for name in names):
         hints.append('Give a folder whose config.json and weights agree with --clip.')
     if any(name.startswith('mllm.projector.') and name.split('.')[2].isdigit() for name in names):
         hints.append('The projector has several layers, as in LLaVA 1.5; LLaVA v1, LISA and GLUS '
                      'have one linear layer.')
     return hints
-
-
-def _sam2_hint(part: Mapping[str, Tensor], sam2: str) -> list[str]:
-    """Which config the weights ``part`` of SAM-2 may belong to."""
-    if not part:
-        return ['There is no SAM-2 in the checkpoint.']
-    fitting = fitting_configs(part)
-    if sam2 in fitting:
-        return []
-    if fitting:
-        return [f'The SAM-2 of the checkpoint has the sizes of --sam2 {" or ".join(fitting)}.']
-    return ['None of the configs that the sam2 package ships has the sizes of the SAM-2 of the '
-            'checkpoint: give its YAML file with --sam2.']

@@ -172,7 +172,11 @@ def write_selector_tokenizer(folder: Path, target: Path, official: OfficialConfi
     except RuntimeError as error:
         raise ValueError(f'expected a SentencePiece model, but {model_file} is none: '
                          f'{error}') from error
-    added = {text: index for text, index in _added_tokens(folder).items() if index >= pieces}
+    config, added = folder / _CONFIG, {}
+    settings = read_json_object(config) if config.is_file() else {}
+    if (folder / 'added_tokens.json').is_file() or 'added_tokens_decoder' in settings:
+        added = {text: index for text, index in read_added_tokens(folder)[1].items()
+                 if index >= pieces}
     rows = official.llm['vocab_size']
     if pieces + len(added) > rows:
         raise ValueError(f'{official.file}: expected a vocab_size of at least '
@@ -184,29 +188,14 @@ def write_selector_tokenizer(folder: Path, target: Path, official: OfficialConfi
     write_json(target / 'added_tokens.json', added)
     if (folder / 'special_tokens_map.json').is_file():
         shutil.copyfile(folder / 'special_tokens_map.json', target / 'special_tokens_map.json')
-    if (folder / _CONFIG).is_file():
-        (target / _CONFIG).write_text(json.dumps(_settings(folder), indent=2), encoding='utf-8')
-
-
-def _added_tokens(folder: Path) -> dict[str, int]:
-    """Added tokens of a tokenizer, which may have none."""
-    config = folder / _CONFIG
-    if (folder / 'added_tokens.json').is_file() or (
-            config.is_file() and 'added_tokens_decoder' in read_json_object(config)):
-        return read_added_tokens(folder)[1]
-    return {}
-
-
-def _settings(folder: Path) -> dict:
-    """Settings of a tokenizer without ``legacy`` false, which Vicuna 1.5 has."""
-    values = read_json_object(folder / _CONFIG)
-    if values.get('legacy') is False:
+    if settings.get('legacy') is False:  # as in Vicuna 1.5
         # The two differ in the text that follows an added token within a chunk. Prompts have
         # none there; of the answers it is the full stop behind [SCORE].
-        del values['legacy']
-        print_log(f'{folder / _CONFIG}: legacy false is not kept; the text right behind an added '
-                  'token gets the ids of the older tokenizer', 'current', logging.WARNING)
-    return values
+        del settings['legacy']
+        print_log(f'{config}: legacy false is not kept; the text right behind an added token gets '
+                  'the ids of the older tokenizer', 'current', logging.WARNING)
+    if config.is_file():
+        (target / _CONFIG).write_text(json.dumps(settings, indent=2), encoding='utf-8')
 
 
 def selector_state(state: Mapping[str, Tensor], model: KeyFrameSelector,
@@ -233,7 +222,11 @@ def selector_state(state: Mapping[str, Tensor], model: KeyFrameSelector,
         if name.startswith(FRESH):
             value = own
         elif name in TABLES and value is not None:
-            value = _with_row(value, len(own), model.mllm.tokenizer.seg_id)
+            index, missing = model.mllm.tokenizer.seg_id, len(own) - len(value)
+            if missing >= 0:
+                mean = value[:index].float().mean(0).to(value.dtype)
+                value = torch.cat([value, mean.expand(missing, -1)])
+                value[index] = mean
         if value is None or value.shape != own.shape:
             got = 'nothing' if value is None else tuple(value.shape)
             wrong.append(f'{name}: expected {tuple(own.shape)}, got {got}')
@@ -241,13 +234,3 @@ def selector_state(state: Mapping[str, Tensor], model: KeyFrameSelector,
     if wrong:
         raise ValueError(list_keys(f'{source} does not fit the MLLM of the selector', wrong))
     return result
-
-
-def _with_row(table: Tensor, size: int, index: int) -> Tensor:
-    """A table (rows, D) with ``size`` rows, of which ``index`` and later ones are the mean."""
-    mean = table[:index].float().mean(0).to(table.dtype)
-    if len(table) > size:
-        return table
-    table = torch.cat([table, mean.expand(size - len(table), -1)])
-    table[index] = mean
-    return table

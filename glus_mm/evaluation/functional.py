@@ -103,7 +103,11 @@ def boundary_accuracy(gt: np.ndarray, pred: np.ndarray, bound_th: float = 0.008)
         1.0
     """
     gt, pred = as_binary_pair(gt, pred)
-    radius = _radius(gt.shape, bound_th)
+    if not bound_th > 0 or (bound_th >= 1 and bound_th != int(bound_th)):
+        raise ValueError('expected bound_th to be a share of the diagonal (0 < bound_th < 1) or a '
+                         f'whole number of pixels, got {bound_th!r}')
+    radius = int(bound_th) if bound_th >= 1 else ceil(
+        bound_th * sqrt(gt.shape[0]**2 + gt.shape[1]**2))
     words, row = _pack_covered(gt, pred, radius)
     bounds = _boundaries(words, *row)
     num_gt, num_pred = _count(bounds)
@@ -114,16 +118,6 @@ def boundary_accuracy(gt: np.ndarray, pred: np.ndarray, bound_th: float = 0.008)
     if precision + recall == 0:
         return 0.0
     return 2 * precision * recall / (precision + recall)
-
-
-def _radius(shape: tuple[int, int], bound_th: float) -> int:
-    """Tolerance in pixels."""
-    if not bound_th > 0 or (bound_th >= 1 and bound_th != int(bound_th)):
-        raise ValueError('expected bound_th to be a share of the diagonal (0 < bound_th < 1) or a '
-                         f'whole number of pixels, got {bound_th!r}')
-    if bound_th >= 1:
-        return int(bound_th)
-    return ceil(bound_th * sqrt(shape[0]**2 + shape[1]**2))
 
 
 def _pack_covered(gt: np.ndarray, pred: np.ndarray,

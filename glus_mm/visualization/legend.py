@@ -164,21 +164,7 @@ def draw_legend(image: np.ndarray, entries: Sequence[LegendEntry]) -> np.ndarray
     Returns:
         uint8 (H, W, 3), a new image.
     """
-    height, width = image.shape[:2]
-    if not entries:
-        return image.copy()
-    layout = _Layout(width)
-    blocks, left_off = _limit(layout.wrap(entries), max(
-        1, (height // 2 - layout.pad) // layout.step))
-    rows = [line for lines in blocks for line in lines]
-    if left_off:
-        rows.append(f'+ {left_off} more')
-    canvas = Image.fromarray(darken(image, 0, 0, layout.height(len(rows)),
-                                    min(width, layout.width(rows))))
-    top = layout.draw(canvas, entries, blocks)
-    if left_off:
-        layout.line(canvas, top, rows[-1], _WHITE)
-    return np.asarray(canvas)
+    return _draw(entries, image.shape[1], image) if entries else image.copy()
 
 
 def legend_strip(entries: Sequence[LegendEntry], width: int) -> np.ndarray:
@@ -191,59 +177,36 @@ def legend_strip(entries: Sequence[LegendEntry], width: int) -> np.ndarray:
     Returns:
         uint8 (h, width, 3); h depends on the texts and on whether they have scores alone.
     """
-    layout = _Layout(width)
-    blocks = layout.wrap(entries)
-    height = layout.height(sum(map(len, blocks)))
-    canvas = Image.new('RGB', (width, height), (_GROUND, ) * 3)
-    layout.draw(canvas, entries, blocks)
+    return _draw(entries, width, None)
+
+
+def _draw(entries: Sequence[LegendEntry], width: int, image: np.ndarray | None) -> np.ndarray:
+    """Draw entries into a corner of an image, as many as fit into half of it, or into a strip."""
+    size = font_size_for(width)
+    font: ImageFont.FreeTypeFont = load_font(size)
+    step, pad, box, left_off = round(size * 1.3), size // 2, round(size * 0.7), 0
+    indent = 2 * pad + box
+    blocks = [wrap_text(entry.label, font, width - indent - 2 * pad) for entry in entries]
+    if image is not None:
+        most = max(1, (image.shape[0] // 2 - pad) // step)
+        while sum(map(len, blocks)) > most - bool(left_off):
+            blocks.pop()
+            left_off += 1
+    rows = [line for lines in blocks for line in lines] + [f'+ {left_off} more'] * bool(left_off)
+    height = len(rows) * step + pad
+    if image is None:
+        canvas = Image.new('RGB', (width, height), (_GROUND, ) * 3)
+    else:
+        right = round(max(map(font.getlength, rows))) + indent + pad
+        canvas = Image.fromarray(darken(image, 0, 0, height, min(width, right)))
+    draw, top = ImageDraw.Draw(canvas), pad // 2
+    for entry, lines in zip(entries, blocks):
+        upper = top + (step - box) // 2
+        draw.rectangle((pad, upper, pad + box, upper + box), outline=entry.color,
+                       fill=entry.color if entry.filled else None, width=max(1, size // 8))
+        for line in lines:
+            draw.text((indent, top + step // 2), line, entry.color, font, 'lm')
+            top += step
+    if left_off:
+        draw.text((indent, top + step // 2), rows[-1], _WHITE, font, 'lm')
     return np.asarray(canvas)
-
-
-class _Layout:
-    """Sizes of a legend on an image of a width, in pixels."""
-
-    def __init__(self, width: int) -> None:
-        self.size = font_size_for(width)
-        self.font: ImageFont.FreeTypeFont = load_font(self.size)
-        self.step, self.pad, self.box = round(self.size * 1.3), self.size // 2, round(
-            self.size * 0.7)
-        self.indent = 2 * self.pad + self.box
-        self.text_width = width - self.indent - 2 * self.pad
-
-    def wrap(self, entries: Sequence[LegendEntry]) -> list[list[str]]:
-        return [wrap_text(entry.label, self.font, self.text_width) for entry in entries]
-
-    def height(self, rows: int) -> int:
-        return rows * self.step + self.pad
-
-    def width(self, rows: Sequence[str]) -> int:
-        return round(max(map(self.font.getlength, rows))) + self.indent + self.pad
-
-    def draw(self, canvas: Image.Image, entries: Sequence[LegendEntry],
-             blocks: Sequence[Sequence[str]]) -> int:
-        """Draw the entries that ``blocks`` has lines for; returns the top of what follows."""
-        draw, top = ImageDraw.Draw(canvas), self.pad // 2
-        for entry, lines in zip(entries, blocks):
-            left, upper = self.pad, top + (self.step - self.box) // 2
-            draw.rectangle((left, upper, left + self.box, upper + self.box), outline=entry.color,
-                           fill=entry.color if entry.filled else None,
-                           width=max(1, self.size // 8))
-            for line in lines:
-                self.line(canvas, top, line, entry.color)
-                top += self.step
-        return top
-
-    def line(self, canvas: Image.Image, top: int, text: str, color: Color) -> None:
-        ImageDraw.Draw(canvas).text((self.indent, top + self.step // 2), text, fill=color,
-                                    font=self.font, anchor='lm')
-
-
-def _limit(blocks: list[list[str]], max_rows: int) -> tuple[list[list[str]], int]:
-    """Keep the blocks that fit into ``max_rows``, the note included; how many were left off."""
-    if sum(map(len, blocks)) <= max_rows:
-        return blocks, 0
-    kept: list[list[str]] = []
-    while len(kept) < len(blocks) and sum(map(len, kept)) + len(
-            blocks[len(kept)]) <= max_rows - 1:
-        kept.append(blocks[len(kept)])
-    return kept, len(blocks) - len(kept)

@@ -53,21 +53,17 @@ def contact_sheet(frames: Sequence[np.ndarray],
         strip = np.full((size[1] + 2 * _GAP, columns * (size[0] + _GAP) + _GAP, 3), _GROUND,
                         np.uint8)
         for i, frame in enumerate(frames[row * columns:(row + 1) * columns]):
+            check_frame(frame, f'frame {row * columns + i} of the contact sheet')
+            if frame.shape[1::-1] != size:
+                frame = cv2.resize(frame, size, interpolation=(
+                    cv2.INTER_AREA if frame.shape[1] > size[0] else cv2.INTER_CUBIC))
             left = _GAP + i * (size[0] + _GAP)
-            strip[_GAP:_GAP + size[1], left:left + size[0]] = _fit(check_frame(
-                frame, f'frame {row * columns + i} of the contact sheet'), size)
+            strip[_GAP:_GAP + size[1], left:left + size[0]] = frame
         if row_titles is not None:
             parts.append(title_strip(row_titles[row], colors[row], strip.shape[1],
                                      max(14, size[0] // 12), _GROUND))
         parts.append(strip)
     return np.concatenate(parts)
-
-
-def _fit(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if frame.shape[1::-1] == size:
-        return frame
-    shrinks = frame.shape[1] > size[0]
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Expressions and their true masks, read with the data sets' own classes, without any image."""
 
 import os
-from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -156,18 +155,30 @@ class _FoldersOfReasonVOS(ReasonVOSDataset):
         videos = super()._read_videos(path)
         for video_id, video in videos.items():
             if isinstance(video, dict) and 'frames' not in video:
-                folders = self._folders(video_id, video, f'{path}: video {video_id!r}')
-                video['frames'] = _common_frames(folders)
+                video['frames'] = self._frames(video_id, video, f'{path}: video {video_id!r}')
         return videos
 
-    def _folders(self, video_id: str, video: dict, where: str) -> Iterator[str]:
-        fields = dict(self.parse_video(video, where), video_id=video_id)
+    def _frames(self, video_id: str, video: dict, where: str) -> list[str]:
+        """Names of the frames, which must be the same in all folders of the video."""
+        fields = dict(self.parse_video(video, where), video_id=video_id, frame_names=())
         self.masks = self.open_masks({})
-        for exp_id, entry in self.expression_items(video, where):
-            here = f'{where}, expression {exp_id!r}'
-            target = self.parse_target(exp_id, entry, dict(fields, frame_names=()), here)
-            for anno_id in target['anno_ids']:
-                yield os.path.join(self.masks.path, anno_id)
+        first, frames = None, []
+        for folder in [os.path.join(self.masks.path, anno_id)
+                       for exp_id, entry in self.expression_items(video, where)
+                       for anno_id in self.parse_target(
+                           exp_id, entry, fields, f'{where}, expression {exp_id!r}')['anno_ids']]:
+            names = sorted(name for name in os.listdir(folder) if not name.startswith('.'))
+            found = [name.removesuffix('.png') for name in names if name.endswith('.png')]
+            if len(found) != len(names):
+                wrong = next(name for name in names if not name.endswith('.png'))
+                raise ValueError(f'{folder}: expected only PNG files with masks, got {wrong!r}')
+            if first is None:
+                first, frames = folder, found
+            elif found != frames:
+                different = sorted(set(found) ^ set(frames))
+                raise ValueError(f'{folder}: expected masks of the {len(frames)} frames in {first},'
+                                 f' got {len(found)}; {different[0]!r} is only in one of them')
+        return frames
 
 
 _DATASETS: dict[str, type[BaseRefVOSDataset]] = {
@@ -175,24 +186,6 @@ _DATASETS: dict[str, type[BaseRefVOSDataset]] = {
     'reason-vos': _FoldersOfReasonVOS, 'ref-davis-glus': RefDAVISDataset,
     'ref-sav': RefSAVDataset, 'revos': ReVOSDataset}
 """Data sets by protocol."""
-
-
-def _common_frames(folders: Iterator[str]) -> list[str]:
-    """Names of the frames in some folders, which must be the same in all of them."""
-    first, frames = None, []
-    for folder in folders:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith('.'))
-        found = [name.removesuffix('.png') for name in names if name.endswith('.png')]
-        if len(found) != len(names):
-            wrong = next(name for name in names if not name.endswith('.png'))
-            raise ValueError(f'{folder}: expected only PNG files with masks, got {wrong!r}')
-        if first is None:
-            first, frames = folder, found
-        elif found != frames:
-            different = sorted(set(found) ^ set(frames))
-            raise ValueError(f'{folder}: expected masks of the {len(frames)} frames in {first}, '
-                             f'got {len(found)}; {different[0]!r} is only in one of them')
-    return frames
 
 
 def _read_foreground(path: Path, videos: list[dict]) -> dict[str, list]:

@@ -1,7 +1,7 @@
 """What makes an expression hard, read off the annotation and a few frames of its video."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -41,80 +41,52 @@ def expression_attributes(annotation: AnnotatedExpressions, progress: bool = Fal
     """
     table: AttributeTable = {}
     for video in tqdm(annotation.videos, desc='attributes', unit='video', disable=not progress):
-        tracks = _ObjectTracks(annotation, video)
-        of_video = {'camera': camera_motion(video['img_paths'], tracks.covered),
-                    'frames': len(video['frame_names'])}
+        tracks, size = object_tracks(annotation, video), annotation.size(video)
+        number = len(video['frame_names'])
+        # (T, 4) x, y, width, height; a width of 0 where the object is not seen.
+        boxes = {name: np.array([np.zeros(4) if rle is None else coco_mask.toBbox(rle)
+                                 for rle in track]) for name, track in tracks.items()}
+        hidden = {name: _occlusion(name, boxes) for name in boxes}
+        of_video = {'camera': camera_motion(video['img_paths'], [*boxes.values()], size),
+                    'frames': number}
         for expression in video['expressions']:
+            names = expression['object_ids']
+            found: dict[str, float | None] = dict.fromkeys(('size', 'first_seen', 'occlusion'))
+            areas = np.zeros(number, dtype=np.int64)  # that the objects cover together
+            for t, rles in enumerate(zip(*(tracks[name] for name in names if name in tracks))):
+                visible = [rle for rle in rles if rle is not None]
+                areas[t] = int(coco_mask.area(merge_rles(visible, size))) if visible else 0
+            seen = np.flatnonzero(areas)
+            if len(seen):
+                mean = 100 * float(areas[seen].mean()) / (size[0] * size[1])
+                shares = [hidden[name] for name in names if hidden[name] is not None]
+                found = {'size': round(mean, 6),
+                         'first_seen': round(100 * int(seen[0]) / number, 6),
+                         'occlusion': round(100 * float(np.mean(shares)), 6)}
             table[video['video_id'], expression['exp_id']] = {
                 'kind': expression['kind'], 'words': len(expression['exp'].split()),
-                'look_alikes': len(tracks.boxes.keys() - set(expression['object_ids'])),
-                **tracks.describe(expression['object_ids']), **of_video}
+                'look_alikes': len(boxes.keys() - set(names)), **found, **of_video}
     return table
 
 
-class _ObjectTracks:
-    """Masks of the objects of one video, as run lengths, and their boxes."""
+def _occlusion(name: str, boxes: Mapping[str, np.ndarray]) -> float | None:
+    """Mean over the frames from the first to the last on which an object is seen; None if never.
 
-    def __init__(self, annotation: AnnotatedExpressions, video: dict) -> None:
-        self.num_frames = len(video['frame_names'])
-        self.size = annotation.size(video)
-        self.rles = object_tracks(annotation, video)
-        # (T, 4) x, y, width, height; a width of 0 where the object is not seen.
-        self.boxes = {object_id: _boxes_of(track) for object_id, track in self.rles.items()}
-        self._areas = {object_id: np.array([0 if rle is None else int(coco_mask.area(rle))
-                                            for rle in track])
-                       for object_id, track in self.rles.items()}
-        self._occlusion = {object_id: self._occlusion_of(object_id) for object_id in self.boxes}
-
-    def describe(self, object_ids: Sequence[str]) -> dict[str, float | None]:
-        """Size, first appearance and occlusion of a target, in percent."""
-        empty = dict.fromkeys(('size', 'first_seen', 'occlusion'))
-        areas = self._union_areas([name for name in object_ids if name in self.rles])
-        seen = np.flatnonzero(areas)
-        if not len(seen):
-            return empty
-        hidden = [self._occlusion[object_id] for object_id in object_ids
-                  if self._occlusion[object_id] is not None]
-        height, width = self.size
-        return {'size': round(100 * float(areas[seen].mean()) / (height * width), 6),
-                'first_seen': round(100 * int(seen[0]) / self.num_frames, 6),
-                'occlusion': round(100 * float(np.mean(hidden)), 6)}
-
-    def _union_areas(self, object_ids: Sequence[str]) -> np.ndarray:
-        """Pixels (T) that some objects cover together."""
-        if len(object_ids) == 1:
-            return self._areas[object_ids[0]]
-        areas = np.zeros(self.num_frames, dtype=np.int64)
-        for t, rles in enumerate(zip(*(self.rles[name] for name in object_ids))):
-            visible = [rle for rle in rles if rle is not None]
-            areas[t] = int(coco_mask.area(merge_rles(visible, self.size))) if visible else 0
-        return areas
-
-    def _occlusion_of(self, object_id: str) -> float | None:
-        """Mean over the frames from the first to the last on which the object is seen."""
-        own = self.boxes[object_id]
-        seen = np.flatnonzero(own[:, 2])
-        if not len(seen):
-            return None
-        share = np.where(own[:, 2] > 0, 0.0, 1.0)
-        for other_id, other in self.boxes.items():
-            if other_id != object_id:
-                share = np.maximum(share, _overlap(own, other))
-        return float(share[seen[0]:seen[-1] + 1].mean())
-
-    def covered(self, frame_idx: int, size: tuple[int, int]) -> np.ndarray:
-        """uint8 (h, w), 1 in the boxes of objects on a frame, at another size."""
-        mask = np.zeros(size, dtype=np.uint8)
-        if self.size is None:
-            return mask
-        scale = np.array([size[1], size[0]]) / self.size[::-1]
-        for boxes in self.boxes.values():
-            x, y, width, height = boxes[frame_idx]
-            low = np.floor(np.array([x, y]) * scale).astype(int)
-            high = np.ceil(np.array([x + width, y + height]) * scale).astype(int)
-            if width:
-                mask[low[1]:high[1], low[0]:high[0]] = 1
-        return mask
+    Of a frame it is 1 where the object is not seen, else the largest share of its box that lies in
+    another one's.
+    """
+    own = boxes[name]
+    seen = np.flatnonzero(own[:, 2])
+    if not len(seen):
+        return None
+    share = np.where(own[:, 2] > 0, 0.0, 1.0)
+    for other_name, other in boxes.items():
+        if other_name != name:
+            low = np.maximum(own[:, :2], other[:, :2])
+            high = np.minimum(own[:, :2] + own[:, 2:], other[:, :2] + other[:, 2:])
+            both = np.prod(np.maximum(high - low, 0), axis=1)
+            share = np.maximum(share, both / np.maximum(own[:, 2] * own[:, 3], 1))
+    return float(share[seen[0]:seen[-1] + 1].mean())
 
 
 def object_tracks(annotation: AnnotatedExpressions, video: dict) -> dict[str, list[dict | None]]:
@@ -146,24 +118,8 @@ def _packed(rles: Sequence[dict], size: tuple[int, int]) -> dict | None:
     return rle if coco_mask.area(rle) else None
 
 
-def _boxes_of(track: Sequence[dict | None]) -> np.ndarray:
-    boxes = np.zeros((len(track), 4))
-    seen = [t for t, rle in enumerate(track) if rle is not None]
-    if seen:
-        boxes[seen] = coco_mask.toBbox([track[t] for t in seen])
-    return boxes
-
-
-def _overlap(own: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Share (T) of one object's box that lies in another one's; 0 where either is not seen."""
-    low = np.maximum(own[:, :2], other[:, :2])
-    high = np.minimum(own[:, :2] + own[:, 2:], other[:, :2] + other[:, 2:])
-    area = np.prod(np.maximum(high - low, 0), axis=1)
-    return area / np.maximum(own[:, 2] * own[:, 3], 1)
-
-
-def camera_motion(img_paths: Sequence[str],
-                  covered: Callable[[int, tuple[int, int]], np.ndarray]) -> float | None:
+def camera_motion(img_paths: Sequence[str], boxes: Sequence[np.ndarray],
+                  size: tuple[int, int] | None) -> float | None:
     """How far the background moves from one frame to the next.
 
     Corners outside the boxes of annotated objects are followed by the optical flow of Lucas and
@@ -173,8 +129,8 @@ def camera_motion(img_paths: Sequence[str],
 
     Args:
         img_paths: of all frames.
-        covered: of the position of a frame and a size ``(h, w)``: uint8 (h, w), 1 where an
-            annotated object may be.
+        boxes: of each annotated object (T, 4), x, y, width and height, 0 where it is not seen.
+        size: ``(H, W)`` of the frames that the boxes are in.
 
     Returns:
         Percent of the frame's diagonal per frame; None where there is one frame only, an image is
@@ -198,7 +154,13 @@ def camera_motion(img_paths: Sequence[str],
         if first.shape != second.shape:
             raise ValueError(f'{img_paths[start + 1]}: expected an image of the size of the frame '
                              f'before, {first.shape}, got {second.shape}')
-        move = _median_move(first, second, 1 - covered(start, first.shape))
+        background = np.ones(first.shape, dtype=np.uint8)
+        for x, y, width, height in [track[start] for track in boxes if track[start, 2]]:
+            scale = np.array(first.shape[::-1]) / size[::-1]
+            low = np.floor(np.array([x, y]) * scale).astype(int)
+            high = np.ceil(np.array([x + width, y + height]) * scale).astype(int)
+            background[low[1]:high[1], low[0]:high[0]] = 0
+        move = _median_move(first, second, background)
         if move is not None:
             moves.append(100 * move / float(np.hypot(*first.shape)))
     return round(float(np.mean(moves)), 6) if moves else None

@@ -143,9 +143,7 @@ class _ProbeWriter:
         if size is not None:
             entry.update(height=size[0], width=size[1])
         self.meta[video_id] = dict(entry, frames=list(video['frame_names']))
-        self._write_images(video, self.folder / 'JPEGImages' / video_id, order)
-
-    def _write_images(self, video: dict, folder: Path, order: Sequence[int]) -> None:
+        folder = self.folder / 'JPEGImages' / video_id
         folder.mkdir()
         for name, t in zip(video['frame_names'], order):
             source = Path(os.path.abspath(video['img_paths'][t]))
@@ -158,6 +156,7 @@ class _ProbeWriter:
                 shutil.copyfile(source, target)
             else:
                 target.symlink_to(source)
+
 
     def finish(self) -> None:
         self.masks.write('\n}\n')

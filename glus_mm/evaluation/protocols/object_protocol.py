@@ -172,7 +172,7 @@ class DAVISSemiProtocol(ObjectProtocol):
 
     def measure(self, gt: np.ndarray, pred: np.ndarray) -> tuple[float, ...]:
         """A figure for each of ``measures`` from two binary masks, bool (H, W)."""
-        return measure_pair(gt, pred)
+        return region_similarity(gt, pred), boundary_accuracy(gt, pred)
 
 
 class DAVISUnsupProtocol(ObjectProtocol):
