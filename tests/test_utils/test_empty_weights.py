@@ -4,13 +4,11 @@ import math
 
 import pytest
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from glus_mm.utils.empty_weights import (
     build_empty,
     fill_weights,
-    initialize_adapters,
     keeps_types,
 )
 
@@ -137,22 +135,3 @@ def test_constructors(full):
     with pytest.raises(RuntimeError, match='no such layer'):
         build_empty(build)
     assert not nn.Linear(2, 2).weight.is_meta, 'nothing of building empty models is left behind'
-
-
-def test_adapters_get_their_initial_values():
-    config = LoraConfig(r=64, target_modules=['0'])
-
-    def build():
-        return inject_adapter_in_model(config, nn.Sequential(nn.Linear(256, 256), nn.ReLU()))
-
-    net = build_empty(build)
-    initialize_adapters(net)
-    layer = net[0]
-    a, b = layer.lora_A['default'].weight, layer.lora_B['default'].weight
-    bound = 1 / math.sqrt(256)  # of nn.Linear
-    assert not b.any() and a.requires_grad and b.requires_grad
-    assert a.abs().max() <= bound and a.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
-    assert layer.base_layer.weight.is_meta and not layer.base_layer.weight.requires_grad
-    before = a.detach().clone()
-    initialize_adapters(net)
-    assert torch.equal(layer.lora_A['default'].weight, before), 'those with data stay'

@@ -127,18 +127,6 @@ def test_arrays_of_another_kind(frames, bad):
         open_reader(iter([*frames[:2], bad]))
 
 
-@pytest.mark.parametrize('cache_size', [1, 5])
-def test_video_file_keeps_few_frames_and_seeks_once_per_window(video, cache_size):
-    reader = VideoFileReader(video, cache_size=cache_size)
-    seeks = []
-    seek = reader._seek
-    reader._seek = lambda key: (seeks.append(key), seek(key))
-    for i in reversed(range(NUM_FRAMES)):
-        assert position(reader.read(i)) == i
-        assert len(reader._cache) <= cache_size
-    assert len(seeks) <= -(-NUM_FRAMES // cache_size)
-
-
 def test_video_file_in_another_process(video):
     reader = open_reader(video)
     assert isinstance(reader, VideoFileReader)

@@ -121,7 +121,7 @@ def test_reading_backward_is_linear(write_video, tmp_path, count, monkeypatch):
     reader = VideoFileReader(path, cache_size=4)
     greys(reader, range(count - 1, -1, -1))
     # A group of 12 is decoded for each 4 frames: on average two thirds of it.
-    assert len(decoded) <= 2.1 * count
+    assert len(decoded) <= 2.1 * count and len(reader._cache) <= 4
     decoded.clear()
     reader = VideoFileReader(path)
     greys(reader, range(count - 1, -1, -1))
