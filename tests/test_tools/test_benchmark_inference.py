@@ -17,16 +17,23 @@ from inference_benchmark import PARTS, Agreement  # noqa: E402
 from inference_benchmark.runs import Outcome  # noqa: E402
 
 
-def run(*args):
-    return programs.run(TOOL, *args)
+@pytest.fixture
+def run(tmp_path):
+    """Run the tool at its tiny size: its figures, and what it prints."""
+
+    def call(*args):
+        path = tmp_path / 'new' / 'figures.json'
+        done = programs.run(TOOL, '--size', 'tiny', *args, '--json', path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(path.read_text()), done.stdout
+
+    return call
 
 
 @pytest.mark.slow
-def test_tiny_in_float64(tmp_path):
-    out = run('--size', 'tiny', '--dtype', 'float64', '--frames', '6', '--expressions', '2',
-              '--shape', '60', '80', '--json', str(tmp_path / 'new' / 'figures.json'))
-    assert out.returncode == 0, out.stderr[-3000:]
-    figures = json.loads((tmp_path / 'new' / 'figures.json').read_text())
+def test_tiny_in_float64(run):
+    figures, text = run('--dtype', 'float64', '--frames', '6', '--expressions', '2', '--shape',
+                        '60', '80')
     official, ours = figures['official'], figures['ours']
     for entry in (official, ours):
         assert entry['masks'] == 12 and entry['seg_share'] == 1.0
@@ -38,52 +45,42 @@ def test_tiny_in_float64(tmp_path):
     agreement = figures['agreement']
     assert agreement['masks'] == 12 and agreement['different'] == 0
     assert agreement['max_seg'] < 1e-10 and agreement['max_low_res'] > 0
-    assert figures['ratio'] > 0 and 'expression-frames per second' in out.stdout
+    assert figures['ratio'] > 0 and 'expression-frames per second' in text
 
 
 @pytest.mark.slow
-def test_table(tmp_path):
+def test_table(run):
     """A row for each size; every encoder sees each frame once, whatever the number of texts."""
-    out = run('--size', 'tiny', '--table', '--frames', '1', '--shape', '48', '64', '--json',
-              str(tmp_path / 'table.json'))
-    assert out.returncode == 0, out.stderr[-3000:]
-    rows = json.loads((tmp_path / 'table.json').read_text())['table']
+    figures, text = run('--table', '--frames', '1', '--shape', '48', '64')
+    rows = figures['table']
     assert [(row['expressions'], row['frames'], row['masks']) for row in rows] == [
         (e, 12, 12 * e) for e in (1, 2, 4, 8, 16)] + [(1, 60, 60)]
     for row in rows:
         assert row['images_per_frame'] == {'vision tower': 1.0, 'SAM-2 encoder': 1.0}
         assert row['seg_share'] == 1.0 and row['cpu_s'] > 0
-    table = [line for line in out.stdout.splitlines() if ' - INFO - ' not in line]
+    table = [line for line in text.splitlines() if ' - INFO - ' not in line]
     assert len(table) == 1 + len(rows)
 
 
 @pytest.mark.slow
-def test_alone(tmp_path):
+def test_alone(run):
     pytest.importorskip('bitsandbytes', reason='needs the extra "quant"')
-    out = run('--size', 'tiny', '--alone', '--frames', '7', '--expressions', '2', '--shape', '48',
-              '64', '--set', 'llm_bits=4', '--json', str(tmp_path / 'alone.json'))
-    assert out.returncode == 0, out.stderr[-3000:]
-    ours = json.loads((tmp_path / 'alone.json').read_text())['ours']
+    figures, text = run('--alone', '--frames', '7', '--expressions', '2', '--shape', '48', '64',
+                        '--set', 'llm_bits=4')
+    ours = figures['ours']
     assert ours['masks'] == 14 and ours['seg_share'] == 1.0 and ours['plain_per_second'] > 0
-    assert "options {'llm_bits': 4}" in out.stdout
+    assert "options {'llm_bits': 4}" in text
 
 
 @pytest.mark.slow
-def test_several_videos(tmp_path):
-    out = run('--size', 'tiny', '--videos', '3', '--expressions', '1', '--frames', '3', '--shape',
-              '48', '64', '--dtype', 'float64', '--json', str(tmp_path / 'videos.json'))
-    assert out.returncode == 0, out.stderr[-3000:]
-    figures = json.loads((tmp_path / 'videos.json').read_text())
+def test_several_videos_and_live(run):
+    figures, _ = run('--videos', '3', '--expressions', '1', '--frames', '3', '--shape', '48', '64',
+                     '--dtype', 'float64')
     assert figures['pixels'] == 0 and figures['ratio'] > 0
     assert [run['masks'] for run in figures['videos'].values()] == [9, 9]
-
-
-@pytest.mark.slow
-def test_live(tmp_path):
-    out = run('--size', 'tiny', '--live', '--expressions', '2', '--frames', '6', '--shape', '48',
-              '64', '--set', 'window_cache="turns"', '--json', str(tmp_path / 'live.json'))
-    assert out.returncode == 0, out.stderr[-3000:]
-    for figure in json.loads((tmp_path / 'live.json').read_text())['live'].values():
+    figures, _ = run('--live', '--expressions', '2', '--frames', '6', '--shape', '48', '64',
+                     '--set', 'window_cache="turns"')
+    for figure in figures['live'].values():
         assert 0 < figure['p50_ms'] <= figure['p95_ms'] and figure['first_ms'] > 0
 
 

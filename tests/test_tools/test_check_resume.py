@@ -36,15 +36,3 @@ def tool():
     ({'a': 1}, {'b': 1}, ['all']), ([1, [2, 3]], [1, [2, 4]], ['[1][1]']), (1, True, ['all'])])
 def test_differences_are_those_of_the_bits(tool, one, two, expected):
     assert list(tool.differences(one, two)) == expected
-
-
-def test_options_and_parts(tool, monkeypatch, capsys, tmp_path):
-    for options in (['--steps', '1'], ['--processes', '0'], ['--work-dir', str(tmp_path)]):
-        monkeypatch.setattr('sys.argv', ['check_resume.py', *options])
-        with pytest.raises(SystemExit) as stop:
-            tool.parse_args()
-        assert stop.value.code == 2 and 'expected' in capsys.readouterr().err
-    assert tool.half_written(tmp_path / 'nothing') == []
-    for name in ('.iter_3.pth.part', 'iter_2.pth', 'last_checkpoint'):
-        (tmp_path / name).write_bytes(b'x')
-    assert [path.name for path in tool.half_written(tmp_path)] == ['.iter_3.pth.part']

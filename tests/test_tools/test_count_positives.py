@@ -95,12 +95,9 @@ def test_report(tool, config, capsys):
     assert line.split() == 'with an expression that takes part 0 0.0 % -'.split()
     tool.main([config(), '--batches', '4'])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == '4 batches of 1 videos'
+    assert lines[0] == '4 batches of 1 videos' and lines[-1].endswith(': 0.5')
     table = {line[:38].strip(): line[38:].split() for line in lines[2:]}
-    assert table['with a positive pair'] == ['2', '50.0', '%', '66.7', '%']
-    assert table['of the batch alone'][0] == '2' and table['only with the bank'][0] == '0'
     assert table['where the loss is not 0'] == ['1', '25.0', '%', '33.3', '%']
-    assert lines[-1].endswith(': 0.5')
     tool.main([config(), '--batches', '4', '--cfg-options', 'model.loss_contrastive=None'])
     assert 'trains without a contrastive loss' in capsys.readouterr().out
 

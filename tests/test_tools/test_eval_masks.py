@@ -12,10 +12,7 @@ TOOLS = ROOT / 'tools' / 'analysis_tools'
 CALLS = {
     'mevis': ('mevis/valid_u', 'pred', 'J&F', 0.622423),
     'revos': ('revos', 'pred', 'A', 0.863344),
-    'ref-davis-glus': ('refdavis', 'pred_refdavis_exp', 'J', 0.701763),
-    'ref-davis': ('davis', 'pred_davis', 'J&F', 0.625373),
     'davis-semi': ('davis', 'pred_davis/anno_2', 'J-Recall', 0.726786),
-    'davis-unsup': ('davis', 'pred_davis/anno_3', 'F-Decay', 0.003878),
 }
 
 
@@ -39,7 +36,7 @@ def test_protocols(call, evaluators, tmp_path, protocol):
     *_, name, value = CALLS[protocol]
     assert round(document['dataset'][name], 6) == value
     assert document['protocol'] == protocol
-    unit = 'per_expression' if protocol in ('mevis', 'revos', 'ref-davis-glus') else 'per_object'
+    unit = 'per_object' if protocol == 'davis-semi' else 'per_expression'
     assert set(document[unit]) == set(document['per_frame'])
     assert f'{100 * document["dataset"]["F"]:.2f}' in table
     assert '100%' in log and 'peak memory' in log

@@ -52,40 +52,8 @@ def test_linear_probes_find_what_is_linear_and_nothing_else():
     assert probe_classes(wide, labels, videos).figure > 90
 
 
-def test_parts():
-    from layer_probes.features import ObjectTrack
-
-    def track(places):
-        masks = []
-        for x, y in places:
-            mask = np.zeros((100, 200), bool)
-            mask[y:y + 10, x:x + 20] = True
-            masks.append(mask)
-        return ObjectTrack('0', '0', masks)
-
-    assert track([(10, 20), (60, 22), (120, 24)]).direction([0, 1, 2]) == 'right'
-    assert track([(10, 60), (12, 30), (14, 10)]).direction([0, 1, 2]) == 'up'
-    assert track([(10, 60), (12, 60), (10, 60)]).direction([0, 1, 2]) == 'still'
-    assert track([(10, 20), (90, 20), (40, 20)]).direction([0, 1, 2]) is None  # turns back
-    assert track([(10, 20), (20, 20), (30, 20)]).direction([0, 1, 2]) is None  # drifts
-    hidden = ObjectTrack('0', '0', [track([(10, 20)]).masks[0], None])
-    assert hidden.direction([0, 1]) is None and hidden.centre(1) is None
-    ceiling = programs.load(TOOLS / 'point_ceiling.py')
-    mask = np.zeros((20, 30), bool)
-    mask[2:5, 1:20] = True
-    mask[6:17, 20:29] = True
-    assert ceiling.inner_point(mask) in {(24, y) for y in range(10, 13)}
-    full = np.ones((9, 9), bool)
-    assert ceiling.inner_point(full) == (4, 4)
+def test_share_of_turns():
     reversal = programs.load(TOOLS / 'moving_shapes_reversal.py')
-    objects = [dict(shape='circle', colour='red', motion='left'),
-               dict(shape='circle', colour='blue', motion='right'),
-               dict(shape='star', colour='red', motion='right')]
-    assert reversal.find_opposite('the circle moving left', objects) == [1]
-    assert reversal.find_opposite('the red shape that moves left', objects) == [2]
-    assert reversal.find_opposite('the shape moving left', objects) == [1, 2]
-    assert reversal.find_opposite('the circle that stays still', objects) == []
-    assert reversal.find_opposite('the leftmost circle', objects) == []
     cases = [reversal.Case(f'v{i // 2}', str(i), '', 0.2, 0.2 + 0.1 * (i % 4 != 3))
              for i in range(400)]
     figures = reversal.share_of_turns(cases, draws=1000)

@@ -143,12 +143,13 @@ def with_a_killed_process(options, folder, max_restarts):
         folder / 'f.json', *options, cwd=folder, processes=2, restarts=max_restarts,
         stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 300
-    while not (held := list(folder.glob('held_*'))) and process.poll() is None \
-            and time.monotonic() < deadline:
+    while not (held := list(folder.glob('held_*'))):
+        assert process.poll() is None, process.stdout.read()[-4000:]
+        assert time.monotonic() < deadline
         time.sleep(0.02)
+    before = records(folder)
     os.kill(int(held[0].name.removeprefix('held_')), signal.SIGKILL)
     (folder / 'go').touch()
-    before = records(folder)
     out, _ = process.communicate(timeout=600)
     assert 0 < len(before) < NUM_VIDEOS
     return process.returncode, out, before

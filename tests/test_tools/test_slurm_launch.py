@@ -29,17 +29,23 @@ SCONTROL = '''#!/usr/bin/env bash
 [[ "$*" == 'show hostnames node[1-1]' ]] && echo localhost
 '''
 
+
+def install(tmp_path, **commands):
+    """Put commands of a cluster into a folder; gives ``PATH`` with it in front."""
+    (tmp_path / 'bin').mkdir()
+    for name, text in commands.items():
+        (tmp_path / 'bin' / name).write_text(text)
+        (tmp_path / 'bin' / name).chmod(0o755)
+    return dict(PATH=os.pathsep.join([str(tmp_path / 'bin'), programs.environment()['PATH']]))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='two tasks would share one GPU')
 def test_two_tasks(tmp_path, toy_config):
-    (tmp_path / 'bin').mkdir()
-    for name, text in (('srun', SRUN), ('scontrol', SCONTROL)):
-        (tmp_path / 'bin' / name).write_text(text)
-        (tmp_path / 'bin' / name).chmod(0o755)
     toy_config(iters=2)
     env = programs.environment(tmp_path, GPUS='2', SRUN_ARGS='--mem=8G --time=1:00',
-                               MASTER_PORT=str(programs.free_port()))
-    env['PATH'] = os.pathsep.join([str(tmp_path / 'bin'), env['PATH']])
+                               MASTER_PORT=str(programs.free_port()),
+                               **install(tmp_path, srun=SRUN, scontrol=SCONTROL))
     done = subprocess.run(
         ['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'part', 'job', 'toy.py', '--work-dir',
          'run'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
@@ -79,11 +85,7 @@ echo "$@" >> scontrol_calls
 
 @pytest.mark.parametrize('batch_job', [False, True])
 def test_a_preempted_training_is_queued_again(tmp_path, batch_job):
-    (tmp_path / 'bin').mkdir()
-    for name, text in (('srun', PREEMPTED), ('scontrol', REQUEUE)):
-        (tmp_path / 'bin' / name).write_text(text)
-        (tmp_path / 'bin' / name).chmod(0o755)
-    env = dict(os.environ, PATH=os.pathsep.join([str(tmp_path / 'bin'), os.environ['PATH']]))
+    env = dict(os.environ, **install(tmp_path, srun=PREEMPTED, scontrol=REQUEUE))
     env.update(SLURM_JOB_ID='7') if batch_job else env.pop('SLURM_JOB_ID', None)
     script = subprocess.Popen(
         ['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'part', 'job', 'c.py', '--amp'],
@@ -104,11 +106,8 @@ def test_a_preempted_training_is_queued_again(tmp_path, batch_job):
 
 
 def test_a_job_that_slurm_has_started_again_goes_on(tmp_path):
-    (tmp_path / 'bin').mkdir()
-    (tmp_path / 'bin' / 'srun').write_text('#!/usr/bin/env bash\necho "$@" > srun_args\nexit 3\n')
-    (tmp_path / 'bin' / 'srun').chmod(0o755)
-    env = dict(os.environ, SLURM_RESTART_COUNT='1',
-               PATH=os.pathsep.join([str(tmp_path / 'bin'), os.environ['PATH']]))
+    env = dict(os.environ, SLURM_RESTART_COUNT='1', **install(
+        tmp_path, srun='#!/usr/bin/env bash\necho "$@" > srun_args\nexit 3\n'))
     done = subprocess.run(['bash', str(ROOT / 'tools' / 'slurm_train.sh'), 'p', 'j', 'c.py'],
                           cwd=tmp_path, env=env)
     assert done.returncode == 3, 'an error is no preemption'

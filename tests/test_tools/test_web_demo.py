@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import importlib.util
 import io
 import json
 import os
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
+import programs
 from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.models.inference import VideoFileReader
 from glus_mm.utils.masks import decode_rle
@@ -42,10 +42,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(
 
 
 def load_demo():
-    spec = importlib.util.spec_from_file_location('web_demo', ROOT / 'demo' / 'web_demo.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(ROOT / 'demo' / 'web_demo.py')
 
 
 class Server:
