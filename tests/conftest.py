@@ -1,5 +1,7 @@
 """What tests of more than one part need."""
 
+import json
+import logging
 import os
 import runpy
 import shutil
@@ -49,6 +51,18 @@ def no_trace():
         manager._lock.release()
 
 
+@pytest.fixture
+def logged():
+    """What is logged through MMEngine's current logger from now on."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
 class LocalHub:
     """A cache of the Hugging Face hub, as a download leaves it, and no network.
 
@@ -75,6 +89,29 @@ def local_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(hub.cache))
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
     return hub
+
+
+OFFICIAL = ROOT / 'tests' / 'data' / 'official_glus_tiny'
+
+
+@pytest.fixture
+def tiny_lisa(tmp_path):
+    """The tiny official checkpoint as a LISA, in bfloat16, and a file with the weights of SAM-2."""
+    folder = tmp_path / 'LISA-tiny'
+    shutil.copytree(OFFICIAL / 'checkpoint', folder, ignore=shutil.ignore_patterns('*.bin*'))
+    values = json.loads((folder / 'config.json').read_text())
+    (folder / 'config.json').write_text(json.dumps(dict(values, architectures=['LISAForCausalLM'])))
+    prefix, state, sam2 = 'model.visual_model.', {}, {}
+    for file in (OFFICIAL / 'checkpoint').glob('*.bin'):
+        for name, value in torch.load(file, weights_only=True).items():
+            if name.startswith(prefix):
+                sam2[name.removeprefix(prefix)] = value
+            else:
+                state[name] = value.bfloat16()
+    state[f'{prefix}image_encoder.pos_embed'] = torch.zeros(1, 64, 64, 8)  # of SAM-1
+    torch.save(state, folder / 'pytorch_model.bin')
+    torch.save(dict(model=sam2), tmp_path / 'sam2.pt')
+    return folder, tmp_path / 'sam2.pt'
 
 
 TINY = dict(

@@ -13,8 +13,9 @@ from torch.utils import serialization
 
 import programs
 from glus_mm.apis import init_model, resolve_checkpoint
-from glus_mm.apis.pretrained import cache_folder, mapped_weights, use_checkpoint
+from glus_mm.apis.pretrained import cache_folder, mapped_weights, resolve_for, use_checkpoint
 from glus_mm.conversion import convert_glus
+from glus_mm.models import KeyFrameSelector
 from programs import ROOT
 
 OFFICIAL = ROOT / 'tests' / 'data' / 'official_glus_tiny'
@@ -72,9 +73,13 @@ def test_a_typo_in_a_path(tmp_path, monkeypatch, local_hub):
 
 
 def test_no_network(local_hub, cache):
-    for name, tool in (('Swindl/GLUS-S', 'glus2mm'), ('xinlai/LISA-7B-v1', 'lisa2mm')):
+    selector = Config(dict(model=dict(type='KeyFrameSelector')))
+    for name, tool, resolve in (
+            ('Swindl/GLUS-S', 'glus2mm', resolve_checkpoint),
+            ('xinlai/LISA-7B-v1', 'lisa2mm', resolve_checkpoint),
+            ('Chat-UniVi/Chat-UniVi', 'chatunivi2mm', lambda name: resolve_for(selector, name))):
         with pytest.raises(ConnectionError) as error:
-            resolve_checkpoint(name)
+            resolve(name)
         message = str(error.value)
         folder = name.split('/')[1]
         assert f'https://huggingface.co/{name} could not be reached' in message
@@ -100,27 +105,8 @@ def test_from_the_hub_once(published, cache, tmp_path):
     assert file.stat().st_mtime_ns == made
 
 
-@pytest.fixture
-def lisa(tmp_path):
-    """LISA's layout: another SAM, no memory; and a file with the weights of SAM-2."""
-    folder = tmp_path / 'lisa'
-    shutil.copytree(OFFICIAL / 'checkpoint', folder, ignore=shutil.ignore_patterns('*.bin*'))
-    values = json.loads((folder / 'config.json').read_text())
-    (folder / 'config.json').write_text(json.dumps(dict(values, architectures=['LISAForCausalLM'])))
-    state = {}
-    for file in (OFFICIAL / 'checkpoint').glob('*.bin'):
-        state |= torch.load(file, weights_only=True)
-    prefix = 'model.visual_model.'
-    sam2 = {name.removeprefix(prefix): state.pop(name) for name in list(state)
-            if name.startswith(prefix)}
-    state[f'{prefix}image_encoder.pos_embed'] = torch.zeros(1, 64, 64, 8)
-    torch.save(state, folder / 'pytorch_model.bin')
-    torch.save(dict(model=sam2), tmp_path / 'sam2.pt')
-    return folder, tmp_path / 'sam2.pt'
-
-
-def test_lisa_from_the_hub(local_hub, cache, lisa):
-    folder, sam2 = lisa
+def test_lisa_from_the_hub(local_hub, cache, tiny_lisa):
+    folder, sam2 = tiny_lisa
     local_hub.publish('org/lisa-tiny', folder)
     with pytest.raises(ConnectionError, match='facebook/sam2-hiera-large could not be reached'):
         resolve_checkpoint('org/lisa-tiny', clip=OPTIONS['clip'])
@@ -130,7 +116,41 @@ def test_lisa_from_the_hub(local_hub, cache, lisa):
     assert resolve_checkpoint('org/lisa-tiny', **OPTIONS, sam2_checkpoint=str(sam2)) == file
     model = init_model(file.parent / 'config.py', file)
     stock = torch.load(sam2, weights_only=True)['model']
-    torch.testing.assert_close(model.mask_head.sam2.no_mem_embed, stock['no_mem_embed'])
+    torch.testing.assert_close(model.mask_head.sam2.no_mem_embed, stock['no_mem_embed'].bfloat16())
+
+
+@pytest.fixture
+def chat_univi(tmp_path):
+    """The tiny official checkpoint as a Chat-UniVi: no SAM-2, its vision tower beside it."""
+    folder = tmp_path / 'univi'
+    shutil.copytree(OFFICIAL / 'checkpoint', folder, ignore=shutil.ignore_patterns('*.bin*'))
+    values = json.loads((folder / 'config.json').read_text())
+    tower = json.loads((OFFICIAL / 'clip' / 'config.json').read_text())
+    patches = (tower['image_size'] // tower['patch_size'])**2
+    rates = {f'spatial_cluster_rate{i}': max(2, patches // 2**(i + 1)) for i in range(3)}
+    (folder / 'config.json').write_text(json.dumps(dict(
+        values, model_type='ChatUniVi', architectures=['ChatUniViLlamaForCausalLM'],
+        config=dict(rates, use_cluster=True, temporal_cluster_rate=1 / 16))))
+    state = {}
+    for file in (OFFICIAL / 'checkpoint').glob('*.bin'):
+        state |= torch.load(file, weights_only=True)
+    torch.save({name: value.clone() for name, value in state.items()
+                if not name.startswith(('model.visual_model.', 'model.text_hidden_fcs.'))},
+               folder / 'pytorch_model.bin')
+    return folder
+
+
+def test_chat_univi_from_the_hub(local_hub, cache, chat_univi):
+    with pytest.raises(ValueError, match='convert it first') as error:
+        resolve_checkpoint(chat_univi)
+    assert str(error.value).splitlines()[-1].split() == [
+        'python', 'tools/model_converters/chatunivi2mm.py', str(chat_univi), 'univi-mm']
+    local_hub.publish('org/Chat-UniVi-tiny', chat_univi, 'b' * 40)
+    clip = OPTIONS['clip']
+    file = resolve_checkpoint('org/Chat-UniVi-tiny', clip=clip)
+    assert isinstance(init_model(file.parent / 'config.py', file), KeyFrameSelector)
+    with pytest.warns(DeprecationWarning, match='selector is not needed'):
+        assert resolve_checkpoint('org/Chat-UniVi-tiny', clip=clip, selector='qa') == file
 
 
 def test_other_revisions_and_arguments_are_other_conversions(published, local_hub, cache,

@@ -2,18 +2,14 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from glus_mm.apis.mask_evaluation import evaluate_masks, open_expressions
+from glus_mm.apis.mask_evaluation import evaluate_masks
 from glus_mm.evaluation.functional import adaptive_boundary_accuracy, boundary_accuracy
 from glus_mm.evaluation.metrics import RefVOSMetric
 from glus_mm.evaluation.protocols import LongRVOSProtocol, MeViSProtocol, MOSEv2Protocol, Track
-from glus_mm.structures import RefVOSDataSample
-from glus_mm.utils.masks import encode_mask, merge_rles
 
 
 def assert_close(found, expected, scale=1):
@@ -177,40 +173,3 @@ def test_mevis_v2_final():
     only_targets = protocol.summarise(tracks[:1])
     assert 'Final' not in only_targets.dataset
     assert 'inferred' not in protocol.document(tracks[:1], only_targets)
-
-
-@pytest.mark.parametrize('protocol', ['long-rvos', 'ref-sav', 'groundmore'])
-def test_samples_of_a_model_equal_files(evaluators, recent_evaluators, protocol):
-    """RefVOSMetric and files give one document."""
-    name, ann = {'long-rvos': ('longrvos', 'valid'), 'ref-sav': ('ref_sav', 'valid'),
-                 'groundmore': ('groundmore', '')}[protocol]
-    root = (evaluators if protocol == 'long-rvos' else recent_evaluators) / name
-    expected = evaluate_masks(protocol, root / ann, root / 'pred', missing='skip').document()
-    del expected['notes']
-    annotation = open_expressions(protocol, root / ann)
-    metric = RefVOSMetric(protocol=protocol)
-    for video in annotation.videos:
-        size, frames = annotation.size(video), video['frame_names']
-        kept = [e for e in video['expressions']
-                if f'{video["video_id"]}_{e["exp_id"]}' in expected['per_expression']]
-        if not kept:
-            continue
-        sample = RefVOSDataSample(metainfo=dict(
-            dataset=annotation.dataset, video_id=video['video_id'], frame_names=frames,
-            exp_ids=tuple(e['exp_id'] for e in kept), kinds=tuple(e['kind'] for e in kept),
-            object_ids=tuple(e['object_ids'] for e in kept), ori_shape=size))
-        folders = [root / 'pred' / video['video_id'] / e['exp_id'] for e in kept]
-        sample.pred_masks = [[encode_mask(np.asarray(Image.open(folder / f'{frame}.png')))
-                              for frame in frames] for folder in folders]
-        sample.gt_rles = [[true_rle(annotation.masks.rles(e, t, size), size)
-                           for t in range(len(frames))] for e in kept]
-        metric.process(None, [sample])
-    found = [Track(**entry) for video in map(metric.dump_result, metric.results)
-             for entry in video['tracks']]
-    found = sorted((replace(track, notes={}) for track in found), key=lambda track: track.key)
-    assert metric.protocol.document(found, metric.protocol.summarise(found)) == expected
-
-
-def true_rle(rles, size):
-    """A true mask as data samples have it: with its objects, where several overlap."""
-    return dict(merge_rles(rles, size), objects=rles) if len(rles) > 1 else merge_rles(rles, size)

@@ -6,7 +6,6 @@ import re
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.apis.result_files import mask_path
@@ -127,14 +126,3 @@ def test_other_propagators_take_no_clicks(video):
         'model.test_cfg.propagator': dict(type='OneTokenPropagator')})
     with pytest.raises(ValueError, match='test_cfg.propagator=None .*OneTokenPropagator'):
         GLUSInferencer(model).session(video, TEXTS)
-
-
-def test_memory_that_does_not_suffice_is_told(model, video):
-
-    class Greedy:
-
-        def select(self, reader, data_sample):
-            return torch.empty(1 << 60)
-
-    with pytest.raises(torch.OutOfMemoryError, match='max_expressions below 2'):
-        GLUSInferencer(model, Greedy()).session(video, TEXTS)

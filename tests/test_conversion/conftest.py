@@ -1,9 +1,8 @@
 """Small checkpoints in the official layout, with random weights, in many variants."""
 
 import json
-import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from mmengine import Config
-from mmengine.logging import MMLogger
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor
@@ -190,15 +188,3 @@ def fails(official) -> Callable[..., str]:
 def write_weights() -> Callable[..., None]:
     """The function :func:`save_weights`."""
     return save_weights
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """What is logged through MMEngine from now on."""
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)

@@ -17,7 +17,6 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import toys
-from glus_mm.engine.run_randomness import random_state, set_random_state
 
 
 @DATASETS.register_module()
@@ -88,21 +87,6 @@ def final(folder, iteration=12):
     return dict(result, losses=hub['train/loss'], lr=hub['train/lr'])
 
 
-def assert_same(one, two, where='checkpoint'):
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, two), where
-    elif isinstance(one, dict):
-        assert one.keys() == two.keys(), where
-        for key in one:
-            assert_same(one[key], two[key], f'{where}.{key}')
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(two), where
-        for i, pair in enumerate(zip(one, two)):
-            assert_same(*pair, f'{where}[{i}]')
-    else:
-        assert one == two, where
-
-
 def interrupted(folder, stops=(5, 8, 10), **kwargs):
     """Train with interruptions."""
     for stop in stops:
@@ -121,7 +105,7 @@ def names(folder):
 def test_interrupted_is_as_straight(tmp_path, options):
     make_runner(tmp_path / 'straight', **options).train()
     interrupted(tmp_path / 'parts', **options)
-    assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
+    toys.assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
 
 
 def test_without_the_random_states_it_is_not(tmp_path, capsys):
@@ -134,13 +118,13 @@ def test_without_the_random_states_it_is_not(tmp_path, capsys):
     make_runner(tmp_path / 'parts', resume=True).train()
     assert 'holds no random states' in capsys.readouterr().out
     with pytest.raises(AssertionError):
-        assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
+        toys.assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
 
 
 def test_validation_and_accumulation(tmp_path):
     make_runner(tmp_path / 'without').train()
     make_runner(tmp_path / 'with', validate=True).train()
-    assert_same(final(tmp_path / 'without'), final(tmp_path / 'with'))
+    toys.assert_same(final(tmp_path / 'without'), final(tmp_path / 'with'))
     make_runner(tmp_path, accumulate=2, max_iters=11, hook=dict(max_keep_ckpts=-1)).train()
     assert names(tmp_path) == ['iter_10.pth', 'iter_11.pth', 'iter_4.pth', 'iter_6.pth']
 
@@ -151,7 +135,7 @@ def test_checkpoint_at_a_new_best_goes_on_exactly(tmp_path):
     make_runner(tmp_path / 'straight', **options).train()
     interrupted(tmp_path / 'parts', stops=(7, 9), **options)
     assert 'best_score_iter_12.pth' in names(tmp_path / 'parts')
-    assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
+    toys.assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
 
 
 @HOOKS.register_module()
@@ -185,7 +169,7 @@ def test_torn_checkpoints_are_skipped(tmp_path, capsys):
     (tmp_path / 'parts' / '.iter_9.pth.part').write_bytes(b'half')
     make_runner(tmp_path / 'parts', resume=True).train()
     assert 'skipped the torn checkpoint' in capsys.readouterr().out
-    assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
+    toys.assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
     assert not list((tmp_path / 'parts').glob('.*.part'))
 
 
@@ -226,7 +210,7 @@ def test_a_disk_without_room_leaves_the_last_one_whole(tmp_path):
     assert names(tmp_path / 'parts') == ['iter_3.pth']
     assert not list((tmp_path / 'parts').glob('.*.part'))
     make_runner(tmp_path / 'parts', resume=True).train()
-    assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
+    toys.assert_same(final(tmp_path / 'straight'), final(tmp_path / 'parts'))
 
 
 def test_what_does_not_fit_the_run_is_named(tmp_path, capsys):
@@ -257,19 +241,3 @@ def test_what_does_not_fit_the_run_is_named(tmp_path, capsys):
     torch.save(checkpoint, tmp_path / 'iter_4.pth')
     with pytest.raises(ValueError, match=r'layers\.0\.weight: expected \(6, 6\), got \(2, 2\)'):
         make_runner(tmp_path, resume=True).train()
-
-
-def test_random_state_round_trip():
-    model = ExactToyModel()
-    random.gauss(0, 1)
-    np.random.normal()
-    state = random_state(model)
-
-    def draw():
-        return (random.gauss(0, 1), random.random(), np.random.normal(), np.random.rand(),
-                torch.rand(1).item(), torch.rand(1, generator=model.generator).item())
-
-    first = [draw() for _ in range(3)]
-    set_random_state(state, model)
-    assert [draw() for _ in range(3)] == first
-    assert len(set(np.ravel(first))) == 18

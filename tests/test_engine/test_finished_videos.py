@@ -1,6 +1,5 @@
 """Records of finished videos, and what tells runs apart."""
 
-import json
 import os
 
 import pytest
@@ -10,7 +9,6 @@ from mmengine import Config
 from glus_mm.datasets.mask_sources import BinaryMaskStore
 from glus_mm.engine.finished_videos import FinishedVideos, with_files
 from glus_mm.engine.run_fingerprint import fingerprint, run_fingerprint, video_fingerprints
-from glus_mm.evaluation import RefVOSMetric
 from glus_mm.utils.checkpoint_files import checkpoint_digest
 
 
@@ -147,15 +145,3 @@ def test_records(tmp_path):
     assert store.read()['a', 'v'][1] == [dict(values=[value, 0])], 'what was there stays'
     store.clear()
     assert store.read() == {}
-
-
-def test_results_of_the_metric_come_back_from_json():
-    metric = RefVOSMetric()
-    values = dict(J=[0.1 + 0.2, 1 / 3], F=[1.0, 0.0])
-    track = dict(dataset='a', video_id='v', exp_id='0', values=values, kind=None, has_target=True,
-                 predicted=True, part=None, notes=dict(frames_without_seg=1), frames={})
-    content = dict(tracks=[track], video_id='v', exp_ids=['0'], frame_names=[])
-    kept = metric.load_result(json.loads(json.dumps(content)))
-    assert kept['tracks'][0]['values']['J'].itemsize == 8
-    assert metric.dump_result(kept) == content
-    assert metric.compute_metrics([kept])['J'] == pytest.approx(100 * (0.3 + 1 / 3) / 2)

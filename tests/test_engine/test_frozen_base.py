@@ -72,12 +72,6 @@ def missing_in(checkpoint):
     return set(BaseToyModel().state_dict()) - set(checkpoint['state_dict'])
 
 
-def assert_equal(one, two):
-    assert one.keys() == two.keys()
-    for name in one:
-        assert torch.equal(one[name], two[name]), name
-
-
 def test_left_out_and_complete_again(tmp_path, base):
     runner = make_runner(tmp_path / 'run', base)
     runner.train()
@@ -87,8 +81,8 @@ def test_left_out_and_complete_again(tmp_path, base):
     assert checkpoint['base']['path'] == str(base)
     assert set(checkpoint['base']['parameters']) == FROZEN
     state = complete_state(checkpoint, tmp_path / 'run' / 'iter_6.pth')
-    assert_equal(state, dict(runner.model.state_dict()))
-    assert_equal(state, load(tmp_path / 'whole')['state_dict'])
+    toys.assert_same(state, dict(runner.model.state_dict()))
+    toys.assert_same(state, load(tmp_path / 'whole')['state_dict'])
 
 
 def test_resumed_runs_leave_out_the_same(tmp_path, base):
@@ -99,7 +93,7 @@ def test_resumed_runs_leave_out_the_same(tmp_path, base):
     checkpoint = load(tmp_path / 'parts')
     assert missing_in(checkpoint) == FROZEN
     assert checkpoint['base'] == load(tmp_path / 'straight')['base']
-    assert_equal(checkpoint['state_dict'], load(tmp_path / 'straight')['state_dict'])
+    toys.assert_same(checkpoint['state_dict'], load(tmp_path / 'straight')['state_dict'])
 
 
 def test_half_precision_of_a_float32_base(tmp_path, base):
@@ -109,7 +103,7 @@ def test_half_precision_of_a_float32_base(tmp_path, base):
     assert missing_in(load(tmp_path / 'run')) == FROZEN
     resumed = make_runner(tmp_path / 'run', model=dict(half=True), resume=True)
     resumed.load_or_resume()
-    assert_equal(dict(resumed.model.state_dict()), dict(runner.model.state_dict()))
+    toys.assert_same(dict(resumed.model.state_dict()), dict(runner.model.state_dict()))
 
 
 @pytest.mark.parametrize('bare', [False, True])
@@ -125,7 +119,7 @@ def test_layers_below_adapters(tmp_path, base, bare):
     assert 'body.lora_A.default.weight' in checkpoint['state_dict']
     resumed = make_runner(tmp_path / 'run', model=dict(lora=True), resume=True)
     resumed.load_or_resume()
-    assert_equal(dict(resumed.model.state_dict()), dict(runner.model.state_dict()))
+    toys.assert_same(dict(resumed.model.state_dict()), dict(runner.model.state_dict()))
 
 
 def test_changed_weights_are_saved(tmp_path, base, capsys):
@@ -165,7 +159,7 @@ def test_training_on_from_a_checkpoint_that_leaves_out(tmp_path, base):
     runner.train()
     checkpoint = load(tmp_path / 'second')
     assert missing_in(checkpoint) == {'body.weight', 'head.weight'}
-    assert_equal(complete_state(checkpoint, tmp_path / 'second' / 'iter_6.pth'),
+    toys.assert_same(complete_state(checkpoint, tmp_path / 'second' / 'iter_6.pth'),
                  dict(runner.model.state_dict()))
 
 

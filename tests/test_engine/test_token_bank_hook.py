@@ -55,12 +55,6 @@ def everything(runner):
     return {name: value.clone() for name, value in state.items()}
 
 
-def assert_equal(one, two):
-    assert set(one) == set(two)
-    for name in one:
-        assert torch.equal(one[name], two[name]), name
-
-
 def interrupted(work_dir, **kwargs):
     """Three iterations are saved, the fifth one is lost; then the run goes on."""
     with pytest.raises(KeyboardInterrupt):
@@ -74,7 +68,7 @@ def test_resumed_equals_straight(tmp_path):
     straight = make_runner(tmp_path / 'straight')
     straight.train()
     resumed = interrupted(tmp_path / 'parts')
-    assert_equal(everything(straight), everything(resumed))
+    toys.assert_same(everything(straight), everything(resumed))
     statistics = resumed.model.loss.statistics()
     assert statistics['calls'] == 6 and statistics['tokens'] > 0
 
@@ -87,7 +81,7 @@ def test_checkpoint_is_plain_and_apart_from_the_weights(tmp_path):
     checkpoint = torch.load(tmp_path / 'iter_6.pth', weights_only=True)
     assert set(checkpoint['state_dict']) == {'layer.weight', 'layer.bias'}
     state, = checkpoint['token_bank']['ranks']
-    assert_equal(state, runner.model.loss.resume_state())
+    toys.assert_same(state, runner.model.loss.resume_state())
     assert state['tokens'].shape == (20, 5)
     first = torch.load(tmp_path / 'iter_3.pth', weights_only=True)['token_bank']['ranks'][0]
     assert first['calls'] == 3 and not torch.equal(first['tokens'], state['tokens'])
@@ -179,7 +173,7 @@ def test_two_processes(tmp_path, monkeypatch, caplog):
     ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2)]
     for gather in (False, True):
         for results in ranks:
-            assert_equal(results[f'straight{gather}'], results[f'resumed{gather}'])
+            toys.assert_same(results[f'straight{gather}'], results[f'resumed{gather}'])
         one, two = (results[f'straight{gather}'] for results in ranks)
         assert torch.equal(one['tokens'], two['tokens']) == gather
         saved = torch.load(tmp_path / f'parts{gather}' / 'iter_6.pth', weights_only=True)

@@ -68,3 +68,19 @@ def make_runner(work_dir, model=None, dataset=None, **changes):
         log_processor=dict(by_epoch=False), log_level='WARNING', randomness=dict(seed=3)))
     cfg.merge_from_dict(changes)
     return Runner.from_cfg(cfg)
+
+
+def assert_same(one, two, where='checkpoint'):
+    """Two states have the same structure, and the same values to the last bit."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, two), where
+    elif isinstance(one, dict):
+        assert one.keys() == two.keys(), where
+        for key in one:
+            assert_same(one[key], two[key], f'{where}.{key}')
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(two), where
+        for i, pair in enumerate(zip(one, two)):
+            assert_same(*pair, f'{where}[{i}]')
+    else:
+        assert one == two, where

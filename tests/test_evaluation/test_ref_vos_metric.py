@@ -82,12 +82,14 @@ def read_png(path):
     return np.asarray(Image.open(path))
 
 
-def expression_samples(protocol, ann_root, pred_root):
+def expression_samples(protocol, ann_root, pred_root, keys):
     """Data samples of the fixture: its annotation through the pipeline, its predictions."""
     annotation = open_expressions(protocol, ann_root)
     for video in annotation.videos:
         video['expressions'] = [expression for expression in video['expressions'] if
-                                (pred_root / video['video_id'] / expression['exp_id']).is_dir()]
+                                f'{video["video_id"]}_{expression["exp_id"]}' in keys]
+        if not video['expressions']:
+            continue
         size = annotation.size(video)
         results = dict(video, mask_store=annotation.masks, ori_shape=size)
         expressions = video['expressions']
@@ -125,17 +127,22 @@ EXPRESSION_PROTOCOLS = {
     'revos': ('revos', 'pred'),
     'ref-davis-glus': ('refdavis', 'pred_refdavis_exp'),
     'reason-vos': ('reasonvos', 'pred'),
+    'long-rvos': ('longrvos/valid', 'longrvos/pred'),
+    'ref-sav': ('ref_sav/valid', 'ref_sav/pred'),
+    'groundmore': ('groundmore', 'groundmore/pred'),
 }
 
 
 @pytest.mark.parametrize('protocol', EXPRESSION_PROTOCOLS)
-def test_equals_evaluation_of_files(evaluators, tmp_path, protocol):
+def test_equals_evaluation_of_files(evaluators, recent_evaluators, tmp_path, protocol):
     """The latter is compared with the official evaluators in test_evaluate_masks.py."""
-    ann_root, pred_root = (evaluators / part for part in EXPRESSION_PROTOCOLS[protocol])
+    root = recent_evaluators if protocol in ('ref-sav', 'groundmore') else evaluators
+    ann_root, pred_root = (root / part for part in EXPRESSION_PROTOCOLS[protocol])
     metric = RefVOSMetric(protocol=protocol, dump_file=str(tmp_path / 'out.json'))
-    metrics = evaluate(metric, expression_samples(protocol, ann_root, pred_root))
-    dumped = json.loads((tmp_path / 'out.json').read_text())
     expected = evaluate_masks(protocol, ann_root, pred_root, missing='skip').document()
+    metrics = evaluate(metric, expression_samples(protocol, ann_root, pred_root,
+                                                  expected['per_expression']))
+    dumped = json.loads((tmp_path / 'out.json').read_text())
     if protocol == 'revos':
         # Both conventions at once; a data sample has no grey values, as two of the PNGs do.
         one = evaluate_masks(protocol, ann_root, pred_root, pred_values=1).document()
@@ -150,6 +157,9 @@ def test_equals_evaluation_of_files(evaluators, tmp_path, protocol):
         assert metrics['overall/A_1'] == 100 * one['dataset']['overall']['A'] == metrics['A_1']
         assert metrics['reason/R_1'] == 100 * one['dataset']['reason']['R']
         assert metrics['hallucination_expressions'] == 4
+    else:
+        for part in ('dataset', 'per_kind', 'inferred'):
+            assert dumped.get(part) == expected.get(part)
     assert dumped['per_frame'] == expected['per_frame']
     for name in ('J', 'F', 'J&F'):
         assert metrics[name] == 100 * expected['dataset'][name]
@@ -421,31 +431,26 @@ def test_path_like_names_are_refused(tmp_path, field, name):
     assert [path.name for path in tmp_path.iterdir()] == ['masks']
 
 
-def drop(field, e, t):
-    def edit(sample):
-        getattr(sample, field)[e][t] = None
-    return edit
+def change(field, e, edit):
+    return lambda sample: edit(getattr(sample, field)[e])
 
 
-def shorten(field, e):
-    def edit(sample):
-        getattr(sample, field)[e].pop()
-    return edit
-
-
-def resize(field, e, t):
-    def edit(sample):
-        getattr(sample, field)[e][t] = encode_mask(np.zeros((5, 5), bool))
-    return edit
+SMALL = encode_mask(np.zeros((5, 5), bool))
 
 
 @pytest.mark.parametrize('edit,message', [
-    (drop('pred_masks', 1, 2), "prediction of video 'video0', expression '1', frame '00002'"),
-    (drop('gt_rles', 1, 2), "ground truth of video 'video0', expression '1', frame '00002'"),
-    (shorten('pred_masks', 0), "prediction of video 'video0', expression '0', frame '00003'"),
-    (shorten('gt_rles', 2), "ground truth of video 'video0', expression '2', frame '00003'"),
-    (resize('pred_masks', 1, 2), r"\(13, 18\), got \(5, 5\): prediction of .*'1', frame '00002'"),
-    (resize('gt_rles', 0, 0), r"\(13, 18\), got \(5, 5\): ground truth of .*'0', frame '00000'"),
+    (change('pred_masks', 1, lambda rles: rles.__setitem__(2, None)),
+     "prediction of video 'video0', expression '1', frame '00002'"),
+    (change('gt_rles', 1, lambda rles: rles.__setitem__(2, None)),
+     "ground truth of video 'video0', expression '1', frame '00002'"),
+    (change('pred_masks', 0, list.pop),
+     "prediction of video 'video0', expression '0', frame '00003'"),
+    (change('gt_rles', 2, list.pop),
+     "ground truth of video 'video0', expression '2', frame '00003'"),
+    (change('pred_masks', 1, lambda rles: rles.__setitem__(2, SMALL)),
+     r"\(13, 18\), got \(5, 5\): prediction of .*'1', frame '00002'"),
+    (change('gt_rles', 0, lambda rles: rles.__setitem__(0, SMALL)),
+     r"\(13, 18\), got \(5, 5\): ground truth of .*'0', frame '00000'"),
     (lambda s: s.pred_masks[1].append(None), "4 frames of video 'video0', expression '1', got 5"),
     (lambda s: s.pred_masks.pop(), "pred_masks of video 'video0'.* 3 expressions, got 2"),
     (lambda s: delattr(s, 'pred_masks'), "'video0' to have pred_masks"),

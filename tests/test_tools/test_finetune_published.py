@@ -17,25 +17,11 @@ SIDE = 128
 
 
 @pytest.fixture
-def weights(tmp_path):
+def weights(tiny_lisa, tmp_path):
     """What lisa2mm makes of a tiny LISA and SAM-2."""
-    folder = tmp_path / 'LISA-tiny'
-    folder.mkdir()
-    state = {}
-    for file in (OFFICIAL / 'checkpoint').iterdir():
-        if file.suffix == '.bin':
-            state |= {name: value.bfloat16()
-                      for name, value in torch.load(file, weights_only=True).items()}
-        elif 'index' not in file.name:
-            (folder / file.name).write_bytes(file.read_bytes())
-    prefix = 'model.visual_model.'
-    sam2 = {name.removeprefix(prefix): state.pop(name) for name in list(state)
-            if name.startswith(prefix)}
-    torch.save(state, folder / 'pytorch_model.bin')
-    torch.save(dict(model=sam2), tmp_path / 'sam2.pt')
+    folder, sam2 = tiny_lisa
     convert_lisa(folder, tmp_path / 'start', clip=str(OFFICIAL / 'clip'),
-                 sam2=str(OFFICIAL / 'sam2_tiny_a.yaml'),
-                 sam2_checkpoint=str(tmp_path / 'sam2.pt'))
+                 sam2=str(OFFICIAL / 'sam2_tiny_a.yaml'), sam2_checkpoint=str(sam2))
     return tmp_path / 'start'
 
 

@@ -65,23 +65,17 @@ def test_glus_there_and_back(run, tmp_path):
     assert (config['vision_tower'], config['torch_dtype']) == ('openai/clip', 'float16')
 
 
-def test_lisa(run, tmp_path, checkpoint):
-    """Any checkpoint of the layout without a SAM-2 will do; SAM-2 is the fixture's own."""
-    weights = read_weights(checkpoint).tensors
-    prefix = 'model.visual_model.'
-    torch.save(dict(model={name.removeprefix(prefix): value for name, value in weights.items()
-                           if name.startswith(prefix)}), tmp_path / 'sam2.pt')
-    for path in checkpoint.glob('pytorch_model*'):
-        path.unlink()
-    torch.save({name: value for name, value in weights.items() if not name.startswith(prefix)},
-               checkpoint / 'pytorch_model.bin')
-    run('lisa2mm', checkpoint, 'start', '--sam2', YAML, '--sam2-checkpoint', 'sam2.pt',
-        '--seed', 5)
+def test_lisa(run, tmp_path, tiny_lisa):
+    folder, sam2 = tiny_lisa
+    run('lisa2mm', folder, 'start', '--clip', FIXTURE / 'clip', '--sam2', YAML, '--sam2-checkpoint',
+        sam2, '--seed', 5)
     model = init_model(tmp_path / 'start' / 'config.py', tmp_path / 'start' / 'model.pth')
     name = 'sam_mask_decoder.iou_token.weight'
-    assert torch.equal(model.mask_head.sam2.get_parameter(name), weights[prefix + name])
-    assert not torch.equal(model.mllm.seg_projector[0].weight,
-                           weights['model.text_hidden_fcs.0.0.weight'])
+    stock = torch.load(sam2, weights_only=True)['model'][name].bfloat16()
+    assert torch.equal(model.mask_head.sam2.get_parameter(name), stock)
+    assert not torch.equal(
+        model.mllm.seg_projector[0].weight,
+        read_weights(folder).tensors['model.text_hidden_fcs.0.0.weight'])
 
 
 # Bad input
