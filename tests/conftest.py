@@ -63,6 +63,13 @@ def logged():
     logger.removeHandler(handler)
 
 
+@pytest.fixture
+def scope():
+    """The default scope that MMEngine's Runner sets."""
+    with DefaultScope.overwrite_default_scope('glus_mm'):
+        yield
+
+
 class LocalHub:
     """A cache of the Hugging Face hub, as a download leaves it, and no network.
 

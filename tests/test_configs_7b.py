@@ -6,7 +6,7 @@ import torch
 from accelerate import init_empty_weights
 from mmengine import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS
 
 from glus_mm.registry import MODELS
 from programs import ROOT
@@ -20,12 +20,7 @@ LLAMA_LAYERS, EMBEDDINGS = 6_476_267_520, VOCABULARY * 4096
 SAM2_LARGE, CLIP_LARGE = 224_430_130, 303_179_776
 PROJECTOR, SEG_PROJECTOR = 1024 * 4096 + 4096, 4096 * 4096 + 4096 + 4096 * 256 + 256
 LORA = 32 * 2 * 8 * (4096 + 4096)
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    with DefaultScope.overwrite_default_scope('glus_mm'):
-        yield
+pytestmark = pytest.mark.usefixtures('scope')
 
 
 def load(name):

@@ -2,7 +2,6 @@
 
 import gc
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -20,11 +19,19 @@ def infer(model):
     return GLUSInferencer(model)
 
 
-def stalled(frames, released):
-    """A camera that stops after its frames until it is released, and then goes on."""
-    yield from frames
-    released.wait(60)
-    yield frames[0]
+class Camera:
+    """Stops after a frame until it is released, and then gives another one; tells where it is."""
+
+    def __init__(self, frame):
+        self.frame = frame
+        self.stalled, self.released, self.ended = (threading.Event() for _ in range(3))
+
+    def __iter__(self):
+        yield self.frame
+        self.stalled.set()
+        self.released.wait(60)
+        yield self.frame
+        self.ended.set()
 
 
 def test_masks_frame_by_frame_equal_the_offline_ones(infer, frames):
@@ -75,18 +82,19 @@ def test_texts_are_added_and_dropped_meanwhile(infer, frames):
 
 
 def test_a_source_that_stalls(infer, frames):
-    released = threading.Event()
-    stream = infer.stream(stalled(frames[:2], released), TEXTS[:1], timeout=1)
-    assert [next(stream).frame_idx, next(stream).frame_idx] == [0, 1]
-    with pytest.raises(TimeoutError, match=r'within 1 s after frame 1, got none.*stalled'):
+    camera = Camera(frames[0])
+    stream = infer.stream(iter(camera), TEXTS[:1], timeout=1)
+    assert camera.stalled.wait(30) and next(stream).frame_idx == 0
+    with pytest.raises(TimeoutError, match=r'within 1 s after frame 0, got none.*stalled'):
         next(stream)
-    released.set()
-    assert [live.frame_idx for live in stream] == [2], 'it goes on and ends with the source'
+    camera.released.set()
+    assert camera.ended.wait(30)
+    assert [live.frame_idx for live in stream] == [1], 'it goes on and ends with the source'
 
-    released = threading.Event()
-    stream = infer.stream(stalled(frames[:1], released), TEXTS[:1], timeout=1, on_stall='end')
-    assert [live.frame_idx for live in stream] == [0]
-    released.set()
+    camera = Camera(frames[0])
+    stream = infer.stream(iter(camera), TEXTS[:1], timeout=1, on_stall='end')
+    assert camera.stalled.wait(30) and [live.frame_idx for live in stream] == [0]
+    camera.released.set()
 
 
 def test_a_source_that_fails(infer, frames):
@@ -129,15 +137,15 @@ def test_an_abandoned_stream_lets_its_source_go(infer, frames):
             asked.append(1)
             yield frames[0]
 
+    before = threading.enumerate()
     stream = infer.stream(camera(), timeout=30)
     next(stream)
-    before = threading.active_count()
+    reader, = (thread for thread in threading.enumerate()
+               if thread not in before and thread.name.endswith('(_read)'))
     del stream
     gc.collect()
-    deadline = time.monotonic() + 30
-    while threading.active_count() >= before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() < before and len(asked) <= 4
+    reader.join(30)
+    assert not reader.is_alive() and len(asked) <= 4
 
 
 def test_closing_ends_those_who_wait_and_gives_nothing_more():

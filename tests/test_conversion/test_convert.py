@@ -75,16 +75,6 @@ def test_the_folder_runs_and_can_be_moved(official):
     assert 'num_context' not in pipeline[0]
 
 
-def test_config_holds_only_what_cannot_be_derived(official):
-    convert_glus(official.hf, official.out, sam2=official.yaml)
-    model = Config.fromfile(official.out / 'config.py').model
-    assert 'vocab_size' not in model.mllm.llm
-    assert 'seg_dim' not in model.mllm
-    assert model.mllm.vision_tower.image_size == 28
-    assert model.mask_head.image_size == 1024
-    assert model.mllm.llm.num_key_value_heads == 2
-
-
 def test_config_is_that_of_the_repository(official):
     """Data set, metric and runtime, which are written out as the repository may not be there."""
     convert_glus(official.hf, official.out, sam2=official.yaml)

@@ -67,13 +67,6 @@ def test_other_models(official, values, message):
     assert str(official.hf / 'config.json') in str(error.value)
 
 
-@pytest.mark.parametrize('value', [True, False, None])
-def test_marks_around_images_are_not_asked_for(official, value):
-    """The official prompt has them whatever config.json says; the tokenizer must know them."""
-    official.edit('hf/config.json', mm_use_im_start_end=value)
-    assert read_official_config(official.hf).vision_tower
-
-
 def test_models_of_today_and_none(official, tmp_path):
     """model_type 'llava' means another class and layout in transformers since 4.36."""
     content = dict(model_type='llava', architectures=['LlavaForConditionalGeneration'],

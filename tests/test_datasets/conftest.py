@@ -7,15 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pycocotools import mask as coco_mask
+from dataset_layouts import rle
 
 # video: number of frames, (H, W)
 VIDEOS = {'long': (12, (40, 56)), 'short': (2, (36, 24)), 'mid': (5, (32, 32))}
-
-
-def _rle(mask: np.ndarray) -> dict:
-    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {'size': list(mask.shape), 'counts': rle['counts'].decode()}
 
 
 def _object_mask(shape: tuple[int, int], which: int, frame: int) -> np.ndarray:
@@ -41,9 +36,9 @@ def _write_split(root: Path) -> Path:
         for i, name in enumerate(names):
             _write_frame(folder / f'{name}.jpg', shape, i)
         first, second = 10 * number, 10 * number + 1
-        masks[str(first)] = [_rle(_object_mask(shape, 0, i)) for i in range(num_frames)]
+        masks[str(first)] = [rle(_object_mask(shape, 0, i)) for i in range(num_frames)]
         masks[str(second)] = [
-            None if i == 1 else _rle(_object_mask(shape, 1, i)) for i in range(num_frames)
+            None if i == 1 else rle(_object_mask(shape, 1, i)) for i in range(num_frames)
         ]
         entries = [('A red box.', [0], [first]), ('the lower box', [1], [second]),
                    ('both boxes', [0, 1], [first, second]), ('the blue box', [], [])]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DefaultScope
 
 from glus_mm.datasets import ConversationDataset, MeViSDataset, MixedRefVOSDataset
 from glus_mm.datasets.moving_shapes import write_split
@@ -28,12 +27,7 @@ PIPELINE = [
     dict(type='ResizeForEncoders', vision_size=16, sam_size=32, vision_crop='squash'),
     dict(type='PackRefVOSInputs')
 ]
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    with DefaultScope.overwrite_default_scope('glus_mm'):
-        yield
+pytestmark = pytest.mark.usefixtures('scope')
 
 
 def talk(*texts):

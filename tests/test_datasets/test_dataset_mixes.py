@@ -6,7 +6,6 @@ from itertools import islice
 import pytest
 from dataset_layouts import LAYOUTS
 from mmengine import Config
-from mmengine.registry import DefaultScope
 
 from glus_mm.registry import DATA_SAMPLERS, DATASETS
 from programs import ROOT
@@ -29,15 +28,12 @@ MIXES = {
 
 
 @pytest.fixture
-def trees(tmp_path, monkeypatch):
+def trees(scope, tmp_path, monkeypatch):
     """A folder with all data sets at their places, which is the working directory."""
     for name, (_, place) in SETS.items():
         LAYOUTS[name].write(tmp_path / place)
     LAYOUTS['mevis'].write(tmp_path / 'data' / 'mevis' / 'valid_u')
     monkeypatch.chdir(tmp_path)
-    with DefaultScope.overwrite_default_scope('glus_mm'):
-        yield tmp_path
-    DefaultScope._instance_dict.clear()
 
 
 def read(name):

@@ -73,24 +73,6 @@ def test_only_used_frames_are_read_and_only_query_frames_go_to_sam(root, calls, 
     assert (shared > 0) == (strategy in ('random', 'global', 'global_local')), shared
 
 
-def test_other_frames_need_not_be_there(root, tmp_path):
-    """No file of the video but those that a sample uses."""
-    write_split(tmp_path, 1, seed=3, split='train', mp4=False)
-    videos = dataset(tmp_path / 'train')
-    whole = videos[0, 5]
-    sample = whole['data_samples']
-    used = {sample.frame_names[i] for i in (*sample.context_frame_ids, *sample.query_frame_ids)}
-    for path in (tmp_path / 'train' / 'JPEGImages').glob('*/*.jpg'):
-        if path.stem not in used:
-            path.unlink()
-    again = videos[0, 5]
-    assert all((again['inputs'][key] == whole['inputs'][key]).all()
-               for key in ('clip_imgs', 'sam_imgs'))
-    with pytest.raises(FileNotFoundError):
-        for draw in range(20):
-            videos[0, draw]
-
-
 def test_masks_of_the_query_frames_only(root, monkeypatch):
     videos = dataset(root, num_expressions=2)
     asked = []

@@ -11,7 +11,6 @@ import torch
 from dataset_layouts import LAYOUTS
 from mmengine import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DefaultScope
 from pycocotools import mask as coco_mask
 
 import programs
@@ -33,12 +32,7 @@ TEST_PIPELINE = [
     dict(type='SampleContextQueryFrames', num_context=4, test_mode=True),
     dict(type='OpenFrameReader'), dict(type='LoadRefVOSGroundTruth'), dict(type='PackRefVOSInputs')
 ]
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    with DefaultScope.overwrite_default_scope('glus_mm'):
-        yield
+pytestmark = pytest.mark.usefixtures('scope')
 
 
 def tool(path):

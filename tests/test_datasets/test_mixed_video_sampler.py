@@ -1,4 +1,4 @@
-"""The order of the samples of a mix: ratios, processes, workers, and jumping ahead."""
+"""The order of samples, of a mix and of one data set: ratios, processes, workers, jumping ahead."""
 
 import math
 import multiprocessing
@@ -178,3 +178,33 @@ def test_state_and_errors():
     other = make(seed=1)
     other.load_state_dict(state)
     assert take(other, 50) == take(sampler, 50)
+
+
+def test_order_of_one_data_set():
+    items = take(InfiniteVideoSampler(range(20), seed=1), 100)
+    epochs = [items[i:i + 20] for i in range(0, 100, 20)]
+    for number, epoch in enumerate(epochs):
+        assert sorted(index for index, _ in epoch) == list(range(20))
+        assert {draw for _, draw in epoch} == {number}
+    assert len({tuple(index for index, _ in epoch) for epoch in epochs}) == 5
+    assert take(InfiniteVideoSampler(range(9), seed=4), 30) == \
+        take(InfiniteVideoSampler(list('abcdefghi'), seed=4), 30)
+    assert take(InfiniteVideoSampler(range(9), seed=4), 9) != \
+        take(InfiniteVideoSampler(range(9), seed=5), 9)
+    sampler = InfiniteVideoSampler(range(9))
+    assert take(sampler, 12) == take(sampler, 12)
+    assert take(InfiniteVideoSampler(range(2), shuffle=False), 5) == \
+        [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2)]
+
+
+def test_one_data_set_has_a_length():
+    sampler = InfiniteVideoSampler(range(5))
+    sampler.set_epoch(3)
+    assert len(sampler) == 5
+    assert InfiniteVideoSampler(range(5), seed=None).seed >= 0
+    with pytest.raises(ValueError, match='at least one item, got an empty one'):
+        InfiniteVideoSampler([])
+    with pytest.raises(ValueError, match='seed must be .*at least 0, got -1'):
+        InfiniteVideoSampler(range(5), seed=-1)
+    with pytest.raises(TypeError, match='shufle'):
+        DATA_SAMPLERS.build({'type': 'InfiniteVideoSampler', 'dataset': [0], 'shufle': True})

@@ -12,7 +12,6 @@ from dataset_layouts import (
     LAYOUTS,
     VIDEOS,
     frame_names,
-    object_mask,
     test_pipeline as pipeline_for_testing,
     train_pipeline,
     union_mask,
@@ -287,16 +286,6 @@ def test_frames_outside_the_video(trees, name):
             dataset.masks.rles(expression, frame, (24, 40))
 
 
-def test_an_object_may_be_hidden_but_not_always(trees):
-    store = PaletteMaskStore(trees / 'ref_davis' / 'train/Annotations')
-    expression = dict(video_id='vid_a', exp_id='0', anno_ids=('2', ),
-                      frame_names=tuple(frame_names('vid_a')))
-    assert not object_mask((24, 40), 2, 1).any()
-    assert store.rles(expression, 1, (24, 40)) == []
-    with pytest.raises(ValueError, match="video 'vid_a'.*object 3 on at least one of the 6 frames"):
-        store.rles(dict(expression, anno_ids=('3', )), 1, (24, 40))
-
-
 def test_binary_masks_of_every_mode(tmp_path):
     mask = np.zeros((6, 8), dtype=np.uint8)
     mask[1:3, 2:7] = 1
@@ -306,6 +295,3 @@ def test_binary_masks_of_every_mode(tmp_path):
         Image.fromarray(mask * value).convert(mode).save(tmp_path / 'o' / 'f.png')
         rle, = BinaryMaskStore(tmp_path).rles(expression, 0, (6, 8))
         assert np.array_equal(decode_rle(rle), mask == 1)
-
-
-# ---- the files that the official evaluators were run on ----

@@ -86,11 +86,11 @@ def expression_samples(protocol, ann_root, pred_root, keys):
     """Data samples of the fixture: its annotation through the pipeline, its predictions."""
     annotation = open_expressions(protocol, ann_root)
     for video in annotation.videos:
+        size = annotation.size(video)
         video['expressions'] = [expression for expression in video['expressions'] if
                                 f'{video["video_id"]}_{expression["exp_id"]}' in keys]
         if not video['expressions']:
             continue
-        size = annotation.size(video)
         results = dict(video, mask_store=annotation.masks, ori_shape=size)
         expressions = video['expressions']
         yield RefVOSDataSample(

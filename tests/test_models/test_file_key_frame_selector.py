@@ -36,10 +36,6 @@ def test_fallbacks_are_logged(official, video, make_sample, capsys, monkeypatch,
 
 
 def test_files_of_another_kind(tmp_path, video, make_sample):
-    path = tmp_path / 'key_frames.json'
-    path.write_text(json.dumps(dict(format='glus_mm.key_frames', dataset='mevis', key_frames={})))
-    with pytest.raises(ValueError, match="'toy', got those of 'mevis'"):
-        FileKeyFrameSelector(str(path), 'first').select(ArrayReader(video), make_sample())
     path = tmp_path / 'scores.json'
     path.write_text(json.dumps(dict(format='glus_mm.frame_scores', dataset='toy', videos=dict(
         video=dict(frames=[f'{t:05d}' for t in range(8)],

@@ -157,13 +157,6 @@ def test_reuse_is_exact(make_glus, emit_seg, video, make_sample, options, always
     assert masks.any()
 
 
-def test_reuse_in_float32(talking, video, make_sample):
-    outs = [run(talking({'test_cfg.propagator': propagator}, torch.float32), video,
-                make_sample())[0] for propagator in (None, OFFICIAL)]
-    scale = outs[0].std()
-    assert (outs[0] - outs[1]).abs().max() < 1e-3 * scale
-
-
 @pytest.mark.parametrize('max_expressions', [1, 2, 3])
 def test_chunks_of_expressions(talking, video, make_sample, max_expressions):
     model = talking({'test_cfg.max_expressions': max_expressions})
@@ -181,14 +174,6 @@ def test_videos_shorter_than_window_and_context(talking, video, make_sample, num
     assert masks.shape == (3, num_frames, 40, 56) and len(out.pred_masks[0]) == num_frames
     other = predict(talking({'test_cfg.propagator': OFFICIAL}), frames, make_sample())[0]
     assert out.pred_masks == other.pred_masks
-
-
-def test_a_longer_window_and_more_context(talking, video, make_sample):
-    base = run(talking(), video, make_sample())[0]
-    for option in ({'test_cfg.window': 3}, {'test_cfg.num_context': 5},
-                   {'test_cfg.memory_stride': 1}):
-        other = run(talking(option), video, make_sample())[0]
-        assert (other - base).abs().max() > 1e-6, f'{option} has no effect'
 
 
 @pytest.mark.parametrize('options', [
@@ -357,13 +342,6 @@ def test_training_goes_on_after_testing(talking, video, make_sample, make_batch)
         total = model.parse_losses(model(*batch, mode='loss'))[0]
     total.backward()
     assert total.isfinite()
-
-
-@pytest.mark.parametrize('text', ['', '  ', 'x' * 1001, 'a [SEG] b', '<image>'])
-def test_bad_expressions_are_found_before_the_work(talking, video, make_sample, text):
-    reader = ArrayReader(video)
-    with pytest.raises(ValueError, match='expected .*expression'):
-        talking().init_session(reader, make_sample(['fine', text]))
 
 
 @pytest.mark.parametrize(('options', 'error', 'message'), [

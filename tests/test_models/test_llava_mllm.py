@@ -130,15 +130,6 @@ def test_is_seg_is_the_most_likely_next_token(mllm, visual):
         assert not mllm.next_seg_tokens(prompts, visual[:3]).is_seg[1]
 
 
-def test_the_order_of_frames_and_of_context_matters(mllm, visual):
-    prompt = mllm.prompt(TEXTS[0], NUM_CONTEXT, 1)
-    with torch.no_grad():
-        tokens = mllm.next_seg_tokens([prompt], visual[:3]).tokens
-        for order in ([1, 0, 2], [0, 2, 1]):
-            other = mllm.next_seg_tokens([prompt], visual[order]).tokens
-            assert (other - tokens).abs().max() > 1e-6
-
-
 def plain_pool(grid, mode):
     """Mean over groups of a (side, side) grid of patches, by loops."""
     side = len(grid)

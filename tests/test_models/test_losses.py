@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from glus_mm.models import MaskBCELoss, MaskDiceLoss, MaskIoULoss, TokenCELoss
-from glus_mm.registry import MODELS, build_child
 
 LOGITS = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
 TARGET = (torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(1)) < 0.4).byte()
@@ -71,10 +70,3 @@ def test_tokens_and_iou():
     big = torch.zeros(1, 512, 512, dtype=torch.float16)
     assert MaskDiceLoss(1.0)(big, torch.ones_like(big)).item() == pytest.approx(1 / 3, abs=0.01)
     assert MaskBCELoss(1.0)(big, torch.ones_like(big)).isfinite()
-
-
-@pytest.mark.parametrize('name', ['MaskBCELoss', 'MaskDiceLoss', 'MaskIoULoss', 'TokenCELoss'])
-def test_config(name):
-    assert build_child(MODELS, dict(type=name, loss_weight=3.0)).loss_weight == 3.0
-    with pytest.raises(TypeError, match='loss_wieght'):
-        build_child(MODELS, dict(type=name, loss_wieght=3.0))

@@ -41,12 +41,6 @@ def test_pruned_bank_selects_like_one_that_keeps_all(stride, num_memories):
             bank.add(frame_idx, entry(frame_idx))
 
 
-def test_empty_bank():
-    bank = MemoryBank()
-    assert len(bank) == 0 and bank.frame_ids == [] and bank.select(5) == []
-    assert bank.candidates(0) == []
-
-
 @pytest.mark.parametrize('args', [(0, 7), (3, 0), (1, 2.5), ('1', 7)])
 def test_impossible_numbers(args):
     with pytest.raises(ValueError, match='num_memories must be integers of at least 1, got'):

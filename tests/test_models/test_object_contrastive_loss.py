@@ -214,16 +214,6 @@ def test_gradients():
     assert value.item() == pytest.approx(math.log(2))
     value.backward()
     assert tokens.grad.isfinite().all()
-    tokens = torch.tensor([[1., 0.1], [0.5, 1.], [1., -0.5]])
-    names = dict(video_ids=['toy/v'] * 3, exp_ids=list('abc'),
-                 object_ids=[['1'], ['1'], ['2']], frame_ids=[0] * 3)
-    loss = ObjectContrastiveLoss(num_negatives=1, temperature=1.0, loss_weight=1.0)
-    for _ in range(50):
-        tokens.requires_grad_()
-        loss(tokens, **names).backward()
-        tokens = (tokens - 0.5 * tokens.grad).detach()
-    similarity = torch.cosine_similarity(tokens[:, None], tokens[None], dim=-1)
-    assert similarity[0, 1] > 0.99 and similarity[:2, 2].max() < 0.2
 
 
 def test_only_named_data_sets():

@@ -69,19 +69,6 @@ def test_reuse_changes_neither_losses_nor_gradients(step, options):
     assert_equal(*results)
 
 
-def test_reuse_in_float32(step):
-    losses = []
-    for officially in (False, True):
-        model, inputs, samples = step(officially=officially)
-        model.float()
-        inputs = {key: [v.float() if torch.is_tensor(v) else v for v in values]
-                  for key, values in inputs.items()}
-        with torch.no_grad():
-            losses.append(model(inputs, samples, mode='loss'))
-    for name, value in losses[0].items():
-        torch.testing.assert_close(value, losses[1][name], rtol=1e-5, atol=0)
-
-
 @pytest.mark.parametrize('number', [1, 2, 3])
 def test_encoders_see_each_frame_once_whatever_the_number_of_expressions(step, number):
     videos = [(['a', 'b', 'c'][:number], context, query) for _, context, query in VIDEOS]

@@ -41,10 +41,8 @@ def tiny() -> SegTokenizer:
 def indices(expression: str, questions: list[str], answers: list[str]) -> tuple[list, list]:
     """Template indices of the official questions and answers."""
     known = [q.split('\n')[1].replace('{x}', expression) for q in OFFICIAL_TEMPLATE.questions]
-    return (
-        [known.index(question) for question in questions],
-        [OFFICIAL_TEMPLATE.answers.index(answer) for answer in answers],
-    )
+    return ([known.index(question) for question in questions],
+            [OFFICIAL_TEMPLATE.answers.index(answer) for answer in answers])
 
 
 # against the official code
@@ -72,11 +70,9 @@ def test_training_batch_equals_official(official):
         for expression, questions in pairs:
             answers = re.findall('ASSISTANT: (.*?)</s>', expected['conversations'][row])
             chosen = indices(
-                clean_expression(expression), [q.split('\n')[1] for q in questions], answers
-            )
+                clean_expression(expression), [q.split('\n')[1] for q in questions], answers)
             ids, labels = build_conversation(
-                official, OFFICIAL_TEMPLATE, expression, expected['context_frame_num'], *chosen
-            )
+                official, OFFICIAL_TEMPLATE, expression, expected['context_frame_num'], *chosen)
             assert ids.dtype == labels.dtype == np.int64
             padding = batch['input_ids'].shape[1] - len(ids)
             pad_ids = np.full(padding, official.pad_id)
@@ -131,8 +127,7 @@ def test_exactly_the_answers_are_supervised(name):
     tiny = load_tokenizer('tiny', template)
     answers = list(range(len(template.answers)))
     ids, labels = build_conversation(
-        tiny, template, 'The RED star.', 2, [0] * len(answers), answers
-    )
+        tiny, template, 'The RED star.', 2, [0] * len(answers), answers)
     supervised = labels != IGNORE_INDEX
     assert np.array_equal(labels[supervised], ids[supervised])
     expected = []
@@ -150,8 +145,7 @@ def test_builders_are_pure(tiny):
     drawn = np.random.default_rng(0).integers(4, size=3)
     ids, _ = build_conversation(tiny, OFFICIAL_TEMPLATE, 'a cat', 1, drawn, drawn)
     again, _ = build_conversation(
-        tiny, OFFICIAL_TEMPLATE, 'a cat', 1, drawn.tolist(), drawn.tolist()
-    )
+        tiny, OFFICIAL_TEMPLATE, 'a cat', 1, drawn.tolist(), drawn.tolist())
     assert np.array_equal(ids, again)
 
 
@@ -185,17 +179,10 @@ def test_compact(tiny):
 # expressions are data
 
 
-@pytest.mark.parametrize(
-    ('raw', 'cleaned'),
-    [
-        ('Yellow Circle near the border.', 'yellow circle near the border'),
-        ('wait..', 'wait.'),
-        ('Is it red?', 'is it red?'),
-        (' spaces kept ', ' spaces kept '),
-        ('CAFÉ', 'café'),
-        ('{x}', '{x}'),
-    ],
-)
+@pytest.mark.parametrize(('raw', 'cleaned'), [
+    ('Yellow Circle near the border.', 'yellow circle near the border'), ('wait..', 'wait.'),
+    ('Is it red?', 'is it red?'), (' spaces kept ', ' spaces kept '), ('CAFÉ', 'café'),
+    ('{x}', '{x}')])
 def test_clean_expression(raw, cleaned):
     assert clean_expression(raw) == cleaned
 
@@ -226,19 +213,15 @@ def test_expression_of_another_type(text):
         clean_expression(text)
 
 
-@pytest.mark.parametrize(
-    'token',
-    ['[SEG]', '[seg]', '<image>', '<IMAGE>', '</s>', '<s>', '<unk>', '<im_start>', '<Im_End>'],
-)
+@pytest.mark.parametrize('token', [
+    '[SEG]', '[seg]', '<image>', '<IMAGE>', '</s>', '<s>', '<unk>', '<im_start>', '<Im_End>'])
 def test_expression_cannot_bring_tokens(tiny, token):
     expression = f'the cat{token} is'
-    for call in (
-        lambda: clean_expression(expression),
-        lambda: build_prompt(tiny, COMPACT, expression, 1, 1),
-        lambda: build_conversation(tiny, COMPACT, expression, 1, [0], [0]),
-    ):
+    for call, args in ((clean_expression, (expression, )),
+                       (build_prompt, (tiny, COMPACT, expression, 1, 1)),
+                       (build_conversation, (tiny, COMPACT, expression, 1, [0], [0]))):
         with pytest.raises(ValueError, match=re.escape(repr(expression))):
-            call()
+            call(*args)
 
 
 @pytest.mark.parametrize('expression', ['USER: hi ASSISTANT: no', 'a {x} b', '<im_ start>', '-200'])

@@ -88,19 +88,10 @@ def test_near_misses_are_text(official, text):
 
 
 @pytest.mark.parametrize('name', ['official', 'tiny'])
-@pytest.mark.parametrize(
-    'text',
-    [
-        'the red circle',
-        '红色的圆圈',
-        'الدائرة الحمراء',
-        'le café près de l’île',
-        '🐈‍⬛ next to 👩‍🚀',
-        'two  spaces, a\ttab and\na newline ',
-        'null \x00 byte',
-        '{x} {} %s \\n',
-    ],
-)
+@pytest.mark.parametrize('text', [
+    'the red circle', '红色的圆圈', 'الدائرة الحمراء', 'le café près de l’île',
+    '🐈‍⬛ next to 👩‍🚀', 'two  spaces, a\ttab and\na newline ', 'null \x00 byte',
+    '{x} {} %s \\n'])
 def test_round_trip_through_bytes(name, text, request):
     tokenizer = request.getfixturevalue(name)
     ids = tokenizer.encode(text)
@@ -178,21 +169,17 @@ def test_folders(tmp_path, folder):
         SegTokenizer.from_pretrained(folder)
 
 
-@pytest.mark.parametrize(
-    ('added', 'message'),
-    [
-        ({'<im_start>': 480, '<im_end>': 481}, r"\['\[SEG\]'\] are missing"),
-        ({'[SEG]': 480}, r"\['<im_start>', '<im_end>'\] are missing"),
-        ({'[SEG]': 480, '<im_start>': 481, '<im_end>': 483}, r'480\.\.482 without gap'),
-        ({'[SEG]': 481, '<im_start>': 482, '<im_end>': 483}, r'480\.\.482 without gap'),
-        ({'[SEG]': 480, '<im_start>': 480, '<im_end>': 481}, r'480\.\.482 without gap'),
-        ({'[SEG]': 300, '<im_start>': 480, '<im_end>': 481}, r"'\[SEG\]' has id 300, which is"),
-        ({'[SEG]': '480', '<im_start>': 481, '<im_end>': 482}, r"integer id.*'480'"),
-        ({'[SEG]': -1, '<im_start>': 480, '<im_end>': 481}, r'480\.\.482 without gap'),
-        ({'': 480}, 'token text to integer id'),
-        ([480, 481, 482], 'expected a JSON object, got list'),
-    ],
-)
+@pytest.mark.parametrize(('added', 'message'), [
+    ({'<im_start>': 480, '<im_end>': 481}, r"\['\[SEG\]'\] are missing"),
+    ({'[SEG]': 480}, r"\['<im_start>', '<im_end>'\] are missing"),
+    ({'[SEG]': 480, '<im_start>': 481, '<im_end>': 483}, r'480\.\.482 without gap'),
+    ({'[SEG]': 481, '<im_start>': 482, '<im_end>': 483}, r'480\.\.482 without gap'),
+    ({'[SEG]': 480, '<im_start>': 480, '<im_end>': 481}, r'480\.\.482 without gap'),
+    ({'[SEG]': 300, '<im_start>': 480, '<im_end>': 481}, r"'\[SEG\]' has id 300, which is"),
+    ({'[SEG]': '480', '<im_start>': 481, '<im_end>': 482}, r"integer id.*'480'"),
+    ({'[SEG]': -1, '<im_start>': 480, '<im_end>': 481}, r'480\.\.482 without gap'),
+    ({'': 480}, 'token text to integer id'),
+    ([480, 481, 482], 'expected a JSON object, got list')])
 def test_bad_added_tokens(folder, added, message):
     write_added(folder, added)
     with pytest.raises(ValueError, match=message) as error:
@@ -225,26 +212,22 @@ UNSTRIPPED = [1, 385, 264, 260, 480, 260, 264, 481, 309, 260, 2, 260, 309, 482, 
 BARE_EOS = [1, 385, 264, 480, 264, 481, 309, 2, 309, 482, 264, 385]
 
 
-@pytest.mark.parametrize(
-    ('file', 'entry', 'ids'),
-    [
-        ('map', {}, DEFAULT),
-        ('map', {'additional_special_tokens': ['[SEG]']}, DEFAULT),
-        ('map', {'additional_special_tokens': [added_token('[SEG]')]}, UNSTRIPPED),
-        ('map', {'additional_special_tokens': [added_token('[SEG]', left=True)]},
-         [1, 385, 264, 480, 260, 264, 481, 309, 260, 2, 260, 309, 482, 264, 385]),
-        ('map', {'additional_special_tokens': [added_token('[SEG]', right=True), '<im_start>']},
-         [1, 385, 264, 260, 480, 264, 481, 309, 260, 2, 260, 309, 482, 264, 385]),
-        ('map', {'pad_token': added_token('[SEG]')}, UNSTRIPPED),
-        ('map', {'pad_token': '[SEG]'}, DEFAULT),
-        ('map', {'eos_token': '</s>'}, BARE_EOS),
-        ('map', {'eos_token': added_token('</s>', True, True)}, BARE_EOS),
-        ('config', {'eos_token': '</s>'}, DEFAULT),
-        ('config', {'additional_special_tokens': [added_token('[SEG]')]}, UNSTRIPPED),
-        ('config', {'additional_special_tokens': ['[SEG]']}, DEFAULT),
-        ('config', {'added_tokens_decoder': {'480': added_token('[SEG]')}}, DEFAULT),
-    ],
-)
+@pytest.mark.parametrize(('file', 'entry', 'ids'), [
+    ('map', {}, DEFAULT),
+    ('map', {'additional_special_tokens': ['[SEG]']}, DEFAULT),
+    ('map', {'additional_special_tokens': [added_token('[SEG]')]}, UNSTRIPPED),
+    ('map', {'additional_special_tokens': [added_token('[SEG]', left=True)]},
+     [1, 385, 264, 480, 260, 264, 481, 309, 260, 2, 260, 309, 482, 264, 385]),
+    ('map', {'additional_special_tokens': [added_token('[SEG]', right=True), '<im_start>']},
+     [1, 385, 264, 260, 480, 264, 481, 309, 260, 2, 260, 309, 482, 264, 385]),
+    ('map', {'pad_token': added_token('[SEG]')}, UNSTRIPPED),
+    ('map', {'pad_token': '[SEG]'}, DEFAULT),
+    ('map', {'eos_token': '</s>'}, BARE_EOS),
+    ('map', {'eos_token': added_token('</s>', True, True)}, BARE_EOS),
+    ('config', {'eos_token': '</s>'}, DEFAULT),
+    ('config', {'additional_special_tokens': [added_token('[SEG]')]}, UNSTRIPPED),
+    ('config', {'additional_special_tokens': ['[SEG]']}, DEFAULT),
+    ('config', {'added_tokens_decoder': {'480': added_token('[SEG]')}}, DEFAULT)])
 def test_registered_special_tokens_strip_as_in_transformers_4_31(folder, file, entry, ids):
     write_added(folder, OFFICIAL_ADDED)
     name = {'map': 'special_tokens_map.json', 'config': 'tokenizer_config.json'}[file]
@@ -264,17 +247,13 @@ def test_special_tokens_map_goes_before_tokenizer_config(folder):
     assert SegTokenizer.from_pretrained(folder).encode(SPACED, add_bos=True) == DEFAULT
 
 
-@pytest.mark.parametrize(
-    ('name', 'content', 'message'),
-    [
-        ('tokenizer_config', {'legacy': False}, r'legacy True in .*tokenizer_config\.json.*False'),
-        ('tokenizer_config', {'add_bos_token': False}, 'expected add_bos_token True'),
-        ('tokenizer_config', {'add_eos_token': True}, 'expected add_eos_token False'),
-        ('special_tokens_map', {'additional_special_tokens': ['<new>']},
-         r"special tokens that have an id, but \['<new>'\]"),
-        ('special_tokens_map', {'eos_token': 2}, r'as eos_token in .*special_tokens_map\.json'),
-    ],
-)
+@pytest.mark.parametrize(('name', 'content', 'message'), [
+    ('tokenizer_config', {'legacy': False}, r'legacy True in .*tokenizer_config\.json.*False'),
+    ('tokenizer_config', {'add_bos_token': False}, 'expected add_bos_token True'),
+    ('tokenizer_config', {'add_eos_token': True}, 'expected add_eos_token False'),
+    ('special_tokens_map', {'additional_special_tokens': ['<new>']},
+     r"special tokens that have an id, but \['<new>'\]"),
+    ('special_tokens_map', {'eos_token': 2}, r'as eos_token in .*special_tokens_map\.json')])
 def test_settings_that_give_other_ids(folder, name, content, message):
     write_added(folder, OFFICIAL_ADDED)
     (folder / f'{name}.json').write_text(json.dumps(content))
@@ -292,7 +271,6 @@ def test_tiny(tiny):
     for word in (*recipe.SHAPES_WORDS, *recipe.PROMPT_WORDS):
         assert len(tiny.encode(word)) == 1, word
     folder = SHIPPED_TOKENIZERS['tiny']
-    recipe = programs.load(ROOT / 'dev/train_tiny_tokenizer.py')
     made = recipe.train()
     shipped = (folder / 'tokenizer.model').read_bytes()
     if recipe.build() == json.loads((folder / 'recipe.json').read_text()):
@@ -303,28 +281,18 @@ def test_tiny(tiny):
     assert vocabularies[0] == vocabularies[1]
 
 
-class TestWhereATokenizerComesFrom:
-
-    def test_a_name_on_the_hub(self, local_hub, official: SegTokenizer) -> None:
-        local_hub.publish('some/model', OFFICIAL)
-        assert SegTokenizer.from_pretrained('some/model').same_ids(official)
-
-    def test_the_hub_cannot_be_reached(self, local_hub) -> None:
-        message = 'https://.*/some/model could not be reached .*a folder with tokenizer.model'
-        with pytest.raises(ConnectionError, match=message):
-            SegTokenizer.from_pretrained('some/model')
-
-    def test_a_path_with_a_typo(self, folder: Path) -> None:
-        with pytest.raises(FileNotFoundError, match="got '.*/tokn', which is no folder"):
-            SegTokenizer.from_pretrained(f'{folder}/tokn')
-
-    def test_the_placeholder_was_not_filled_in(self) -> None:
-        with pytest.raises(ValueError, match="'load_from' in a config stands for the tokenizer"):
-            SegTokenizer.from_pretrained('load_from')
-
-    def test_same_ids(self, folder: Path, official: SegTokenizer, tiny: SegTokenizer) -> None:
-        write_added(folder, OFFICIAL_ADDED)
-        assert SegTokenizer.from_pretrained(folder).same_ids(official)
-        write_added(folder, {'[SEG]': 481, '<im_start>': 480, '<im_end>': 482})
-        assert not SegTokenizer.from_pretrained(folder).same_ids(official)
-        assert not tiny.same_ids(official)
+def test_where_a_tokenizer_comes_from(local_hub, folder, official, tiny):
+    local_hub.publish('some/model', OFFICIAL)
+    assert SegTokenizer.from_pretrained('some/model').same_ids(official)
+    with pytest.raises(ConnectionError, match='https://.*/other/model could not be reached .*a '
+                                              'folder with tokenizer.model'):
+        SegTokenizer.from_pretrained('other/model')
+    with pytest.raises(FileNotFoundError, match="got '.*/tokn', which is no folder"):
+        SegTokenizer.from_pretrained(f'{folder}/tokn')
+    with pytest.raises(ValueError, match="'load_from' in a config stands for the tokenizer"):
+        SegTokenizer.from_pretrained('load_from')
+    write_added(folder, OFFICIAL_ADDED)
+    assert SegTokenizer.from_pretrained(folder).same_ids(official)
+    write_added(folder, {'[SEG]': 481, '<im_start>': 480, '<im_end>': 482})
+    assert not SegTokenizer.from_pretrained(folder).same_ids(official)
+    assert not tiny.same_ids(official)

@@ -169,11 +169,17 @@ class Visitor:
         image.click(position=dict(x=(box['width'] - width * scale) / 2 + x * scale,
                                   y=(box['height'] - height * scale) / 2 + y * scale))
 
-    def frame(self):
-        """The frame that is shown, as bytes."""
+    def frame(self, unlike=None):
+        """The frame that is shown, as bytes, once it is another one than ``unlike``."""
         self.page.wait_for_selector('#frame img')
-        address = self.page.get_attribute('#frame img', 'src')
-        return self.context.request.get(address).body()
+        end = time.monotonic() + 60
+        while True:
+            address = self.page.get_attribute('#frame img', 'src')
+            shown = self.context.request.get(address).body()
+            if shown != unlike:
+                return shown
+            assert time.monotonic() < end, 'the frame stays'
+            self.page.wait_for_timeout(50)
 
     def download(self, button):
         with self.page.expect_download() as info:
@@ -206,7 +212,7 @@ def test_a_visit(visitor, server, tmp_path):
     assert '1 expression on 12 frames' in visitor.run('the orange triangle')
     first_frame, first = visitor.frame(), masks_of(visitor.download('#zip'))
     assert '1 expression on 12 frames' in visitor.run('both blue shapes')
-    assert visitor.frame() != first_frame
+    frame = visitor.frame(unlike=first_frame)
     second = masks_of(visitor.download('#zip'))
     assert list(first) == list(second) == [f'0/{t:05d}.png' for t in range(12)]
     assert all(mask.sum() > 50 for mask in [*first.values(), *second.values()])
@@ -216,12 +222,11 @@ def test_a_visit(visitor, server, tmp_path):
     assert document['expressions'][0]['expression'] == 'both blue shapes'
     assert (decode_rle(document['expressions'][0]['masks'][3]) == second['0/00003.png']).all()
 
-    frame = visitor.frame()
     visitor.page.fill('#slider input[type=number]', '7')
     visitor.page.press('#slider input[type=number]', 'Enter')
     visitor.page.wait_for_function(
         "document.querySelector('#frame img').src.endsWith('00007.jpg')")
-    assert visitor.frame() != frame
+    visitor.frame(unlike=frame)
     visitor.page.click('button[role=tab]:has-text("Video")')
     visitor.page.wait_for_function("document.querySelector('#overlay video').readyState >= 2")
     # This model was trained to score its masks, and to say whether the object is there.
@@ -245,7 +250,7 @@ def test_clicks_correct_masks(visitor, server):
     assert 'frames 0 to 5 are new' in visitor.outcome(lambda: visitor.click_frame(30, 50))
     visitor.page.click('#label label:has-text("off it")')
     assert 'frames 0 to 5 are new' in visitor.outcome(lambda: visitor.click_frame(200, 60))
-    assert visitor.frame() != frame, 'the clicks are drawn'
+    visitor.frame(unlike=frame)  # the clicks are drawn
     assert 'inside of the frame' in visitor.outcome(lambda: visitor.click_frame(20, 490))
     with zipfile.ZipFile(io.BytesIO(visitor.download('#zip'))) as files:
         document = json.loads(files.read('results.json'))

@@ -1,4 +1,4 @@
-"""Drawing masks and expressions on frames, and frames on a contact sheet."""
+"""Masks, expressions and errors drawn on frames; contact sheets; pictures in the backends."""
 
 import cv2
 import numpy as np
@@ -8,11 +8,18 @@ import torch
 from glus_mm.registry import VISUALIZERS, build_child
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import encode_mask
-from glus_mm.visualization import RefVOSLocalVisualizer, contact_sheet
-from glus_mm.visualization.legend import load_font, wrap_text
+from glus_mm.visualization import ERROR_COLORS, RefVOSLocalVisualizer, contact_sheet
+from glus_mm.visualization.legend import (
+    LegendEntry,
+    draw_legend,
+    legend_strip,
+    load_font,
+    wrap_text,
+)
 from glus_mm.visualization.local_visualizer import PALETTE
 
 GREY = 90
+RED, BLUE = (250, 10, 10), (10, 10, 250)
 
 
 @pytest.fixture
@@ -20,7 +27,7 @@ def visualizer():
     return RefVOSLocalVisualizer()
 
 
-def frame(height, width):
+def frame(height=96, width=128):
     return np.full((height, width, 3), GREY, dtype=np.uint8)
 
 
@@ -30,6 +37,20 @@ def box_mask(height, width, top, left):
     mask[int(top * height):int((top + 0.25) * height),
          int(left * width):int((left + 0.25) * width)] = True
     return mask
+
+
+def box(top, left, size=20, shape=(96, 128)):
+    mask = np.zeros(shape, dtype=bool)
+    mask[top:top + size, left:left + size] = True
+    return mask
+
+
+def count(image, color):
+    return int((np.abs(image.astype(int) - color).max(axis=2) <= 12).sum())
+
+
+def has_color(image, color):
+    return count(image, color) > 0
 
 
 def test_masks_get_their_colours_and_the_rest_stays(visualizer):
@@ -73,10 +94,6 @@ def test_masks(visualizer):
         visualizer.draw_frame(np.zeros((8, 8)), np.zeros((0, 8, 8)), [])
 
 
-def has_color(area, color):
-    return (np.abs(area.astype(int) - color).max(axis=2) <= 12).any()
-
-
 def test_legend(visualizer):
     empty = np.zeros((2, 96, 128), dtype=bool)
     drawn = visualizer.draw_frame(frame(96, 128), empty, ['first', 'second'])
@@ -88,11 +105,7 @@ def test_legend(visualizer):
     mask = box_mask(96, 128, 0.7, 0.7)
     full = visualizer.draw_frame(frame(96, 128), mask[None], [' '])
     hollow = visualizer.draw_frame(frame(96, 128), mask[None] & False, [' '])
-
-    def colored(drawn):
-        return (np.abs(drawn[:30, :30].astype(int) - PALETTE[0]).max(2) <= 12).sum()
-
-    assert 0 < colored(hollow) < colored(full) / 2
+    assert 0 < count(hollow[:30, :30], PALETTE[0]) < count(full[:30, :30], PALETTE[0]) / 2
 
 
 @pytest.mark.parametrize('text', [
@@ -143,10 +156,13 @@ def sample():
     return sample
 
 
+def with_backend(name, folder, **backend):
+    return build_child(VISUALIZERS, dict(
+        type='RefVOSLocalVisualizer', name=name, save_dir=str(folder), vis_backends=[backend]))
+
+
 def test_data_sample_goes_to_the_backend(sample, tmp_path):
-    visualizer = build_child(VISUALIZERS, dict(
-        type='RefVOSLocalVisualizer', name='backend_test', save_dir=str(tmp_path),
-        vis_backends=[dict(type='LocalVisBackend')]))
+    visualizer = with_backend('backend_test', tmp_path, type='LocalVisBackend')
     for t in range(2):
         visualizer.add_datasample('shown', frame(48, 64), sample, step=t, frame_idx=t)
     visualizer.add_datasample('bare', frame(48, 64))
@@ -220,3 +236,101 @@ def test_many_expressions_of_a_sample_stand_in_rows(visualizer, sample, tmp_path
     assert has_color(image[360:], PALETTE[4]) and not has_color(image[360:], PALETTE[3])
     with pytest.raises(ValueError, match='expressions_per_row must be an integer of at least 1'):
         RefVOSLocalVisualizer(expressions_per_row=0)
+
+
+def test_a_legend_below():
+    inside = RefVOSLocalVisualizer()
+    below = RefVOSLocalVisualizer(legend_position='below')
+    mask = box(0, 0)[None]
+    drawn = below.draw_frame(frame(), mask, ['the box'])
+    bare = inside.draw_frame(frame(), mask, ['the box'], legend=False)
+    assert (drawn[:360] == bare).all() and drawn.shape[0] > 360
+    assert count(drawn[360:], PALETTE[0]) > 50
+    assert inside.draw_frame(frame(), mask, ['the box']).shape[0] == 360
+    assert below.draw_frame(frame(), mask, ['the box'], legend=False).shape[0] == 360
+    below = RefVOSLocalVisualizer(legend_position='below')
+    texts, shapes = ['short', 'a text of many words ' * 6], set()
+    for masks in (np.zeros((2, 96, 128), bool), np.ones((2, 96, 128), bool)):
+        for scores in ([0, 1], [0.123456, 0.5]):
+            shapes.add(below.draw_frame(frame(), masks, texts, scores=scores).shape)
+    assert len(shapes) == 1
+    assert LegendEntry('a', RED).label == 'a'
+    assert LegendEntry('a', RED, score=0.4567).label == '0.46  a'
+    plain = RefVOSLocalVisualizer().draw_frame(frame(), box(50, 50)[None], ['the box'])
+    scored = RefVOSLocalVisualizer().draw_frame(frame(), box(50, 50)[None], ['the box'],
+                                                scores=np.float32([0.5]))
+    assert count(scored[:40], PALETTE[0]) > count(plain[:40], PALETTE[0])
+    with pytest.raises(ValueError, match='a score for each of 1 expressions, got 2'):
+        RefVOSLocalVisualizer().draw_frame(frame(), box(0, 0)[None], ['a'], scores=[1, 2])
+
+
+def test_strips():
+    entries = [LegendEntry('one', RED), LegendEntry('two', BLUE, filled=False)]
+    strip = legend_strip(entries, 300)
+    assert strip.shape[1] == 300
+    assert count(strip[:strip.shape[0] // 2], RED) > 2 * count(
+        strip[strip.shape[0] // 2:], BLUE) > 0
+    assert (draw_legend(frame(), []) == frame()).all()
+    # The mask of one object lies in that of its group, which is drawn later.
+    one, group = box(10, 10), box(10, 10) | box(60, 90)
+    drawn = RefVOSLocalVisualizer().draw_frame(frame(), np.stack([one, group]), ['one', 'all'],
+                                               legend=False)
+    assert count(drawn, PALETTE[0]) > 100 and count(drawn, PALETTE[2]) == 0
+
+
+def test_error_maps():
+    visualizer = RefVOSLocalVisualizer(min_width=128)
+    gt, pred = box(60, 40), box(60, 50)
+    image = frame()
+    image[:, :64] = (200, 30, 30)
+    drawn = visualizer.draw_errors(image, gt, pred, caption='00001')
+    assert drawn.shape[1] == 128 and drawn.shape[0] > 96, 'a legend stands below'
+    grey = int(drawn[10, 10, 0])
+    assert (drawn[10, 10] == grey).all(), 'only errors have colours'
+    where = {'true positive': 55, 'false positive': 67, 'false negative': 45}
+    for name, column in where.items():
+        ground = grey if column < 64 else GREY
+        expected = ground * 0.25 + 0.75 * np.array(ERROR_COLORS[name])
+        assert np.abs(drawn[70, column] - expected).max() <= 1, name
+    titled = visualizer.draw_errors(image, gt, pred, 'the box')
+    assert titled.shape[0] > drawn.shape[0]
+    with pytest.raises(ValueError, match=r'masks of one size, got \(96, 128\) and \(8, 8\)'):
+        RefVOSLocalVisualizer().draw_errors(frame(), box(0, 0), np.zeros((8, 8)))
+    with pytest.raises(ValueError, match=r'expected masks of \(H, W\) = \(8, 8\)'):
+        RefVOSLocalVisualizer().draw_errors(frame(8, 8), box(0, 0), box(0, 0))
+    with pytest.raises(ValueError, match="legend_position must be one of .* got 'above'"):
+        RefVOSLocalVisualizer(legend_position='above')
+
+
+def test_tensorboard(sample, tmp_path):
+    pytest.importorskip('tensorboard', reason='needs the extra "tensorboard"')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = with_backend('board', tmp_path, type='TensorboardVisBackend')
+    for step in (3, 4):
+        board.add_scalar('J', 0.1 * step, step)
+    for t in range(2):
+        board.add_datasample('v', frame(48, 64), sample, step=t, frame_idx=t)
+    board.close()
+    events = EventAccumulator(str(next(tmp_path.rglob('events.out.*')).parent))
+    events.Reload()
+    assert [(e.step, pytest.approx(e.value)) for e in events.Scalars('J')] == [(3, 0.3), (4, 0.4)]
+    pictures = events.Images('v')
+    assert [picture.step for picture in pictures] == [0, 1]
+    assert (pictures[0].width, pictures[0].height) == (960, 360)
+    assert pictures[0].encoded_image_string.startswith(b'\x89PNG')
+
+
+def test_wandb_offline(sample, tmp_path, monkeypatch):
+    pytest.importorskip('wandb', reason='needs the extra "wandb"')
+    monkeypatch.setenv('WANDB_MODE', 'offline')
+    monkeypatch.setenv('WANDB_SILENT', 'true')
+    monkeypatch.setenv('WANDB_ERROR_REPORTING', 'false')
+    board = with_backend('wandb', tmp_path, type='WandbVisBackend',
+                         init_kwargs=dict(project='p', mode='offline'))
+    board.add_scalar('J', 0.5, 1)
+    board.add_datasample('v', frame(48, 64), sample)
+    board.close()
+    run = next(tmp_path.rglob('offline-run-*'))
+    assert list(run.rglob('*.wandb'))[0].stat().st_size > 0
+    assert [path.suffix for path in run.rglob('media/images/*')] == ['.png']
