@@ -1,6 +1,5 @@
 """Configs of the published size: parameters, types, what is trained, and the schedule in steps."""
 
-
 import pytest
 import torch
 from accelerate import init_empty_weights

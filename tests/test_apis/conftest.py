@@ -1,6 +1,5 @@
 """The tiny model, smaller still, with weights that generate [SEG] where a test wants it."""
 
-
 import numpy as np
 import pytest
 import torch

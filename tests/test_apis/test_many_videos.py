@@ -96,21 +96,6 @@ def test_resume_keeps_what_is_done_and_asks_for_the_same(model, folders, tmp_pat
     assert run(fingerprint='b')[0] == ['whole', 'broken']
 
 
-def test_rle_is_what_the_inferencer_gives(model, folders, tmp_path):
-    texts = ('the red box', 'the sky')
-    request = VideoRequest('clip', str(folders / 'whole'), texts, (1, 0))
-    VideoListSegmenter(GLUSInferencer(model), tmp_path / 'out', 'rle').run([request])
-    expected = GLUSInferencer(model)(folders / 'whole', texts, [1, 0])
-    path = tmp_path / 'out' / 'masks' / 'clip.jsonl'
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len(lines) == 6
-    for line in lines:
-        e, t = line['exp'], line['frame']
-        assert dict(size=line['size'], counts=line['counts']) == expected['masks'][e].rles[t]
-        assert line['name'] == str(t)
-        assert line['score'] == pytest.approx(expected['scores'][e, t], abs=1e-6)
-
-
 def test_memory_that_does_not_suffice_is_one_videos_error(model, folders, tmp_path):
 
     class Greedy:

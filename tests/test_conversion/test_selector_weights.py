@@ -1,6 +1,5 @@
 """A selector from the weights of GLUS."""
 
-
 import pytest
 import torch
 

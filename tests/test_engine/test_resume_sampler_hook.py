@@ -88,15 +88,6 @@ def test_resumed_run_sees_the_same_samples(tmp_path, sampler):
     assert all(torch.equal(last[0][key], last[1][key]) for key in last[0])
 
 
-def test_resuming_twice(tmp_path):
-    whole, _ = train(tmp_path / 'whole', 17)
-    seen = []
-    for begin, end in ((0, 5), (5, 10), (10, 17)):
-        resume = tmp_path / 'part' / f'iter_{begin}.pth' if begin else None
-        seen += train(tmp_path / 'part', end, resume)[0]
-    assert seen == whole
-
-
 @pytest.mark.parametrize('workers', [1, 2])
 @pytest.mark.parametrize('persistent', [False, True])
 def test_with_workers(tmp_path, workers, persistent):

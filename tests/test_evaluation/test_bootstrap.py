@@ -1,6 +1,5 @@
 """Intervals over videos, their p-values, their coverage, and Holm's correction."""
 
-
 import numpy as np
 import pytest
 from scipy.stats import t as student

@@ -20,7 +20,6 @@ import programs
 from glus_mm.apis.mask_evaluation import evaluate_masks, open_expressions
 from glus_mm.datasets import LoadRefVOSGroundTruth
 from glus_mm.evaluation import RefVOSMetric, boundary_accuracy, region_similarity
-from glus_mm.registry import METRICS
 from glus_mm.structures import RefVOSDataSample
 from glus_mm.utils.masks import decode_rle, encode_mask
 
@@ -251,14 +250,6 @@ def test_figures_by_kind_and_without_target():
     empty = np.zeros((1, 2, 5, 6), bool)
     assert evaluate(RefVOSMetric(), [make_sample('v', empty, empty, object_ids=[()])]) == {
         'N-acc': 100, 'no_target_expressions': 1}
-
-
-def test_prefix_and_registry():
-    metric = METRICS.build(dict(type='RefVOSMetric', prefix='toy'))
-    assert isinstance(metric, RefVOSMetric)
-    assert 'toy/J&F' in evaluate(metric, [random_sample(0)])
-    with pytest.raises(TypeError, match='output_folder'):
-        METRICS.build(dict(type='RefVOSMetric', output_folder='x'))
 
 
 def test_results():

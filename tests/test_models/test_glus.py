@@ -157,15 +157,6 @@ def test_reuse_is_exact(make_glus, emit_seg, video, make_sample, options, always
     assert masks.any()
 
 
-@pytest.mark.parametrize('max_expressions', [1, 2, 3])
-def test_chunks_of_expressions(talking, video, make_sample, max_expressions):
-    model = talking({'test_cfg.max_expressions': max_expressions})
-    logits, is_seg = run(model, video, make_sample())
-    expected = run(talking(), video, make_sample())
-    torch.testing.assert_close(logits, expected[0], **EXACT)
-    assert torch.equal(is_seg, expected[1])
-
-
 @pytest.mark.parametrize('num_frames', [1, 2, 3])
 def test_videos_shorter_than_window_and_context(talking, video, make_sample, num_frames):
     """Also against the official schedule of work."""
@@ -280,30 +271,6 @@ def test_a_backward_pass_is_a_forward_pass_of_the_reversed_video(talking, video,
     model, sample = talking({'test_cfg.num_context': 0}), make_sample()
     backward = run(model, video, sample, [7, 7, 7])[0]
     torch.testing.assert_close(backward, run(model, video[::-1], sample)[0].flip(1), **EXACT)
-
-
-@pytest.mark.parametrize('key_frames', [[0], [0, 1, 8], [0, -1, 0]])
-def test_impossible_key_frames(talking, video, make_sample, key_frames):
-    model = talking()
-    session = model.init_session(ArrayReader(video), make_sample())
-    with pytest.raises(ValueError, match=r'a key frame in 0\.\.7 for each of 3 expressions, got'):
-        next(model.segment(session, key_frames))
-
-
-def count_images(module):
-    counts = []
-    module.register_forward_pre_hook(lambda _, args: counts.append(len(args[0])))
-    return counts
-
-
-@pytest.mark.parametrize('max_expressions', [16, 2])
-def test_each_encoder_sees_each_frame_once(talking, video, make_sample, max_expressions):
-    model = talking({'test_cfg.max_expressions': max_expressions})
-    vision = count_images(model.mllm.vision_tower)
-    sam = count_images(model.mask_head.sam2.image_encoder)
-    predict(model, video, make_sample())
-    assert sum(vision) == len(video), 'context frames are met again as query frames'
-    assert sum(sam) == len(video)
 
 
 def test_sessions(talking, make_sample, video):

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from glus_mm.models.losses import token_identity
-from glus_mm.utils.checkpoint import check_fit
 
 SMALL = {'loss_contrastive': dict(type='ObjectContrastiveLoss', num_negatives=1, min_tokens=1)}
 OBJECTS = (('1', ), (), ('1', ))
@@ -52,16 +51,3 @@ def test_tokens_and_their_identities(step):
     grads = {name for name, parameter in model.named_parameters()
              if parameter.grad is not None and parameter.grad.any()}
     assert grads and all(name.startswith('mllm.seg_projector.') for name in grads)
-
-
-def test_weights_with_and_without_the_loss_fit_each_other(step):
-    model, inputs, samples = step(SMALL)
-    model.loss(inputs, samples)
-    plain = step({})[0]
-    assert check_fit(model, plain.state_dict(), 'plain') == []
-    assert check_fit(plain, model.state_dict(), 'with the loss') == []
-
-
-def test_a_typo_in_the_bank(make_glus):
-    with pytest.raises(TypeError, match='sizes'):
-        make_glus({'loss_contrastive': dict(type='ObjectContrastiveLoss', bank=dict(sizes=5))})

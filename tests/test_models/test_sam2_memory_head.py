@@ -143,19 +143,6 @@ def test_training(head):
     assert torch.allclose(tokens.float(), expected[:, :3], atol=1e-6)
 
 
-def test_dynamic_multimask_is_a_choice_and_for_evaluation_only():
-    single, best = make_head(), make_head(dynamic_multimask=True)
-    best.load_state_dict(single.state_dict())
-    assert not single.sam2.sam_mask_decoder.dynamic_multimask_via_stability
-    images, token = random(1, 3, 64, 64), random(1, 32)
-
-    def logits(head):
-        return head(head.extract_feat(images), token, [MemoryBank()], 0).low_res_logits
-
-    assert not torch.equal(logits(single), logits(best)), 'random masks are not stable'
-    assert torch.equal(logits(single), logits(best.train()))
-
-
 def test_what_is_wrong(head, tmp_path):
     with pytest.raises(ValueError, match=r'\(M, 3, 64, 64\) as model.mask_head.image_size says, '
                                          r'got \(1, 3, 32, 64\)'):

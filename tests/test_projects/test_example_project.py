@@ -1,6 +1,5 @@
 """Another package with another default scope trains and tests with parts of glus_mm."""
 
-
 import pytest
 
 import programs

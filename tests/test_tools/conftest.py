@@ -1,6 +1,5 @@
 """What tests of several processes need, and a training that takes no time."""
 
-
 import pytest
 
 from programs import ROOT

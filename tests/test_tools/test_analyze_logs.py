@@ -85,15 +85,6 @@ def test_runs_are_laid_over_one_another(tool, run, tmp_path, capsys):
     assert rows(capsys.readouterr().out)['J&F', 'b'] == ['0', '-', '-', '-', '-', '-']
 
 
-def test_names_of_runs(tool, tmp_path):
-    file = write_log(tmp_path / 'run', [train_line(1)])
-    assert tool.name_runs([str(file), str(tmp_path / 'x')], None) == ['run', 'x']
-    (tmp_path / 'log.json').touch()
-    assert tool.name_runs([str(tmp_path / 'log.json')], None) == ['log']
-    assert tool.name_runs(['a/run', 'b/run'], None) == ['a/run', 'b/run']
-    assert len(set(tool.name_runs(['a', 'a'], None))) == 2
-
-
 def test_parts_of_a_resumed_run_are_joined(tool, tmp_path):
     """What the first part did after its last checkpoint was done again."""
     write_log(tmp_path, [train_line(i, loss=1.0) for i in (10, 20, 30)], '20260101_000000')

@@ -1,6 +1,5 @@
 """dev/check_resume.py, with few kills; the full check has 20 (docs/training.md)."""
 
-
 import numpy as np
 import pytest
 import torch

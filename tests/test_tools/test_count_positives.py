@@ -104,15 +104,12 @@ def test_report(tool, config, capsys):
 
 BAD = [
     (['--batches', '0'], '', '--batches must be at least 1, got 0'),
-    (['--processes', '-1'], '', '--processes must be at least 1, got -1'),
     ([], 'train_dataloader = None', 'expected train_dataloader, got none'),
     ([], 'model = dict(loss_contrastive=dict(type="MaskBCELoss"))',
      'expected an ObjectContrastiveLoss, got MaskBCELoss'),
     ([], 'train_dataloader["dataset"]["pipeline"] = []', 'does not choose query frames'),
-    ([], 'train_dataloader["dataset"]["data_root"] = "/nowhere"', '/nowhere'),
     ([], 'train_dataloader.update(batch_size=9, sampler=dict(type="DefaultSampler"))',
      'expected at least 9 training samples, got fewer'),
-    ([], 'model["loss_contrastive"].update(num_negatives=0)', 'num_negatives must be an integer'),
 ]
 
 

@@ -1,6 +1,5 @@
 """A sample of dev/fuzz.py: nothing that people hand over fails raw, passes changed, or hangs."""
 
-
 import pytest
 
 import programs

@@ -1,6 +1,5 @@
 """merge_lora.py and publish_model.py: checkpoints of a training become complete, plain weights."""
 
-
 import pytest
 import torch
 

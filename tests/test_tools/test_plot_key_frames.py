@@ -1,6 +1,5 @@
 """tools/analysis_tools/plot_key_frames.py: which frames it shows and marks, and its picture."""
 
-
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,6 +1,5 @@
 """demo/video_demo.py: its files, and what it refuses in one line."""
 
-
 import cv2
 import numpy as np
 import pytest

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glus_mm.utils.image import check_frame, read_image, sam2_image, vision_tower_image
+from glus_mm.utils.image import read_image, sam2_image, vision_tower_image
 
 
 def pattern(height, width):
@@ -67,14 +67,6 @@ def test_read_image(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=rf'{name} \({len(content)} bytes\)'):
             read_image(tmp_path / name)
-
-
-@pytest.mark.parametrize('frame', [
-    np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32),
-    np.zeros((0, 4, 3), np.uint8), torch.zeros(4, 4, 3, dtype=torch.uint8), None])
-def test_check_frame_refuses(frame):
-    with pytest.raises(ValueError, match=r'frame 3: expected an RGB frame, uint8 \(H, W, 3\), got'):
-        check_frame(frame, 'frame 3')
 
 
 def png_of(width, height):

@@ -26,15 +26,6 @@ def test_folders(tmp_path, monkeypatch):
             ensure_writable_dir(path)
 
 
-@pytest.mark.parametrize('below', ['', 'sub'])
-def test_a_file_in_the_way(tmp_path, below):
-    file = tmp_path / 'file'
-    file.write_text('text')
-    with pytest.raises(NotADirectoryError, match='file'):
-        ensure_writable_dir(file / below)
-    assert file.read_text() == 'text'
-
-
 @pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='needs a /proc file system')
 def test_a_place_that_refuses():
     with pytest.raises(OSError, match=f'{READ_ONLY} cannot be written'):
