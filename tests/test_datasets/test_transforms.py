@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import pseudo_collate
 
 from glus_mm.datasets import (
     BuildConversation,
@@ -273,33 +272,6 @@ def test_conversation():
 
 
 # ---- packing and whole pipelines ----
-
-
-def test_batches_of_videos_with_any_number_of_expressions(mevis_root, edit_json):
-    edit_json(mevis_root / 'meta_expressions.json',
-              lambda c: c['videos']['mid'].update(expressions={'0': {
-                  'exp': 'x', 'obj_id': [], 'anno_id': []}}))
-    dataset = _dataset(mevis_root, _train_pipeline())
-    for pair in ((0, 1), (0, 2)):
-        items = [dataset[i] for i in pair]
-        batch = pseudo_collate(items)
-        for b, item in enumerate(items):
-            collated = batch['inputs']['input_ids'][b]
-            assert len(collated) == len(item['data_samples'])
-            assert all(map(np.array_equal, collated, item['inputs']['input_ids']))
-            assert torch.equal(batch['inputs']['clip_imgs'][b], item['inputs']['clip_imgs'])
-            assert batch['data_samples'][b] is item['data_samples']
-
-
-def test_items(mevis_root):
-    item = _dataset(mevis_root, _train_pipeline(num_context=4, num_query=4))[1]
-    assert item['inputs']['clip_imgs'].shape[0] == 8
-    assert item['data_samples'].query_frame_ids == [0, 1, 1, 1]
-    masks = item['data_samples'].gt_masks
-    assert torch.equal(masks[:, 1], masks[:, 3])
-    names = ('SampleContextQueryFrames', 'LoadRefVOSFrames', 'LoadRefVOSMasks')
-    dataset = _dataset(mevis_root, [{'type': f'glus_mm.{name}'} for name in names])
-    assert dataset[0]['gt_masks'].shape == (3, 4, 40, 56)
 
 
 def test_official_training_sample():

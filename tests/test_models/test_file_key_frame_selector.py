@@ -1,11 +1,9 @@
 """Key frames from a file: fallbacks, and GLUS that starts from them."""
 
 import json
-from collections import OrderedDict
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 
 from glus_mm.models import FileKeyFrameSelector
 from glus_mm.models.inference import ArrayReader
@@ -26,13 +24,10 @@ def test_files(official, video, make_sample):
 
 
 @pytest.mark.parametrize(('missing', 'frame'), [('first', 0), ('middle', 4)])
-def test_fallbacks_are_logged(official, video, make_sample, capsys, monkeypatch, missing, frame):
-    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
-    MMLogger.get_instance('test', log_level='INFO')
+def test_fallbacks_are_logged(official, video, make_sample, logged, missing, frame):
     keys = FileKeyFrameSelector(official, missing).select(ArrayReader(video), make_sample())
     assert keys.frame_ids == [5, 0, frame] and keys.scores is None
-    out = capsys.readouterr()
-    assert f"'video_2', got none among 3; starts at the {missing} frame" in out.out + out.err
+    assert f"'video_2', got none among 3; starts at the {missing} frame" in logged[-1]
 
 
 def test_files_of_another_kind(tmp_path, video, make_sample):

@@ -43,18 +43,6 @@ def row(pred, e):
 
 
 @torch.inference_mode()
-def test_with_the_offline_context_the_masks_are_the_offline_ones(model, video, make_sample):
-    context = [video[t] for t in clip_centres(LENGTH, 4)]
-    session = LiveSession(model, context)
-    keys = [session.add(text) for text in TEXTS]
-    assert keys == [0, 1, 2]
-    expected = offline(model, video, make_sample, TEXTS)
-    assert any(pred.masks.any() for pred in expected)
-    for frame, wanted in zip(video, expected):
-        assert_same(session.step(frame), wanted)
-
-
-@torch.inference_mode()
 def test_texts_added_later_are_propagated_from_there(model, video, make_sample):
     """At frames of every remainder by the memory stride, and one text is dropped."""
     session = LiveSession(model, [video[t] for t in clip_centres(LENGTH, 4)])

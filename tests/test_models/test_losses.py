@@ -1,11 +1,14 @@
-"""Losses against their plain formulas, and on masks without any foreground."""
+"""Losses against their plain formulas, on masks without foreground, and of unequal processes."""
 
 import math
 
 import pytest
 import torch
+from torch import distributed
 
+import programs
 from glus_mm.models import MaskBCELoss, MaskDiceLoss, MaskIoULoss, TokenCELoss
+from glus_mm.models.losses import mean_over_processes
 
 LOGITS = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
 TARGET = (torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(1)) < 0.4).byte()
@@ -70,3 +73,61 @@ def test_tokens_and_iou():
     big = torch.zeros(1, 512, 512, dtype=torch.float16)
     assert MaskDiceLoss(1.0)(big, torch.ones_like(big)).item() == pytest.approx(1 / 3, abs=0.01)
     assert MaskBCELoss(1.0)(big, torch.ones_like(big)).isfinite()
+
+
+# Losses of processes with unequal numbers of items, against those of one with all of them.
+ITEMS = torch.tensor([0.3, -1.2, 2.0, 0.7, 5.0], dtype=torch.float64)
+CUTS = (0, 4, 5)
+
+
+def losses_of(weight, items):
+    return dict(loss_a=(weight * items).square().mean(), loss_b=(weight + items).exp().mean())
+
+
+def test_one_process_gets_back_what_it_gave():
+    losses = losses_of(torch.tensor(1.5, requires_grad=True), ITEMS)
+    shared = mean_over_processes(losses, dict(loss_a=5, loss_b=5))
+    assert shared == losses and all(shared[name] is losses[name] for name in losses)
+
+
+def worker(rank, folder):
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+    items = ITEMS[CUTS[rank]:CUTS[rank + 1]]
+    weight = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    losses = dict(losses_of(weight, items), loss_c=weight * (rank + 1))
+    shared = mean_over_processes(losses, dict(loss_a=len(items), loss_b=len(items)))
+    sum(shared.values()).backward()
+    broken = {'loss_a': torch.tensor(1.0 if rank else float('nan')),
+              'loss_b': torch.tensor(float('inf') if rank else 2.0)}
+    broken = mean_over_processes(broken, dict(loss_a=1, loss_b=3))
+    # Processes without items; in the second case all of them.
+    empty = mean_over_processes(
+        dict(loss_a=weight * rank, loss_b=weight * 0), dict(loss_a=rank, loss_b=0))
+    half = mean_over_processes({'loss_a': torch.tensor(2.0 + rank, dtype=torch.bfloat16)}, {})
+    torch.save(dict(shared={k: v.detach() for k, v in shared.items()}, grad=weight.grad,
+                    finite={k: bool(v.isfinite()) for k, v in broken.items()}, half=half,
+                    empty={k: v.item() for k, v in empty.items()}),
+               folder / f'{rank}.pth')
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path):
+    programs.spawn(worker, tmp_path)
+    ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2)]
+    weight = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    losses = dict(losses_of(weight, ITEMS), loss_c=weight * 1.5)
+    sum(losses.values()).backward()
+    for rank in ranks:
+        assert rank['shared'].keys() == losses.keys()
+        for name, value in losses.items():
+            torch.testing.assert_close(rank['shared'][name], value.detach())
+    # Data parallelism averages the gradients.
+    torch.testing.assert_close((ranks[0]['grad'] + ranks[1]['grad']) / 2, weight.grad)
+    assert not torch.isclose(ranks[0]['grad'], ranks[1]['grad'])
+    assert [rank['finite'] for rank in ranks] == [
+        dict(loss_a=False, loss_b=True), dict(loss_a=True, loss_b=False)], 'only who is at fault'
+    assert all(rank['empty'] == dict(loss_a=1.5, loss_b=0) for rank in ranks)
+    assert all(rank['half']['loss_a'] == 2.5 for rank in ranks)
+    assert ranks[0]['half']['loss_a'].dtype == torch.bfloat16

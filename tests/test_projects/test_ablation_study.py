@@ -71,18 +71,6 @@ def test_intervals():
     assert (found.videos, found.expressions) == (2, 10)
 
 
-@pytest.mark.parametrize('first, second, message', [
-    ([], [], 'as many seeds'),
-    ([{'a': [1.0]}], [{'a': [1.0]}] * 2, 'got 1 and 2'),
-    ([{'a': [1.0]}], [{'b': [1.0]}], 'same videos'),
-    ([{'a': [1.0]}], [{'a': [1.0, 2.0]}], 'same videos and expressions'),
-    ([{'a': []}], [{'a': []}], 'at least one expression'),
-])
-def test_what_cannot_be_compared(first, second, message):
-    with pytest.raises(ValueError, match=message):
-        paired_bootstrap(first, second)
-
-
 # Rows, groups and tables
 
 
@@ -286,13 +274,6 @@ def test_settings_are_those_of_the_folder(tmp_path):
     assert (data / 'late' / 'train' / 'meta_expressions.json').is_file()
     with pytest.raises(ValueError, match='expected 6 videos, got 3'):
         Settings(start='x', **dict(TINY, train_videos=6)).prepare_data(data)
-
-
-@pytest.mark.parametrize('name', ['--jobs', '--steps', '--test-videos'])
-def test_wrong_arguments(refusal, tmp_path, name):
-    assert f'expected {name} of at least 1, got 0' in refusal(
-        TOOL, '--out', tmp_path / 'out', name, '0')
-    assert not (tmp_path / 'out').exists()
 
 
 SMALL = '''

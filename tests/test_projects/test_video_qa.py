@@ -4,14 +4,12 @@ The answers of a model with random weights say nothing; :func:`say` makes it say
 """
 
 import json
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine import Config
-from mmengine.logging import MMLogger
 from transformers import LlamaForCausalLM
 from video_qa import (
     QUESTIONS,
@@ -109,13 +107,11 @@ def test_units(reader, make_sample):
 
 
 @pytest.mark.parametrize('fallback, frame', [('middle', 4), ('first', 0)])
-def test_no_moment_falls_back_and_says_so(reader, make_sample, monkeypatch, capsys, fallback,
-                                          frame):
-    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
+def test_no_moment_falls_back_and_says_so(reader, make_sample, logged, fallback, frame):
     model = say(build(fallback=fallback), 'no idea')
     assert model.select(reader, make_sample(('the star', ))).frame_ids == [frame]
-    said = ''.join(capsys.readouterr())
-    assert "expression '0', got 'no idea'" in said and f'starts at the {fallback} frame' in said
+    assert "expression '0', got 'no idea'" in logged[-1]
+    assert f'starts at the {fallback} frame' in logged[-1]
 
 
 def test_the_question(reader, make_sample, mllm):
@@ -279,14 +275,9 @@ def test_answers(mllm, imgs):
     assert draw(0) == draw(0)
     assert len({tuple(draw(seed)) for seed in range(4)}) > 1
     assert draw(0, 1e-6) == mllm.generate(prompt(mllm), video, 6)
-    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
     cfg = AnswerCfg(num_answers=3, max_new_tokens=8, temperature=3.0)
-    answers = mllm.answer_questions(imgs, ['where?', 'when?'], cfg, generators)
-    assert [len(row) for row in answers] == [3, 3] and len({*answers[0], *answers[1]}) > 3
-    assert not any(marker in text for row in answers for text in row
-                   for marker in mllm.tokenizer.added_tokens)
-    alone = mllm.answer_questions(imgs, ['when?'], cfg, [torch.Generator().manual_seed(1)])
-    assert alone == answers[1:]
+    answers, = mllm.answer_questions(imgs, ['where?'], cfg, [torch.Generator().manual_seed(0)])
+    assert not any(marker in text for text in answers for marker in mllm.tokenizer.added_tokens)
 
 
 @pytest.mark.parametrize('options, message', [

@@ -141,12 +141,3 @@ def test_benchmark(monkeypatch, capsys):
     monkeypatch.setattr(tool, 'boundary_accuracy', lambda gt, pred: 0.5)
     with pytest.raises(SystemExit, match='expected .* got .*0.5'):
         tool.check_equal(20)
-
-
-@pytest.mark.slow
-def test_benchmark_of_eval_masks(tmp_path, capsys):
-    tool = programs.load(ROOT / 'dev/benchmark_j_and_f.py')
-    tool.measure_eval_masks(str(tmp_path), [1, 2], 1, (2, 3, 2))
-    out = capsys.readouterr().out
-    assert '1 worker :' in out and '2 workers: ' in out and 'x as fast as 1' in out
-    assert not list(tmp_path.iterdir()), 'the synthetic set is deleted'

@@ -4,12 +4,10 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from torch import nn
 
 from glus_mm.apis import init_model
@@ -129,15 +127,12 @@ def test_torn_ones_are_skipped_with_a_message(tmp_path, noted):
         'iter_15.pth: its end is missing, or it is no checkpoint', 'iter_10.pth: it is empty']
 
 
-def test_nothing_whole_is_left(tmp_path, capsys, monkeypatch):
-    # A logger of an earlier test would still write to that test's stream.
-    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
+def test_nothing_whole_is_left(tmp_path, logged):
     run_folder(tmp_path, [5], noted=5)
     os.truncate(tmp_path / 'iter_5.pth', 700)
     assert choose_resume(tmp_path) is None
-    message = capsys.readouterr()
-    assert 'skipped the torn checkpoint' in message.out + message.err
-    assert 'the run starts afresh' in message.out + message.err
+    message = ' '.join(logged)
+    assert 'skipped the torn checkpoint' in message and 'the run starts afresh' in message
 
 
 def test_notes(tmp_path):
