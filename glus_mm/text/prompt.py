@@ -7,7 +7,7 @@ images. Every image is the three ids ``<im_start>``, :data:`IMAGE_TOKEN_INDEX`, 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,10 @@ class PromptTemplate:
             object, with ``model.existence='answer'``. It has to be a single token, so that both
             answers are equally long and first differ where ``token`` is predicted. Defaults to
             ``''``: this template has none.
+
+    Attributes:
+        past_answer (str): answer of an earlier frame at inference, the same whether ``token`` came
+            or not.
     """
 
     name: str
@@ -75,8 +79,10 @@ class PromptTemplate:
     image_marks: bool = True
     video_at_once: bool = False
     absent: str = ''
+    past_answer: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, 'past_answer', f'{self.test_answer.rstrip()} {self.token}.')
         for question in (*self.questions, self.test_question):
             if question.count(IMAGE_TOKEN) != 1:
                 raise ValueError(
@@ -89,11 +95,6 @@ class PromptTemplate:
                     f'expected one {self.token} in an answer of template {self.name!r}, '
                     f'got {answer!r}'
                 )
-
-    @property
-    def past_answer(self) -> str:
-        """Answer of an earlier frame at inference, the same whether ``token`` came or not."""
-        return f'{self.test_answer.rstrip()} {self.token}.'
 
 
 _LLAVA_V1_SYSTEM = (
@@ -479,26 +480,13 @@ def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) 
         ValueError: there are not more than ``num_context`` images.
     """
     checked(0, num_context=num_context)
-    starts = image_starts(ids, tokenizer)
+    starts = [i - (i > 0 and ids[i - 1] == tokenizer.im_start_id)
+              for i, index in enumerate(ids) if index == IMAGE_TOKEN_INDEX]
     if len(starts) <= num_context:
         raise ValueError(
             f'expected more than {num_context} images (num_context), but got {len(starts)}'
         )
     return starts[num_context]
-
-
-def image_starts(ids: Sequence[int], tokenizer: SegTokenizer) -> list[int]:
-    """Find the images of a prompt.
-
-    Args:
-        ids: ids of :func:`build_prompt` or :func:`build_conversation`.
-        tokenizer: the tokenizer that made the ids.
-
-    Returns:
-        Index of each image, or of its ``<im_start>`` where there is one.
-    """
-    return [i - (i > 0 and ids[i - 1] == tokenizer.im_start_id)
-            for i, index in enumerate(ids) if index == IMAGE_TOKEN_INDEX]
 
 
 def _refuse_tokens(lower: str, text: str, what: str, tokens: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from glus_mm.models.inference.caches import SeenFrames
+from glus_mm.models.propagators.live_session import SeenFrames
 from glus_mm.utils.frames import clip_bounds, clip_centres
 
 

@@ -98,9 +98,11 @@ class OfficialFrames:
     Args:
         session: state of the video.
         frames: positions in the order in which they are needed.
+        vision: whether the MLLM sees them, which it asks for itself here.
     """
 
-    def __init__(self, model: GLUS, session: VideoSession, frames: range) -> None:
+    def __init__(self, model: GLUS, session: VideoSession, frames: range,
+                 vision: bool = True) -> None:
         self.model = model
         self.session = session
         number = len(session.context_frame_ids) + model.test_cfg.window
@@ -114,15 +116,16 @@ class OfficialFrames:
     def close(self) -> None:
         """Nothing is held."""
 
-    def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range
-                   ) -> Generator[Work, Any, SegTokens]:
+    def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range, kept: None = None
+                   ) -> Generator[Work, Any, tuple[SegTokens, list]]:
         """As :meth:`FrameEncoder.seg_tokens`, with one turn for each track."""
         yield from ()
         images = torch.stack([
             self._vision.get(t, lambda t=t: vision_input(self.model, self._frame(t)))
             for t in [*self.session.context_frame_ids, *window]])
         seg = seg_tokens_from_scratch(self.model.mllm, [turn for turn, in prompts], images)
-        return SegTokens(seg.tokens[:, None], seg.is_seg[:, None], seg.presence[:, None])
+        seg = SegTokens(seg.tokens[:, None], seg.is_seg[:, None], seg.presence[:, None])
+        return seg, [None] * len(prompts)
 
     def decode(self, frame_idx: int, seg_tokens: Tensor, memory: Sequence[MemoryBank],
                places: Sequence[int], points: tuple[Tensor, Tensor] | None = None

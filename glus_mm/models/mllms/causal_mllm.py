@@ -31,7 +31,6 @@ from glus_mm.text.prompt import (
     IMAGE_TOKEN_INDEX,
     absent_id,
     build_prompt,
-    image_starts,
     replace_answers,
     split_prefix,
 )
@@ -116,7 +115,8 @@ class CausalMLLM(BaseMLLM):
         logits = self._logits_at(hidden, counted)
         trace = None if not layers else ConversationTrace(
             {layer: state.flatten(0, 1) for layer, state in states.items()}, index,
-            [_image_starts(row, per_image) for row in input_ids],
+            [[place + number * (per_image - 1) for number, place in enumerate(
+                (row == IMAGE_TOKEN_INDEX).nonzero()[:, 0].tolist())] for row in input_ids],
             [row.nonzero()[:, 0].tolist() for row in next_is_seg], per_image)
         return SegTokens(tokens, trace=trace), logits, targets[counted]
 
@@ -392,9 +392,9 @@ class CausalMLLM(BaseMLLM):
 
     def _turn_starts(self, ids: Tensor, per_image: int, num_turns: int) -> list[int]:
         """Positions where the turns of the query frames, which come last, begin."""
-        starts = image_starts(ids.tolist(), self.tokenizer)
-        return [_expanded_length(ids[:start], per_image)
-                for start in starts[len(starts) - num_turns:]]
+        number = int((ids == IMAGE_TOKEN_INDEX).sum())
+        return [_expanded_length(ids[:self.split_prefix(ids.tolist(), before)], per_image)
+                for before in range(number - num_turns, number)]
 
     def _decoder_arguments(self, is_image: Tensor, visual: Tensor, cache: DynamicCache | None,
                            layout: Layout | None) -> dict[str, Any]:
@@ -517,12 +517,6 @@ def hf_config(config_class: type, values: dict, where: str):
 def _for_each(value: Any, number: int) -> list:
     """What is given for each of so many prompts, or once for all of them."""
     return list(value) if isinstance(value, (list, tuple)) else [value] * number
-
-
-def _image_starts(ids: Tensor, per_image: int) -> list[int]:
-    """Where the visual tokens of each image start in a conversation ``ids`` (L)."""
-    positions = (ids == IMAGE_TOKEN_INDEX).nonzero()[:, 0].tolist()
-    return [position + number * (per_image - 1) for number, position in enumerate(positions)]
 
 
 def _expanded_length(ids: Tensor, per_image: int) -> int:

@@ -58,13 +58,16 @@ def cluster_tokens(tokens: Tensor, num_clusters: int, k: int, seed: int = 0) -> 
         # The way by a matrix product loses the small distances, and depends on the batch.
         distances = torch.cdist(
             values, values, compute_mode='donot_use_mm_for_euclid_dist') / math.sqrt(width)
-        k = _neighbours(k, num_clusters)
+        k = k if k <= num_clusters else min(3, max(num_clusters // 2, 1))
         nearest = distances.topk(k, dim=-1, largest=False).values
+        noise = torch.rand(count, generator=torch.Generator().manual_seed(seed),
+                           dtype=torch.float64) * TIE_BREAK
         # In float64, as a density near 1 leaves float32 few numbers to break a tie with.
-        density = (-nearest.double().square().mean(-1)).exp() + _tie_break(
-            count, seed).to(nearest.device)
-        centres = _delta(distances, density).mul(density).argsort(
-            dim=-1, descending=True, stable=True)[:, :num_clusters]
+        density = (-nearest.double().square().mean(-1)).exp() + noise.to(nearest.device)
+        higher = density[:, None, :] > density[:, :, None]
+        largest = distances.flatten(1).amax(1)[:, None, None]
+        delta = torch.where(higher, distances, largest).amin(-1)
+        centres = delta.mul(density).argsort(dim=-1, descending=True, stable=True)[:, :num_clusters]
         to_centre = distances.gather(1, centres[..., None].expand(-1, -1, count))
         own = torch.arange(num_clusters, device=tokens.device).expand_as(centres)
         return to_centre.argmin(1).scatter(1, centres, own)
@@ -152,19 +155,3 @@ def split_events(tokens: Tensor, temporal_rate: float, seed: int = 0) -> list[Te
     event_of = cluster_tokens(means, num_events, TEMPORAL_NEIGHBOURS, seed)[0]
     events = dict.fromkeys(event_of.tolist())
     return [torch.nonzero(event_of == event).flatten() for event in events]
-
-
-def _neighbours(k: int, num_clusters: int) -> int:
-    return k if k <= num_clusters else min(3, max(num_clusters // 2, 1))
-
-
-def _tie_break(count: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, generator=generator, dtype=torch.float64) * TIE_BREAK
-
-
-def _delta(distances: Tensor, density: Tensor) -> Tensor:
-    """Distance (B, N) to the nearest token of higher density."""
-    higher = density[:, None, :] > density[:, :, None]
-    largest = distances.flatten(1).amax(1)[:, None, None]
-    return torch.where(higher, distances, largest).amin(-1)

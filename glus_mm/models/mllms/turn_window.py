@@ -48,18 +48,6 @@ class SecondRotation:
     sin: Tensor
     in_prefix: Tensor
 
-    def apply(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys of twice the width whose products are the scores.
-
-        Args:
-            query: (N, heads, Q, d), rotated at running positions.
-            key: (N, key heads, K, d).
-        """
-        turned = rotate(query, self.cos[:, None], self.sin[:, None])
-        outside = self.in_prefix[:, None, :, None]
-        return (torch.cat([turned, query], -1),
-                torch.cat([key.masked_fill(~outside, 0), key.masked_fill(outside, 0)], -1))
-
 
 def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate queries or keys, in at least float32, on top of what they are rotated by.
@@ -77,7 +65,11 @@ def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor,
                attention_mask: Tensor | None, second_rotation: SecondRotation | None = None,
                **kwargs) -> tuple[Tensor, None]:
     if second_rotation is not None:
-        query, key = second_rotation.apply(query, key)
+        # Queries and keys of twice the width, whose products are the scores.
+        turned = rotate(query, second_rotation.cos[:, None], second_rotation.sin[:, None])
+        prefix = second_rotation.in_prefix[:, None, :, None]
+        query = torch.cat([turned, query], -1)
+        key = torch.cat([key.masked_fill(~prefix, 0), key.masked_fill(prefix, 0)], -1)
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 

@@ -15,26 +15,6 @@ from glus_mm.models.mllms.base_mllm import BaseMLLM, SegTokens
 from glus_mm.models.segmentors import GLUS
 from glus_mm.utils.image import sam2_image, vision_tower_image
 
-
-@torch.no_grad()
-def frame_features(model: GLUS, session: VideoSession, frame_idx: int,
-                   head: SAM2MemoryHead | None = None) -> SAM2Features:
-    """Features of one frame (M = 1).
-
-    Args:
-        model: whose preprocessor normalises the frame.
-        session: state of the video. Features of the model's own mask head go through its cache.
-        frame_idx: 0-based position.
-        head: another SAM-2 than the model's; its features are not kept.
-    """
-    encoder = model.mask_head if head is None else head
-
-    def encode() -> SAM2Features:
-        return encoder.extract_feat(sam_input(model, session.frame(frame_idx), head)[None])
-
-    return encode() if head is not None else session.sam_features.get(frame_idx, encode)
-
-
 # Stages of a frame's work.
 VISION, LLM, SAM, DECODE = range(4)
 
@@ -109,47 +89,35 @@ class FrameEncoder:
                              self._image(vision_input, frame_idx)[None])
         return cache.get(frame_idx, lambda: tokens)
 
-    def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range
-                   ) -> Generator[Work, Any, SegTokens]:
+    def seg_tokens(self, prompts: Sequence[Sequence[list[int]]], window: range,
+                   kept: Sequence[Any] | None = None
+                   ) -> Generator[Work, Any, tuple[SegTokens, list[Any]]]:
         """Seg tokens of the last frames of a window.
 
         Args:
             prompts: (N) of each track a prompt for each of its s newest turns.
             window: positions of the frames that the last prompts show.
+            kept: (N) what each track keeps of earlier turns, which the only prompt of each goes on
+                from, see :meth:`BaseMLLM.next_turns`; None runs whole windows.
 
         Returns:
-            Seg tokens (N, s, C), whether each is a ``[SEG]``, and its probability, (N, s).
+            Seg tokens (N, s, C), whether each is a ``[SEG]``, and its probability, (N, s); and what
+            each track is to keep.
         """
         visual = []
         for t in window:
             visual.append((yield from self.visual_tokens(t)))
         visual = torch.stack(visual)
-        cut, prefix = self._prefix(prompts[0][0], visual)
-        rests, mllm = [[prompt[cut:] for prompt in turns] for turns in prompts], self.model.mllm
-
-        def run(rests: list, visual: Any, prefix: Any, kept: list) -> tuple[SegTokens, list]:
-            if len(rests[0]) > 1:
-                return mllm.seg_tokens_of_turns(rests, visual, prefix), kept
-            seg = mllm.next_seg_tokens([turns[0] for turns in rests], visual, prefix)
-            return SegTokens(seg.tokens[:, None], seg.is_seg[:, None], seg.presence[:, None]), kept
-
-        seg, _ = yield Work(
-            LLM, ('window', len(window), len(rests[0])), len(rests),
-            partial(_run_llm, mllm, run), (rests, visual, prefix, [None] * len(rests)))
-        return seg
-
-    def next_turns(self, prompts: Sequence[list[int]], frame_idx: int, kept: Sequence[Any]
-                   ) -> Generator[Work, Any, tuple[SegTokens, list[Any]]]:
-        """Seg tokens (N, C) of a frame, see :meth:`BaseMLLM.next_turns`."""
-        visual = (yield from self.visual_tokens(frame_idx))[None]
-        _, prefix = self._prefix(prompts[0], visual)
-        cfg, mllm = self.model.test_cfg, self.model.mllm
-
-        def run(prompts: list, visual: Any, prefix: Any, kept: list) -> tuple[SegTokens, list]:
-            return mllm.next_turns(prompts, cfg.num_context, visual, prefix, kept, cfg.window)
-
-        return (yield Work(LLM, 'turns', len(prompts), partial(_run_llm, mllm, run),
-                           (prompts, visual, prefix, kept)))
+        mllm, ids, first = self.model.mllm, self.session.context_frame_ids, prompts[0][0]
+        context, cut = self.session.context, mllm.split_prefix(first, len(ids))
+        prefix = self.session.prefix.get(tuple(ids), lambda: mllm.prefill(
+            first[:cut], torch.stack([context[t] for t in ids]) if ids else visual[:0]))
+        turns = kept is not None
+        rests = prompts if turns else [[prompt[cut:] for prompt in some] for some in prompts]
+        return (yield Work(
+            LLM, (turns, len(window), len(rests[0])), len(rests),
+            partial(_run_llm, self.model, turns),
+            (rests, visual, prefix, kept if turns else [None] * len(rests))))
 
     def decode(self, frame_idx: int, seg_tokens: Tensor, memory: Sequence[MemoryBank],
                frame_ids: Sequence[int], points: tuple[Tensor, Tensor] | None = None
@@ -165,13 +133,6 @@ class FrameEncoder:
         return (yield Work(DECODE, None if points is None else self, len(memory),
                            partial(_decode, self.model),
                            (feats, seg_tokens, memory, frame_ids, points)))
-
-    def _prefix(self, prompt: list[int], visual: Tensor) -> tuple[int, Any]:
-        """Length in ids and state of the part that all prompts of the video share."""
-        mllm, kept, ids = self.model.mllm, self.session.context, self.session.context_frame_ids
-        cut = mllm.split_prefix(prompt, len(ids))
-        return cut, self.session.prefix.get(tuple(ids), lambda: mllm.prefill(
-            prompt[:cut], torch.stack([kept[t] for t in ids]) if ids else visual[:0]))
 
     def _image(self, make: Callable[[GLUS, np.ndarray], Tensor], frame_idx: int) -> Tensor:
         """A frame of the pass as an encoder takes it.
@@ -204,19 +165,31 @@ def _sam_features(model: GLUS, batch: list[Tensor]) -> list[SAM2Features]:
     return [feats.select(torch.tensor([i], device=feats.top.device)) for i in range(len(batch))]
 
 
-def _run_llm(mllm: BaseMLLM, run: Callable[..., tuple[SegTokens, list]],
-             batch: list[tuple[list, Tensor, Any, list]]) -> list[tuple[SegTokens, list]]:
+def _run_llm(model: GLUS, turns: bool, batch: list[tuple[list, Tensor, Any, list]]
+             ) -> list[tuple[SegTokens, list]]:
     """Seg tokens of each video, and what it keeps of its turns.
 
-    ``run`` gets the prompts of all videos, the frames and the prefix of the only one, or of each
-    prompt, and what is kept of the turns of each conversation.
+    The MLLM gets the prompts of all videos, and the frames and the prefix of the only one, or of
+    each prompt. ``turns`` says whether prompts go on from what is kept.
     """
-    if len(batch) == 1 or not mllm.joins_videos:
-        return [run(*one) for one in batch]
+    mllm, cfg = model.mllm, model.test_cfg
+    if len(batch) > 1 and not mllm.joins_videos:
+        return [made for one in batch for made in _run_llm(model, turns, [one])]
     counts = [len(one[0]) for one in batch]
     prompts, kept = ([row for one in batch for row in one[i]] for i in (0, 3))
-    visual, prefix = ([one[i] for one in batch for _ in one[0]] for i in (1, 2))
-    seg, kept = run(prompts, visual, prefix, kept)
+    _, visual, prefix, _ = batch[0]
+    if len(batch) > 1:
+        visual, prefix = ([one[i] for one in batch for _ in one[0]] for i in (1, 2))
+    if len(prompts[0]) > 1:
+        seg = mllm.seg_tokens_of_turns(prompts, visual, prefix)
+    else:
+        newest = [prompt for prompt, in prompts]
+        if turns:
+            seg, kept = mllm.next_turns(
+                newest, cfg.num_context, visual, prefix, kept, cfg.window)
+        else:
+            seg = mllm.next_seg_tokens(newest, visual, prefix)
+        seg = SegTokens(seg.tokens[:, None], seg.is_seg[:, None], seg.presence[:, None])
     states = iter(kept)
     return [(SegTokens(*parts), [next(states) for _ in range(number)]) for number, *parts in zip(
         counts, *(getattr(seg, name).split(counts) for name in ('tokens', 'is_seg', 'presence')))]

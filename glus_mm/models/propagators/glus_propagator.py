@@ -87,7 +87,7 @@ class GLUSPropagator(BasePropagator):
         stride = model.test_cfg.memory_stride
         tracks = [Track(e, session.expressions[e], start, model.mask_head.new_memory(stride))
                   for e, start in starts.items()]
-        with closing(self.source(model, session, frames)) as features:
+        with closing(self.source(model, session, frames, vision=given is None)) as features:
             yield from features.open()
             for place, t in enumerate(frames):
                 active = [track for track in tracks if track.step or track.start == t]
@@ -122,10 +122,7 @@ class GLUSPropagator(BasePropagator):
             The masks of the N tracks. A track without ``[SEG]`` and clicks stores no memory.
         """
         lacking = [track for track in tracks if not track.tokens]
-        if model.test_cfg.window_cache == 'turns':
-            yield from self._next_turns(model, features, lacking, frames[place])
-        else:
-            yield from self._fill_tokens(model, features, lacking, frames, place)
+        yield from self._fill_tokens(model, features, lacking, frames, place)
         seg = SegTokens(*(torch.stack(rows) for rows in
                           zip(*[track.tokens.popleft() for track in tracks])))
         is_seg = seg.is_seg
@@ -147,26 +144,33 @@ class GLUSPropagator(BasePropagator):
 
     def _fill_tokens(self, model: GLUS, features: FrameEncoder, tracks: Sequence[Track],
                      frames: range, place: int) -> Generator[Work, Any, None]:
-        """Run the MLLM on the windows of tracks.
+        """Run the MLLM on the windows of tracks, or their new turn on top of those that they keep.
 
         Those whose window has the same frames are batched. Where answers enter the history, those
         of a block of frames are not known before it is run: each is taken to be the last one, and
         the block ends at the first frame that answers otherwise.
         """
-        cfg = model.test_cfg
+        cfg, turns = model.test_cfg, model.test_cfg.window_cache == 'turns'
         new, groups = min(cfg.window_stride, len(frames) - place), defaultdict(list)
         for track in tracks:
-            groups[min(track.step, cfg.window - new)].append(track)
+            groups[0 if turns else min(track.step, cfg.window - new)].append(track)
         for old, group in groups.items():
             window = frames[place - old:place + new]
             for i in range(0, len(group), cfg.max_expressions):
                 chunk = group[i:i + cfg.max_expressions]
-                prompts = [[_prompt(model, track, old, ahead) for ahead in range(new)]
-                           for track in chunk]
-                seg = yield from features.seg_tokens(prompts, window)
+                prompts = []
+                for track in chunk:
+                    answers = track.answers[len(track.answers) - old:]
+                    # A turn that is kept ends with the answer that it got.
+                    prompts.append([model.mllm.prompt(
+                        track.text, cfg.num_context, old + ahead + 1, None
+                        if model.existence == 'mask' else answers + track.answers[-1:] * ahead)
+                        for ahead in ([1] if turns else range(new))])
+                seg, kept = yield from features.seg_tokens(
+                    prompts, window, [track.kept for track in chunk] if turns else None)
                 is_seg = seg.accepted(cfg.seg_threshold)
-                for track, *rows in zip(chunk, seg.tokens, is_seg, seg.presence):
-                    made = list(zip(*rows))
+                for track, state, *rows in zip(chunk, kept, seg.tokens, is_seg, seg.presence):
+                    track.kept, made = state, list(zip(*rows))
                     if model.existence == 'answer':
                         said, likely = rows[1].tolist(), track.answers[-1]
                         number = next((i for i, answer in enumerate(said, 1) if answer != likely),
@@ -175,28 +179,33 @@ class GLUSPropagator(BasePropagator):
                         made = made[:number]
                     track.tokens.extend(made)
 
-    def _next_turns(self, model: GLUS, features: FrameEncoder, tracks: Sequence[Track],
-                    frame_idx: int) -> Generator[Work, Any, None]:
-        """Run the new turn of each track on top of the turns that it keeps."""
-        size = model.test_cfg.max_expressions
-        for i in range(0, len(tracks), size):
-            chunk = tracks[i:i + size]
-            seg, kept = yield from features.next_turns(
-                [_prompt(model, track, 0, 1) for track in chunk],
-                frame_idx, [track.kept for track in chunk])
-            is_seg = seg.accepted(model.test_cfg.seg_threshold)
-            for track, state, *token in zip(chunk, kept, seg.tokens, is_seg, seg.presence):
-                track.tokens.append(tuple(token))
-                track.kept = state
-                if model.existence == 'answer':  # the end of this turn when the next one is run
-                    track.answers = [bool(token[1])]
 
+@MODELS.register_module()
+class OneTokenPropagator(GLUSPropagator):
+    """One token for a video, as VideoLISA has it (paper, Table 1).
 
-def _prompt(model: GLUS, track: Track, old: int, ahead: int) -> list[int]:
-    """Prompt for the frame ``ahead`` of the next one, with ``old`` answered frames before that."""
-    answers = None if model.existence == 'mask' else (
-        track.answers[len(track.answers) - old:] + track.answers[-1:] * ahead)
-    return model.mllm.prompt(track.text, model.test_cfg.num_context, old + ahead + 1, answers)
+    The MLLM runs once for each expression, on the context frames and the key frame. Its token
+    prompts SAM-2 on every frame, forward and backward from the key frame, with memory as
+    ``test_cfg`` says. Meant for a model that was trained with ``train_cfg.one_token_seg_all``.
+    Where no ``[SEG]`` came, all masks are empty and all scores 0. ``seg_tokens``, ``is_seg`` and
+    ``presence`` of all frames are the key frame's.
+    """
+
+    @torch.no_grad()
+    def steps(self, model: GLUS, session: VideoSession, key_frames: Sequence[int]) -> Steps:
+        """See :meth:`BasePropagator.steps`."""
+        num_frames = len(session.reader)
+        for key in sorted(set(key_frames)):
+            exps = [e for e, k in enumerate(key_frames) if k == key]
+            with closing(model.propagate(session, exps, key)) as steps:
+                _, first = next(steps)
+            tokens = zip(first.seg_tokens, first.is_seg, first.presence)
+            given = {e: [token] * num_frames for e, token in zip(exps, tokens)}
+            starts = dict.fromkeys(exps, key)
+            yield from self.single_pass(model, session, starts, range(key, num_frames), given)
+            if key:
+                yield from self.single_pass(
+                    model, session, starts, range(key, -1, -1), given, skip_starts=True)
 
 
 def _points(clicks: Mapping[tuple[int, int], tuple[Tensor, Tensor]], tracks: Sequence[Track],

@@ -11,18 +11,76 @@ from torch import Tensor
 
 from glus_mm.models.heads import SAM2Features
 from glus_mm.models.inference import BoundedCache, MaskPrediction
-from glus_mm.models.inference.caches import SeenFrames
 from glus_mm.models.inference.together import Work, outcome
 from glus_mm.models.mllms.base_mllm import SegTokens
 from glus_mm.models.propagators.base_propagator import Track
 from glus_mm.models.propagators.frame_encoder import FrameEncoder, vision_input
 from glus_mm.models.propagators.glus_propagator import GLUSPropagator
 from glus_mm.models.segmentors import GLUS
+from glus_mm.utils.checked import checked
+from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.image import check_frame
 from glus_mm.video import FrameError
 
 # Kept of what was seen; a multiple of any sensible number of context frames.
 MAX_SEEN = 32
+
+
+class SeenFrames:
+    """Keep values of evenly spaced frames of a video that grows, in bounded memory.
+
+    Every ``step``-th frame is kept. Once there are too many, every second one is dropped and
+    ``step`` doubles. Memory is bounded, and the kept frames cover all that was seen.
+
+    Args:
+        max_size: the most values that are kept, at least 2.
+
+    Raises:
+        ValueError: ``max_size`` is below 2.
+    """
+
+    def __init__(self, max_size: int) -> None:
+        checked(2, max_size=max_size)
+        self.max_size = max_size
+        self.num_seen = 0
+        self.step = 1
+        self._values: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        """Number of values that are kept now."""
+        return len(self._values)
+
+    def __getitem__(self, frame_idx: int) -> Any:
+        """The value of a kept frame."""
+        return self._values[frame_idx]
+
+    def wants_next(self) -> bool:
+        """Whether the value of the next frame will be kept."""
+        return self.num_seen % self.step == 0
+
+    def add(self, value: Any) -> None:
+        """Count the next frame."""
+        if self.wants_next():
+            self._values[self.num_seen] = value
+        self.num_seen += 1
+        if len(self._values) > self.max_size:
+            self.step *= 2
+            self._values = {t: v for t, v in self._values.items() if t % self.step == 0}
+
+    def choose(self, number: int) -> list[int]:
+        """Kept frames nearest to where an offline run has its context frames.
+
+        That is the centre of each of ``number`` equal clips of what was seen so far. As long as
+        at most ``max_size`` frames were seen, the choice is that of an offline run over them.
+
+        Args:
+            number: how many; with few frames there are repeats.
+
+        Returns:
+            0-based positions.
+        """
+        return [min(self._values, key=lambda kept: abs(kept - centre))
+                for centre in clip_centres(self.num_seen, number)]
 
 
 class LiveSession:
@@ -71,7 +129,7 @@ class LiveSession:
         self.prefix: BoundedCache[Any] = BoundedCache(1)
         self.context: dict[int, Tensor] = {}
         self.context_frame_ids: list[int] = []
-        self._seen: SeenFrames[Tensor] | None = None
+        self._seen: SeenFrames | None = None
         self._num_added = 0
         self._frame: np.ndarray | None = None
         self._shape: tuple[int, int] | None = None
@@ -114,12 +172,6 @@ class LiveSession:
             FrameError: the frame is no such image or has another size. The session stays as it
                 was.
         """
-        self._check(frame)
-        pred = outcome(self._segment(frame))
-        self.num_frames += 1
-        return pred
-
-    def _check(self, frame: np.ndarray) -> None:
         try:
             check_frame(frame, f'frame {self.num_frames} of the stream')
         except ValueError as error:
@@ -129,6 +181,9 @@ class LiveSession:
                 f'frame {self.num_frames} of the stream: expected (H, W) = {self._shape} as the '
                 f'frames before, got {frame.shape[:2]}', self.num_frames)
         self._shape = frame.shape[:2]
+        pred = outcome(self._segment(frame))
+        self.num_frames += 1
+        return pred
 
     def frame(self, frame_idx: int) -> np.ndarray:
         """The newest frame, uint8 (H, W, 3), which is the only one that is asked for."""

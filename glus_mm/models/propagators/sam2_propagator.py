@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from glus_mm.models.heads import SAM2Features, SAM2MemoryHead
 from glus_mm.models.heads.sam2_arch import INSTALL_SAM2, load_sam2_yaml, sam2_sizes
 from glus_mm.models.inference import BoundedCache, VideoSession
-from glus_mm.models.propagators.frame_encoder import frame_features
+from glus_mm.models.propagators.frame_encoder import sam_input
 from glus_mm.models.propagators.key_mask_propagator import KeyMaskPropagator, MaskTracker
 from glus_mm.models.segmentors import GLUS
 from glus_mm.registry import MODELS
@@ -223,13 +223,16 @@ class SAM2Propagator(KeyMaskPropagator):
                 'SAM2Propagator tracks with the code of the package sam2: expected '
                 f"model.mask_head.backend='sam2' ({INSTALL_SAM2}), or sam2 and checkpoint in "
                 'model.test_cfg.propagator, got a mask head of transformers')
-        kept: BoundedCache[SAM2Features] = BoundedCache(1)
+        head = own or model.mask_head
+        # Features of the model's own head are shared with it.
+        kept: BoundedCache[SAM2Features] = session.sam_features if own is None else BoundedCache(1)
 
         def features(frame_idx: int) -> SAM2Features:
-            return kept.get(frame_idx, lambda: frame_features(model, session, frame_idx, own))
+            return kept.get(frame_idx, lambda: head.extract_feat(
+                sam_input(model, session.frame(frame_idx), head)[None]))
 
         return SAM2Tracker(
-            (own or model.mask_head).sam2, features, len(session.reader),
+            head.sam2, features, len(session.reader),
             self.dynamic_multimask, self.use_pointers, self.use_object_scores)
 
     def load(self, device: torch.device) -> None:

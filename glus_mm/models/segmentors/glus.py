@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
 from glus_mm.models.inference import GLUSTestCfg, MaskPrediction, VideoSession, map_in_thread
 from glus_mm.models.inference.test_cfg import explain_out_of_memory
-from glus_mm.models.inference.together import Prediction, Steps, Video, Work, together
+from glus_mm.models.inference.together import Prediction, Steps, Video, Work, alone, together
 from glus_mm.models.losses import mean_over_processes
 from glus_mm.models.mllms.base_mllm import ConversationTrace, SegTokens
 from glus_mm.models.segmentors.batch import (
@@ -439,7 +439,10 @@ class GLUS(HubMixin, BaseModel):
         place = torch.tensor(place, device=prompts.device).view(-1, num_query)[tracks]
         with_mask = torch.ones(place.shape, dtype=torch.bool) if said is None else torch.cat(
             [said[b] for b in asked])
-        targets = self._click_targets(samples)
+        targets = None
+        if self.train_cfg.click_prob and samples is not None:  # (N, Tq, S, S)
+            size = (self.mask_head.image_size, ) * 2
+            targets = torch.cat([F.interpolate(sample.gt_masks, size) > 0 for sample in samples])
         preds = []
         for q in range(num_query):
             frame, tokens = feats.select(place[:, q]), prompts[:, q]
@@ -462,13 +465,6 @@ class GLUS(HubMixin, BaseModel):
         if not layers or not any('object_cells' in sample for sample in data_samples or ()):
             return {}
         return dict(layers=sorted(layers))
-
-    def _click_targets(self, data_samples: Sequence[RefVOSDataSample] | None) -> Tensor | None:
-        """True masks (N, Tq, S, S) where clicks are simulated."""
-        if not self.train_cfg.click_prob or data_samples is None:
-            return None
-        size = (self.mask_head.image_size, ) * 2
-        return torch.cat([F.interpolate(sample.gt_masks, size) > 0 for sample in data_samples])
 
     def _mistaken_tokens(self, seg_tokens: Tensor, tracks: Sequence[int]
                          ) -> tuple[Tensor, Tensor]:
@@ -669,7 +665,7 @@ class GLUS(HubMixin, BaseModel):
                             key_masks=key_masks)
 
     def segment(self, session: VideoSession, key_frames: Sequence[int] | None = None
-                ) -> Generator[tuple[int, list[int], MaskPrediction], None, None]:
+                ) -> Generator[Prediction, None, None]:
         """Segment every frame for every expression.
 
         ``test_cfg.propagator`` says how, :class:`GLUSPropagator` by default.
@@ -684,8 +680,7 @@ class GLUS(HubMixin, BaseModel):
         Raises:
             ValueError: a key frame is not a position in the video.
         """
-        key_frames = _checked_key_frames(session, key_frames)
-        return self.propagator.segment(self, session, key_frames) if key_frames else iter(())
+        return alone(self._steps(lambda: (session, key_frames)))
 
     def segment_together(self, videos: Iterable[
             tuple[Any, int, Callable[[], tuple[VideoSession, Sequence[int] | None]]]]
@@ -703,16 +698,20 @@ class GLUS(HubMixin, BaseModel):
             ``(name, prediction)`` as :meth:`segment` does, and at the end of a video
             ``(name, None)``, or ``(name, error)`` with what ended it; the others go on.
         """
-
-        def steps(open_video: Callable) -> Steps:
-            session, key_frames = open_video()
-            key_frames = _checked_key_frames(session, key_frames)
-            if key_frames:
-                yield from self.propagator.steps(self, session, key_frames)
-
-        return together((Video(name, tracks, steps(open_video))
+        return together((Video(name, tracks, self._steps(open_video))
                          for name, tracks, open_video in videos),
                         self.test_cfg.max_tracks, self.test_cfg.max_expressions)
+
+    def _steps(self, open_video: Callable[[], tuple[VideoSession, Sequence[int] | None]]) -> Steps:
+        """Segment a video that is opened now, from key frames or the first frame on."""
+        session, key_frames = open_video()
+        num_exp, num_frames = len(session.expressions), len(session.reader)
+        key_frames = [0] * num_exp if key_frames is None else list(key_frames)
+        if len(key_frames) != num_exp or not all(0 <= k < num_frames for k in key_frames):
+            raise ValueError(f'expected a key frame in 0..{num_frames - 1} for each of {num_exp} '
+                             f'expressions, got {key_frames}')
+        if key_frames:
+            yield from self.propagator.steps(self, session, key_frames)
 
     def propagate(self, session: VideoSession, exp_indices: Sequence[int], start: int = 0,
                   reverse: bool = False) -> Iterator[tuple[int, MaskPrediction]]:
@@ -733,14 +732,3 @@ class GLUS(HubMixin, BaseModel):
 def _with_query_frames(inputs: dict) -> list[int]:
     """Which videos of a batch are to be segmented; the others are talk."""
     return [b for b, imgs in enumerate(inputs['sam_imgs']) if len(imgs)]
-
-
-def _checked_key_frames(session: VideoSession, key_frames: Sequence[int] | None) -> list[int]:
-    """Key frames of all expressions, the first frame by default."""
-    num_exp, num_frames = len(session.expressions), len(session.reader)
-    key_frames = [0] * num_exp if key_frames is None else list(key_frames)
-    if len(key_frames) != num_exp or not all(0 <= k < num_frames for k in key_frames):
-        raise ValueError(f'expected a key frame in 0..{num_frames - 1} for each of {num_exp} '
-                         f'expressions, got {key_frames}')
-    return key_frames
-

@@ -117,9 +117,7 @@ class SAM2Pretrainer(BasePretrainer):
             logits.append(pred.low_res_logits)
         logits = F.interpolate(
             torch.stack(logits, 1), (side, side), mode='bilinear', align_corners=False)
-        return self._losses(logits.flatten(0, 1), target.flatten(0, 1))
-
-    def _losses(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        logits, target = logits.flatten(0, 1), target.flatten(0, 1)
         pred, true = logits.detach() > 0, target > 0
         union = (pred | true).flatten(1).sum(1).clamp(min=1)
         return dict(
