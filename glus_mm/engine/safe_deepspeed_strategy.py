@@ -43,15 +43,6 @@ def is_spread(parameter: Tensor) -> bool:
     return hasattr(parameter, 'ds_id')
 
 
-def whole_shape(parameter: Tensor) -> torch.Size:
-    """The shape of a parameter, spread or not.
-
-    Args:
-        parameter: any shape.
-    """
-    return torch.Size(parameter.ds_shape) if is_spread(parameter) else parameter.shape
-
-
 @contextmanager
 def whole_shapes(model: nn.Module, zero: object, groups: Groups) -> Iterator[None]:
     """Let a model and its optimizer look as without ZeRO, to compare a checkpoint with them.
@@ -265,7 +256,8 @@ def _keep(state: dict, name: str, value: Tensor) -> None:
 
 
 def _without_data(parameter: Tensor) -> Tensor:
-    return torch.empty(whole_shape(parameter), dtype=parameter.dtype, device='meta')
+    """Of the shape and type of a spread parameter."""
+    return torch.empty(tuple(parameter.ds_shape), dtype=parameter.dtype, device='meta')
 
 
 @STRATEGIES.register_module(name=['SafeDeepSpeedStrategy', 'PlainDeepSpeedStrategy'])  # old name

@@ -142,7 +142,7 @@ class _Watched(Batches):
         path = None
         hook = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
         if hook is not None and number > self.first and get_dist_info()[1] == 1:
-            path = hook.save_now(runner)
+            path = hook.save_now(runner, number)
         if path is not None:
             return f'The state after {number} iterations is saved in {path}; --resume goes on'
         path, _ = newest_whole(runner.work_dir)

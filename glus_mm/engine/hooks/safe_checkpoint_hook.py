@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
 
-from glus_mm.engine.atomic_backend import ATOMIC
+from glus_mm.engine.batches import CallAfter
+from glus_mm.engine.checkpoint_loaders import ATOMIC
 from glus_mm.engine.plain_state import (
     FrozenBase,
     check_optimizer_fit,
@@ -22,7 +23,7 @@ from glus_mm.engine.plain_state import (
     from_plain,
     to_plain,
 )
-from glus_mm.engine.run_randomness import KEY as RANDOM_STATE, RunRandomness
+from glus_mm.engine.run_randomness import random_state, set_random_state
 from glus_mm.registry import HOOKS
 from glus_mm.utils.base_weights import KEY as BASE, complete_state, find_base
 from glus_mm.utils.checkpoint import (
@@ -41,6 +42,7 @@ from glus_mm.utils.checkpoint_files import (
 )
 from glus_mm.utils.modules import unwrapped
 
+RANDOM_STATE = 'random_state'
 # Changed settings that a resumed run names; with the rest of what it says, one screen.
 MAX_CHANGED = 8
 # Top-level keys that belong to a call and not to the training.
@@ -123,7 +125,11 @@ class SafeCheckpointHook(CheckpointHook):
         self.leave_out_frozen = leave_out_frozen
         self.base = base
         self._frozen: FrozenBase | None = None
-        self._randomness = RunRandomness()
+        # States of random numbers: of all processes, read from a checkpoint and for the next one;
+        # of this process, those of training while validation runs.
+        self._loaded_states: list[dict] | None = None
+        self._next_states: list[dict] | None = None
+        self._training_state: dict | None = None
         self._postponed = False
 
     # Loading
@@ -173,7 +179,7 @@ class SafeCheckpointHook(CheckpointHook):
             print_log(_resumes(runner, checkpoint, source), 'current')
         if self.leave_out_frozen and is_main_process():
             self._frozen = self._find_base(runner, checkpoint, stored, state)
-        self._randomness.load(checkpoint)
+        self._loaded_states = checkpoint.pop(RANDOM_STATE, {}).get('ranks')
         if 'state_dict' in checkpoint:
             checkpoint['state_dict'] = state
         else:
@@ -228,7 +234,31 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process() and Path(self.out_dir).is_dir():
             remove_parts(self.out_dir)
         self._watch_base(runner)
-        self._randomness.start(runner)
+        states, self._loaded_states = self._loaded_states, None
+        if runner.iter > 0:
+            self._go_on(runner, states)
+
+    def _go_on(self, runner: Runner, states: list[dict] | None) -> None:
+        """Let a resumed run go on with the random numbers of an uninterrupted one."""
+        if states is None:
+            print_log('the checkpoint holds no random states: random numbers from here on are not '
+                      'those of an uninterrupted run', 'current', logging.WARNING)
+            return
+        rank, world_size = get_dist_info()
+        if len(states) != world_size:
+            print_log(f'the checkpoint holds the random states of {len(states)} processes, this '
+                      f'run has {world_size}: process r takes state r modulo {len(states)}',
+                      'current', logging.WARNING)
+
+        def resume() -> None:
+            set_random_state(states[rank % len(states)], unwrapped(runner.model))
+
+        loop = runner.train_loop
+        if hasattr(loop, 'dataloader_iterator'):
+            # Only after the loop has thrown away what the run has seen, which may draw too.
+            loop.dataloader_iterator = CallAfter(loop.dataloader_iterator, runner.iter, resume)
+        else:
+            resume()
 
     def _watch_base(self, runner: Runner) -> None:
         """Find out what may be left out, and say how much it is."""
@@ -256,45 +286,33 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_val(self, runner: Runner) -> None:
         """Remember the random numbers of training."""
-        self._randomness.begin_validation(runner)
+        self._training_state = random_state(unwrapped(runner.model))
 
     def after_val(self, runner: Runner) -> None:
         """Let training go on with its own random numbers, however many validation drew."""
-        self._randomness.end_validation(runner)
+        state, self._training_state = self._training_state, None
+        set_random_state(state, unwrapped(runner.model))
 
     # Saving
 
-    def save_now(self, runner: Runner) -> str | None:
-        """Save between two iterations, outside the interval.
+    def save_now(self, runner: Runner, step: int) -> str | None:
+        """Save outside the interval.
 
-        All processes have to call it.
+        All processes have to call it, between two iterations, or in ``after_train_iter`` and after
+        this hook's own.
 
         Args:
-            runner: the runner, after an iteration and before the next.
-
-        Returns:
-            The file; None in the middle of a gradient accumulation and where epochs are counted,
-            as a run cannot go on from there.
-        """
-        if self.by_epoch or not _is_whole_step(runner):
-            return None
-        self._save_checkpoint_with_step(
-            runner, runner.iter, meta=dict(epoch=runner.epoch, iter=runner.iter))
-        return self.last_ckpt
-
-    def save_after_iteration(self, runner: Runner) -> str | None:
-        """Save at the end of an iteration, outside the interval.
-
-        All processes have to call it, in ``after_train_iter`` and after this hook's own.
+            runner: whose state is saved.
+            step: number of iterations that are done.
 
         Returns:
             The file, which may have been saved by now; None in the middle of a gradient
-            accumulation.
+            accumulation and where epochs are counted, as a run cannot go on from there.
         """
-        if not _is_whole_step(runner):
+        if self.by_epoch or not _is_whole_step(runner):
             return None
-        if Path(self.last_ckpt or '').name != self.filename_tmpl.format(runner.iter + 1):
-            self._save_checkpoint(runner)
+        if Path(self.last_ckpt or '').name != self.filename_tmpl.format(step):
+            self._save_checkpoint_with_step(runner, step, meta=dict(epoch=runner.epoch, iter=step))
         return self.last_ckpt
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -309,7 +327,11 @@ class SafeCheckpointHook(CheckpointHook):
                 left out with a warning instead.
         """
         if 'optimizer' in checkpoint:  # what a run can go on from
-            self._randomness.save(runner, checkpoint)
+            states, self._next_states = self._next_states, None
+            if states is None and get_dist_info()[1] == 1:  # several are gathered before
+                states = [self._training_state or random_state(unwrapped(runner.model))]
+            if states is not None:
+                checkpoint[RANDOM_STATE] = dict(ranks=states)
         if self._frozen is not None and 'state_dict' in checkpoint:
             entry = self._frozen.leave_out(
                 unwrapped(runner.model), checkpoint['state_dict'], self.out_dir)
@@ -327,7 +349,8 @@ class SafeCheckpointHook(CheckpointHook):
             print_log('the checkpoint is written after the next step of the optimizer: gradients '
                       'that are being accumulated are not saved', 'current')
             return
-        self._randomness.gather(runner)
+        self._next_states = all_gather_object(
+            self._training_state or random_state(unwrapped(runner.model)))
         outdated: list[int] = []
         if self.max_keep_ckpts > 0:
             kept = [other for other in self.keep_ckpt_ids if other != step] + [step]
