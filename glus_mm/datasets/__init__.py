@@ -1,9 +1,14 @@
 """Data sets, samplers and transforms."""
 
-from glus_mm.datasets.base_image_dataset import BaseImageDataset
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
+from glus_mm.datasets.benchmarks import GroundMoReDataset, MOSEDataset, ReasonVOSDataset
 from glus_mm.datasets.conversation_dataset import ConversationDataset
-from glus_mm.datasets.groundmore import GroundMoReDataset
+from glus_mm.datasets.image_datasets import (
+    BaseImageDataset,
+    COCOClassDataset,
+    ReasonSegDataset,
+    RefCOCODataset,
+)
 from glus_mm.datasets.mask_sources import (
     BinaryMaskStore,
     COCOMasks,
@@ -21,12 +26,11 @@ from glus_mm.datasets.mevis import (
     ReVOSDataset,
 )
 from glus_mm.datasets.mixed_ref_vos_dataset import MixedRefVOSDataset
-from glus_mm.datasets.mose import MOSEDataset
-from glus_mm.datasets.reason_seg import ReasonSegDataset
-from glus_mm.datasets.reason_vos import ReasonVOSDataset
-from glus_mm.datasets.ref_davis import RefDAVISDataset
-from glus_mm.datasets.ref_youtube_vos import LVVISDataset, RefYouTubeVOSDataset
-from glus_mm.datasets.refcoco import COCOClassDataset, RefCOCODataset
+from glus_mm.datasets.ref_youtube_vos import (
+    LVVISDataset,
+    RefDAVISDataset,
+    RefYouTubeVOSDataset,
+)
 from glus_mm.datasets.samplers import (
     BalancedVideoSampler,
     InfiniteVideoSampler,

@@ -96,54 +96,29 @@ def _sides(size: tuple[int, int]) -> np.ndarray:
     return np.array([size[1], size[0]], dtype=np.float64)
 
 
-def still_path(rng: np.random.Generator, size: tuple[int, int], margin: float) -> np.ndarray:
-    """A path that stays on one random point.
+def motion_path(rng: np.random.Generator, size: tuple[int, int], margin: float,
+                motion: str) -> np.ndarray:
+    """A path that shows a motion.
 
     Args:
         rng: owned randomness.
         size: (H, W).
         margin: least distance of the centre from the border.
-
-    Returns:
-        (T, 2) float.
-    """
-    point = rng.uniform(margin, _sides(size) - margin)
-    return np.repeat(point[None], NUM_FRAMES, axis=0)
-
-
-def drift_path(rng: np.random.Generator, size: tuple[int, int], margin: float) -> np.ndarray:
-    """A slow drift of at most 9 % of each side: too little to be called a motion.
-
-    Args:
-        rng: owned randomness.
-        size: (H, W).
-        margin: least distance of the centre from the border.
+        motion: ``'still'`` stays on one random point; ``'drift'`` is slow and at most 9 % of each
+            side, too little to be called a motion; a key of ``DIRECTIONS`` is monotone, with a mild
+            change of speed, over 45 to 72 % of the side.
 
     Returns:
         (T, 2) float.
     """
     sides = _sides(size)
-    start = rng.uniform(margin, sides - margin)
-    shift = rng.uniform(-0.09, 0.09, 2) * sides
-    path = start + _TIMES[:, None] * shift
-    return np.clip(path, margin, sides - margin)
-
-
-def straight_path(rng: np.random.Generator, size: tuple[int, int], margin: float,
-                  direction: str) -> np.ndarray:
-    """A monotone path in one direction with a mild change of speed.
-
-    Args:
-        rng: owned randomness.
-        size: (H, W).
-        margin: least distance of the centre from the border.
-        direction: a key of ``DIRECTIONS``.
-
-    Returns:
-        (T, 2) float; the travel is 45 to 72 % of the side.
-    """
-    axis, sign = DIRECTIONS[direction]
-    sides = _sides(size)
+    if motion in ('still', 'drift'):
+        start = rng.uniform(margin, sides - margin)
+        if motion == 'still':
+            return np.repeat(start[None], NUM_FRAMES, axis=0)
+        shift = rng.uniform(-0.09, 0.09, 2) * sides
+        return np.clip(start + _TIMES[:, None] * shift, margin, sides - margin)
+    axis, sign = DIRECTIONS[motion]
     room = sides[axis] - 2 * margin
     travel = min(rng.uniform(MIN_TRAVEL, 0.72) * sides[axis], room)
     start = margin + rng.uniform(0.0, room - travel + 1e-9)
@@ -335,9 +310,7 @@ def _sample_paths(rng: np.random.Generator, looks: list[tuple[str, str]], diamet
         paths.extend(crossing_paths(rng, size, EXTENT * diameters[0], float(diameters[0])))
     for i in range(len(paths), len(looks)):
         for _ in range(_MAX_PATHS):
-            room = rng, size, EXTENT * diameters[i]
-            path = (drift_path(*room) if motions[i] == 'drift' else still_path(*room)
-                    if motions[i] == 'still' else straight_path(*room, motions[i]))
+            path = motion_path(rng, size, EXTENT * diameters[i], motions[i])
             if _is_clear(path, diameters[i], paths, diameters, spacing):
                 paths.append(path)
                 break

@@ -1,7 +1,7 @@
 """Which frames and expressions of a video make a sample."""
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -119,7 +119,14 @@ class SampleContextQueryFrames(BaseTransform):
     def _weights(self, results: dict) -> np.ndarray:
         if self.kind_weights is None:
             return np.ones(len(results['expressions']))
-        check_kinds(self.kind_weights, results.get('known_kinds'), results)
+        known = results.get('known_kinds')
+        unknown = [] if known is None else [kind for kind in self.kind_weights if kind not in known]
+        if unknown:  # they would never be drawn, and nobody told
+            near = difflib.get_close_matches(str(unknown[0]), sorted(known), 1, cutoff=0.5)
+            hint = f'; did you mean {near[0]!r}?' if near else ''
+            raise ValueError(
+                f'kind_weights: expected kinds of the data set {results.get("dataset")!r}, '
+                f'{sorted(known)}, got {unknown[0]!r}{hint}')
         kinds = [expression['kind'] for expression in results['expressions']]
         weights = np.array([self.kind_weights.get(kind, 0.0) for kind in kinds])
         if not weights.any():
@@ -138,26 +145,6 @@ class SampleContextQueryFrames(BaseTransform):
             return one_per_clip(num_frames, self.num_query, rng)
         start = int(rng.integers(max(num_frames - self.num_query, 0) + 1))
         return [min(start + i, num_frames - 1) for i in range(self.num_query)]
-
-
-def check_kinds(weights: Mapping[str, float], known: Collection[str] | None,
-                results: Mapping) -> None:
-    """Refuse kinds that a data set does not have: they would never be drawn, and nobody told.
-
-    Args:
-        weights: the kinds that are named.
-        known: all kinds of the data set; None where it has no such list.
-        results: of a video, which says where it comes from.
-
-    Raises:
-        ValueError: one is unknown; names the nearest one.
-    """
-    unknown = [] if known is None else [kind for kind in weights if kind not in known]
-    if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), sorted(known), 1, cutoff=0.5)
-        hint = f'; did you mean {near[0]!r}?' if near else ''
-        raise ValueError(f'kind_weights: expected kinds of the data set '
-                         f'{results.get("dataset")!r}, {sorted(known)}, got {unknown[0]!r}{hint}')
 
 
 def one_per_clip(num_frames: int, number: int, rng: np.random.Generator) -> list[int]:
