@@ -364,17 +364,9 @@ class VideoFileReader(FrameReader):
         """See :meth:`FrameReader.time`."""
         return (self._pts[frame_idx] - self._pts[0]) * self.time_base
 
-    def _open(self) -> tuple[av.container.InputContainer, av.VideoStream]:
-        """Open the file.
-
-        Raises:
-            ValueError: it has no video that can be decoded; the message says why.
-        """
-        return _open_stream(self.path, options=self._options)
-
     def _scan(self) -> None:
         """Find the times of all frames and the key frames."""
-        container, stream = self._open()
+        container, stream = _open_stream(self.path, options=self._options)
         packets, discarded, lost = [], 0, []
         with container:
             self.time_base = stream.time_base
@@ -422,7 +414,7 @@ class VideoFileReader(FrameReader):
 
     def _count_frames(self) -> None:
         """Decode the file for the times of its frames."""
-        container, stream = self._open()
+        container, stream = _open_stream(self.path, options=self._options)
         with container:
             self._pts = [frame.pts for frame in self._bounded(_frames(container, stream))]
         if None in self._pts or any(a >= b for a, b in zip(self._pts, self._pts[1:])):
@@ -496,7 +488,7 @@ class VideoFileReader(FrameReader):
         self._from_start = key <= 0
         if self._container is None or self._from_start:
             self._release()
-            self._container, self._stream = self._open()
+            self._container, self._stream = _open_stream(self.path, options=self._options)
             self._owner = os.getpid()
         self._next = 0
         if not self._from_start:

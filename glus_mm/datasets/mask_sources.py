@@ -440,9 +440,16 @@ class COCOMasks(MaskSource):
 
     def rles(self, expression: dict, frame_idx: int, size: tuple[int, int]) -> list[dict]:
         """Masks of one expression's objects on the image; see :class:`MaskSource`."""
-        return [_as_rle(self.annotations[anno_id]['mask'], size,
-                        self.where(expression, anno_id, frame_idx))
-                for anno_id in expression['anno_ids']]
+        found = []
+        for anno_id in expression['anno_ids']:
+            mask = self.annotations[anno_id]['mask']
+            if isinstance(mask, list):  # polygons, which are united
+                polygons = [polygon.tolist() for polygon in mask]
+                found.append(merge_rles(coco_mask.frPyObjects(polygons, *size), size))
+            else:
+                found.append(merge_rles([mask], tuple(mask['size'])))
+                check_size(found[-1], size, self.where(expression, anno_id, frame_idx))
+        return found
 
     def size(self, expression: dict) -> tuple[int, int] | None:
         """Size of the image; see :class:`MaskSource`."""
@@ -471,12 +478,3 @@ def _parse_segmentation(value: Any, where: str, side: int) -> list[np.ndarray] |
         raise ValueError(f'{place}: expected run lengths, or polygons of at least 3 points [x, y, '
                          f'x, y, ...] of the image, got {str(value)[:60]}')
     return [np.array(polygon, dtype=np.float64) for polygon in polygons]
-
-
-def _as_rle(mask: list[np.ndarray] | dict, size: tuple[int, int], where: str) -> dict:
-    """COCO RLE of an annotation, its polygons united."""
-    if isinstance(mask, list):
-        return merge_rles(coco_mask.frPyObjects([p.tolist() for p in mask], *size), size)
-    rle = merge_rles([mask], tuple(mask['size']))
-    check_size(rle, size, where)
-    return rle

@@ -253,7 +253,15 @@ class BalancedVideoSampler(Sampler):
                             f'{type(dataset).__name__}')
         if not len(dataset):
             raise ValueError('BalancedVideoSampler: expected at least one video, got none')
-        self.costs = [_cost(dataset.get_data_info(i), i) for i in range(len(dataset))]
+        self.costs = []
+        for i in range(len(dataset)):
+            info = dataset.get_data_info(i)
+            missing = [key for key in ('frame_names', 'expressions') if key not in info]
+            if missing:
+                raise ValueError(
+                    f'BalancedVideoSampler: expected frame_names and expressions of item {i} in '
+                    f'the list of the data set, got no {" and no ".join(missing)}')
+            self.costs.append(len(info['frame_names']) * len(info['expressions']))
         self.rank, self.world_size = get_dist_info()
         self._skipped: set[int] = set()
         self._share = self._deal()
@@ -290,11 +298,3 @@ class BalancedVideoSampler(Sampler):
 
     def set_epoch(self, epoch: int) -> None:
         """Do nothing: there is no randomness."""
-
-
-def _cost(info: dict, index: int) -> int:
-    missing = [key for key in ('frame_names', 'expressions') if key not in info]
-    if missing:
-        raise ValueError(f'BalancedVideoSampler: expected frame_names and expressions of item '
-                         f'{index} in the list of the data set, got no {" and no ".join(missing)}')
-    return len(info['frame_names']) * len(info['expressions'])

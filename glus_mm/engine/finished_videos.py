@@ -55,7 +55,10 @@ class FinishedVideos:
                       results=results)
         record['checksum'] = _checksum(record)
         text = json.dumps(record, allow_nan=False, separators=(',', ':'))
-        path = self.folder / _file_name(dataset, video_id)
+        # A name that any file system takes; the digest tells apart what looks alike in it.
+        readable = ''.join(c if c.isascii() and c.isalnum() else '-' for c in video_id)[:60]
+        digest = hashlib.sha256(f'{dataset}\0{video_id}'.encode()).hexdigest()[:12]
+        path = self.folder / f'{readable}_{digest}.json'
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as part:
             part.write_text(text + '\n', encoding='utf-8')
@@ -93,13 +96,6 @@ def _checksum(record: dict) -> int:
 def _verify(record: dict) -> None:
     if record.pop('checksum') != _checksum(record):
         raise ValueError('its checksum is another one')
-
-
-def _file_name(dataset: str, video_id: str) -> str:
-    """A name that any file system takes; the digest tells apart what looks alike in it."""
-    readable = ''.join(c if c.isascii() and c.isalnum() else '-' for c in video_id)[:60]
-    digest = hashlib.sha256(f'{dataset}\0{video_id}'.encode()).hexdigest()[:12]
-    return f'{readable}_{digest}.json'
 
 
 @HOOKS.register_module()

@@ -51,14 +51,22 @@ def to_plain(value: Any, where: str) -> Any:
     if type(value) in _SCALARS or type(value) in (torch.Size, torch.dtype, torch.device):
         return value
     if isinstance(value, np.ndarray):
-        return {ARRAY_KEY: _array_to_plain(value, where)}
+        try:
+            return {ARRAY_KEY: torch.from_numpy(value.copy())}
+        except TypeError:  # strings and objects have no tensor
+            return {ARRAY_KEY: to_plain(value.tolist(), where)}
     if isinstance(value, HistoryBuffer):
         log, count = value.data
         return {HISTORY_KEY: {'log': torch.from_numpy(np.array(log)),
                               'count': torch.from_numpy(np.array(count)),
                               'max_length': value.max_length}}
     if isinstance(value, dict):
-        return _dict_to_plain(value, where)
+        plain = OrderedDict() if isinstance(value, OrderedDict) else {}
+        for key, item in value.items():
+            plain[to_plain(key, where)] = to_plain(item, f'{where}.{key}')
+        if hasattr(value, '_metadata'):  # versions of modules in a state dict
+            plain._metadata = to_plain(value._metadata, f'{where}._metadata')
+        return plain
     if isinstance(value, (list, tuple)):
         items = [to_plain(item, f'{where}[{i}]') for i, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
@@ -103,22 +111,6 @@ def drop_objects(hub: dict) -> None:
     # A copy: the hub hands out its own dict here.
     hub['resumed_keys'] = {key: value for key, value in hub['resumed_keys'].items()
                            if key in info or key in hub['log_scalars']}
-
-
-def _array_to_plain(array: np.ndarray, where: str) -> torch.Tensor | list:
-    try:
-        return torch.from_numpy(array.copy())
-    except TypeError:  # strings and objects have no tensor
-        return to_plain(array.tolist(), where)
-
-
-def _dict_to_plain(value: dict, where: str) -> dict:
-    plain = OrderedDict() if isinstance(value, OrderedDict) else {}
-    for key, item in value.items():
-        plain[to_plain(key, where)] = to_plain(item, f'{where}.{key}')
-    if hasattr(value, '_metadata'):  # versions of modules in a state dict
-        plain._metadata = to_plain(value._metadata, f'{where}._metadata')
-    return plain
 
 
 def check_optimizer_fit(wrapper: OptimWrapper, model: nn.Module, saved: dict | None,

@@ -15,9 +15,7 @@ from mmengine.dataset import BaseDataset
 from glus_mm.utils.checkpoint_files import checkpoint_digest
 from glus_mm.version import __version__
 
-# Of the data loader and the evaluator, what changes no result: how the work is spread, and where
-# the figures go in the end.
-_LOADER = ('dataset', )
+# Of an evaluator, what changes no result: where the figures go in the end.
 _NOT_OF_METRICS = ('dump_file', 'collect_device', 'collect_dir', 'prefix')
 
 
@@ -61,7 +59,7 @@ def run_fingerprint(cfg: Config, checkpoint: str | None) -> str:
         model=cfg.get('model'),
         test_cfg=cfg.get('test_cfg'),
         randomness=cfg.get('randomness'),
-        data={key: loader.get(key) for key in _LOADER},
+        data=dict(dataset=loader.get('dataset')),  # not how the work is spread
         metrics=[{key: value for key, value in metric.items() if key not in _NOT_OF_METRICS}
                  for metric in evaluators],
         overlays=(cfg.get('default_hooks') or {}).get('visualization'),

@@ -184,7 +184,13 @@ def spread_optimizer(zero: object, groups: Groups, saved: dict) -> None:
     if first is None:
         return
     keys = [key for key, value in first.items() if isinstance(value, Tensor) and value.ndim]
-    _start_states(zero, keys, {key: first[key] for key in first if key not in keys})
+    # The states that torch's optimizer would make in its first step.
+    for part in _flat(zero):
+        optimizer.state[part] = {
+            key: torch.zeros_like(part) if key in keys
+            else value.clone() if isinstance(value, Tensor) else value
+            for key, value in first.items()}
+    _link_states(zero)
     for index, parameter in zip(order, parameters):
         entry = saved['state'].get(index)
         if entry is None or not parameter.requires_grad:
@@ -203,16 +209,6 @@ def _flat(zero: object) -> list[Tensor]:
     if hasattr(zero, 'fp32_partitioned_groups_flat'):
         return list(zero.fp32_partitioned_groups_flat)
     return list(zero.single_partition_of_fp32_groups)
-
-
-def _start_states(zero: object, keys: Sequence[str], numbers: dict) -> None:
-    """Give torch's optimizer the states that it would make in its first step."""
-    for part in _flat(zero):
-        zero.optimizer.state[part] = {
-            **{key: torch.zeros_like(part) for key in keys},
-            **{key: value.clone() if isinstance(value, Tensor) else value
-               for key, value in numbers.items()}}
-    _link_states(zero)
 
 
 def _link_states(zero: object) -> None:

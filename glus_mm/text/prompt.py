@@ -87,31 +87,26 @@ class PromptTemplate:
             if question.count(IMAGE_TOKEN) != 1:
                 raise ValueError(
                     f'expected one {IMAGE_TOKEN} in a question of template {self.name!r}, '
-                    f'got {question!r}'
-                )
+                    f'got {question!r}')
         for answer in self.answers:
             if answer.count(self.token) != 1:
                 raise ValueError(
                     f'expected one {self.token} in an answer of template {self.name!r}, '
-                    f'got {answer!r}'
-                )
+                    f'got {answer!r}')
 
 
 _LLAVA_V1_SYSTEM = (
     'A chat between a curious human and an artificial intelligence assistant. '
-    'The assistant gives helpful, detailed, and polite answers to the human\'s questions.'
-)
+    'The assistant gives helpful, detailed, and polite answers to the human\'s questions.')
 _LLAVA_V1_QUESTIONS = (
     '<image>\nCan you segment the {x} in this frame?',
     '<image>\nPlease segment the {x} in this frame.',
     '<image>\nWhat is {x} in this frame? Please respond with segmentation mask.',
-    '<image>\nWhat is {x} in this frame? Please output segmentation mask.',
-)
+    '<image>\nWhat is {x} in this frame? Please output segmentation mask.')
 
 _SELECTOR_QUESTION = (
     'Target Image: <image> \nDoes the Target Image provide enough information for localizing and '
-    'segmenting the {x} in the Reference Video?'
-)
+    'segmenting the {x} in the Reference Video?')
 
 TEMPLATES = {
     template.name: template
@@ -121,22 +116,19 @@ TEMPLATES = {
             name='llava_v1',
             system=_LLAVA_V1_SYSTEM,
             context_text=(
-                '\nPlease finished the following tasks on the context frames above.\n'
-            ),
+                '\nPlease finished the following tasks on the context frames above.\n'),
             questions=_LLAVA_V1_QUESTIONS,
             answers=(
                 'It is [SEG].',
                 'Sure, [SEG].',
                 'Sure, it is [SEG].',
                 'Sure, the segmentation result is [SEG].',
-                '[SEG].',
-            ),
+                '[SEG].'),
             test_question=_LLAVA_V1_QUESTIONS[0],
             # The trailing space is an extra token that training never shows; kept as official.
             test_answer='Sure, the segmentation result is ',
             # One piece of the LLaMA vocabulary (id 5642) that fits all five answers.
-            absent='none',
-        ),
+            absent='none'),
         # Few tokens for a small model. The answer repeats the expression, so that supervising
         # the whole answer teaches language; the test answer equals it token by token up to [SEG].
         PromptTemplate(
@@ -147,8 +139,7 @@ TEMPLATES = {
             answers=('{x} is [SEG].',),
             test_question='<image>\nWhere is {x}?',
             test_answer='{x} is',
-            absent='not',
-        ),
+            absent='not'),
         # The official texts of the key-frame selector, on Chat-UniVi, which has no image marks.
         # Their longer variant for expressions that are questions is left out.
         PromptTemplate(
@@ -162,28 +153,24 @@ TEMPLATES = {
                 'It is [SCORE].',
                 'Sure, [SCORE].',
                 'Sure, it is [SCORE].',
-                'Sure, the prediction result is [SCORE].',
-            ),
+                'Sure, the prediction result is [SCORE].'),
             test_question=f'{_SELECTOR_QUESTION} Please respond with a confidence score.',
             test_answer='It is',
             token=SCORE_TOKEN,
-            image_marks=False,
-        ),
+            image_marks=False),
         # Chat-UniVi's own conversations, for questions on a video as a whole.
         PromptTemplate(
             name='video_qa',
             system=(
                 'A chat between a curious user and an artificial intelligence assistant. The '
-                'assistant gives helpful, detailed, and polite answers to the user\'s questions.'
-            ),
+                'assistant gives helpful, detailed, and polite answers to the user\'s questions.'),
             context_text='\n',
             questions=(),
             answers=(),
             test_question='<image>\n{x}',
             test_answer='',
             image_marks=False,
-            video_at_once=True,
-        ),
+            video_at_once=True),
         # For a selector that starts from a model of 'compact', whose words it keeps.
         PromptTemplate(
             name='selector_compact',
@@ -193,9 +180,7 @@ TEMPLATES = {
             answers=('{x} is [SCORE].',),
             test_question='<image>\nWhere is {x}?',
             test_answer='{x} is',
-            token=SCORE_TOKEN,
-        ),
-    )
+            token=SCORE_TOKEN))
 }
 
 
@@ -245,8 +230,7 @@ def clean_expression(text: str, markers: Sequence[str] = ()) -> str:
     if len(text) > MAX_EXPRESSION_LENGTH:
         raise ValueError(
             f'expected an expression of at most {MAX_EXPRESSION_LENGTH} characters, but got '
-            f'{len(text)}: {text[:60]!r}...'
-        )
+            f'{len(text)}: {text[:60]!r}...')
     cleaned = text.removesuffix('.').lower()
     if not cleaned.strip():
         raise ValueError(f'expected an expression with some text, but got {text!r}')
@@ -274,12 +258,8 @@ def check_message(text: str, role: str) -> None:
     _refuse_tokens(words.lower(), text, _ARTICLES[role], _RESERVED)
 
 
-def build_talk(
-    tokenizer: SegTokenizer,
-    template: PromptTemplate,
-    turns: Sequence[tuple[str, str]],
-    num_context: int,
-) -> tuple[np.ndarray, np.ndarray]:
+def build_talk(tokenizer: SegTokenizer, template: PromptTemplate, turns: Sequence[tuple[str, str]],
+               num_context: int) -> tuple[np.ndarray, np.ndarray]:
     """Build a training conversation of questions and answers in words.
 
     It has the form of :func:`build_conversation`. ``<video>`` becomes what the template shows
@@ -316,14 +296,9 @@ def build_talk(
     return _supervise(tokenizer, template, humans, answers)
 
 
-def build_conversation(
-    tokenizer: SegTokenizer,
-    template: PromptTemplate,
-    expression: str,
-    num_context: int,
-    questions: Sequence[int],
-    answers: Sequence[int],
-) -> tuple[np.ndarray, np.ndarray]:
+def build_conversation(tokenizer: SegTokenizer, template: PromptTemplate, expression: str,
+                       num_context: int, questions: Sequence[int], answers: Sequence[int]
+                      ) -> tuple[np.ndarray, np.ndarray]:
     """Build a training conversation with one round per query frame.
 
     Args:
@@ -346,8 +321,7 @@ def build_conversation(
     if len(questions) != len(answers) or len(questions) == 0:
         raise ValueError(
             'expected as many questions as answers and at least one, but got '
-            f'{len(questions)} and {len(answers)} for expression {expression!r}'
-        )
+            f'{len(questions)} and {len(answers)} for expression {expression!r}')
     chosen_questions = [_pick(template, 'questions', index) for index in questions]
     chosen_answers = [_pick(template, 'answers', index) for index in answers]
     cleaned = clean_expression(expression, tokenizer.markers)
@@ -370,14 +344,9 @@ def _supervise(tokenizer: SegTokenizer, template: PromptTemplate, humans: Sequen
     return np.array(input_ids, dtype=np.int64), np.array(labels, dtype=np.int64)
 
 
-def build_prompt(
-    tokenizer: SegTokenizer,
-    template: PromptTemplate,
-    expression: str,
-    num_context: int,
-    num_turns: int,
-    answers: Sequence[bool] | None = None,
-) -> list[int]:
+def build_prompt(tokenizer: SegTokenizer, template: PromptTemplate, expression: str,
+                 num_context: int, num_turns: int, answers: Sequence[bool] | None = None
+                ) -> list[int]:
     """Build the inference prompt for a window of query frames.
 
     Earlier frames are answered with ``template.past_answer``; the answer to the last frame is left
@@ -432,14 +401,12 @@ def absent_id(tokenizer: SegTokenizer, template: PromptTemplate) -> int:
         raise ValueError(
             f'expected the word {template.absent!r} (absent of the prompt template '
             f'{template.name!r}) to be one token, as {template.token} is, but the tokenizer '
-            f'makes {len(ids)} of it'
-        )
+            f'makes {len(ids)} of it')
     return ids[0]
 
 
-def replace_answers(
-    ids: Sequence[int], answers: Sequence[bool], token_id: int, absent: int
-) -> list[int]:
+def replace_answers(ids: Sequence[int], answers: Sequence[bool], token_id: int, absent: int
+                   ) -> list[int]:
     """Put the other answer where a frame does not show the object.
 
     Args:
@@ -484,8 +451,7 @@ def split_prefix(ids: Sequence[int], num_context: int, tokenizer: SegTokenizer) 
               for i, index in enumerate(ids) if index == IMAGE_TOKEN_INDEX]
     if len(starts) <= num_context:
         raise ValueError(
-            f'expected more than {num_context} images (num_context), but got {len(starts)}'
-        )
+            f'expected more than {num_context} images (num_context), but got {len(starts)}')
     return starts[num_context]
 
 
@@ -506,14 +472,12 @@ def _pick(template: PromptTemplate, field: str, index: int) -> str:
     if not 0 <= index < len(texts):
         raise ValueError(
             f'expected an index in [0, {len(texts)}) into {field} of template '
-            f'{template.name!r}, but got {index}'
-        )
+            f'{template.name!r}, but got {index}')
     return texts[index]
 
 
-def _human_parts(
-    template: PromptTemplate, expression: str, num_context: int, questions: Sequence[str]
-) -> list[str]:
+def _human_parts(template: PromptTemplate, expression: str, num_context: int,
+                 questions: Sequence[str]) -> list[str]:
     """Return the text of each round up to and with ``ASSISTANT:``."""
     checked(0, num_context=num_context)
     # Not format(): braces in the expression stay as they are.

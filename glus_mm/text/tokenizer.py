@@ -77,14 +77,9 @@ class SegTokenizer:
         'the red circle'
     """
 
-    def __init__(
-        self,
-        model_file: str | Path,
-        added_tokens: dict[str, int],
-        stripping: Mapping[str, tuple[bool, bool]] | None = None,
-        cache_size: int = 4096,
-        answer_token: str = SEG_TOKEN,
-    ) -> None:
+    def __init__(self, model_file: str | Path, added_tokens: dict[str, int],
+                 stripping: Mapping[str, tuple[bool, bool]] | None = None, cache_size: int = 4096,
+                 answer_token: str = SEG_TOKEN) -> None:
         model_file = Path(model_file)
         if not model_file.is_file():
             raise FileNotFoundError(f'expected a SentencePiece model, found no file {model_file}')
@@ -96,7 +91,13 @@ class SegTokenizer:
         self._added = self._check_added_tokens(added_tokens)
         self.answer_token = answer_token
         self._added.setdefault(answer_token, len(self))
-        self._stripping = self._check_stripping(stripping or {})
+        self._stripping = dict(stripping or {})
+        unknown = [text for text in self._stripping
+                   if text not in self._special_ids() | self._added]
+        if unknown:
+            raise ValueError(
+                f'expected special tokens that have an id, but {unknown} are neither among the '
+                f'added tokens {self._added} nor special in {self.model_file}')
         self._build_tables()
 
     @classmethod
@@ -126,8 +127,7 @@ class SegTokenizer:
         if not model_file.is_file():
             raise FileNotFoundError(
                 f'expected the SentencePiece model {model_file}, but it does not exist '
-                '(a tokenizer.json of the fast tokenizer is not read)'
-            )
+                '(a tokenizer.json of the fast tokenizer is not read)')
         source, added_tokens = read_added_tokens(folder)
         check_settings(folder)
         stripping = read_stripping(folder)
@@ -237,35 +237,20 @@ class SegTokenizer:
                 if piece != text:
                     raise ValueError(
                         f'added token {text!r} has id {index}, which is {piece!r} in '
-                        f'{self.model_file}; expected ids from {self._num_pieces} on'
-                    )
+                        f'{self.model_file}; expected ids from {self._num_pieces} on')
                 continue
             added[text] = index
         missing = [token for token in REQUIRED_TOKENS if token not in added]
         if missing:
             raise ValueError(
                 f'expected the added tokens {list(REQUIRED_TOKENS)}, but {missing} are missing; '
-                f'got {added} for {self.model_file}'
-            )
+                f'got {added} for {self.model_file}')
         expected = list(range(self._num_pieces, self._num_pieces + len(added)))
         if list(added.values()) != expected:
             raise ValueError(
                 f'expected the ids {expected[0]}..{expected[-1]} without gap or repeat for the '
-                f'added tokens of {self.model_file}, but got {added}'
-            )
+                f'added tokens of {self.model_file}, but got {added}')
         return added
-
-    def _check_stripping(
-        self, stripping: Mapping[str, tuple[bool, bool]]
-    ) -> dict[str, tuple[bool, bool]]:
-        """Return a copy; raise ValueError on tokens that have no id."""
-        unknown = [text for text in stripping if text not in self._special_ids() | self._added]
-        if unknown:
-            raise ValueError(
-                f'expected special tokens that have an id, but {unknown} are neither among the '
-                f'added tokens {self._added} nor special in {self.model_file}'
-            )
-        return dict(stripping)
 
     def _special_ids(self) -> dict[str, int]:
         return {self._sp.id_to_piece(i): i for i in (self.pad_id, self.bos_id, self.eos_id)}
@@ -283,8 +268,7 @@ class SegTokenizer:
         self._pattern = re.compile('(' + '|'.join(map(re.escape, longest_first)) + ')')
         sp = self._sp
         self._encode_chunk = functools.lru_cache(maxsize=self.cache_size)(
-            lambda chunk: tuple(sp.encode(chunk))
-        )
+            lambda chunk: tuple(sp.encode(chunk)))
 
 
 def tokenizer_folder(name_or_folder: str | Path) -> Path:
@@ -302,18 +286,15 @@ def tokenizer_folder(name_or_folder: str | Path) -> Path:
             f'tokenizer={FROM_WEIGHTS!r} in a config stands for the tokenizer that comes with the '
             'weights. tools/train.py, tools/test.py and init_model fill it in from the checkpoint '
             'or from the load_from of the config; building a part of a config by hand needs a '
-            'folder with tokenizer.model here'
-        )
+            'folder with tokenizer.model here')
     folder = SHIPPED_TOKENIZERS.get(str(name_or_folder), Path(name_or_folder))
     if folder.is_dir():
         return folder
     if is_hub_name(name_or_folder):
         return download(
             name_or_folder, TOKENIZER_FILES,
-            'Without a network give a folder with tokenizer.model and added_tokens.json.'
-        )
+            'Without a network give a folder with tokenizer.model and added_tokens.json.')
     raise FileNotFoundError(
         f'expected one of the shipped tokenizers {sorted(SHIPPED_TOKENIZERS)}, a folder with '
         f'tokenizer.model, or a name org/name on the hub, but got {str(name_or_folder)!r}, which '
-        'is no folder'
-    )
+        'is no folder')

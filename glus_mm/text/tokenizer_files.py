@@ -26,8 +26,7 @@ def read_added_tokens(folder: Path) -> tuple[Path, dict[str, int]]:
     if added_file.is_file():
         source, tokens = added_file, read_json_object(added_file)
     elif config_file.is_file() and 'added_tokens_decoder' in (
-        config := read_json_object(config_file)
-    ):
+        config := read_json_object(config_file)):
         source = config_file
         try:
             decoder = config['added_tokens_decoder'].items()
@@ -35,18 +34,15 @@ def read_added_tokens(folder: Path) -> tuple[Path, dict[str, int]]:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 'expected added_tokens_decoder to be {"<id>": {"content": "<text>"}} in '
-                f'{config_file}, but got {config["added_tokens_decoder"]!r}'
-            ) from error
+                f'{config_file}, but got {config["added_tokens_decoder"]!r}') from error
     else:
         raise ValueError(
             f'expected {added_file} with [SEG], or added_tokens_decoder in {config_file}, '
-            'but found neither'
-        )
+            'but found neither')
     for text, index in tokens.items():
         if not text or type(index) is not int:
             raise ValueError(
-                f'expected token text to integer id in {source}, but got {text!r}: {index!r}'
-            )
+                f'expected token text to integer id in {source}, but got {text!r}: {index!r}')
     return source, tokens
 
 
@@ -65,8 +61,7 @@ def check_settings(folder: Path) -> None:
         if value is not None and value != expected:
             raise ValueError(
                 f'expected {key} {expected} in {folder / "tokenizer_config.json"}, as LLaVA v1, '
-                f'LISA and GLUS have it, but got {value!r}'
-            )
+                f'LISA and GLUS have it, but got {value!r}')
 
 
 def read_stripping(folder: Path) -> dict[str, tuple[bool, bool]]:
@@ -106,8 +101,7 @@ def read_stripping(folder: Path) -> dict[str, tuple[bool, bool]]:
             else:
                 raise ValueError(
                     f'expected the text of a token or an object with "content" as {key} in '
-                    f'{folder / name}, but got {token!r}'
-                )
+                    f'{folder / name}, but got {token!r}')
     return dict.fromkeys(plain, (True, True)) | stripping
 
 

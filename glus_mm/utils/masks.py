@@ -44,15 +44,13 @@ def merge_rles(rles: Sequence[dict], size: tuple[int, int]) -> dict:
     """
     if not rles:
         return encode_mask(np.zeros(size, dtype=bool))
-    merged = coco_mask.merge([_with_bytes(rle) for rle in rles]) if len(rles) > 1 else rles[0]
+    merged = rles[0]
+    if len(rles) > 1:
+        merged = coco_mask.merge([dict(rle, counts=rle['counts'].encode('ascii') if isinstance(
+            rle['counts'], str) else rle['counts']) for rle in rles])
     counts = merged['counts']
     counts = counts.decode('ascii') if isinstance(counts, bytes) else counts
     return {'size': list(merged['size']), 'counts': counts}
-
-
-def _with_bytes(rle: dict) -> dict:
-    counts = rle['counts']
-    return dict(rle, counts=counts.encode('ascii') if isinstance(counts, str) else counts)
 
 
 def check_rle(rle: Any, where: str, frame_idx: int | str) -> None:

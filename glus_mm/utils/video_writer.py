@@ -55,8 +55,10 @@ class OverlayVideoWriter:
                  threads: int = 0) -> None:
         check_fps(fps)
         self.path = ensure_writable_file(path)
-        if self.path.suffix.lower() not in _SUFFIXES:
+        suffix = self.path.suffix.lower()
+        if suffix not in _SUFFIXES:
             raise ValueError(f'expected the name of an .mp4, .gif or .webm file, got {path}')
+        self._is_gif, self._channels = suffix == '.gif', 4 if suffix == '.webm' else 3
         self.fps = fps
         rate = Fraction(fps).limit_denominator(1_001_000)
         self._time_base = time_base or 1 / rate
@@ -68,14 +70,6 @@ class OverlayVideoWriter:
         self._container: av.container.OutputContainer | None = None
         self._count, self._last = 0, -1
         self._reformatter = VideoReformatter()
-
-    @property
-    def _is_gif(self) -> bool:
-        return self.path.suffix.lower() == '.gif'
-
-    @property
-    def _channels(self) -> int:
-        return 4 if self.path.suffix.lower() == '.webm' else 3
 
     def write(self, frame: np.ndarray, time: Fraction | None = None) -> None:
         """Append a frame.
@@ -139,7 +133,8 @@ class OverlayVideoWriter:
         self._stream.pix_fmt = pixels
         self._stream.codec_context.time_base = self._time_base
         self._stream.codec_context.thread_count = self._threads
-        self._audio = self._open_audio() if self.path.suffix.lower() == '.mp4' else iter(())
+        has_sound = not self._is_gif and self._channels == 3
+        self._audio = self._open_audio() if has_sound else iter(())
         self._waiting = next(self._audio, None)
 
     def _open_audio(self) -> Iterator[av.Packet]:

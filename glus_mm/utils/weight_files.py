@@ -37,23 +37,11 @@ class Weights:
     files: dict[str, Path]
 
 
-def find_weights(folder: Path) -> Path | None:
-    """The weight file of a folder, or the index of its shards; None where there is none.
-
-    Where several are at hand the first of ``FORMATS`` is taken, and the log says so.
-    """
-    found = [folder / name for name in FORMATS if (folder / name).is_file()]
-    if len(found) > 1:
-        others = ', '.join(file.name for file in found[1:])
-        print_log(f'{folder}: {found[0].name} is read, not {others}', 'current')
-    return found[0] if found else None
-
-
 def read_weights(folder: str | Path) -> Weights:
     """Read all weights of a folder.
 
     Args:
-        folder: with one of ``FORMATS``.
+        folder: with one of ``FORMATS``; of several the first is taken, and the log says so.
 
     Returns:
         The weights, mapped, so that they take no memory of their own where the format allows it
@@ -65,13 +53,17 @@ def read_weights(folder: str | Path) -> Weights:
             do not agree.
     """
     folder = Path(folder)
-    path = find_weights(folder)
-    if path is None:
+    found = [folder / name for name in FORMATS if (folder / name).is_file()]
+    if not found:
         shards = sorted(f.name for f in folder.glob('*-of-*') if f.suffix in ('.bin',
                                                                                '.safetensors'))
         hint = f'; there are shards, but not their index: {shards}' if shards else ''
         raise FileNotFoundError(f'expected weights in {folder}, one of {", ".join(FORMATS)}, '
                                 f'got none of them{hint}')
+    path, *others = found
+    if others:
+        print_log(f'{folder}: {path.name} is read, not '
+                  f'{", ".join(file.name for file in others)}', 'current')
     if path.suffix != '.json':
         tensors = read_weight_file(path)
         return Weights(folder, tensors, dict.fromkeys(tensors, path))
@@ -91,7 +83,13 @@ def read_weight_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
     """
     if path.suffix == '.safetensors':
         check_start(path)
-        return _read_safetensors(path)
+        try:
+            with safe_open(path, framework='pt') as file:
+                names = file.keys()
+                return _named_tensors({key: file.get_tensor(key) for key in names}, path)
+        except SafetensorError as error:
+            raise ValueError(f'expected a safetensors file, but {path} cannot be read as one (is '
+                             f'it complete?): {error}') from error
     content = read_checkpoint(path)
     if key is not None:
         if not isinstance(content, Mapping) or key not in content:
@@ -146,16 +144,6 @@ def _read_index(path: Path) -> dict[str, str]:
     if outside:
         raise ValueError(f'expected the shards beside {path}, got the paths {outside[:4]}')
     return weight_map
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework='pt') as file:
-            names = file.keys()
-            return _named_tensors({key: file.get_tensor(key) for key in names}, path)
-    except SafetensorError as error:
-        raise ValueError(f'expected a safetensors file, but {path} cannot be read as one (is it '
-                         f'complete?): {error}') from error
 
 
 def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Referring expressions of a MovingShapes scene, verified on the simulated truth."""
 import dataclasses
-import functools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -92,20 +91,17 @@ def sample_expressions(scene: Scene, rng: np.random.Generator,
             continue
         of_kind = [item for item in candidates if item.kind == kind]
         if kind == 'position':
-            of_kind = _mostly_plain(rng, of_kind)
+            # All but one, drawn, of those among the objects of one shape are dropped.
+            others = [item for item in of_kind if 'shape' not in item.text]
+            of_kind = [item for item in of_kind if 'shape' in item.text]
+            if others:
+                of_kind.append(others[int(rng.integers(len(others)))])
         room = min(variant.quotas[kind], MAX_EXPRESSIONS - len(kept))
         chosen = _pick(rng, of_kind, room, uses if kind == 'appearance' else None)
         for item in chosen:
             uses[list(item.targets)] += 1
         kept.extend(chosen)
     return [kept[i] for i in rng.permutation(len(kept))]
-
-
-def _mostly_plain(rng: np.random.Generator, positions: list[Expression]) -> list[Expression]:
-    """Drop all but one, drawn, of the positions among the objects of one shape."""
-    plain = [item for item in positions if 'shape' in item.text]
-    others = [item for item in positions if 'shape' not in item.text]
-    return plain + (others if not others else [others[int(rng.integers(len(others)))]])
 
 
 def _pick(rng: np.random.Generator, candidates: list[Expression], count: int,
@@ -136,14 +132,10 @@ def enumerate_expressions(scene: Scene) -> list[Expression]:
     found: list[Expression] = []
     for maker in makers:
         found.extend(maker(scene, nouns))
-    return [item for item in map(functools.partial(_as_late, scene), found) if item is not None]
-
-
-def _as_late(scene: Scene, item: Expression) -> Expression | None:
-    """Names of objects that enter late are a kind of their own; what else is said of them goes."""
-    if not any(scene.objects[i].enters for i in item.targets):
-        return item
-    return dataclasses.replace(item, kind='late') if item.kind == 'appearance' else None
+    # Names of objects that enter late are a kind of their own; what else is said of them goes.
+    late = [any(scene.objects[i].enters for i in item.targets) for item in found]
+    return [dataclasses.replace(item, kind='late') if is_late else item
+            for item, is_late in zip(found, late) if not is_late or item.kind == 'appearance']
 
 
 def _nouns(scene: Scene) -> dict[str, tuple[int, ...]]:

@@ -311,21 +311,14 @@ def _sample_paths(rng: np.random.Generator, looks: list[tuple[str, str]], diamet
     for i in range(len(paths), len(looks)):
         for _ in range(_MAX_PATHS):
             path = motion_path(rng, size, EXTENT * diameters[i], motions[i])
-            if _is_clear(path, diameters[i], paths, diameters, spacing):
+            if all(np.linalg.norm(path - other, axis=1).min()
+                   >= spacing * CLEARANCE * (diameters[i] + diameter)
+                   for other, diameter in zip(paths, diameters)):
                 paths.append(path)
                 break
         else:
             return None
     return paths
-
-
-def _is_clear(path: np.ndarray, diameter: float, others: list[np.ndarray],
-              diameters: np.ndarray, spacing: float) -> bool:
-    for other, other_diameter in zip(others, diameters):
-        least = spacing * CLEARANCE * (diameter + other_diameter)
-        if np.linalg.norm(path - other, axis=1).min() < least:
-            return False
-    return True
 
 
 def _sample_entries(rng: np.random.Generator, looks: list[tuple[str, str]],

@@ -141,10 +141,15 @@ class LoadRefVOSGroundTruth(BaseTransform):
         """Collect; see the class."""
         store, shape = results['mask_store'], results['ori_shape']
         if store is not None:
-            results['gt_rles'] = [[
-                _unite(store.rles(expression, frame_idx, shape), shape)
-                for frame_idx in range(len(results['frame_names']))
-            ] for expression in results['expressions']]
+            results['gt_rles'] = []
+            for expression in results['expressions']:
+                track = []
+                for frame_idx in range(len(results['frame_names'])):
+                    rles = store.rles(expression, frame_idx, shape)
+                    track.append(merge_rles(rles, shape))
+                    if len(rles) > 1 and coco_mask.area(rles).sum() > coco_mask.area(track[-1]):
+                        track[-1]['objects'] = rles  # where they overlap, what they were
+                results['gt_rles'].append(track)
         return results
 
 
@@ -181,14 +186,6 @@ class LoadKeyMasks(BaseTransform):
                 raise ValueError(f'{where}, expression {expression["exp_id"]!r}: expected a frame '
                                  'that shows the target, got none')
         return results
-
-
-def _unite(rles: list[dict], shape: tuple[int, int]) -> dict:
-    """Unite the masks of some objects; where they overlap, note what they were."""
-    union = merge_rles(rles, shape)
-    if len(rles) > 1 and coco_mask.area(rles).sum() > coco_mask.area(union):
-        union['objects'] = rles
-    return union
 
 
 @TRANSFORMS.register_module()

@@ -76,8 +76,10 @@ class _Watched(Batches):
                 signal.signal(signal.SIGCHLD, self._child_died)
 
     def __next__(self) -> Any:
+        self.waiting = True  # only meanwhile a worker that died raises
         try:
-            return self._wait_for_batch()
+            self._deliver()
+            return next(self.batches)
         except StopIteration:
             raise
         # Whatever goes wrong with data: a file, an annotation, a worker.
@@ -94,13 +96,6 @@ class _Watched(Batches):
                 f'a process that loads data is gone: {gone}. Where it was killed, memory has most '
                 'likely run out: try fewer train_dataloader.num_workers, or more shared memory. '
                 f'{saved}') from error
-
-    def _wait_for_batch(self) -> Any:
-        """The next batch; only here a worker that died raises."""
-        self.waiting = True
-        try:
-            self._deliver()
-            return next(self.batches)
         finally:
             self.waiting = False
 

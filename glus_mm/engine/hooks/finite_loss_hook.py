@@ -175,16 +175,17 @@ def _describe(data_batch: Any) -> str:
     samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
     if not isinstance(samples, (list, tuple)):
         return f'  a batch of {type(data_batch).__name__} without data samples'
-    return '\n'.join(f'  {_name(sample)}' for sample in samples)
-
-
-def _name(sample: Any) -> str:
-    if not isinstance(sample, BaseDataElement):
-        return type(sample).__name__
-    if 'video_id' not in sample:
-        return ', '.join(f'{key}={value!r}' for key, value in sample.metainfo_items())
-    expressions = ', '.join(f'{exp_id!r} {text!r}'
-                            for exp_id, text in zip(sample.exp_ids, sample.expressions))
-    return (f'{sample.get("dataset")}, video {sample.video_id!r}, context frames '
-            f'{sample.get("context_frame_ids")}, query frames {sample.get("query_frame_ids")}, '
-            f'expressions: {expressions}')
+    lines = []
+    for sample in samples:
+        if not isinstance(sample, BaseDataElement):
+            line = type(sample).__name__
+        elif 'video_id' not in sample:
+            line = ', '.join(f'{key}={value!r}' for key, value in sample.metainfo_items())
+        else:
+            expressions = ', '.join(f'{exp_id!r} {text!r}' for exp_id, text in zip(
+                sample.exp_ids, sample.expressions))
+            line = (f'{sample.get("dataset")}, video {sample.video_id!r}, context frames '
+                    f'{sample.get("context_frame_ids")}, query frames '
+                    f'{sample.get("query_frame_ids")}, expressions: {expressions}')
+        lines.append(f'  {line}')
+    return '\n'.join(lines)

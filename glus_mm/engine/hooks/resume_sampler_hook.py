@@ -7,7 +7,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler
 
 from glus_mm.datasets.samplers import BaseVideoSampler
 from glus_mm.engine.batches import Batches
@@ -40,12 +40,11 @@ class ResumeSamplerHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Skip what the run has seen, and note where it stands."""
         loop = runner.train_loop
-        if not isinstance(loop, IterBasedTrainLoop):
+        batches = loop.dataloader.batch_sampler if isinstance(loop, IterBasedTrainLoop) else None
+        # Only there do batches follow the sampler's order.
+        if type(batches) is not BatchSampler or not isinstance(batches.sampler, BaseVideoSampler):
             return
-        sampler, batch_size = _sampler_of(loop.dataloader)
-        if sampler is None:
-            return
-        position = 0
+        sampler, batch_size, position = batches.sampler, batches.batch_size, 0
         if runner.iter > 0:
             position = self._resume(runner, sampler, batch_size)
             # Lets the workers go before new ones start.
@@ -80,11 +79,3 @@ class ResumeSamplerHook(Hook):
         print_log(f'the data goes on at sample {position}; none of those before are loaded',
                   'current')
         return position
-
-
-def _sampler_of(loader: DataLoader) -> tuple[BaseVideoSampler | None, int]:
-    """Sampler and batch size of a loader whose batches follow the sampler's order."""
-    batches = loader.batch_sampler
-    if type(batches) is BatchSampler and isinstance(batches.sampler, BaseVideoSampler):
-        return batches.sampler, batches.batch_size
-    return None, 0

@@ -64,7 +64,12 @@ class TokenBankHook(Hook):
             ValueError: the parallel wrapper would overwrite the banks, the model has several
                 contrastive losses, or a name in the loss's ``datasets`` is that of no data set.
         """
-        self._loss = loss = _find_loss(runner)
+        losses = [module for module in unwrapped(runner.model).modules()
+                  if isinstance(module, ObjectContrastiveLoss)]
+        if len(losses) > 1:
+            raise ValueError('expected one ObjectContrastiveLoss in the model, got '
+                             f'{len(losses)}')
+        self._loss = loss = losses[0] if losses else None
         loaded, self._loaded = self._loaded, None
         if loss is None:
             return
@@ -142,15 +147,6 @@ class TokenBankHook(Hook):
         if self.strict:
             raise ValueError(text)
         print_log(text, 'current', logging.WARNING)
-
-
-def _find_loss(runner: Runner) -> ObjectContrastiveLoss | None:
-    model = unwrapped(runner.model)
-    losses = [m for m in model.modules() if isinstance(m, ObjectContrastiveLoss)]
-    if len(losses) > 1:
-        raise ValueError('expected one ObjectContrastiveLoss in the model, got '
-                         f'{len(losses)}')
-    return losses[0] if losses else None
 
 
 def _exchange(loss: ObjectContrastiveLoss) -> list[dict[str, torch.Tensor]]:

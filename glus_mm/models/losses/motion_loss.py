@@ -110,7 +110,13 @@ class MotionLoss(BaseModule):
             raise ValueError(
                 f'video {sample.video_id!r}: expected object_cells on {states.shape[0]} frames of '
                 f'{states.shape[1]} visual tokens, got {tuple(cells.shape[1:])}')
-        moved = self._displacement(sample)
+        # What each object's tokens are to tell on each frame, (O, F, 2), nan where nothing.
+        centres, context = sample.object_centres, len(sample.context_frame_ids)
+        moved = torch.full_like(centres, float('nan'))
+        moved[:, 1:] = centres[:, 1:] - centres[:, :-1]
+        if context > 1:
+            mean = (centres[:, context - 1] - centres[:, 0]) / (context - 1)
+            moved[:, context:] = mean[:, None]
         most, which = cells.max(0)
         frame, place = torch.nonzero(most > self.coverage, as_tuple=True)
         which = which[frame, place]
@@ -140,15 +146,3 @@ class MotionLoss(BaseModule):
         heads = attention[:, :max(attention.shape[1] // 2, 1)]
         looked = heads.masked_fill(~target[:, None], float('-inf')).logsumexp(-1)
         return -looked.sum() / max(looked.numel(), 1)
-
-    @staticmethod
-    def _displacement(sample: RefVOSDataSample) -> Tensor:
-        """What each object's tokens are to tell on each frame: (O, F, 2), nan where nothing."""
-        centres = sample.object_centres
-        context = len(sample.context_frame_ids)
-        moved = torch.full_like(centres, float('nan'))
-        moved[:, 1:] = centres[:, 1:] - centres[:, :-1]
-        if context > 1:
-            mean = (centres[:, context - 1] - centres[:, 0]) / (context - 1)
-            moved[:, context:] = mean[:, None]
-        return moved

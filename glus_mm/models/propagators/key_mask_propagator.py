@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from glus_mm.models.inference import MaskPrediction, VideoSession
@@ -117,7 +117,13 @@ class KeyMaskPropagator(BasePropagator):
             with closing(model.propagate(session, exps, key)) as steps:
                 _, first = next(steps)
         else:
-            first = _given(session, exps, model.mask_head)
+            # The masks that are given, as GLUS would have found them.
+            device = next(model.mask_head.parameters()).device
+            masks = torch.stack([torch.from_numpy(decode_rle(session.key_masks[e])) for e in exps])
+            masks = masks.to(device, torch.bool)
+            ones = torch.ones(len(exps), device=device)
+            first = MaskPrediction(
+                masks, masks * 20.0 - 10.0, ones[:, None], ones.bool(), ones, ones)
         found = first.masks.flatten(1).any(1)
         first = replace(first, scores=first.scores * found)
         rows = found.nonzero()[:, 0]
@@ -139,15 +145,6 @@ class KeyMaskPropagator(BasePropagator):
             logits[rows] = _resized(out, logits.shape[1:]).to(logits.dtype)
             scores[rows] = expected.to(scores.dtype)
         return replace(first, masks=masks, low_res_logits=logits, scores=scores)
-
-
-def _given(session: VideoSession, exps: Sequence[int], mask_head: nn.Module) -> MaskPrediction:
-    """The masks that are given, as GLUS would have found them."""
-    device = next(mask_head.parameters()).device
-    masks = torch.stack([torch.from_numpy(decode_rle(session.key_masks[e])) for e in exps])
-    masks = masks.to(device, torch.bool)
-    ones = torch.ones(len(exps), device=device)
-    return MaskPrediction(masks, masks * 20.0 - 10.0, ones[:, None], ones.bool(), ones, ones)
 
 
 def _resized(logits: Tensor, size: Sequence[int]) -> Tensor:

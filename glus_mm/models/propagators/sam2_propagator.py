@@ -239,7 +239,16 @@ class SAM2Propagator(KeyMaskPropagator):
         """Build the model with its own weights, float32; see :meth:`BasePropagator.load`."""
         if self.sam2 is None or self.networks:
             return
-        path = self._weights()
+        path = Path(self.checkpoint)
+        if is_hub_name(self.checkpoint):
+            folder = download(
+                self.checkpoint, ['*.pt'], 'Or download the .pt file elsewhere and give its path '
+                'as model.test_cfg.propagator.checkpoint.')
+            files = sorted(folder.glob('*.pt'))
+            if len(files) != 1:
+                raise FileNotFoundError(f'expected one .pt file in {self.checkpoint}, '
+                                        f'got {[file.name for file in files]}')
+            path = files[0]
         with torch.random.fork_rng(devices=[]):
             head = SAM2MemoryHead(self.sam2, self.image_size, self.dynamic_multimask,
                                   trainable=[], backend='sam2')
@@ -255,14 +264,3 @@ class SAM2Propagator(KeyMaskPropagator):
         check_finite(state, str(path))
         head.sam2.load_state_dict(state)
         self.networks = head,
-
-    def _weights(self) -> Path:
-        if not is_hub_name(self.checkpoint):
-            return Path(self.checkpoint)
-        folder = download(self.checkpoint, ['*.pt'], 'Or download the .pt file elsewhere and give '
-                          'its path as model.test_cfg.propagator.checkpoint.')
-        files = sorted(folder.glob('*.pt'))
-        if len(files) != 1:
-            raise FileNotFoundError(f'expected one .pt file in {self.checkpoint}, '
-                                    f'got {[file.name for file in files]}')
-        return files[0]

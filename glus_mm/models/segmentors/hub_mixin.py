@@ -80,7 +80,10 @@ class HubMixin(nn.Module):
         content = _read_config(folder)
         cfg = Config(dict(default_scope=SCOPE, model=content['model']))
         override_model(cfg, cfg_options or {}, str(folder / CONFIG))
-        model = build_empty(lambda: build_child(MODELS, _with_tokenizer(cfg.model, folder)))
+        parts = dict(cfg.model)
+        if (parts.get('mllm') or {}).get('tokenizer') == FROM_WEIGHTS:
+            parts['mllm'] = dict(parts['mllm'], tokenizer=str(folder))
+        model = build_empty(lambda: build_child(MODELS, parts))
         if not isinstance(model, cls):
             raise TypeError(f'expected a {cls.__name__} in {folder / CONFIG}, got a '
                             f'{type(model).__name__}: load it with that class')
@@ -247,13 +250,6 @@ def _read_weights(folder: Path, digests: Any) -> dict[str, torch.Tensor]:
         return dict(read_weights(folder).tensors)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{error}; download it or save it again') from error
-
-
-def _with_tokenizer(model: Config, folder: Path) -> dict:
-    """The config with the folder as the place of a tokenizer that comes with the weights."""
-    if (model.get('mllm') or {}).get('tokenizer') == FROM_WEIGHTS:
-        return dict(model, mllm=dict(model.mllm, tokenizer=str(folder)))
-    return dict(model)
 
 
 def _plain(value: Any, key: str) -> Any:
