@@ -1,9 +1,9 @@
-"""Measure J and F against the plain way, and eval_masks.py with one and several processes.
+"""Measure J and F against the plain way, and what a whole set takes: evaluate, compare, parse.
 
 The plain way is how davis2017-evaluation works: the boundary of the whole mask with NumPy, dilated
 with a disk by ``cv2.dilate``. Both run in one thread, alternately, on the same pairs of masks with
 an object of about 10 % of the frame, and must agree to the last bit, also on random masks of odd
-sizes.
+sizes. The others write a synthetic set below a folder, which is deleted afterwards.
 
 Examples::
 
@@ -12,11 +12,15 @@ Examples::
     # A twentieth of Long-RVOS's test set, predictions as run lengths in one file
     python dev/benchmark_j_and_f.py --eval-masks /tmp --protocol long-rvos \\
         --pred-format json --counts 30 3 360
+    # Two systems on a set of the size of MeViS; the annotation of its training set
+    python dev/benchmark_j_and_f.py --compare /tmp --counts 140 14 80
+    python dev/benchmark_j_and_f.py --parse /tmp --counts 2000 14 55 --workers 4
 """
 
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import re
 import resource
@@ -26,7 +30,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,9 +41,11 @@ from tqdm import tqdm
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
 from glus_mm.utils.masks import encode_mask, write_mask_png
 
-SIZES = {(480, 854): 2.78, (1080, 1920): 42.3}
-"""Frames, and what davis2017-evaluation takes for F in ms, measured on another machine."""
-GOALS = {(480, 854): 8, (1080, 1920): 20}
+SIZES = {(480, 854): (8, 2.78), (1080, 1920): (20, 42.3)}
+"""Frames: how much faster F has to be, and what davis2017-evaluation took elsewhere, in ms."""
+SIZE = (480, 854)
+ROOT = Path(__file__).resolve().parents[1]
+TOOL = ROOT / 'tools/analysis_tools/eval_masks.py'
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -86,12 +94,6 @@ def blob(size: tuple[int, int], share: float, rng: np.random.Generator) -> np.nd
     return np.hypot(dy, dx) < radius * (1 + waves)
 
 
-def make_pairs(size: tuple[int, int], count: int) -> list[Pair]:
-    """Pairs of a true mask and a prediction that differs from it."""
-    rng = np.random.default_rng(size)
-    return [(blob(size, 0.1, rng), blob(size, 0.1, rng)) for _ in range(count)]
-
-
 def random_mask(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Noise, rectangles, nothing or everything, bool (H, W)."""
     kind = rng.integers(5)
@@ -104,175 +106,260 @@ def random_mask(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return mask
 
 
-def check_equal(count: int, largest: int = 301) -> None:
-    """Compare both ways on random masks of odd sizes.
+def check_equal(pairs: Sequence[Pair]) -> None:
+    """Compare both ways.
 
     Raises:
         SystemExit: they differ.
     """
-    rng = np.random.default_rng(0)
-    for _ in range(count):
-        size = tuple(2 * rng.integers(0, largest // 2 + 1, 2) + 1)
-        gt, pred = random_mask(size, rng), random_mask(size, rng)
+    for gt, pred in pairs:
         found = region_similarity(gt, pred), boundary_accuracy(gt, pred)
         expected = plain_j(gt, pred), plain_f(gt, pred)
         if found != expected:
-            raise SystemExit(f'expected {expected}, got {found} for masks of size {size}')
-    print(f'bit-equal on {count} of {count} pairs of random masks with odd sides from 1 to '
-          f'{largest}')
+            raise SystemExit(f'expected {expected}, got {found} for masks of size {gt.shape}')
 
 
-def time_rounds(functions: Sequence[Callable[[np.ndarray, np.ndarray], float]],
-                pairs: Sequence[Pair], rounds: int) -> list[float]:
-    """Run functions alternately, each on all pairs in turn.
-
-    Returns:
-        For each function the median over rounds of the time per pair, in ms.
-    """
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(rounds):
-        for function, measured in zip(functions, times):
-            start = time.perf_counter()
-            for gt, pred in pairs:
-                function(gt, pred)
-            measured.append(1000 * (time.perf_counter() - start) / len(pairs))
-    return [statistics.median(measured) for measured in times]
-
-
-def measure_functions(rounds: int, num_pairs: int) -> None:
+def measure_functions(rounds: int, num_pairs: int, num_random: int, largest: int = 301) -> None:
     """Print the table of J and F."""
+    rng = np.random.default_rng(0)
+    for _ in range(num_random):
+        size = tuple(2 * rng.integers(0, largest // 2 + 1, 2) + 1)
+        check_equal([(random_mask(size, rng), random_mask(size, rng))])
+    print(f'bit-equal on {num_random} of {num_random} pairs of random masks with odd sides from 1 '
+          f'to {largest}')
     print(f'ms per frame, one thread, medians of {rounds} rounds over {num_pairs} pairs of masks')
     print(f'{"":14}{"plain":>9}{"glus_mm":>9}{"faster":>9}{"goal":>7}{"official":>10}')
-    for size, official in SIZES.items():
-        pairs = make_pairs(size, num_pairs)
-        if any(plain_f(*pair) != boundary_accuracy(*pair)
-               or plain_j(*pair) != region_similarity(*pair) for pair in pairs):
-            raise SystemExit(f'expected equal figures for masks of size {size}, got others')
+    for size, (goal, official) in SIZES.items():
+        rng = np.random.default_rng(size)
+        pairs = [(blob(size, 0.1, rng), blob(size, 0.1, rng)) for _ in range(num_pairs)]
+        check_equal(pairs)
         area = np.mean([gt.mean() for gt, _ in pairs])
-        times = time_rounds([plain_f, boundary_accuracy, plain_j, region_similarity], pairs,
-                            rounds)
+        functions = plain_f, boundary_accuracy, plain_j, region_similarity
+        rows = []
+        for _ in range(rounds):
+            for function in functions:
+                start = time.perf_counter()
+                for gt, pred in pairs:
+                    function(gt, pred)
+                rows.append(1000 * (time.perf_counter() - start) / num_pairs)
+        times = [statistics.median(rows[i::len(functions)]) for i in range(len(functions))]
         name = f'{size[0]}x{size[1]}'
         print(f'F {name:12}{times[0]:9.2f}{times[1]:9.3f}{times[0] / times[1]:8.1f}x'
-              f'{GOALS[size]:6d}x{official:10.2f}   object {100 * area:.1f} % of the frame')
+              f'{goal:6d}x{official:10.2f}   object {100 * area:.1f} % of the frame')
         print(f'J {name:12}{times[2]:9.2f}{times[3]:9.3f}{times[2] / times[3]:8.1f}x')
 
 
-def write_synthetic(root: Path, num_videos: int, num_expressions: int, num_frames: int,
-                    size: tuple[int, int], protocol: str = 'mevis',
-                    pred_format: str = 'png') -> None:
-    """Write annotation and predictions.
+class SyntheticSet:
+    """A set of videos with objects that move, as many as expressions at most.
 
     Args:
-        root: gets ``ann``, and ``pred`` or ``pred.json``.
-        num_videos: number of videos.
-        num_expressions: of each video.
-        num_frames: of each video.
-        size: ``(H, W)``.
-        protocol: ``'mevis'`` or ``'long-rvos'``, whose layout the annotation gets.
-        pred_format: ``'png'``, or ``'json'`` for run lengths in one file.
-    """
-    videos: dict = {}
-    tracks: dict = {}
-    frames = [f'{t:05d}' for t in range(num_frames)]
-    rng = np.random.default_rng(0)
-    shapes = [blob(size, rng.uniform(0.03, 0.15), rng) for _ in range(12)]
-    steps = [(int(dy), int(dx)) for dy, dx in rng.integers(-2, 3, (12, 2))]
-    (root / 'ann').mkdir(parents=True)
-    with open(root / 'pred.json', 'w', encoding='utf-8') as results:
-        for v in tqdm(range(num_videos), desc='writing', unit='video'):
-            video = f'video{v:03d}'
-            objects = [(v + k) % len(shapes) for k in range(min(8, num_expressions))]
-
-            def mask_of(place: int, t: int, objects: list[int] = objects) -> np.ndarray:
-                dy, dx = steps[objects[place]]
-                return np.roll(shapes[objects[place]], (t * dy, t * dx), (0, 1))
-
-            for place in range(len(objects)):
-                if protocol == 'mevis':
-                    tracks[str(v * len(objects) + place)] = [
-                        encode_mask(mask_of(place, t)) for t in range(num_frames)]
-                    continue
-                folder = root / 'ann' / 'Annotations' / video / str(place)
-                folder.mkdir(parents=True)
-                for t, frame in enumerate(frames):
-                    write_mask_png(folder / f'{frame}.png', mask_of(place, t))
-            expressions, rles = {}, {}
-            for e in range(num_expressions):
-                place = e % len(objects)
-                target: dict = {'obj_id': [place], 'anno_id': [v * len(objects) + place]}
-                if protocol == 'long-rvos':
-                    target = {'obj_id': place,
-                              'type': ('static', 'dynamic', 'static+dynamic')[e % 3]}
-                expressions[str(e)] = {'exp': 'a shape', **target}
-                preds = (np.roll(mask_of(place, t), (e % 5, e % 7), (0, 1))
-                         for t in range(num_frames))
-                if pred_format == 'json':
-                    rles[str(e)] = [encode_mask(pred) for pred in preds]
-                    continue
-                folder = root / 'pred' / video / str(e)
-                folder.mkdir(parents=True)
-                for frame, pred in zip(frames, preds):
-                    write_mask_png(folder / f'{frame}.png', pred)
-            results.write(f'{"," if v else "{"}"{video}": {json.dumps(rles)}')
-            videos[video] = {'frames': frames, 'expressions': expressions}
-        results.write('}')
-    (root / 'ann' / 'meta_expressions.json').write_text(json.dumps({'videos': videos}))
-    if protocol == 'mevis':
-        (root / 'ann' / 'mask_dict.json').write_text(json.dumps(tracks))
-
-
-def cpu_seconds() -> float:
-    """CPU time of all processes that were started and have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def measure_eval_masks(folder: str, workers: Sequence[int], repeats: int,
-                       counts: tuple[int, int, int], protocol: str = 'mevis',
-                       pred_format: str = 'png') -> None:
-    """Time eval_masks.py on a synthetic set, which is deleted afterwards.
-
-    Args:
-        folder: where the set is written.
-        workers: numbers of processes to compare.
-        repeats: how often each number is run, alternately.
+        root: gets ``ann``.
         counts: videos, expressions of a video, frames of a video.
-        protocol, pred_format: see :func:`write_synthetic`.
+        protocol: ``'mevis'`` or ``'long-rvos'``, whose layout the annotation gets.
+        objects: of a video.
+    """
+
+    def __init__(self, root: Path, counts: Sequence[int], protocol: str = 'mevis',
+                 objects: int = 8) -> None:
+        rng = np.random.default_rng(0)
+        self.root, self.counts = root, counts
+        self.frames = [f'{t:05d}' for t in range(counts[2])]
+        self._shapes = [blob(SIZE, rng.uniform(0.03, 0.15), rng) for _ in range(12)]
+        self._steps = [(int(dy), int(dx)) for dy, dx in rng.integers(-2, 3, (12, 2))]
+        self.rle = lru_cache(12 * counts[2])(lambda *which: encode_mask(self.mask(*which)))
+        videos, self.number = {}, min(objects, counts[1])
+        (root / 'ann').mkdir(parents=True)
+        with open(root / 'ann' / 'mask_dict.json', 'w', encoding='ascii') as file:
+            for v in tqdm(range(counts[0]), desc='annotation', unit='video'):
+                for place in range(self.number):
+                    which = [((v + place) % 12, t) for t in range(counts[2])]
+                    if protocol == 'mevis':
+                        anno = v * self.number + place
+                        file.write(f'{", " if anno else "{"}"{anno}": '
+                                   f'{json.dumps([self.rle(*one) for one in which])}')
+                        continue
+                    folder = root / 'ann' / 'Annotations' / f'video{v:03d}' / str(place)
+                    folder.mkdir(parents=True)
+                    for frame, one in zip(self.frames, which):
+                        write_mask_png(folder / f'{frame}.png', self.mask(*one))
+                expressions = {str(e): {'exp': 'a shape', **(
+                    {'obj_id': [e % self.number], 'anno_id': [v * self.number + e % self.number]}
+                    if protocol == 'mevis' else {'obj_id': e % self.number, 'type': (
+                        'static', 'dynamic', 'static+dynamic')[e % 3]})} for e in range(counts[1])}
+                videos[f'video{v:03d}'] = {'frames': self.frames, 'expressions': expressions,
+                                           'height': SIZE[0], 'width': SIZE[1]}
+            file.write('}')
+        (root / 'ann' / 'meta_expressions.json').write_text(json.dumps({'videos': videos}))
+        self.videos = videos
+
+    def mask(self, shape: int, t: int) -> np.ndarray:
+        """A shape on frame ``t``, bool (H, W)."""
+        dy, dx = self._steps[shape]
+        return np.roll(self._shapes[shape], (t * dy, t * dx), (0, 1))
+
+    def write_predictions(self, pred_format: str) -> Path:
+        """Write ``pred``, or ``pred.json`` with run lengths: masks that are a bit off."""
+        out = self.root / ('pred.json' if pred_format == 'json' else 'pred')
+        content: dict = {}
+        for v, video in enumerate(tqdm(self.videos, desc='predictions', unit='video')):
+            for e in range(self.counts[1]):
+                masks = (np.roll(self.mask((v + e % self.number) % 12, t), (e % 5, e % 7), (0, 1))
+                         for t in range(self.counts[2]))
+                if pred_format == 'json':
+                    content.setdefault(video, {})[str(e)] = [encode_mask(mask) for mask in masks]
+                    continue
+                (out / video / str(e)).mkdir(parents=True)
+                for frame, mask in zip(self.frames, masks):
+                    write_mask_png(out / video / str(e) / f'{frame}.png', mask)
+        if pred_format == 'json':
+            out.write_text(json.dumps(content))
+        return out
+
+    def write_systems(self) -> None:
+        """Write images, and the figures and masks of two systems, ``a`` and ``b``.
+
+        The same bytes take as long to decode: images of the other videos are links to those of
+        the first one, masks of the other expressions to those of the first one.
+        """
+        rng = np.random.default_rng(0)
+        noise = cv2.GaussianBlur(rng.integers(0, 256, (*SIZE, 3), np.uint8), (9, 9), 0)
+        first = (self.root / 'ann' / 'JPEGImages' / 'video000').absolute()
+        first.mkdir(parents=True)
+        for t, name in enumerate(self.frames):
+            assert cv2.imwrite(str(first / f'{name}.jpg'), np.roll(noise, 2 * t, axis=1),
+                               [cv2.IMWRITE_JPEG_QUALITY, 90])
+        for video in list(self.videos)[1:]:
+            first.with_name(video).symlink_to(first)
+        for system in 'ab':
+            document = dict(protocol='mevis', per_expression={}, per_frame={})
+            for v, (video, entry) in enumerate(self.videos.items()):
+                folder = self.root / system / video
+                (folder / '0').mkdir(parents=True)
+                for t, frame in enumerate(self.frames):
+                    write_mask_png(folder / '0' / f'{frame}.png', self.mask(v % 12, t))
+                for e in entry['expressions']:
+                    if e != '0':
+                        (folder / e).symlink_to('0')
+                    values = rng.random(len(self.frames)).tolist()
+                    keys, mean = ('J', 'F', 'J&F'), float(np.mean(values))
+                    document['per_frame'][f'{video}_{e}'] = dict.fromkeys(keys, values)
+                    document['per_expression'][f'{video}_{e}'] = dict(
+                        dict.fromkeys(keys, mean), kind=None, has_target=True, predicted=True)
+            (self.root / f'{system}.json').write_text(json.dumps(document))
+
+
+def timed_run(*command: object, cwd: Path | None = None) -> tuple[str, float, float]:
+    """Run a tool, one thread a process; what it prints, its seconds, and those of its CPUs.
+
+    Raises:
+        SystemExit: it fails.
+    """
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    env = dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1',
+               PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]))
+    run = subprocess.run([sys.executable, *map(str, command)], stdout=subprocess.PIPE, cwd=cwd,
+                         stderr=subprocess.STDOUT, text=True, env=env, check=False)
+    seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if run.returncode:
+        raise SystemExit(run.stdout)
+    return run.stdout, seconds, (
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def measure_eval_masks(root: Path, workers: Sequence[int], repeats: int, counts: Sequence[int],
+                       protocol: str = 'mevis', pred_format: str = 'png') -> None:
+    """Time eval_masks.py with some numbers of processes, each so often, alternately.
 
     Raises:
         SystemExit: a run fails, or its figures depend on the number of processes.
     """
-    tool = Path(__file__).resolve().parents[1] / 'tools/analysis_tools/eval_masks.py'
     times: dict[int, list[float]] = {number: [] for number in workers}
-    with tempfile.TemporaryDirectory(dir=folder, prefix='eval_masks_') as name:
-        root = Path(name)
-        write_synthetic(root, *counts, (480, 854), protocol, pred_format)
-        pred = root / ('pred.json' if pred_format == 'json' else 'pred')
-        documents = set()
-        for _ in range(repeats):
-            for number in workers:
-                before = cpu_seconds()
-                run = subprocess.run(
-                    [sys.executable, str(tool), '--protocol', protocol,
-                     '--ann', str(root / 'ann'), '--pred', str(pred),
-                     '--pred-format', pred_format, '--workers', str(number),
-                     '--out', str(root / 'out.json')], capture_output=True, text=True,
-                    env=dict(os.environ, OMP_NUM_THREADS='1'), check=False)
-                if run.returncode:
-                    raise SystemExit(run.stderr)
-                documents.add((root / 'out.json').read_text())
-                seconds, memory = re.search(r'([\d.]+) s, (peak memory .*)', run.stderr).groups()
-                times[number].append(float(seconds))
-                print(f'{number} worker{"s" if number > 1 else " "}: {seconds} s, '
-                      f'{1000 * float(seconds) / math.prod(counts):.2f} ms a frame, '
-                      f'{cpu_seconds() - before:.1f} s of CPU with the start, {memory}, '
-                      f'load {os.getloadavg()[0]:.1f}', flush=True)
+    pred, documents = SyntheticSet(root, counts, protocol).write_predictions(pred_format), set()
+    for number in list(workers) * repeats:
+        said, _, cpu = timed_run(
+            TOOL, '--protocol', protocol, '--ann', root / 'ann', '--pred', pred, '--pred-format',
+            pred_format, '--workers', number, '--out', root / 'out.json')
+        documents.add((root / 'out.json').read_text())
+        seconds, memory = re.search(r'([\d.]+) s, (peak memory .*)', said).groups()
+        times[number].append(float(seconds))
+        print(f'{number} worker{"s" if number > 1 else " "}: {seconds} s, '
+              f'{1000 * float(seconds) / math.prod(counts):.2f} ms a frame, {cpu:.1f} s of CPU '
+              f'with the start, {memory}, load {os.getloadavg()[0]:.1f}', flush=True)
     if len(documents) != 1:
         raise SystemExit('expected the same figures for any number of processes, got others')
     best = statistics.median(times[workers[0]])
     for number in workers[1:]:
         print(f'{number} workers: {best / statistics.median(times[number]):.2f}x as fast as '
               f'{workers[0]} (medians of {repeats})')
+
+
+def measure_compare(root: Path, counts: Sequence[int]) -> None:
+    """Time a comparison of two systems with intervals, attributes and a report."""
+    SyntheticSet(root, counts, objects=5).write_systems()
+    _, seconds, cpu = timed_run(
+        TOOL, '--protocol', 'mevis', '--ann', root / 'ann', '--compare', root / 'a.json',
+        root / 'b.json', '--masks', root / 'a', root / 'b', '--report', root / 'report.html',
+        '--out', root / 'out.json')
+    print(f'{counts[0]} videos, {counts[0] * counts[1]} expressions, {counts[2]} frames at '
+          f'{SIZE[0]}p: {seconds:.1f} s with the start of the program, {cpu:.1f} s of one core; '
+          f'report of {(root / "report.html").stat().st_size / 1e6:.1f} MB')
+
+
+def memory(key: str, file: str = 'status', pid: int | str = 'self') -> float:
+    """Read a figure of a process from /proc, in MB (1e6 bytes)."""
+    return int(re.search(rf'^{key}:\s+(\d+) kB', Path(f'/proc/{pid}/{file}').read_text(),
+                         re.MULTILINE)[1]) * 1024 / 1e6
+
+
+def parse(root: Path, workers: int) -> None:
+    """Parse with ``json.load`` and with ``MeViSDataset``; then workers take samples. Linux only."""
+    from torch.utils.data import DataLoader
+
+    from glus_mm.datasets import MeViSDataset
+
+    def plain() -> object:
+        with open(root / 'ann' / 'mask_dict.json', encoding='utf-8') as file:
+            return json.load(file)
+
+    def ours() -> MeViSDataset:
+        return MeViSDataset(data_root=str(root / 'ann'), min_frames=4, pipeline=[
+            dict(type='glus_mm.SampleContextQueryFrames'), dict(type='glus_mm.LoadRefVOSMasks'),
+            lambda results: int(results['gt_masks'].sum())])
+
+    size = os.path.getsize(root / 'ann' / 'mask_dict.json') / 1e6
+    print(f'mask_dict.json of {size:.0f} MB; memory of the process before: '
+          f'{memory("VmRSS"):.0f} MB', flush=True)
+    def measure(name: str, run: Callable[[], Any]) -> None:
+        Path('/proc/self/clear_refs').write_text('5')  # begins to measure the peak
+        before, start = memory('VmRSS'), time.perf_counter()
+        dataset = run()
+        seconds = time.perf_counter() - start
+        peak, kept = memory('VmHWM') - before, memory('VmRSS') - before
+        print(f'{name}: {seconds:.1f} s; memory at the peak +{peak:.0f} MB ({peak / size:.2f} x '
+              f'the file), kept +{kept:.0f} MB ({kept / size:.2f} x)', flush=True)
+        if not workers or run is plain:
+            return
+        # Each worker gets every workers-th item.
+        items = [(i, 0) for i in range(workers)] + [(i, 1) for i in range(len(dataset))]
+        iterator = iter(DataLoader(dataset, batch_size=None, sampler=items, num_workers=workers,
+                                   multiprocessing_context='fork', prefetch_factor=1))
+        start = time.perf_counter()
+        for count, _ in enumerate(iterator, 1):
+            if count in (workers, len(dataset)):
+                rows = [[memory(key, 'smaps_rollup', pid) for key in ('Pss', 'Private_Dirty')]
+                        for pid in ('self', *(w.pid for w in iterator._workers))]
+                print(f'after {count} samples, {count / (time.perf_counter() - start):.0f} a '
+                      'second: ' + ', '.join(
+                          f'{f"worker {i}" if i else "main"} {pss:.0f} MB (own {own:.0f})'
+                          for i, (pss, own) in enumerate(rows))
+                      + f', all {sum(pss for pss, _ in rows):.0f} MB', flush=True)
+
+    for case in (('MeViSDataset', ours), ('json.load of the masks', plain)):
+        process = multiprocessing.get_context('fork').Process(target=measure, args=case)
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f'{case[0]}: failed, see above')
 
 
 def main() -> None:
@@ -282,8 +369,11 @@ def main() -> None:
     parser.add_argument('--pairs', type=int, default=8, help='pairs of masks (default: 8)')
     parser.add_argument('--random', type=int, default=1000,
                         help='pairs of random masks to compare (default: 1000)')
-    parser.add_argument('--eval-masks', metavar='DIR',
-                        help='time eval_masks.py instead, on a synthetic set written below DIR')
+    group = parser.add_mutually_exclusive_group()
+    for name, what in (('eval-masks', 'time eval_masks.py'), ('parse', 'measure an annotation'),
+                       ('compare', 'time eval_masks.py --compare')):
+        group.add_argument(f'--{name}', metavar='DIR',
+                           help=f'{what} instead, on a synthetic set written below DIR')
     parser.add_argument('--workers', type=int, nargs='+', default=[1, 2])
     parser.add_argument('--repeats', type=int, default=1)
     parser.add_argument('--counts', type=int, nargs=3, default=[50, 16, 60],
@@ -292,12 +382,19 @@ def main() -> None:
     parser.add_argument('--pred-format', choices=['png', 'json'], default='png')
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    if args.eval_masks is not None:
-        measure_eval_masks(args.eval_masks, args.workers, args.repeats, tuple(args.counts),
-                           args.protocol, args.pred_format)
+    place = args.eval_masks or args.compare or args.parse
+    if place is None:
+        measure_functions(args.rounds, args.pairs, args.random)
         return
-    check_equal(args.random)
-    measure_functions(args.rounds, args.pairs)
+    with tempfile.TemporaryDirectory(dir=place, prefix='benchmark_') as name:
+        if args.eval_masks:
+            measure_eval_masks(Path(name), args.workers, args.repeats, args.counts, args.protocol,
+                               args.pred_format)
+        elif args.compare:
+            measure_compare(Path(name), args.counts)
+        else:
+            SyntheticSet(Path(name), args.counts, objects=4)
+            parse(Path(name), max(args.workers))
 
 
 if __name__ == '__main__':

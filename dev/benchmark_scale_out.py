@@ -9,61 +9,38 @@ So does the CPU time of the busiest process from the first video to the last fig
 that of a machine with nothing else to do, up to shared caches and memory. The figures of all runs
 must be the same, digit for digit. Example::
 
-    python dev/benchmark_scale_out.py --repeats 3 --json outputs/scale_out.json
+    python dev/benchmark_scale_out.py --repeats 3
 """
 
 import argparse
 import json
 import os
 import re
-import resource
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from benchmark_j_and_f import ROOT, timed_run
 
 from glus_mm.datasets.moving_shapes import write_split
 from glus_mm.utils.balance import balance
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes.py'
-CHECKPOINT = ROOT / 'checkpoints' / 'glus_tiny_moving-shapes.pth'
-PORT = '29517'
-
-
-def parse_args() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Measure testing with several processes')
-    parser.add_argument('--config', default=str(CONFIG), help='config (default: the shipped one)')
-    parser.add_argument('--checkpoint', default=str(CHECKPOINT), help='checkpoint (likewise)')
-    parser.add_argument('--processes', type=int, default=2, help='(default: %(default)s)')
-    parser.add_argument('--videos', type=int, default=40, help='(default: %(default)s)')
-    parser.add_argument('--min-frames', type=int, default=4, help='(default: %(default)s)')
-    parser.add_argument('--max-frames', type=int, default=120, help='(default: %(default)s)')
-    parser.add_argument('--expressions', type=int, default=2,
-                        help='the most of a video (default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=1, help='(default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='(default: %(default)s)')
-    parser.add_argument('--json', metavar='F', help='write the measurements into this file')
-    args = parser.parse_args()
-    if not (args.processes > 1 and args.videos > 0 and args.repeats > 0 and args.expressions > 0
-            and 1 <= args.min_frames <= args.max_frames):
-        parser.error('expected at least 2 processes and 1 of the other numbers')
-    return args
+MODEL = (ROOT / 'configs/glus/glus_tiny_moving-shapes.py',
+         ROOT / 'checkpoints/glus_tiny_moving-shapes.pth')
+PORT, SEED = 29517, 0
+COLUMNS = {'seconds': 'first video to last figure, s', 'busy': 'CPU of the busiest in it, s',
+           'wall': 'whole command, s', 'cpu': 'its CPU, s', 'load': 'load'}
 
 
 def make_videos(root: Path, args: argparse.Namespace) -> list[int]:
     """Write the data set below ``root/valid_u``; returns frames x expressions of each video."""
-    folder = write_split(root, args.videos, args.seed, 'valid_u', mp4=False)
+    folder = write_split(root, args.videos, SEED, 'valid_u', mp4=False)
     meta = json.loads((folder / 'meta_expressions.json').read_text())
     masks = json.loads((folder / 'mask_dict.json').read_text())
     lengths = np.geomspace(args.min_frames, args.max_frames, args.videos).round().astype(int)
-    np.random.default_rng(args.seed).shuffle(lengths)
+    np.random.default_rng(SEED).shuffle(lengths)
     costs = []
     for length, (video_id, video) in zip(lengths.tolist(), meta['videos'].items()):
         names = video['frames']
@@ -85,70 +62,50 @@ def make_videos(root: Path, args: argparse.Namespace) -> list[int]:
     return costs
 
 
-def run_test(root: Path, processes: int, args: argparse.Namespace) -> dict:
+def run_test(root: Path, processes: int) -> dict:
     """Test once; returns seconds from the first video on, of the command, and of the CPUs."""
-    work_dir = root / f'run_{processes}'
-    shutil.rmtree(work_dir, ignore_errors=True)
-    command = [sys.executable]
-    if processes > 1:
-        command += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}',
-                    f'--master_port={PORT}']
-    command += [str(ROOT / 'tools' / 'test.py'), args.config, args.checkpoint, '--work-dir',
-                str(work_dir), '--dump', str(work_dir / 'figures.json'), '--cfg-options',
-                f'test_dataloader.dataset.data_root={root / "valid_u"}']
-    if processes > 1:
-        command += ['--launcher', 'pytorch']
-    env = dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1',
-               PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]))
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.perf_counter()
-    done = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True)
-    wall = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        sys.exit(f'the test with {processes} processes failed:\n{done.stdout[-2000:]}'
-                 f'{done.stderr[-4000:]}')
-    line = re.search(r'tested \d+ videos in ([\d.]+) s, .* worked ([\d., ]+) s',
-                     done.stdout + done.stderr)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return dict(processes=processes, seconds=float(line[1]), wall=wall, cpu=cpu,
-                busy=max(map(float, line[2].split(','))), load=os.getloadavg()[0],
-                figures=(work_dir / 'figures.json').read_text())
+    figures = root / 'figures.json'
+    launch = [] if processes == 1 else [
+        '-m', 'torch.distributed.run', f'--nproc_per_node={processes}', f'--master_port={PORT}']
+    said, wall, cpu = timed_run(
+        *launch, ROOT / 'tools' / 'test.py', *MODEL, '--work-dir', root / 'run', '--dump', figures,
+        '--cfg-options', f'test_dataloader.dataset.data_root={root / "valid_u"}',
+        *(['--launcher', 'pytorch'] if launch else []), cwd=root)
+    line = re.search(r'tested \d+ videos in ([\d.]+) s, .* worked ([\d., ]+) s', said)
+    return dict(seconds=float(line[1]), busy=max(map(float, line[2].split(','))), wall=wall,
+                cpu=cpu, load=os.getloadavg()[0], figures=figures.read_text())
 
 
 def main() -> None:
     """Measure in turns and print a table."""
-    args = parse_args()
+    parser = argparse.ArgumentParser(description='Measure testing with several processes')
+    for name, value, what in (
+            ('processes', 2, 'of the test'), ('videos', 40, 'of the data set'),
+            ('min-frames', 4, 'of a video'), ('max-frames', 120, 'of a video'),
+            ('expressions', 2, 'the most of a video'), ('repeats', 1, 'of each test')):
+        parser.add_argument(f'--{name}', type=int, default=value,
+                            help=f'{what} (default: %(default)s)')
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix='scale_out_') as name:
-        root = Path(name)
-        costs = make_videos(root, args)
-        runs = [run_test(root, processes, args) for _ in range(args.repeats)
+        costs = make_videos(Path(name), args)
+        runs = [(processes, run_test(Path(name), processes)) for _ in range(args.repeats)
                 for processes in (1, args.processes)]
-    if len({run.pop('figures') for run in runs}) > 1:
+    if len({run.pop('figures') for _, run in runs}) > 1:
         sys.exit('the figures of the runs differ')
-    shares = [sum(costs[i] for i in part) for part in balance(costs, args.processes)]
-    in_turn = [sum(costs[rank::args.processes]) for rank in range(args.processes)]
+    shared = max(sum(costs[i] for i in part) for part in balance(costs, args.processes))
+    in_turn = max(sum(costs[rank::args.processes]) for rank in range(args.processes))
     print(f'{args.videos} videos of {args.min_frames} to {args.max_frames} frames, {sum(costs)} '
           f'frames x expressions; {os.cpu_count()} CPUs, one thread per process')
-    print(f'at most x{sum(costs) / max(shares):.2f} as they are shared out, '
-          f'x{sum(costs) / max(in_turn):.2f} if the videos were dealt out in turn')
-    print('| processes | first video to last figure, s | CPU of the busiest in it, s '
-          '| whole command, s | its CPU, s | load |')
-    print('|---:|---:|---:|---:|---:|---:|')
-    for run in runs:
-        print('| {processes} | {seconds:.1f} | {busy:.1f} | {wall:.1f} | {cpu:.1f} '
-              '| {load:.1f} |'.format(**run))
-    ratios = {key: [one[key] / many[key] for one, many in zip(runs[::2], runs[1::2])]
-              for key in ('seconds', 'busy', 'wall')}
-    median = {key: statistics.median(values) for key, values in ratios.items()}
-    print(f'{args.processes} processes are x{median["seconds"]:.2f} as fast (by CPU time: '
-          f'x{median["busy"]:.2f}; whole command: x{median["wall"]:.2f}), median of '
-          f'{args.repeats}; the figures are the same')
-    if args.json:
-        path = Path(args.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(dict(vars(args), costs=costs, shares=shares, runs=runs,
-                                        ratios=ratios), indent=1) + '\n')
+    print(f'at most x{sum(costs) / shared:.2f} as they are shared out, x{sum(costs) / in_turn:.2f} '
+          'if the videos were dealt out in turn')
+    print(f'| processes | {" | ".join(COLUMNS.values())} |\n|---:|' + '---:|' * len(COLUMNS))
+    for processes, run in runs:
+        print(f'| {processes} | ' + ' | '.join(f'{run[key]:.1f}' for key in COLUMNS) + ' |')
+    seconds, busy, wall = (statistics.median(
+        one[key] / many[key] for (_, one), (_, many) in zip(runs[::2], runs[1::2]))
+        for key in ('seconds', 'busy', 'wall'))
+    print(f'{args.processes} processes are x{seconds:.2f} as fast (by CPU time: x{busy:.2f}; whole '
+          f'command: x{wall:.2f}), median of {args.repeats}; the figures are the same')
 
 
 if __name__ == '__main__':

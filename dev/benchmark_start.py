@@ -7,14 +7,12 @@ it twice, so that files are in memory. Example::
 """
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
+from benchmark_j_and_f import timed_run
 
 LIBRARIES = 'import torch; from transformers import CLIPVisionModel, LlamaModel'
 IMPORTS = {
@@ -45,15 +43,9 @@ FRAMES = 12
 
 def run(name: str, program: str, *arguments: str) -> None:
     """Run a program and print its CPU seconds: to the end of its own work, and of the process."""
-    process = subprocess.Popen([sys.executable, '-c', program + END, *arguments], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               env=dict(os.environ, OMP_NUM_THREADS='1'))
-    said = [line for line in process.stdout if ' to the ' in line]
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f'{name}: exit status {status}')
-    print(f'{name}: ' + ', '.join(line.strip() for line in said)
-          + f', {usage.ru_utime + usage.ru_stime:.2f} of the process', flush=True)
+    said, _, cpu = timed_run('-c', program + END, *arguments)
+    print(f'{name}: ' + ', '.join(line for line in said.splitlines() if ' to the ' in line)
+          + f', {cpu:.2f} of the process', flush=True)
 
 
 def main() -> None:

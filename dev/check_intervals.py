@@ -17,6 +17,7 @@ from glus_mm.evaluation.bootstrap import cluster_mean
 VIDEOS = (20, 50, 140)
 GOAL = (93.0, 97.0)
 Rng = np.random.Generator
+Population = Callable[[Rng, int], np.ndarray]
 
 
 def figures(rng: Rng, number: int) -> np.ndarray:
@@ -47,40 +48,32 @@ def long_videos(rng: Rng, number: int) -> np.ndarray:
     return rng.normal(0.04 - 0.003 * number, 0.1) + far
 
 
-POPULATIONS: tuple[Callable[[Rng, int], np.ndarray], ...] = (
+POPULATIONS: tuple[Population, ...] = (
     figures, differences, few_videos, mostly_equal, long_videos)
 
 
-def draw_set(population: Callable[[Rng, int], np.ndarray], rng: Rng,
-             videos: int) -> dict[str, np.ndarray]:
+def draw_set(population: Population, rng: Rng, videos: int) -> dict[str, np.ndarray]:
     """A data set whose videos have very different numbers of expressions, 14 in the mean."""
     numbers = 1 + rng.poisson(rng.gamma(2, 6.5, videos))
     return {str(video): population(rng, number) for video, number in enumerate(numbers)}
 
 
-def percentile_interval(values: dict[str, np.ndarray], draws: int) -> tuple[float, float]:
-    """The plain percentile bootstrap over videos, for comparison."""
-    counts = np.array([len(of_video) for of_video in values.values()], dtype=float)
-    sums = np.array([of_video.sum() for of_video in values.values()])
-    picks = np.random.default_rng(0).multinomial(
-        len(sums), np.full(len(sums), 1 / len(sums)), draws).astype(float)
-    low, high = np.percentile(picks @ sums / (picks @ counts), (2.5, 97.5))
-    return float(low), float(high)
-
-
-def coverage(population: Callable[[Rng, int], np.ndarray], videos: int, sets: int,
-             draws: int, large: int = 200_000) -> tuple[float, float]:
+def coverage(population: Population, videos: int, sets: int, draws: int, large: int = 200_000
+             ) -> tuple[float, float]:
     """Percent of the sets whose interval holds the true mean: ours, and plain percentiles."""
-    rng = np.random.default_rng(7)
+    rng, hits = np.random.default_rng(7), np.zeros(2)
     # A very large set tells the true mean.
-    whole = draw_set(population, np.random.default_rng(1), large)
-    truth = sum(of_video.sum() for of_video in whole.values()) / sum(map(len, whole.values()))
-    hits = np.zeros(2)
+    truth = np.concatenate(list(
+        draw_set(population, np.random.default_rng(1), large).values())).mean()
     for _ in range(sets):
         values = draw_set(population, rng, videos)
         found = cluster_mean(values, draws)
-        plain = percentile_interval(values, draws)
-        hits += (found.low <= truth <= found.high, plain[0] <= truth <= plain[1])
+        sums, counts = (np.array([kind(of_video) for of_video in values.values()])
+                        for kind in (np.sum, len))
+        picks = np.random.default_rng(0).multinomial(
+            videos, np.full(videos, 1 / videos), draws).astype(float)
+        low, high = np.percentile(picks @ sums / (picks @ counts), (2.5, 97.5))
+        hits += (found.low <= truth <= found.high, low <= truth <= high)
     return tuple(float(hit) for hit in 100 * hits / sets)
 
 

@@ -23,23 +23,6 @@ from official_checks import CHECKS, OfficialFixture, Report
 from glus_mm.utils.paths import ensure_writable_file
 
 
-def check(fixture_dir: str, parts: list[str]) -> Report:
-    """Run checks.
-
-    Args:
-        fixture_dir: the folder of the fixture.
-        parts: names out of ``CHECKS``.
-    """
-    report = Report()
-    with tempfile.TemporaryDirectory(prefix='check_official_') as work_dir:
-        fixture = OfficialFixture(fixture_dir, work_dir)
-        for part in parts:
-            start = time.perf_counter()
-            report.run(part, lambda report, part=part: CHECKS[part](fixture, report))
-            print(f'{part}: {time.perf_counter() - start:.1f} s', file=sys.stderr)
-    return report
-
-
 def main() -> int:
     """Check what was asked for, then compare."""
     parser = argparse.ArgumentParser(
@@ -54,7 +37,13 @@ def main() -> int:
     try:
         if args.out is not None:
             ensure_writable_file(args.out)
-        report = check(args.fixture, args.parts)
+        report = Report()
+        with tempfile.TemporaryDirectory(prefix='check_official_') as work_dir:
+            fixture = OfficialFixture(args.fixture, work_dir)
+            for part in args.parts:
+                start = time.perf_counter()
+                report.run(part, lambda report, part=part: CHECKS[part](fixture, report))
+                print(f'{part}: {time.perf_counter() - start:.1f} s', file=sys.stderr)
     except OSError as error:
         parser.error(str(error))
     print(report.table())

@@ -17,16 +17,17 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.elastic.utils.distributed import get_free_port
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
 from glus_mm.apis import init_model
 from glus_mm.datasets.moving_shapes import write_split
@@ -44,14 +45,7 @@ PATIENCE = 600
 
 
 class Training:
-    """One life of a training: all of its processes.
-
-    Args:
-        folder: its work folder.
-        log: where the output of the first process goes.
-        processes: how many.
-        options: more arguments of tools/train.py.
-    """
+    """One life of a training in a work folder: so many processes, the first one with a log."""
 
     def __init__(self, folder: Path, log: Path, processes: int, options: list[str]) -> None:
         self.folder, self.log = folder, log
@@ -61,7 +55,7 @@ class Training:
                    str(folder), '--resume', 'auto']
         if processes > 1:
             env |= dict(WORLD_SIZE=str(processes), MASTER_ADDR='127.0.0.1',
-                        MASTER_PORT=str(_free_port()))
+                        MASTER_PORT=str(get_free_port()))
             command += ['--launcher', 'pytorch']
         self.processes = []
         for rank in range(processes):
@@ -115,20 +109,8 @@ def half_written(folder: Path) -> list[Path]:
             if entry.name.startswith('.iter_')] if folder.is_dir() else []
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
-
-
 def strike(training: Training, kind: str, target: int, rng: random.Random) -> bool:
-    """Kill a training at a random moment; False if it ended before.
-
-    Args:
-        training: just started.
-        kind: a key of ``KINDS``.
-        target: the iteration from which on.
-        rng: the randomness.
+    """Kill a training at a random moment of a kind, from an iteration on; False if it ended before.
     """
     if kind == 'start':
         time.sleep(rng.uniform(0, 10))
@@ -205,30 +187,16 @@ def state_of(file: Path) -> dict[str, Any]:
             key: torch.from_numpy(value.data[0]) for key, value in logs.items()}}
 
 
-def differences(one: Any, two: Any, where: str = '') -> Iterator[str]:
-    """Names of the values that are not equal, bit for bit."""
-    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
-        same = one.dtype == two.dtype and one.shape == two.shape and \
-            one.numpy().tobytes() == two.numpy().tobytes()
-    elif isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
-        same = True
-        for key in one:
-            yield from differences(one[key], two[key], f'{where}.{key}')
-    elif isinstance(one, (list, tuple)) and isinstance(two, type(one)) and len(one) == len(two):
-        same = True
-        for i, pair in enumerate(zip(one, two)):
-            yield from differences(*pair, f'{where}[{i}]')
-    else:
-        same = type(one) is type(two) and one == two
-    if not same:
-        yield where or 'all'
+def differences(one: Any, two: Any) -> list[str]:
+    """Places of the values that are not equal, bit for bit; 'all' where the containers differ."""
+    (one, kind), (two, other) = map(tree_flatten_with_path, (one, two))
 
+    def bits(value: Any) -> tuple:
+        return (type(value), value) if not isinstance(value, torch.Tensor) else (
+            value.dtype, value.shape, value.numpy().tobytes())
 
-def leaves(value: Any) -> int:
-    """How many values there are."""
-    if isinstance(value, (dict, list, tuple)):
-        return sum(map(leaves, value.values() if isinstance(value, dict) else value))
-    return 1
+    return ['all'] if kind != other else [
+        keystr(path) or 'all' for (path, a), (_, b) in zip(one, two) if bits(a) != bits(b)]
 
 
 def compare(straight: Path, killed: Path) -> bool:
@@ -236,10 +204,11 @@ def compare(straight: Path, killed: Path) -> bool:
     one, two = state_of(straight), state_of(killed)
     equal = True
     for subject in one:
-        wrong = list(differences(one[subject], two[subject]))
+        wrong = differences(one[subject], two[subject])
         equal &= not wrong
-        print(f'  {subject}: ' + (f'{leaves(one[subject])} values, all equal' if not wrong else
-                                  f'{len(wrong)} differ: {", ".join(wrong[:5])}'))
+        print(f'  {subject}: ' + (
+            f'{len(wrong)} differ: {", ".join(wrong[:5])}' if wrong else
+            f'{len(tree_leaves(one[subject]))} values, all equal'))
     return equal
 
 
@@ -254,8 +223,8 @@ def prepare(folder: Path, steps: int) -> list[str]:
             f'train_cfg.max_iters={steps}', f'param_scheduler.1.end={max(steps, 11)}']
 
 
-def parse_args() -> argparse.Namespace:
-    """Parse the command line."""
+def main() -> None:
+    """Train twice and compare; exits with 1 if anything differs."""
     parser = argparse.ArgumentParser(description='Check that a killed training resumes exactly')
     parser.add_argument('--kills', type=int, default=20, help='default: %(default)s')
     parser.add_argument('--steps', type=int, default=60, help='iterations (default: %(default)s)')
@@ -268,12 +237,6 @@ def parse_args() -> argparse.Namespace:
         parser.error('expected kills and seed of at least 0, at least 2 steps and 1 process')
     if args.work_dir is not None and args.work_dir.exists():
         parser.error(f'expected a new folder as --work-dir, got one that exists: {args.work_dir}')
-    return args
-
-
-def main() -> None:
-    """Train twice and compare; exits with 1 if anything differs."""
-    args = parse_args()
     folder = Path(tempfile.mkdtemp(prefix='check_resume_')) if args.work_dir is None else \
         args.work_dir.absolute()
     folder.mkdir(parents=True, exist_ok=True)

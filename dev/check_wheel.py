@@ -26,11 +26,7 @@ MAKE_VIDEO = ('from glus_mm.datasets.moving_shapes import write_split; '
 
 
 def call(*command: object, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
-    """Run a program; return what it prints.
-
-    Raises:
-        SystemExit: it failed; its own messages come first.
-    """
+    """Run a program, whose failure ends this one; return what it prints."""
     done = subprocess.run([str(part) for part in command], cwd=cwd, text=True,
                           capture_output=True, env=dict(os.environ, **(env or {})))
     if done.returncode != 0:
@@ -53,11 +49,7 @@ def build(folder: Path) -> tuple[Path, Path]:
 
 
 def check_content(wheel: Path) -> None:
-    """Compare the wheel with the repository.
-
-    Raises:
-        SystemExit: a module, config or other file is not in the wheel, or too much is.
-    """
+    """End where a module, config or other file is not in the wheel, or too much is."""
     wanted = {str(path.relative_to(ROOT)) for path in (ROOT / 'glus_mm').rglob('*')
               if path.is_file() and '__pycache__' not in path.parts}
     for pattern in ('configs/**/*.py', 'configs/**/*.yml', 'model-index.yml',
@@ -72,16 +64,7 @@ def check_content(wheel: Path) -> None:
 
 
 def use(python: str | Path, site: Path, empty: Path) -> None:
-    """Segment a video with what was installed, from a folder with nothing in it.
-
-    Args:
-        python: runs the package.
-        site: a folder that has been installed into, with ``bin``.
-        empty: the other folder.
-
-    Raises:
-        SystemExit: a step failed, or another installation was used.
-    """
+    """Segment a video with what was installed in ``site``, from a folder with nothing in it."""
     env = dict(DS_ACCELERATOR='cpu', HF_HUB_OFFLINE='1',
                PYTHONPATH=str(site) if python == sys.executable else '')
     glus_mm = site / 'bin' / 'glus-mm'

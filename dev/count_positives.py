@@ -25,7 +25,7 @@ from glus_mm.models import ObjectContrastiveLoss
 from glus_mm.models.segmentors.batch import token_identities
 from glus_mm.registry import DATA_SAMPLERS, DATASETS, MODELS, build_child
 from glus_mm.structures import RefVOSDataSample
-from glus_mm.utils.command_line import require_file
+from glus_mm.utils.command_line import read_config, refuse
 from glus_mm.utils.config_input import ConfigOptions
 
 # The first of a pipeline that opens a file; what a sample refers to has been chosen before it.
@@ -47,22 +47,6 @@ class Counts:
     batches: Counter = field(default_factory=Counter)
 
 
-def parse_args(argv: Sequence[str] | None = None
-               ) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description='Share of training batches with a positive pair')
-    parser.add_argument('config', metavar='CONFIG', help='config file')
-    parser.add_argument('--batches', type=int, default=1000, metavar='N',
-                        help='batches of each process (default: %(default)s)')
-    parser.add_argument('--processes', type=int, default=1, metavar='N',
-                        help='processes that share the samples, each with a bank of its own unless '
-                             'the loss has gather=True (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
-                        help='override config values')
-    return parser, parser.parse_args(argv)
-
-
 def cut_pipelines(dataset: dict) -> None:
     """Keep what chooses frames and expressions, in a data set or in all of a mix."""
     for child in dataset.get('datasets', ()):
@@ -74,20 +58,13 @@ def cut_pipelines(dataset: dict) -> None:
 
 
 def build_loss(cfg: Config) -> ObjectContrastiveLoss:
-    """Build the config's contrastive loss.
-
-    Args:
-        cfg: a config; where it has no such loss, that of the paper is built.
-
-    Returns:
-        The loss. With ``gather`` it is to be given the batches of all processes at once.
+    """The config's contrastive loss, or that of the paper where it has none.
 
     Raises:
         TypeError: it is another kind of loss.
     """
-    loss = dict((cfg.get('model') or {}).get('loss_contrastive') or dict(
-        type='ObjectContrastiveLoss'))
-    built = build_child(MODELS, loss)
+    loss = (cfg.get('model') or {}).get('loss_contrastive') or dict(type='ObjectContrastiveLoss')
+    built = build_child(MODELS, dict(loss))
     if not isinstance(built, ObjectContrastiveLoss):
         raise TypeError(f'model.loss_contrastive: expected an ObjectContrastiveLoss, got '
                         f'{type(built).__name__}')
@@ -140,15 +117,11 @@ def count(cfg: Config, batches: int, processes: int) -> list[Counts]:
     """
     if not cfg.get('train_dataloader'):
         raise ValueError(f'{cfg.filename}: expected train_dataloader, got none')
-    loss = build_loss(cfg)
-    shared, size = loss.gather, cfg.train_dataloader.batch_size
-    groups = 1 if shared else processes
-    losses, alone = [], []
-    for _ in range(groups):
-        for kind in (losses, alone):
-            kind.append(build_loss(cfg))
-            kind[-1].gather = False
-    counts = [Counts() for _ in range(groups)]
+    shared, size = build_loss(cfg).gather, cfg.train_dataloader.batch_size
+    counts = [Counts() for _ in range(1 if shared else processes)]
+    losses, alone = ([build_loss(cfg) for _ in counts] for _ in range(2))
+    for loss in (*losses, *alone):  # it is given the batches of all processes at once
+        loss.gather = False
     samples = iter_samples(cfg)
     for _ in tqdm(range(batches), unit='batch', leave=False):
         step = list(islice(samples, size * processes))
@@ -165,7 +138,7 @@ def count(cfg: Config, batches: int, processes: int) -> list[Counts]:
             counts[rank].batches.update(
                 all=1, part=len(alone[rank].bank) > 0, within=within['with_positives'],
                 positive=gained['with_positives'], negatives=gained['with_negatives'],
-                counting=gained['tokens'] >= loss.min_tokens)
+                counting=gained['tokens'] >= losses[rank].min_tokens)
     if not counts[0].batches:
         raise ValueError(f'{cfg.filename}: expected at least {size * processes} training samples, '
                          'got fewer')
@@ -200,18 +173,24 @@ def report(cfg: Config, counts: Sequence[Counts], processes: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Count and print."""
-    parser, args = parse_args(argv)
-    try:
+    parser = argparse.ArgumentParser(
+        description='Share of training batches with a positive pair')
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('--batches', type=int, default=1000, metavar='N',
+                        help='batches of each process (default: %(default)s)')
+    parser.add_argument('--processes', type=int, default=1, metavar='N',
+                        help='processes that share the samples, each with a bank of its own unless '
+                             'the loss has gather=True (default: %(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
+                        help='override config values')
+    args = parser.parse_args(argv)
+    with refuse(parser):
         for name in ('batches', 'processes'):
             if getattr(args, name) < 1:
                 raise ValueError(f'--{name} must be at least 1, got {getattr(args, name)}')
-        require_file(args.config, 'config')
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
+        cfg = read_config(args.config, args.cfg_options)
         init_default_scope(cfg.get('default_scope') or 'glus_mm')
         counts = count(cfg, args.batches, args.processes)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     if not (cfg.get('model') or {}).get('loss_contrastive'):
         print('the config trains without a contrastive loss; counted as if it had that of the '
               'paper, with every data set taking part')

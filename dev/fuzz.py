@@ -87,7 +87,14 @@ CLASSES = ('refusal', 'harmless', *FAULTS)
 REFUSALS = (ValueError, TypeError, KeyError, OSError)
 JUNK = [None, True, 3, -1, 2.5, float('nan'), float('inf'), 10**400, '', 'text', [], ['a'], {},
         {'a': 1}, [[[]]], '\ud800', 'x' * 300]
+OTHER_MASK = 'a sound code of another mask: nothing in the file tells'
 EXTREME = [float('nan'), float('inf'), 1e308, 10**400, 2**63, 2**31, 0.5, -1, 0]
+
+
+Damage = Callable[[Path], Any]
+"""Spoils what a reader has written into an empty folder, before it is read."""
+Made = tuple[str, Damage, tuple[str, ...], str | None]
+"""What the maker of a kind gives: the fields of a case but kind and run."""
 
 
 @dataclass(frozen=True)
@@ -176,25 +183,21 @@ def damage_json(document: Any, draw: random.Random) -> tuple[str, str]:
         ])
     document = json.loads(json.dumps(document))
     place = draw.choice(list(paths_in(document)))
-    owner = document
-    for key in place[:-1]:
-        owner = owner[key]
-    old = owner[place[-1]]
+    old = place_in(document, place)
     junk = draw.choice([value for value in JUNK if kind_of(value) != kind_of(old)])
-    owner[place[-1]] = junk
+    place_in(document, place[:-1])[place[-1]] = junk
     return json.dumps(document), f'{".".join(map(str, place))} is {junk!r:.40}'
 
 
 def damage_numbers(document: Any, draw: random.Random) -> tuple[str, str]:
     """Make a number of a document an extreme one; else, or without numbers, as damage_json."""
     document = json.loads(json.dumps(document))
-    found = list(paths_in(document))
-    owners = {place: place_in(document, place[:-1]) for place in found}
-    numbers = [place for place in found if kind_of(owners[place][place[-1]]) == 'number']
+    numbers = [place for place in paths_in(document) if kind_of(place_in(document, place)) ==
+               'number']
     if not numbers or draw.random() < 0.6:
         return damage_json(document, draw)
     place, value = draw.choice(numbers), draw.choice(EXTREME)
-    owners[place][place[-1]] = value
+    place_in(document, place[:-1])[place[-1]] = value
     return json.dumps(document), f'{".".join(map(str, place))} is {value!r:.40}'
 
 
@@ -217,6 +220,22 @@ def write(path: Path, content: bytes | str) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else
                      content.encode('utf-8', 'surrogatepass'))
     return path
+
+
+def files(contents: dict[str, bytes | str]) -> Damage:
+    """Write files into a folder, by their names."""
+    return lambda folder: [write(folder / name, content) for name, content in contents.items()]
+
+
+def spoil(path: Path, seed: int, as_json: bool = False) -> None:
+    """Damage a file that is there."""
+    draw = random.Random(seed)
+    write(path, damage_numbers(json.loads(path.read_text()), draw)[0] if as_json else
+          damage_bytes(path.read_bytes(), draw)[0])
+
+
+def nothing(folder: Path) -> None:
+    """No damage: the reader gives the result of the sound input."""
 
 
 # What is read
@@ -245,10 +264,11 @@ def codes() -> dict:
             for video in ('a', 'b') for i in (1, 2)}
 
 
-def read_mevis(folder: Path, meta: str | None = None, masks: str | None = None) -> Any:
+def read_mevis(folder: Path, damage: Damage = nothing) -> Any:
     """What a data set in the layout of MeViS gives: its list and all of its masks."""
-    write(folder / 'meta_expressions.json', json.dumps(annotation()) if meta is None else meta)
-    write(folder / 'mask_dict.json', json.dumps(codes()) if masks is None else masks)
+    write(folder / 'meta_expressions.json', json.dumps(annotation()))
+    write(folder / 'mask_dict.json', json.dumps(codes()))
+    damage(folder)
     dataset = MeViSDataset(data_root=str(folder), pipeline=[], min_frames=1)
     found = []
     for i in range(len(dataset)):
@@ -261,19 +281,14 @@ def read_mevis(folder: Path, meta: str | None = None, masks: str | None = None) 
     return found
 
 
-def annotations(draw: random.Random) -> Case:
-    """The annotation of a data set."""
-    text, what = damage_json(annotation(), draw)
-    reason = None
-    if 'order mark' in what:
-        reason = 'JSON with a byte order mark is the same JSON'
-    if any(f'.{key} is' in what for key in ('obj_id', )) and ' is []' in what:
-        reason = 'no object: an expression that refers to nothing'
-    return Case('annotations', what, lambda folder: read_mevis(folder, meta=text),
-                ('meta_expressions.json', ), reason)
+def json_file(draw: random.Random, name: str, document: Any, reasons: dict[str, str],
+              damage: Callable = damage_numbers, names: tuple[str, ...] = ()) -> Made:
+    """A JSON file with one value of another type, or spoilt text."""
+    text, what = damage(document, draw)
+    return what, files({name: text}), (name, *names), reason_of(what, reasons)
 
 
-def rle(draw: random.Random) -> Case:
+def rle(draw: random.Random) -> Made:
     """The run-length codes of masks."""
     document = codes()
     if draw.random() < 0.5:
@@ -289,11 +304,8 @@ def rle(draw: random.Random) -> Case:
             'P' * 10_000, counts[::-1]])
         document[key][t]['counts'] = damaged
         text, what = json.dumps(document), f'{key}.{t}.counts is {damaged!r:.40}'
-        reason = 'a sound code of another mask: nothing in the file tells'
-        if not _is_sound(damaged):
-            reason = None
-    return Case('rle', what, lambda folder: read_mevis(folder, masks=text),
-                ('mask_dict.json', ), reason)
+        reason = OTHER_MASK if _is_sound(damaged) else None
+    return what, files({'mask_dict.json': text}), ('mask_dict.json', ), reason
 
 
 def _is_sound(counts: str) -> bool:
@@ -321,6 +333,14 @@ def _is_sound(counts: str) -> bool:
     return all(run >= 0 for run in runs) and sum(runs) == SHAPE[0] * SHAPE[1]
 
 
+def read_frames(folder: Path, damage: Damage = nothing) -> Any:
+    """All frames of a folder of PNG files of which every bit counts."""
+    files(frame_images())(folder)
+    damage(folder)
+    reader = open_reader(folder)
+    return [reader.read(i) for i in range(len(reader))]
+
+
 def frame_images() -> dict[str, bytes]:
     """A sound folder of frames, as PNG, of which every bit counts."""
     draw = np.random.default_rng(3)
@@ -328,39 +348,22 @@ def frame_images() -> dict[str, bytes]:
         1].tobytes() for name in FRAMES}
 
 
-def read_frames(folder: Path) -> Any:
-    """All frames of a folder."""
-    reader = open_reader(folder)
-    return [reader.read(i) for i in range(len(reader))]
-
-
-def frames(draw: random.Random) -> Case:
+def frames(draw: random.Random) -> Made:
     """A folder of images."""
     images = frame_images()
     name = draw.choice(sorted(images))
-    chosen = draw.random()
-    if chosen < 0.6:
+    if draw.random() < 0.6:
         content, what = damage_bytes(images[name], draw)
-
-        def run(folder: Path) -> Any:
-            for other, image in images.items():
-                write(folder / other, content if other == name else image)
-            return read_frames(folder)
-
-        return Case('frames', f'{name}: {what}', run, (name.split('.')[0], ))
+        return f'{name}: {what}', files({name: content}), (name.split('.')[0], ), None
     kind = draw.choice(['size', 'grey', 'folder', 'fifo', 'link', 'large', 'jpeg', 'sixteen'])
 
-    def run(folder: Path) -> Any:
-        for other, image in images.items():
-            write(folder / other, image)
+    def damage(folder: Path) -> None:
         path = folder / name
         path.unlink()
-        if kind == 'size':
-            cv2.imwrite(str(path), np.zeros((5, 7, 3), np.uint8))
-        elif kind == 'grey':
-            cv2.imwrite(str(path), np.full(SHAPE, 7, np.uint8))
-        elif kind == 'sixteen':
-            cv2.imwrite(str(path), np.full((*SHAPE, 3), 700, np.uint16))
+        if kind in ('size', 'grey', 'sixteen'):
+            cv2.imwrite(str(path), {
+                'size': np.zeros((5, 7, 3), np.uint8), 'grey': np.full(SHAPE, 7, np.uint8),
+                'sixteen': np.full((*SHAPE, 3), 700, np.uint16)}[kind])
         elif kind == 'folder':
             path.mkdir()
         elif kind == 'fifo':
@@ -374,53 +377,44 @@ def frames(draw: random.Random) -> Case:
             path.write_bytes(jpeg)
         else:
             Image.new('RGB', SHAPE[::-1]).save(path, 'JPEG')
-        return read_frames(folder)
 
     reason = 'another image of the same size is a frame' if kind in (
         'grey', 'sixteen', 'jpeg') else None
     # The second of two sizes is the one that is told.
-    names = (name.split('.')[0], *['(H, W)'] * (kind == 'size'))
-    return Case('frames', f'{name}: {kind}', run, names, reason)
+    return f'{name}: {kind}', damage, (
+        name.split('.')[0], *['(H, W)'] * (kind == 'size')), reason
 
 
-def read_masks(folder: Path) -> Any:
+def mask_png(frame: int) -> bytes:
+    """A sound mask as a PNG file."""
+    return cv2.imencode('.png', mask_of(frame).astype(np.uint8) * 255)[1].tobytes()
+
+
+def read_masks(folder: Path, damage: Damage = nothing) -> Any:
     """All masks of a folder with one PNG for each frame."""
+    files({f'1/{name}.png': mask_png(t) for t, name in enumerate(FRAMES)})(folder)
+    damage(folder)
     store = BinaryMaskStore(folder)
     expression = dict(video_id='v', exp_id='0', anno_ids=('1', ), frame_names=FRAMES)
     return [decode_rle(code) for t in range(len(FRAMES))
             for code in store.rles(expression, t, SHAPE)]
 
 
-def png_masks(draw: random.Random) -> Case:
+def png_masks(draw: random.Random) -> Made:
     """Masks as PNG files."""
-    images = {name: cv2.imencode('.png', mask_of(t).astype(np.uint8) * 255)[1].tobytes()
-              for t, name in enumerate(FRAMES)}
     name = draw.choice(FRAMES)
-    content, what = damage_bytes(images[name], draw)
+    content, what = damage_bytes(mask_png(FRAMES.index(name)), draw)
+    damage, names = files({f'1/{name}.png': content}), (f'{name}.png', )
     if draw.random() < 0.3:
-        mode = draw.choice(['RGB', 'RGBA', 'I;16', 'LA', 'size', 'JPEG', 'GIF'])
-        what = mode
+        what = mode = draw.choice(['RGB', 'RGBA', 'I;16', 'LA', 'size', 'JPEG', 'GIF'])
 
-        def save(path: Path) -> None:
+        def damage(folder: Path) -> None:
             image = Image.fromarray(mask_of(0).astype(np.uint8) * 255)
-            if mode == 'size':
-                image.resize((5, 5)).save(path, 'PNG')
-            elif mode in ('JPEG', 'GIF'):
-                image.save(path, mode)
-            else:
-                image.convert('I' if mode == 'I;16' else mode).save(path, 'PNG')
-    else:
+            image = image.resize((5, 5)) if mode == 'size' else image if mode in (
+                'JPEG', 'GIF') else image.convert('I' if mode == 'I;16' else mode)
+            image.save(folder / '1' / f'{name}.png', mode if mode in ('JPEG', 'GIF') else 'PNG')
 
-        def save(path: Path) -> None:
-            path.write_bytes(content)
-
-    def run(folder: Path) -> Any:
-        for other, image in images.items():
-            write(folder / '1' / f'{other}.png', image)
-        save(folder / '1' / f'{name}.png')
-        return read_masks(folder)
-
-    return Case('png_masks', f'{name}.png: {what}', run, (f'{name}.png', ))
+    return f'{name}.png: {what}', damage, names, None
 
 
 def small_model() -> nn.Module:
@@ -429,9 +423,11 @@ def small_model() -> nn.Module:
     return nn.Sequential(nn.Linear(40, 30), nn.BatchNorm1d(30))
 
 
-def read_weights(path: Path) -> Any:
+def read_weights(folder: Path, damage: Damage = nothing) -> Any:
     """As init_model does, up to the filled model."""
-    model = small_model()
+    model, path = small_model(), folder / 'model.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    damage(folder)
     state = complete_state(read_checkpoint(path), path)
     check_fit(model, state, str(path))
     check_finite(state, str(path))
@@ -443,7 +439,19 @@ class Thing:
     """An object in a pickle."""
 
 
-def checkpoints(draw: random.Random) -> Case:
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    'missing': lambda v: None, 'nan': lambda v: v.float() * float('nan'),
+    'inf': lambda v: v.float() + float('inf'), 'bytes': lambda v: v.to(torch.uint8),
+    'bool': lambda v: v > 0, 'complex': lambda v: v.to(torch.complex64),
+    'other shape': lambda v: v.reshape(-1)[:1], 'empty': lambda v: v.reshape(-1)[:0],
+    'sparse': lambda v: v.float().reshape(1, -1).to_sparse(), 'meta': lambda v: v.to('meta'),
+    'a list': lambda v: v.tolist(), 'text': lambda v: 'text', 'None': lambda v: None,
+    'bfloat16': lambda v: v.to(torch.bfloat16), 'float64': lambda v: v.double(),
+    'object': lambda v: Thing(), 'parameter': lambda v: nn.Parameter(v.float()),
+}
+
+
+def checkpoints(draw: random.Random) -> Made:
     """A file of weights."""
     state = small_model().state_dict()
     key = draw.choice(['0.weight', '1.running_var', '1.weight', '1.num_batches_tracked'])
@@ -456,69 +464,54 @@ def checkpoints(draw: random.Random) -> Case:
 
     if draw.random() < 0.55:
         number = draw.randrange(1 << 30)
-
-        def run(folder: Path) -> Any:
-            path = pack(folder, dict(state_dict=state))
-            content, _ = damage_bytes(path.read_bytes(), random.Random(number))
-            return read_weights(write(path, content))
-
         what = damage_bytes(bytes(6000), random.Random(number))[1]
         reason = ('files of torch before 1.6 have no checksums: publish_model.py writes new ones'
                   if legacy else None)
-        what = f'{"legacy " * legacy}file: {what}'
-        return Case('checkpoints', what, run, ('model.pth', ), reason)
-
-    changes: dict[str, Callable[[Any], Any]] = {
-        'missing': lambda v: None, 'nan': lambda v: v.float() * float('nan'),
-        'inf': lambda v: v.float() + float('inf'), 'bytes': lambda v: v.to(torch.uint8),
-        'bool': lambda v: v > 0, 'complex': lambda v: v.to(torch.complex64),
-        'other shape': lambda v: v.reshape(-1)[:1], 'empty': lambda v: v.reshape(-1)[:0],
-        'sparse': lambda v: v.float().reshape(1, -1).to_sparse(), 'meta': lambda v: v.to('meta'),
-        'a list': lambda v: v.tolist(), 'text': lambda v: 'text', 'None': lambda v: None,
-        'bfloat16': lambda v: v.to(torch.bfloat16), 'float64': lambda v: v.double(),
-        'object': lambda v: Thing(), 'parameter': lambda v: nn.Parameter(v.float()),
-    }
-    name = draw.choice(sorted(changes))
+        return f'{"legacy " * legacy}file: {what}', lambda folder: spoil(
+            pack(folder, dict(state_dict=state)), number), ('model.pth', ), reason
+    name = draw.choice(sorted(CHANGES))
     other = draw.choice([None, None, None, 'base 3', 'base {}', 'base path', 'state list',
                          'no state', 'keys are numbers', 'list'])
 
-    def run(folder: Path) -> Any:
-        damaged: Any = dict(state, **{key: changes[name](state[key])})
+    def damage(folder: Path) -> None:
+        damaged: Any = dict(state, **{key: CHANGES[name](state[key])})
         if name == 'missing':
             damaged.pop(key)
-        content: Any = dict(state_dict=damaged)
-        if other is not None:
-            content = {
-                'base 3': dict(state_dict=state, base=3),
-                'base {}': dict(state_dict=state, base={}),
-                'base path': dict(state_dict=state, base=dict(
-                    path='no.pth', relative='no.pth', parameters={'0.weight': ['0.weight', 'x']})),
-                'state list': dict(state_dict=list(state.values())), 'no state': dict(meta=1),
-                'keys are numbers': dict(state_dict=dict(enumerate(state.values()))),
-                'list': list(state.values())}[other]
-        return read_weights(pack(folder, content))
+        pack(folder, {
+            None: dict(state_dict=damaged), 'base 3': dict(state_dict=state, base=3),
+            'base {}': dict(state_dict=state, base={}),
+            'base path': dict(state_dict=state, base=dict(
+                path='no.pth', relative='no.pth', parameters={'0.weight': ['0.weight', 'x']})),
+            'state list': dict(state_dict=list(state.values())), 'no state': dict(meta=1),
+            'keys are numbers': dict(state_dict=dict(enumerate(state.values()))),
+            'list': list(state.values())}[other])
 
     reason = 'a type in which weights are stored; they are rounded to it' if other is None and (
         name in ('bfloat16', 'float64')) else None
     if other is None and key == '1.num_batches_tracked' and name in ('bytes', 'bool'):
         reason = 'an integer of another width'
-    return Case('checkpoints', other or f'{key}: {name}', run, ('model.pth', ), reason)
+    return other or f'{key}: {name}', damage, ('model.pth', ), reason
 
 
-def read_key_frames(path: Path) -> Any:
+KEY_FRAMES = (
+    {'format': 'glus_mm.key_frames', 'dataset': 'd',
+     'key_frames': {'a': {'0': '00001', '1': '00002'}}},
+    {'a_0': 1, 'a_1': 2},
+    {'format': 'glus_mm.frame_scores', 'dataset': 'd', 'scores': {
+        'a': {'0': [0.1, 0.9, 0.2], '1': [0.1, 0.2, 0.9]}}})
+
+
+def read_key_frames(folder: Path, damage: Damage = nothing) -> Any:
     """The key frame of every expression of one video."""
-    file = KeyFrameFile(path)
+    write(folder / 'frames.json', json.dumps(KEY_FRAMES[0]))
+    damage(folder)
+    file = KeyFrameFile(folder / 'frames.json')
     return [file.frame_id('d', 'a', str(e), FRAMES) for e in range(2)]
 
 
-def key_frames(draw: random.Random) -> Case:
+def key_frames(draw: random.Random) -> Made:
     """A file of key frames, in each of its layouts."""
-    layout = draw.choice([
-        {'format': 'glus_mm.key_frames', 'dataset': 'd',
-         'key_frames': {'a': {'0': '00001', '1': '00002'}}},
-        {'a_0': 1, 'a_1': 2},
-        {'format': 'glus_mm.frame_scores', 'dataset': 'd', 'scores': {
-            'a': {'0': [0.1, 0.9, 0.2], '1': [0.1, 0.2, 0.9]}}}])
+    layout = draw.choice(KEY_FRAMES)
     if 'scores' in layout and draw.random() < 0.3:
         junk = draw.choice([None, float('nan'), float('inf'), 10**400, -float('inf')])
         layout = json.loads(json.dumps(layout))
@@ -526,27 +519,25 @@ def key_frames(draw: random.Random) -> Case:
         text, what = json.dumps(layout), f'all scores are {junk!r:.40}'
     else:
         text, what = damage_json(layout, draw)
-    reason = None
-    if 'order mark' in what:
-        reason = 'JSON with a byte order mark is the same JSON'
-    if what == 'dataset is None':
-        reason = 'the data set of a file need not be stated'
-    return Case('key_frames', what, lambda folder: read_key_frames(
-        write(folder / 'frames.json', text)), ('frames.json', ), reason)
+    return what, files({'frames.json': text}), ('frames.json', ), reason_of(
+        what, {'^dataset is None$': 'the data set of a file need not be stated'})
 
 
-def read_list(path: Path) -> Any:
+LINES = tuple(json.dumps({'video': f'clips/{name}.mp4', 'texts': ['the cat', 'the dog'],
+                          'key_frames': [0, 3], 'id': name}) for name in 'abc')
+
+
+def read_list(folder: Path, damage: Damage = nothing) -> Any:
     """The requests of a list."""
-    return [[r.id, r.video, r.texts, r.key_frames] for r in read_requests(path)]
+    write(folder / 'list.jsonl', '\n'.join(LINES))
+    damage(folder)
+    return [[r.id, r.video, r.texts, r.key_frames] for r in read_requests(folder / 'list.jsonl')]
 
 
-def list_lines(draw: random.Random) -> Case:
+def list_lines(draw: random.Random) -> Made:
     """A list of videos for tools/segment_many.py."""
-    lines = [json.dumps({'video': f'clips/{name}.mp4', 'texts': ['the cat', 'the dog'],
-                         'key_frames': [0, 3], 'id': name}) for name in 'abc']
-    kind = draw.random()
-    if kind < 0.7:
-        text, what = damage_json(json.loads(lines[1]), draw)
+    if draw.random() < 0.7:
+        text, what = damage_json(json.loads(LINES[1]), draw)
         if '\n' in text:
             text = ' '.join(text.splitlines())
     else:
@@ -556,37 +547,34 @@ def list_lines(draw: random.Random) -> Case:
             ('{"video": "\\ud800.mp4", "texts": ["a"]}', 'a lone surrogate in the path'),
             ('{"video": "b.mp4", "texts": ["\\ud800"]}', 'a lone surrogate in a text'),
             ('{"video": "b\\u0000.mp4", "texts": ["a"]}', 'a zero byte in the path'),
-            (lines[0], 'the same id twice'), ('nonsense', 'no JSON'), ('{"video": 1e999}', '1e999'),
+            (LINES[0], 'the same id twice'), ('nonsense', 'no JSON'), ('{"video": 1e999}', '1e999'),
             ('[' * 100_000 + ']' * 100_000, '100,000 brackets'),
             (json.dumps({'video': 'b.mp4', 'texts': ['a'], 'id': '../../b'}), 'an id with dots')])
-    reason = None
-    if 'order mark' in what:
-        reason = 'JSON with a byte order mark is the same JSON'
-    if what in ('id is None', 'key_frames is None'):
-        reason = 'it need not be given'
-    if what.startswith('texts is ') and what[9:10] in ('\'', '"'):
-        reason = 'one text may stand without brackets'
-    if what == 'empty':
-        reason = 'empty lines are skipped'
-
-    def run(folder: Path) -> Any:
-        return read_list(write(folder / 'list.jsonl', '\n'.join([lines[0], text, lines[2]])))
-
-    return Case('list_lines', what, run, ('list.jsonl', 'line 2'), reason)
+    return what, files({'list.jsonl': '\n'.join([LINES[0], text, LINES[2]])}), (
+        'list.jsonl', 'line 2'), reason_of(what, {
+            '^(id|key_frames) is None$': 'it need not be given',
+            '^texts is [\'"]': 'one text may stand without brackets',
+            '^empty$': 'empty lines are skipped'})
 
 
-def build_model(cfg: Config) -> Config:
-    """Build the model of a config, which checks what has no ``type``; gives the config back."""
-    with DefaultScope.overwrite_default_scope('glus_mm'), init_empty_weights():
-        MODELS.build(cfg.model)
-    return cfg
+BASE = str(ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes_val.py')
 
 
-def config_typos(draw: random.Random) -> Case:
+def read_typo(folder: Path, damage: Callable[[Path], tuple] = lambda folder: (BASE, {}, True)
+              ) -> str:
+    """A config, checked; where asked for its model is built, which checks what has no ``type``."""
+    path, options, build = damage(folder)
+    cfg = read_config(str(path), options)
+    if build:
+        with DefaultScope.overwrite_default_scope('glus_mm'), init_empty_weights():
+            MODELS.build(cfg.model)
+    return cfg.pretty_text
+
+
+def config_typos(draw: random.Random) -> Made:
     """A letter in a key of a config."""
-    base = ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes_val.py'
     found = [place for place in paths_in(json.loads(json.dumps(
-        Config.fromfile(base).to_dict()))) if isinstance(place[-1], str)
+        Config.fromfile(BASE).to_dict()))) if isinstance(place[-1], str)
         and place[-1] not in ('type', 'default_scope') and 'kind_weights' not in place
         and 'custom_keys' not in place]  # checked with the data, with the model
     place = draw.choice(found)
@@ -594,24 +582,21 @@ def config_typos(draw: random.Random) -> Case:
     at, letter = draw.randrange(len(key)), draw.choice(string.ascii_lowercase)
     typo = draw.choice([key[:at] + letter + key[at:], key[:at] + key[at + 1:],
                         key[:at] + letter + key[at + 1:]]) or 'x'
-    path = '.'.join(map(str, (*place[:-1], typo)))
 
-    def run(folder: Path) -> Any:
-        if len(place) == 1 or place[0] in ('mllm', 'mask_head', 'vis_backends', 'train_pipeline',
-                                           'test_pipeline'):
-            value: Any = 1
-            for part in reversed((*place[1:-1], typo) if len(place) > 1 else ()):
-                value = [value] if isinstance(part, int) else {part: value}
-            text = f'_base_ = [{str(base)!r}]\n{place[0] if len(place) > 1 else typo} = {value!r}\n'
-            if not typo.isidentifier():
-                raise ValueError('leaf.py: no name of Python')
-            return read_config(str(write(folder / 'leaf.py', text))).pretty_text
-        cfg = read_config(str(base), {path: 1})
-        return (build_model(cfg) if place[0] == 'model' else cfg).pretty_text
+    def damage(folder: Path) -> tuple:
+        if len(place) > 1 and place[0] not in ('mllm', 'mask_head', 'vis_backends',
+                                               'train_pipeline', 'test_pipeline'):
+            return BASE, {'.'.join(map(str, (*place[:-1], typo))): 1}, place[0] == 'model'
+        value: Any = 1
+        for part in reversed((*place[1:-1], typo) if len(place) > 1 else ()):
+            value = [value] if isinstance(part, int) else {part: value}
+        if not typo.isidentifier():
+            raise ValueError('leaf.py: no name of Python')
+        name = place[0] if len(place) > 1 else typo
+        return write(folder / 'leaf.py', f'_base_ = [{BASE!r}]\n{name} = {value!r}\n'), {}, False
 
     reason = 'the letter is the one that was there' if typo == key else None
-    return Case('config_typos', f'{".".join(map(str, place))} -> {typo}', run,
-                (typo, 'leaf.py'), reason)
+    return f'{".".join(map(str, place))} -> {typo}', damage, (typo, 'leaf.py'), reason
 
 
 # Data sets, each in its layout
@@ -665,9 +650,12 @@ def write_layout(name: str, folder: Path) -> list[Path]:
     return masks
 
 
-def read_layout(name: str, folder: Path) -> Any:
+def read_layout(folder: Path, damage: Damage = nothing, *, name: str) -> Any:
     """All that a test has of a data set."""
-    kind = LAYOUTS[name][0]
+    kind, ann_file, document = LAYOUTS[name]
+    write_layout(name, folder)
+    write(folder / ann_file, json.dumps(document))
+    damage(folder)
     dataset = kind(data_root=str(folder), test_mode=True, pipeline=TESTING, serialize_data=False)
     found = []
     for item in map(dataset.__getitem__, range(len(dataset))):
@@ -679,36 +667,23 @@ def read_layout(name: str, folder: Path) -> Any:
     return found
 
 
-def sound_layout(name: str, folder: Path) -> Any:
-    """What a test has of the sound data set."""
-    write_layout(name, folder)
-    write(folder / LAYOUTS[name][1], json.dumps(LAYOUTS[name][2]))
-    return read_layout(name, folder)
-
-
-def layouts(draw: random.Random, name: str) -> Case:
+def layouts(draw: random.Random, name: str) -> Made:
     """Annotation or masks of a data set."""
     _, ann_file, document = LAYOUTS[name]
     text, what = damage_numbers(document, draw)
-    spoilt, seed = draw.random() < 0.3, draw.randrange(1 << 30)
+    damage, spoilt, seed = files({ann_file: text}), draw.random() < 0.3, draw.randrange(1 << 30)
     if spoilt:
         what = f'masks: {damage_bytes(bytes(200), random.Random(seed))[1]}'
 
-    def run(folder: Path) -> Any:
-        masks = write_layout(name, folder)
-        write(folder / ann_file, json.dumps(document) if spoilt else text)
-        if spoilt:
-            path = masks[seed % len(masks)]
-            write(path, damage_bytes(path.read_bytes(), random.Random(seed))[0])
-        return read_layout(name, folder)
+        def damage(folder: Path) -> None:
+            masks = write_layout(name, folder)
+            spoil(masks[seed % len(masks)], seed)
 
     reason = reason_of(what, {
         r'obj_id is \[\]': 'no object: an expression that refers to nothing',
         'obj_id is': 'an object that has no mask is out of sight on all frames',
-        'type_id is 0': 'another kind', **({'masks: ': (
-            'a sound code of another mask: nothing in the file tells')} if name == 'ref_sav'
-            else {})})
-    return Case(name, what, run, (ann_file, 'nnotations', 'mask_dict.json', '.jpg'), reason)
+        'type_id is 0': 'another kind', **({'masks: ': OTHER_MASK} if name == 'ref_sav' else {})})
+    return what, damage, (ann_file, 'nnotations', 'mask_dict.json', '.jpg'), reason
 
 
 def refs() -> list:
@@ -735,18 +710,17 @@ SHAPES = {'text': ['the box', 'a red box'], 'shapes': [
     {'label': 'ignore', 'points': [[4.5, 3], [6, 3], [6, 5]]}]}
 
 
-def read_images(folder: Path, kind: type, **files: str | bytes) -> Any:
-    """Expressions and masks of a data set of images; ``files``: what is not sound."""
-    contents = {'refs.json': json.dumps(refs()), 'refs.p': pickle.dumps(refs(), 2),
-                'instances.json': json.dumps(instances()), 'train/5.json': json.dumps(SHAPES),
-                '5.jpg': image(), 'train/5.jpg': image(), **files}
-    for name, content in contents.items():
-        write(folder / name, content)
+def read_images(folder: Path, damage: Damage = nothing, *, kind: type) -> Any:
+    """Expressions and masks of a data set of images."""
+    files({'refs.json': json.dumps(refs()), 'instances.json': json.dumps(instances()),
+           'train/5.json': json.dumps(SHAPES), '5.jpg': image(), 'train/5.jpg': image()})(folder)
+    damage(folder)
+    ann_file = 'refs.p' if (folder / 'refs.p').exists() else 'refs.json'
     options: dict[str, Any] = {
-        ReasonSegDataset: {}, COCOClassDataset: dict(
-            ann_file='instances.json', data_prefix=dict(img=''))}.get(kind, dict(
-                ann_file='refs.p' if 'refs.p' in files else 'refs.json',
-                data_prefix=dict(img='', mask='instances.json')))
+        ReasonSegDataset: {},
+        COCOClassDataset: dict(ann_file='instances.json', data_prefix=dict(img='')),
+        RefCOCODataset: dict(ann_file=ann_file, data_prefix=dict(img='', mask='instances.json')),
+    }[kind]
     dataset = kind(data_root=str(folder), pipeline=TRAINING, serialize_data=False, **options)
     return [[sorted(zip([[e['exp_id'], e['exp']] for e in item['expressions']],
                         map(digest, item['gt_masks'])))]
@@ -758,10 +732,9 @@ IMAGES = {'refcoco': (RefCOCODataset, ('refs.json', 'instances.json', 'refs.p'))
           'reason_seg': (ReasonSegDataset, ('train/5.json', ))}
 
 
-def images(draw: random.Random, which: str) -> Case:
+def images(draw: random.Random, which: str) -> Made:
     """Annotations of images: REFER, COCO, ReasonSeg."""
-    kind, names = IMAGES[which]
-    name = draw.choice(names)
+    name = draw.choice(IMAGES[which][1])
     if name == 'refs.p':
         content, what = damage_bytes(pickle.dumps(refs(), 2), draw)
         reason = 'a pickle has no checksums; another text or number is one'
@@ -771,8 +744,7 @@ def images(draw: random.Random, which: str) -> Case:
         reason = reason_of(what, {
             'sent_id is': 'an id is any integer',
             r'(points|segmentation)\.\d\.\d is (-1|0|0\.5)$': 'another polygon of the image'})
-    return Case(which, f'{name}: {what}', lambda folder: read_images(
-        folder, kind, **{name: content}), (name, '5.jpg'), reason)
+    return f'{name}: {what}', files({name: content}), (name, '5.jpg'), reason
 
 
 TALK = [{'id': name, key: value, 'conversations': [
@@ -780,21 +752,14 @@ TALK = [{'id': name, key: value, 'conversations': [
     for name, key, value in (('one', 'image', 'a.jpg'), (2, 'video', 'clip'))]
 
 
-def read_talk(folder: Path, text: str) -> Any:
+def read_talk(folder: Path, damage: Damage = nothing) -> Any:
     """Items of conversations."""
-    write(folder / 'talk.json', text)
+    write(folder / 'talk.json', json.dumps(TALK))
     write(folder / 'clip' / '0.jpg', b'')
+    damage(folder)
     dataset = ConversationDataset(str(folder), ann_file='talk.json', serialize_data=False)
     keys = ('video_id', 'frame_names', 'media', 'expressions')
     return [[dataset.get_data_info(i)[key] for key in keys] for i in range(len(dataset))]
-
-
-def talk(draw: random.Random) -> Case:
-    """Conversations in the JSON of LLaVA."""
-    text, what = damage_numbers(TALK, draw)
-    reason = reason_of(what, {r'\.id is -?\d+$': 'an id is a text or an integer',
-                              r"image is \['a'\]": 'a list of one name is a name'})
-    return Case('talk', what, lambda folder: read_talk(folder, text), ('talk.json', ), reason)
 
 
 # What comes from other people or from a run before
@@ -810,38 +775,32 @@ class FuzzHub(HubMixin):
         self.layer = nn.Linear(width, width)
 
 
-def read_hub(folder: Path, damage: Callable[[Path], Any] | None = None) -> Any:
-    """Save a model, spoil the folder, load it."""
+def read_hub(folder: Path, damage: Damage = nothing) -> Any:
+    """A model from a folder of save_pretrained."""
     torch.manual_seed(0)
     model = FuzzHub(6)
     model.cfg = Config(dict(model=dict(type='FuzzHub', width=6)))
     model.save_pretrained(folder / 'hub')
-    if damage is not None:
-        damage(folder / 'hub')
+    damage(folder)
     return list(FuzzHub.from_pretrained(folder / 'hub').state_dict().values())
 
 
-def hub(draw: random.Random) -> Case:
+def hub(draw: random.Random) -> Made:
     """A folder of save_pretrained."""
     name = draw.choice(['config.json', 'model.safetensors', 'model.safetensors'])
     seed = draw.randrange(1 << 30)
-
-    def spoil(folder: Path) -> None:
-        again, path = random.Random(seed), folder / name
-        write(path, damage_numbers(json.loads(path.read_text()), again)[0]
-              if name == 'config.json' else damage_bytes(path.read_bytes(), again)[0])
-
-    return Case('hub', f'{name}, damage {seed}', lambda folder: read_hub(folder, spoil),
-                (name, 'config.json', '/hub'), None)
+    return f'{name}, damage {seed}', lambda folder: spoil(
+        folder / 'hub' / name, seed, name == 'config.json'), (name, 'config.json', '/hub'), None
 
 
 CLICK = dict(expression='the red box', frame=1, points=[[3, 4], [5.5, 6]], labels=[1, 0],
              box=[1, 1, 9, 8])
 
 
-def read_click(click: Any) -> Any:
+def read_click(folder: Path, damage: Callable[[Path], str] = lambda folder: json.dumps(CLICK)
+               ) -> Any:
     """A click as a session checks it, without a model."""
-    session = RefinementSession.__new__(RefinementSession)
+    session, click = RefinementSession.__new__(RefinementSession), json.loads(damage(folder))
     session.out = SimpleNamespace(texts=('the red box', 'a box'))
     reader = type('Reader', (), dict(shape=SHAPE, __len__=lambda self: 3))()
     session._session = SimpleNamespace(reader=reader)
@@ -849,17 +808,16 @@ def read_click(click: Any) -> Any:
         click['frame'], click['points'], click['labels'], click['box'])]
 
 
-def clicks(draw: random.Random) -> Case:
+def clicks(draw: random.Random) -> Made:
     """A refinement by clicks, from a program that took it from a person."""
     text, what = damage_numbers(CLICK, draw)
     while ' is ' not in what:  # no file: what a program has is sound JSON
         text, what = damage_numbers(CLICK, draw)
-    reason = reason_of(what, {
-        'labels is None': 'all are on the object', 'box is None': 'points alone',
-        r'(box\.\d|points\.\d\.\d) is (0|0\.5)$': 'another place', r'labels\.\d is 0$':
-        'another label', 'frame is 0$': 'another frame'})
-    return Case('clicks', what, lambda folder: read_click(json.loads(text)), (
-        'a frame', 'points', 'a label', 'a box', 'one of the texts'), reason)
+    return what, lambda folder: text, (
+        'a frame', 'points', 'a label', 'a box', 'one of the texts'), reason_of(what, {
+            'labels is None': 'all are on the object', 'box is None': 'points alone',
+            r'(box\.\d|points\.\d\.\d) is (0|0\.5)$': 'another place',
+            r'labels\.\d is 0$': 'another label', 'frame is 0$': 'another frame'})
 
 
 def figures_of(shift: float) -> dict:
@@ -872,79 +830,65 @@ def figures_of(shift: float) -> dict:
             key: {'J&F': [value] * 3} for key, value in scores.items()}}
 
 
-def read_comparison(folder: Path, text: str | None = None) -> Any:
+def read_comparison(folder: Path, damage: Damage = nothing) -> Any:
     """Compare two systems by their figures."""
-    write(folder / 'meta_expressions.json', json.dumps(annotation()))
-    write(folder / 'mask_dict.json', json.dumps(codes()))
-    for name, content in (('a', text or json.dumps(figures_of(0))), ('b', json.dumps(
-            figures_of(0.1)))):
-        write(folder / f'{name}.json', content)
+    files({'meta_expressions.json': json.dumps(annotation()),
+           'mask_dict.json': json.dumps(codes()), 'a.json': json.dumps(figures_of(0)),
+           'b.json': json.dumps(figures_of(0.1))})(folder)
+    damage(folder)
     compared = MaskComparison(open_expressions('mevis', folder), tuple(
         read_figures(folder / f'{name}.json', 'mevis') for name in 'ab'), ('a', 'b'), (None, None))
     return [compared.comparison.document(), compared.comparison.table(), compared._frames]
 
 
-def figures(draw: random.Random) -> Case:
-    """Figures of one of two systems that are compared."""
-    text, what = damage_numbers(figures_of(0), draw)
-    reason = reason_of(what, {r'J&F(\.\d)? is (0|0\.5)$': 'another figure'})
-    return Case('figures', what, lambda folder: read_comparison(folder, text),
-                ('a.json', 'of a '), reason)
+def read_records(folder: Path, damage: Damage = nothing) -> Any:
+    """Results of a list of videos that a run left when it was killed.
 
-
-def read_records(folder: Path, damage: Callable[[Path], Any] | None = None) -> Any:
-    """Results of a list of videos that a run left when it was killed."""
-    store = FinishedVideos(folder / 'records')
-    paths = [store.add('', name, '0f', dict(id=name, status='done', frames=3)) for name in 'ab']
-    if damage is not None:
-        damage(paths[0])
+    A record that is left out, with a warning, is a video that is done again.
+    """
+    store, sound = FinishedVideos(folder / 'records'), []
+    for name in 'ab':
+        path = store.add('', name, '0f', dict(id=name, status='done', frames=3))
+        sound.append([name, *store.read()['', name]])
+        if name == 'a':
+            first = path
+    damage(first)
     found = store.read()
-    return [[name, *found['', name]] for name in 'ab' if ('', name) in found]
+    found = [[name, *found['', name]] for name in 'ab' if ('', name) in found]
+    return sound if found == sound[1:] else found
 
 
-def records(draw: random.Random) -> Case:
+def records(draw: random.Random) -> Made:
     """A record of a finished video."""
     seed, by_byte = draw.randrange(1 << 30), draw.random() < 0.5
-
-    def spoil(path: Path) -> None:
-        again, content = random.Random(seed), path.read_bytes()
-        write(path, damage_bytes(content, again)[0] if by_byte else damage_numbers(
-            json.loads(content), again)[0])
-
-    def run(folder: Path) -> Any:
-        found, sound = read_records(folder, spoil), read_records(folder / 'sound')
-        # A record that is left out, with a warning, is a video that is done again.
-        return sound if found == sound[1:] else found
-
-    return Case('records', f'{"bytes" if by_byte else "JSON"}, damage {seed}', run, ())
+    return f'{"bytes" if by_byte else "JSON"}, damage {seed}', lambda path: spoil(
+        path, seed, not by_byte), (), None
 
 
-KINDS: dict[str, tuple[Callable[[random.Random], Case], Callable[[Path], Any]]] = {
-    'annotations': (annotations, read_mevis),
+KINDS: dict[str, tuple[Callable[[random.Random], Made], Callable[..., Any]]] = {
+    'annotations': (partial(
+        json_file, name='meta_expressions.json', document=annotation(), damage=damage_json,
+        reasons={r'\.obj_id is \[\]': 'no object: an expression that refers to nothing'}),
+        read_mevis),
     'rle': (rle, read_mevis),
-    'frames': (frames, lambda folder: [
-        [write(folder / name, image) for name, image in frame_images().items()],
-        read_frames(folder)][1]),
-    'png_masks': (png_masks, lambda folder: [
-        [write(folder / '1' / f'{name}.png', cv2.imencode(
-            '.png', mask_of(t).astype(np.uint8) * 255)[1].tobytes())
-         for t, name in enumerate(FRAMES)], read_masks(folder)][1]),
-    'checkpoints': (checkpoints, lambda folder: [
-        torch.save(dict(state_dict=small_model().state_dict()), folder / 'model.pth'),
-        read_weights(folder / 'model.pth')][1]),
-    'key_frames': (key_frames, lambda folder: [1, 2]),
-    'list_lines': (list_lines, lambda folder: [
-        [name, f'clips/{name}.mp4', ('the cat', 'the dog'), (0, 3)] for name in 'abc']),
-    **{name: (partial(layouts, name=name), partial(sound_layout, name)) for name in LAYOUTS},
+    'frames': (frames, read_frames),
+    'png_masks': (png_masks, read_masks),
+    'checkpoints': (checkpoints, read_weights),
+    'key_frames': (key_frames, read_key_frames),
+    'list_lines': (list_lines, read_list),
+    **{name: (partial(layouts, name=name), partial(read_layout, name=name)) for name in LAYOUTS},
     **{name: (partial(images, which=name), partial(read_images, kind=IMAGES[name][0]))
        for name in IMAGES},
-    'talk': (talk, lambda folder: read_talk(folder, json.dumps(TALK))),
+    'talk': (partial(json_file, name='talk.json', document=TALK, reasons={
+        r'\.id is -?\d+$': 'an id is a text or an integer',
+        r"image is \['a'\]": 'a list of one name is a name'}), read_talk),
     'hub': (hub, read_hub),
-    'clicks': (clicks, lambda folder: read_click(CLICK)),
-    'figures': (figures, read_comparison),
+    'clicks': (clicks, read_click),
+    'figures': (partial(json_file, name='a.json', document=figures_of(0), names=('of a ', ),
+                        reasons={r'J&F(\.\d)? is (0|0\.5)$': 'another figure'}),
+                read_comparison),
     'records': (records, read_records),
-    'config_typos': (config_typos, lambda folder: build_model(read_config(str(
-        ROOT / 'configs' / 'glus' / 'glus_tiny_moving-shapes_val.py'))).pretty_text),
+    'config_typos': (config_typos, read_typo),
 }
 
 
@@ -1005,12 +949,13 @@ def fuzz(cases: int, seed: int, kinds: list[str], limit: float = LIMIT
         The case, its class, and what it said.
     """
     for k, kind in enumerate(kinds):
-        make, sound = KINDS[kind]
+        make, read = KINDS[kind]
         # Here and not in a process of its own: what is imported for it need not be for each case.
         with tempfile.TemporaryDirectory(prefix='fuzz_') as folder:
-            baseline = digest(sound(Path(folder)))
+            baseline = digest(read(Path(folder)))
         for i in range(cases // len(kinds) + (k < cases % len(kinds))):
-            case = make(random.Random(f'{seed} {kind} {i}'))
+            what, damage, *rest = make(random.Random(f'{seed} {kind} {i}'))
+            case = Case(kind, what, partial(read, damage=damage), *rest)
             yield case, *classify(case, baseline, limit)
 
 

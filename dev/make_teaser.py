@@ -29,32 +29,9 @@ GAP = 8
 GROUND = 32
 
 
-def parse_args() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Make the picture at the top of the README')
-    parser.add_argument('out', metavar='OUT.gif', help='the picture, .gif or .mp4')
-    parser.add_argument('--draw', type=int, default=0,
-                        help='seed of what is drawn (default: %(default)s)')
-    return parser.parse_args()
-
-
-def draw_videos(rng: np.random.Generator) -> list[int]:
-    """Numbers of the videos; the first thing that is drawn."""
-    return rng.choice(VIDEOS, 3, replace=False).tolist()
-
-
 def draw_panels(inferencer: GLUSInferencer, index: int, rng: np.random.Generator
                 ) -> list[np.ndarray]:
-    """Segment one video by expressions that are drawn.
-
-    Args:
-        inferencer: with the shipped model.
-        index: number of the video.
-        rng: draws the expressions.
-
-    Returns:
-        (T) frames with masks, uint8 (H, W, 3), the texts below.
-    """
+    """Segment one video by expressions that are drawn; (T) frames with masks and texts below."""
     video = generate_video(SEED, SPLIT, index)
     known = [expression for expression in video.expressions if expression.targets]
     drawn = [known[i] for i in rng.choice(len(known), TEXTS, replace=False)]
@@ -71,10 +48,15 @@ def draw_panels(inferencer: GLUSInferencer, index: int, rng: np.random.Generator
 
 def main() -> None:
     """Segment three drawn videos and put them beside one another."""
-    args = parse_args()
+    parser = argparse.ArgumentParser(description='Make the picture at the top of the README')
+    parser.add_argument('out', metavar='OUT.gif', help='the picture, .gif or .mp4')
+    parser.add_argument('--draw', type=int, default=0,
+                        help='seed of what is drawn (default: %(default)s)')
+    args = parser.parse_args()
     inferencer = GLUSInferencer(init_model(CONFIG, CHECKPOINT))
     rng = np.random.default_rng(args.draw)
-    columns = [draw_panels(inferencer, index, rng) for index in draw_videos(rng)]
+    columns = [draw_panels(inferencer, index, rng)
+               for index in rng.choice(VIDEOS, 3, replace=False).tolist()]
     height = max(panels[0].shape[0] for panels in columns)
     with OverlayVideoWriter(args.out, FPS) as writer:
         for row in zip(*columns):

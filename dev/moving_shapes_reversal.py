@@ -21,36 +21,17 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
-from moving_shapes_shortcuts import Video, decode_tracks, load_videos, read_track
+from moving_shapes_shortcuts import Video, load_videos
 
+from glus_mm.evaluation.bootstrap import cluster_mean
+from glus_mm.utils.command_line import refuse
 from glus_mm.utils.paths import ensure_writable_file
 
 OPPOSITE = {'left': 'right', 'right': 'left', 'up': 'down', 'down': 'up'}
 _DIRECTED = re.compile(r'the (.+?) (?:moving|that moves) (left|right|up|down)')
-DRAWS = 10_000
-
-
-@dataclass(frozen=True)
-class Case:
-    """An expression whose noun names an object that moves the opposite way.
-
-    Attributes:
-        video_id: of the video.
-        exp_id: of the expression.
-        text: the expression.
-        forward: mean IoU of the masks with the opposite object, the video as it is.
-        backward: the same, the video backward.
-    """
-
-    video_id: str
-    exp_id: str
-    text: str
-    forward: float
-    backward: float
+FOLDERS = ('forward', 'backward')
 
 
 def find_opposite(text: str, objects: Sequence[dict]) -> list[int]:
@@ -72,52 +53,39 @@ def find_opposite(text: str, objects: Sequence[dict]) -> list[int]:
             and item['motion'] == OPPOSITE[found[2]]]
 
 
-def mean_iou(pred: np.ndarray, true: np.ndarray) -> float:
-    """Mean IoU of masks bool (T, H, W) over the frames where the true one is not empty."""
-    seen = true.any((1, 2))
-    pred, true = pred[seen], true[seen]
-    return float(((pred & true).sum((1, 2)) / (pred | true).sum((1, 2))).mean())
-
-
-def cases_of(video: Video, objects: Sequence[dict], pred: str, reversed_pred: str) -> list[Case]:
-    """The cases of a video.
+def cases_of(video: Video, folders: Sequence[str]) -> list[dict]:
+    """The cases of a video: an expression and, as it is and backward, its masks' mean IoU with
+    the objects that move the opposite way.
 
     Args:
         video: its annotation.
-        objects: its objects, as ``objects.json`` has them.
-        pred: folder of the masks on the video as it is.
-        reversed_pred: folder of those on the video backward.
-
-    Returns:
-        One for each expression about a direction with an object that moves the opposite way.
+        folders: of the masks on the video as it is, and backward.
 
     Raises:
         FileNotFoundError: a mask is missing.
         ValueError: one is no mask of this video.
     """
-    tracks = list(decode_tracks(video).values())
     cases = []
-    for item in video.expressions:
-        opposite = find_opposite(item['exp'], objects)
-        if opposite:
-            true = np.any([tracks[i] for i in opposite], axis=0)
-            overlap = [mean_iou(read_track(folder, video, item['exp_id']), true)
-                       for folder in (pred, reversed_pred)]
-            cases.append(Case(video.video_id, item['exp_id'], item['exp'], *overlap))
+    for exp_id, item in video.expressions.items():
+        opposite = find_opposite(item['exp'], video.objects)
+        if not opposite:
+            continue
+        case, true = dict(video_id=video.video_id, exp_id=exp_id, text=item['exp']), \
+            video.target(opposite)
+        seen = true.any((1, 2))
+        for name, folder in zip(FOLDERS, folders):
+            pred, shown = video.predicted(folder, exp_id)[seen], true[seen]
+            case[name] = float(((pred & shown).sum((1, 2)) / (pred | shown).sum((1, 2))).mean())
+        cases.append(case)
     return cases
 
 
-def share_of_turns(cases: Sequence[Case], draws: int = DRAWS, seed: int = 0) -> dict[str, float]:
-    """Share of the cases in which the model turns, with its 95 % bootstrap interval over videos.
-
-    Args:
-        cases: all of them.
-        draws: of the bootstrap; a video is drawn with all its cases.
-        seed: of the draws.
+def share_of_turns(cases: Sequence[dict]) -> dict[str, float | None]:
+    """Share of the cases in which the model turns, with its 95 % interval over videos.
 
     Returns:
-        'cases', 'videos', 'turns', 'low' and 'high' (shares in percent), and the mean overlaps
-        'forward' and 'backward' in percent.
+        'cases', 'videos', 'turns', 'low' and 'high' (shares in percent; the latter None where
+        videos are too few), and the mean overlaps 'forward' and 'backward' in percent.
 
     Raises:
         ValueError: there is no case.
@@ -125,55 +93,37 @@ def share_of_turns(cases: Sequence[Case], draws: int = DRAWS, seed: int = 0) -> 
     if not cases:
         raise ValueError('expected expressions about a direction whose noun also names an object '
                          'that moves the opposite way, got none')
-    videos = sorted({case.video_id for case in cases})
-    place = {name: i for i, name in enumerate(videos)}
-    turns, number = np.zeros(len(videos)), np.zeros(len(videos))
+    turns: dict[str, list[float]] = {}
     for case in cases:
-        turns[place[case.video_id]] += case.backward > case.forward
-        number[place[case.video_id]] += 1
-    drawn = np.random.default_rng(seed).integers(len(videos), size=(draws, len(videos)))
-    shares = turns[drawn].sum(1) / number[drawn].sum(1)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return {'cases': len(cases), 'videos': len(videos),
-            **{name: 100 * float(value) for name, value in (
-                ('turns', turns.sum() / number.sum()), ('low', low), ('high', high),
-                ('forward', np.mean([case.forward for case in cases])),
-                ('backward', np.mean([case.backward for case in cases])))}}
+        turns.setdefault(case['video_id'], []).append(100. * (case['backward'] > case['forward']))
+    found = cluster_mean(turns)
+    return dict(cases=len(cases), videos=len(turns), turns=found.mean, low=found.low,
+                high=found.high, **{name: 100 * float(np.mean([case[name] for case in cases]))
+                                    for name in FOLDERS})
 
 
-def parse_args(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read the command line."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what the command line asks for, print the figures."""
     parser = argparse.ArgumentParser(description='Measure whether a model follows directions')
     parser.add_argument('root', metavar='ROOT', help='folder of the split, such as D/valid_u')
     parser.add_argument('--pred', metavar='DIR', required=True, help='masks on the videos')
     parser.add_argument('--reversed-pred', metavar='DIR', required=True,
                         help='masks on the videos backward')
     parser.add_argument('--out', metavar='F.json', help='write figures and cases into this file')
-    return parser, parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what the command line asks for, print the figures."""
-    parser, args = parse_args(argv)
-    try:
+    args = parser.parse_args(argv)
+    with refuse(parser):
         out = None if args.out is None else ensure_writable_file(args.out)
-        path = Path(args.root) / 'objects.json'
-        if not path.is_file():
-            raise FileNotFoundError(f'expected {path}, which tools/dataset_converters/'
-                                    'moving_shapes.py writes, got no such file')
-        objects = json.loads(path.read_text(encoding='utf-8'))
-        cases = [case for video in load_videos(args.root) for case in
-                 cases_of(video, objects[video.video_id], args.pred, args.reversed_pred)]
+        cases = [case for video in load_videos(args.root)
+                 for case in cases_of(video, (args.pred, args.reversed_pred))]
         figures = share_of_turns(cases)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    interval = '-' if figures['low'] is None else '{low:.1f} to {high:.1f}'.format(**figures)
     print('| cases | videos | turns in % | 95 % interval | overlap, video | overlap, backward |\n'
           '|---:|---:|---:|---:|---:|---:|\n'
-          '| {cases} | {videos} | {turns:.1f} | {low:.1f} to {high:.1f} | {forward:.1f} | '
-          '{backward:.1f} |'.format(**figures))
+          '| {cases} | {videos} | {turns:.1f} | {interval} | {forward:.1f} | {backward:.1f} |'
+          .format(interval=interval, **figures))
     if out is not None:
-        content = dict(figures, per_case=[asdict(case) for case in cases])
-        out.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+        out.write_text(json.dumps(dict(figures, per_case=cases), indent=1) + '\n',
+                       encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 Prints a Markdown table of J&F in %, one row per kind of expression. Columns:
 
 - model, blank frames: the masks in --pred and --blank-pred, folders that ``tools/test.py --out``
-  wrote, the latter from a copy of the split whose frames show nothing;
+  wrote, the latter from a copy of the split whose frames show nothing, which --blank makes;
 - everything: all objects of the video at once;
 - largest: the object with the largest mean visible area;
 - centre blob: the same ellipse on every frame, of the split's mean target area;
@@ -12,28 +12,34 @@ Prints a Markdown table of J&F in %, one row per kind of expression. Columns:
 
 Example::
 
+    python dev/moving_shapes_shortcuts.py data/moving_shapes/valid_u --blank data/blank/valid_u
     python dev/moving_shapes_shortcuts.py data/moving_shapes/valid_u \\
         --pred outputs/masks --blank-pred outputs/masks_blank --out outputs/shortcuts.json
 """
 
 import argparse
-import functools
 import json
 import math
-import multiprocessing
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from glus_mm.datasets import MovingShapesDataset
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
+from glus_mm.utils.command_line import refuse
+from glus_mm.utils.image import read_image
+from glus_mm.utils.json_file import read_json_object
 from glus_mm.utils.masks import decode_rle
-from glus_mm.utils.paths import ensure_writable_file
+from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 
 ALL = 'all with a target'
+COLUMNS = ('n', 'model', 'blank frames', 'everything', 'largest', 'centre blob', 'swapped', 'pairs')
+GREY = 128
 
 
 @dataclass(frozen=True)
@@ -43,214 +49,129 @@ class Video:
     Attributes:
         video_id: its id.
         frame_names: file stems (T).
-        size: ``(H, W)``.
-        expressions: as the data set parses them.
-        tracks: for each annotated object, by annotation id, an RLE or None per frame (T).
+        expressions: by id, as ``meta_expressions.json`` has them.
+        objects: as ``objects.json`` has them.
+        masks: of each object, bool (O, T, H, W).
     """
 
     video_id: str
-    frame_names: tuple[str, ...]
-    size: tuple[int, int]
-    expressions: list[dict]
-    tracks: dict[str, list[dict | None]]
+    frame_names: list[str]
+    expressions: dict[str, dict]
+    objects: list[dict]
+    masks: np.ndarray
 
-    def target(self, expression: dict, masks: dict[str, np.ndarray]) -> np.ndarray:
-        """Unite the objects of an expression, bool (T, H, W)."""
-        return np.any([masks[anno_id] for anno_id in expression['anno_ids']], axis=0)
+    def target(self, objects: Sequence[int]) -> np.ndarray:
+        """Unite some objects, bool (T, H, W)."""
+        return self.masks[list(objects)].any(0)
 
+    def predicted(self, folder: str, exp_id: str) -> np.ndarray:
+        """Masks of an expression, bool (T, H, W), in ``folder/<video>/<exp>/<frame>.png``.
 
-@dataclass
-class Scores:
-    """J&F in 0..1 of single expressions, or of pairs of them, to be averaged.
-
-    Attributes:
-        columns: ``{column: {kind: [J&F]}}``.
-        nothing: ``{column: [whether nothing was predicted]}``, expressions without a target.
-    """
-
-    columns: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    nothing: dict[str, list[bool]] = field(default_factory=dict)
-
-    def add(self, column: str, kind: str, value: float) -> None:
-        """Add the figure of one expression or pair."""
-        self.columns.setdefault(column, {}).setdefault(kind, []).append(value)
-
-    def extend(self, other: 'Scores') -> None:
-        """Add the figures of another video."""
-        for column, by_kind in other.columns.items():
-            for kind, values in by_kind.items():
-                self.columns.setdefault(column, {}).setdefault(kind, []).extend(values)
-        for column, values in other.nothing.items():
-            self.nothing.setdefault(column, []).extend(values)
+        Raises:
+            FileNotFoundError: a mask is missing.
+            ValueError: a file is no image of one channel, or has another size than the video.
+        """
+        masks, size = [], self.masks.shape[2:]
+        for name in self.frame_names:
+            path = Path(folder) / self.video_id / exp_id / f'{name}.png'
+            if not path.is_file():
+                raise FileNotFoundError(f'expected a predicted mask, got nothing there: {path}')
+            mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            if mask is None or mask.shape != size:
+                got = 'a file that cannot be read' if mask is None else f'shape {mask.shape}'
+                raise ValueError(f'expected a mask of shape {size}, got {got}: {path}')
+            masks.append(mask != 0)
+        return np.stack(masks)
 
 
-def load_videos(root: str) -> list[Video]:
-    """Read the annotation of a split.
-
-    Args:
-        root: folder with ``meta_expressions.json`` and ``mask_dict.json``.
-
-    Returns:
-        One entry per video, with all of its objects, those without an expression included.
+def load_videos(root: str) -> Iterator[Video]:
+    """The videos of a split, with all of their objects, those without an expression included.
 
     Raises:
-        FileNotFoundError: a file is missing.
+        OSError: a file is missing.
         ValueError: the files have not the layout of MovingShapes.
     """
-    dataset = MovingShapesDataset(data_root=root)
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    videos = []
-    for info, anno_ids in zip(infos, _objects_by_video(infos, len(dataset.masks))):
-        if info['ori_shape'] is None:
-            raise ValueError(f'{root}: video {info["video_id"]!r}: expected the keys height and '
-                             'width, got none')
-        tracks = {}
-        for anno_id in anno_ids:
-            item = dict(anno_ids=(anno_id, ), video_id=info['video_id'], exp_id='any')
-            rles = [dataset.masks.rles(item, t, info['ori_shape'])
-                    for t in range(len(info['frame_names']))]
-            tracks[anno_id] = [rle[0] if rle else None for rle in rles]
-        videos.append(Video(info['video_id'], info['frame_names'], tuple(info['ori_shape']),
-                            info['expressions'], tracks))
-    return videos
-
-
-def _objects_by_video(infos: Sequence[dict], num_objects: int) -> list[list[str]]:
-    """Annotation ids of each video: they count on through a split, in the order of its videos."""
-    starts = []
-    for info in infos:
-        first = {int(anno) - int(obj) for expression in info['expressions']
-                 for anno, obj in zip(expression['anno_ids'], expression['object_ids'])}
-        if len(first) != 1:
-            raise ValueError(f'video {info["video_id"]!r}: expected annotation ids that count on '
-                             f'through the split (anno_id - obj_id the same), got starts '
-                             f'{sorted(first)}')
-        starts.append(first.pop())
-    if starts != sorted(set(starts)) or num_objects <= starts[-1]:
-        raise ValueError('expected annotation ids that count on through the split, got videos '
-                         f'that start at {starts[:8]}... and {num_objects} objects')
-    ends = [*starts[1:], num_objects]
-    return [[str(anno) for anno in range(*bounds)] for bounds in zip(starts, ends)]
-
-
-def decode_tracks(video: Video) -> dict[str, np.ndarray]:
-    """Masks of all objects of a video, by annotation id, each bool (T, H, W)."""
-    empty = np.zeros(video.size, dtype=bool)
-    return {anno_id: np.stack([empty if rle is None else decode_rle(rle) for rle in track])
-            for anno_id, track in video.tracks.items()}
-
-
-def mean_target_share(videos: Sequence[Video]) -> float:
-    """Mean share of the frame that targets cover, over expressions and frames."""
-    shares = []
-    for video in videos:
-        masks = decode_tracks(video)
-        shares += [float(video.target(expression, masks).mean())
-                   for expression in video.expressions if expression['anno_ids']]
-    if not shares:
-        raise ValueError('expected at least one expression with a target, got none')
-    return float(np.mean(shares))
-
-
-def centre_blob(size: tuple[int, int], share: float) -> np.ndarray:
-    """Ellipse in the middle of a frame, in its proportions, that covers ``share`` of it."""
-    h, w = size
-    y, x = (np.arange(h) + 0.5) / h - 0.5, (np.arange(w) + 0.5) / w - 0.5
-    return y[:, None]**2 + x[None]**2 <= share / math.pi
-
-
-def read_track(folder: str, video: Video, exp_id: str) -> np.ndarray:
-    """Read the masks of an expression, bool (T, H, W), from ``folder/<video>/<exp>/<frame>.png``.
-
-    Raises:
-        FileNotFoundError: a mask is missing.
-        ValueError: a file is no image of one channel, or has another size than the video.
-    """
-    masks = []
-    for name in video.frame_names:
-        path = Path(folder) / video.video_id / exp_id / f'{name}.png'
-        if not path.is_file():
-            raise FileNotFoundError(f'expected a predicted mask, got nothing there: {path}')
-        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if mask is None or mask.shape != video.size:
-            got = 'a file that cannot be read' if mask is None else f'shape {mask.shape}'
-            raise ValueError(f'expected a mask of shape {video.size}, got {got}: {path}')
-        masks.append(mask != 0)
-    return np.stack(masks)
+    meta, tracks, objects = (read_json_object(Path(root) / f'{name}.json') for name in (
+        'meta_expressions', 'mask_dict', 'objects'))
+    numbers = count()  # annotation ids count on through the split
+    for video_id, video in meta['videos'].items():
+        if video_id not in objects or not {'height', 'width'} <= set(video):
+            raise ValueError(f'{root}: video {video_id!r}: expected height, width, and an entry of '
+                             'objects.json, as tools/dataset_converters/moving_shapes.py writes')
+        empty = np.zeros((video['height'], video['width']), dtype=bool)
+        masks = [[empty if rle is None else decode_rle(rle) for rle in tracks[str(anno_id)]]
+                 for anno_id in islice(numbers, len(objects[video_id]))]
+        yield Video(video_id, video['frames'], video['expressions'], objects[video_id],
+                    np.array(masks))
 
 
 def score(gt: np.ndarray, pred: np.ndarray) -> float:
-    """J&F in 0..1 of one expression: masks bool (T, H, W), mean over frames."""
-    region = np.mean([region_similarity(*pair) for pair in zip(gt, pred)])
-    boundary = np.mean([boundary_accuracy(*pair) for pair in zip(gt, pred)])
-    return float(region + boundary) / 2
+    """J&F in percent of one expression: masks bool (T, H, W), mean over frames."""
+    return 50 * float(np.mean([region_similarity(*pair) for pair in zip(gt, pred)])
+                      + np.mean([boundary_accuracy(*pair) for pair in zip(gt, pred)]))
 
 
-def score_video(video: Video, share: float, folders: dict[str, str]) -> Scores:
-    """Score the shortcuts, and masks from folders, on one video.
+def measure(root: str, folders: dict[str, str]) -> dict:
+    """Score the shortcuts, and masks from folders, on a split.
 
     Args:
-        video: its annotation.
-        share: share of the frame that the centre blob covers.
-        folders: ``{column: folder with masks}``; 'model' is swapped too.
+        root: folder of the split.
+        folders: ``{'model' or 'blank frames': folder with masks}``, either may be missing; the
+            model's masks are swapped too.
 
     Returns:
-        The figures of its expressions.
+        'mean_target_share' of the frame; 'per_kind': ``{kind: {column: J&F in %, 'n':
+        expressions, 'pairs': swapped pairs}}`` with a row for all kinds together, plain means over
+        expressions (pairs); 'N-acc': in %, by column, for expressions without a target.
+
+    Raises:
+        OSError, ValueError: see :func:`load_videos` and :meth:`Video.predicted`.
     """
-    masks, scores = decode_tracks(video), Scores()
-    blob = centre_blob(video.size, share)
-    shortcuts = {
-        'everything': np.any(list(masks.values()), axis=0),
-        'largest': max(masks.values(), key=np.count_nonzero),
-        'centre blob': np.broadcast_to(blob, (len(video.frame_names), *video.size)),
-    }
-    swappable = []
-    for expression in video.expressions:
-        kind = expression['kind'] or 'no kind'
-        preds = {column: read_track(folder, video, expression['exp_id'])
-                 for column, folder in folders.items()}
-        if not expression['anno_ids']:
-            for column, pred in preds.items():
-                scores.nothing.setdefault(column, []).append(not pred.any())
-            continue
-        gt = video.target(expression, masks)
-        for column, pred in {**preds, **shortcuts}.items():
-            scores.add(column, kind, score(gt, pred))
-        if 'model' in preds:
-            swappable.append((kind, set(expression['anno_ids']), gt, preds['model']))
-    for kind, objects, gt, _ in swappable:
-        for _, others, _, pred in swappable:
-            if not objects & others:
-                scores.add('swapped', kind, score(gt, pred))
-    return scores
-
-
-def summarise(scores: Scores) -> dict:
-    """Average the figures.
-
-    Returns:
-        'per_kind': ``{kind: {column: J&F in %, 'n': expressions, 'pairs': swapped pairs}}`` with
-        a row for all kinds together, plain means over expressions (pairs); 'N-acc': in %, by
-        column, where there are masks for expressions without a target.
-    """
-    counts = scores.columns['everything']
-    rows = {kind: {'n': len(counts[kind])} for kind in sorted(counts)}
-    rows[ALL] = {'n': sum(map(len, counts.values()))}
-    for column, by_kind in scores.columns.items():
-        by_kind = {**by_kind, ALL: [value for values in by_kind.values() for value in values]}
-        for kind, values in by_kind.items():
-            rows[kind][column] = 100 * float(np.mean(values))
-            if column == 'swapped':
-                rows[kind]['pairs'] = len(values)
-    return {'per_kind': rows, 'N-acc': {column: 100 * float(np.mean(values))
-                                        for column, values in scores.nothing.items()}}
+    share = [video.target(item['obj_id']).mean() for video in load_videos(root)
+             for item in video.expressions.values() if item['obj_id']]
+    if not share:
+        raise ValueError('expected at least one expression with a target, got none')
+    share, nothing = float(np.mean(share)), defaultdict(list)
+    values: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for video in load_videos(root):
+        h, w = video.masks.shape[2:]
+        y, x = (np.arange(h) + 0.5) / h - 0.5, (np.arange(w) + 0.5) / w - 0.5
+        blob = y[:, None]**2 + x[None]**2 <= share / math.pi
+        shortcuts = {
+            'everything': video.masks.any(0),
+            'largest': max(video.masks, key=np.count_nonzero),
+            'centre blob': np.broadcast_to(blob, video.masks.shape[1:])}
+        found = []
+        for exp_id, item in video.expressions.items():
+            preds = {name: video.predicted(folder, exp_id) for name, folder in folders.items()}
+            if not item['obj_id']:
+                for name, pred in preds.items():
+                    nothing[name].append(not pred.any())
+                continue
+            gt = video.target(item['obj_id'])
+            found.append((item, gt, preds.get('model')))
+            for name, pred in {**preds, **shortcuts}.items():
+                values[item.get('kind') or 'no kind'][name].append(score(gt, pred))
+        for item, gt, own in found:
+            for other, _, pred in found:
+                if own is not None and not set(item['obj_id']) & set(other['obj_id']):
+                    values[item.get('kind') or 'no kind']['swapped'].append(score(gt, pred))
+    kinds = {kind: values[kind] for kind in sorted(values)}
+    kinds[ALL] = {name: [value for kind in values.values() for value in kind[name]]
+                  for name in {name for kind in values.values() for name in kind}}
+    rows = {kind: {name: float(np.mean(figures)) for name, figures in row.items() if figures}
+            | dict(n=len(row['everything'])) for kind, row in kinds.items()}
+    for kind, row in kinds.items():
+        if row.get('swapped'):
+            rows[kind]['pairs'] = len(row['swapped'])
+    return {'mean_target_share': share, 'per_kind': rows,
+            'N-acc': {name: 100 * float(np.mean(found)) for name, found in nothing.items()}}
 
 
 def format_markdown(summary: dict) -> str:
     """Lay a summary out as a Markdown table; columns that were not asked for are left out."""
     rows = summary['per_kind']
-    columns = [column for column in ('n', 'model', 'blank frames', 'everything', 'largest',
-                                     'centre blob', 'swapped', 'pairs') if column in rows[ALL]]
+    columns = [column for column in COLUMNS if column in rows[ALL]]
     lines = ['| ' + ' | '.join(['J&F in %', *columns]) + ' |',
              '|---|' + '---:|' * len(columns)]
     for kind, row in rows.items():
@@ -261,59 +182,37 @@ def format_markdown(summary: dict) -> str:
     return '\n'.join(lines)
 
 
-def measure(root: str, folders: dict[str, str], workers: int = 1) -> dict:
-    """Measure a whole split; the result does not depend on ``workers``.
-
-    Args:
-        root: folder of the split.
-        folders: ``{'model' or 'blank frames': folder with masks}``, either may be missing.
-        workers: number of processes.
-
-    Returns:
-        What ``summarise`` returns, and 'mean_target_share'.
-    """
-    videos = load_videos(root)
-    share = mean_target_share(videos)
-    work = functools.partial(score_video, share=share, folders=folders)
-    scores = Scores()
-    if workers == 1:
-        results = map(work, videos)
-        for result in results:
-            scores.extend(result)
-    else:
-        with multiprocessing.get_context('spawn').Pool(workers) as pool:
-            for result in pool.imap(work, videos, chunksize=4):
-                scores.extend(result)
-    return {'mean_target_share': share, **summarise(scores)}
-
-
-def parse_args(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description='Measure shortcuts on a split of MovingShapes')
-    parser.add_argument('root', metavar='ROOT', help='folder of the split, such as D/valid_u')
-    parser.add_argument('--pred', metavar='DIR', help="the model's masks, as test.py --out wrote")
-    parser.add_argument('--blank-pred', metavar='DIR', help="the model's masks on blank frames")
-    parser.add_argument('--out', metavar='F.json', help='write the figures into this file')
-    parser.add_argument('--workers', type=int, default=1, help='processes (default: %(default)s)')
-    args = parser.parse_args(argv)
-    if args.workers < 1:
-        parser.error(f'argument --workers: expected a number >= 1, got {args.workers}')
-    return parser, args
+def write_blank(root: Path, out: Path) -> int:
+    """Copy a split with grey frames; returns their number."""
+    for name in ('meta_expressions.json', 'mask_dict.json'):
+        shutil.copyfile(root / name, out / name)
+    images = sorted((root / 'JPEGImages').glob('*/*.jpg'))
+    for path in images:
+        target = out / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(target), np.full_like(read_image(path), GREY))
+    return len(images)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for, print the table."""
-    parser, args = parse_args(argv)
-    folders = {'model': args.pred, 'blank frames': args.blank_pred}
-    folders = {column: folder for column, folder in folders.items() if folder is not None}
-    try:
-        for folder in folders.values():
-            if not Path(folder).is_dir():
-                raise FileNotFoundError(f'expected a folder with masks, got none: {folder}')
+    parser = argparse.ArgumentParser(description='Measure shortcuts on a split of MovingShapes')
+    parser.add_argument('root', metavar='ROOT', help='folder of the split, such as D/valid_u')
+    parser.add_argument('--pred', metavar='DIR', help="the model's masks, as test.py --out wrote")
+    parser.add_argument('--blank-pred', metavar='DIR', help="the model's masks on blank frames")
+    parser.add_argument('--blank', metavar='DIR',
+                        help='only write a copy of the split with blank frames, for test.py')
+    parser.add_argument('--out', metavar='F.json', help='write the figures into this file')
+    args = parser.parse_args(argv)
+    folders = {name: folder for name, folder in (('model', args.pred),
+                                                 ('blank frames', args.blank_pred)) if folder}
+    with refuse(parser):
+        if args.blank is not None:
+            number = write_blank(Path(args.root), ensure_writable_dir(args.blank))
+            print(f'wrote {number} blank frames to {args.blank}')
+            return
         out = None if args.out is None else ensure_writable_file(args.out)
-        summary = measure(args.root, folders, args.workers)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+        summary = measure(args.root, folders)
     print(format_markdown(summary))
     if out is not None:
         out.write_text(json.dumps(summary, indent=1) + '\n', encoding='utf-8')

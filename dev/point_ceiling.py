@@ -12,29 +12,23 @@ Needs a data set with masks; frames, masks and metric are those of the config's 
 Example::
 
     python dev/point_ceiling.py configs/glus/glus_tiny_moving-shapes.py \\
-        checkpoints/glus_tiny_moving-shapes.pth --cfg-options \\
-        test_evaluator.dump_file=outputs/ceiling.json
+        checkpoints/glus_tiny_moving-shapes.pth --out outputs/ceiling.json
 """
-
-import argparse
 
 import cv2
 import numpy as np
 import torch
-from layer_probes.features import object_tracks, video_of
 from mmengine import Config
 from mmengine.registry import DefaultScope
+from study import StudyVideo, load_study, study_parser, test_set, videos_of
 from torch.nn import functional as F
 
-from glus_mm.apis import init_model
 from glus_mm.models import GLUS
 from glus_mm.models.heads import MemoryBank
-from glus_mm.registry import DATASETS, METRICS, SCOPE
-from glus_mm.utils.command_line import read_config
-from glus_mm.utils.config_input import ConfigOptions
+from glus_mm.registry import METRICS, SCOPE
+from glus_mm.utils.command_line import refuse
 from glus_mm.utils.image import sam2_image
 from glus_mm.utils.masks import encode_mask, merge_rles
-from glus_mm.video import FrameReader
 
 
 def inner_point(mask: np.ndarray) -> tuple[int, int]:
@@ -46,15 +40,7 @@ def inner_point(mask: np.ndarray) -> tuple[int, int]:
 
 
 def point_tokens(model: GLUS, points: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-    """Points as the prompt encoder of SAM-2 sees them.
-
-    Args:
-        points: (N, 2) pixels (x, y) of a frame.
-        size: ``(H, W)`` of the frame.
-
-    Returns:
-        (N, C), in place of seg tokens.
-    """
+    """Points (N, 2), pixels (x, y) of a frame of ``size`` (H, W), as seg tokens (N, C)."""
     encoder = model.mask_head.sam2.sam_prompt_encoder
     # Centres of pixels, which the encoder adds the half to.
     scale = model.mask_head.image_size / np.array([size[1], size[0]])
@@ -66,27 +52,22 @@ def point_tokens(model: GLUS, points: np.ndarray, size: tuple[int, int]) -> torc
 
 
 @torch.inference_mode()
-def segment_objects(model: GLUS, reader: FrameReader,
-                    tracks: list[list[np.ndarray | None]]) -> list[list[dict | None]]:
+def segment_objects(model: GLUS, video: StudyVideo) -> dict[str, list[dict | None]]:
     """Prompt each object on each frame of a video.
 
-    Args:
-        reader: the frames (T).
-        tracks: (O)(T) true masks, bool (H, W); None where the object cannot be seen.
-
     Returns:
-        (O)(T) predicted masks as COCO RLEs; None where the object cannot be seen.
+        (T) COCO RLEs of each annotation; None where the object cannot be seen.
     """
-    cfg = model.test_cfg
+    cfg, reader, tracks = model.test_cfg, video.reader, video.tracks
     banks = [MemoryBank(cfg.memory_stride) for _ in tracks]
-    masks: list[list[dict | None]] = [[None] * len(reader) for _ in tracks]
+    found: dict[str, list] = {track.anno_id: [None] * len(reader) for track in tracks}
     for t in range(len(reader)):
-        seen = [o for o, track in enumerate(tracks) if track[t] is not None]
+        seen = [o for o, track in enumerate(tracks) if track.masks[t] is not None]
         if not seen:
             continue
         image = sam2_image(reader.read(t), model.mask_head.image_size)
         feats = model.mask_head.extract_feat(model.data_preprocessor.normalize_sam(image)[None])
-        points = np.array([inner_point(tracks[o][t]) for o in seen])
+        points = np.array([inner_point(tracks[o].masks[t]) for o in seen])
         tokens = point_tokens(model, points, reader.shape)
         for i in range(0, len(seen), cfg.max_expressions):
             some = seen[i:i + cfg.max_expressions]
@@ -95,65 +76,44 @@ def segment_objects(model: GLUS, reader: FrameReader,
             full = F.interpolate(pred.low_res_logits[:, None].float(), reader.shape,
                                  mode='bilinear', align_corners=False)[:, 0] > 0
             for o, mask in zip(some, full.cpu().numpy()):
-                masks[o][t] = encode_mask(mask)
-    return masks
+                found[tracks[o].anno_id][t] = encode_mask(mask)
+    return found
 
 
 def measure(model: GLUS, cfg: Config, num_videos: int | None = None) -> dict[str, float]:
-    """Test the mask head on the test set of a config.
-
-    Returns:
-        What the config's metric gives, in percent.
+    """What the config's metric gives for the mask head on its test set, in percent.
 
     Raises:
         ValueError: the data set has no masks.
     """
+    dataset = test_set(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or SCOPE):
-        dataset = DATASETS.build(cfg.test_dataloader.dataset)
         metric = METRICS.build(cfg.test_evaluator)
     metric.dataset_meta = dataset.metainfo
-    count = min(len(dataset), num_videos or len(dataset))
-    for i in range(count):
-        item, info = dataset[i], dataset.get_data_info(i)
-        reader, sample = item['inputs']['reader'], item['data_samples']
-        tracks = object_tracks(*video_of(dataset, i), reader)
-        masks = segment_objects(model, reader, [track.masks for track in tracks])
-        found = dict(zip([track.anno_id for track in tracks], masks))
-        sample.pred_masks = [[
+    for video in videos_of(dataset, num_videos):
+        found = segment_objects(model, video)
+        video.sample.pred_masks = [[
             merge_rles([rle for anno in e['anno_ids'] if (rle := found[anno][t]) is not None],
-                       reader.shape) for t in range(len(reader))] for e in info['expressions']]
-        metric.process(None, [sample])
-    return metric.evaluate(count)
-
-
-def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='J&F with the true point in place of seg tokens')
-    parser.add_argument('config', metavar='CONFIG', help='config file')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='as for tools/test.py')
-    parser.add_argument('--device', default='cpu', help='default: %(default)s')
-    parser.add_argument('--videos', type=int, metavar='N', help='only the first N videos')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
-                        help='override config values')
-    return parser, parser.parse_args()
+                       video.reader.shape) for t in range(len(video.reader))]
+            for e in video.info['expressions']]
+        metric.process(None, [video.sample])
+    return metric.evaluate(video.number + 1)
 
 
 def main() -> None:
     """Measure, print the figures by kind."""
-    parser, args = parse_args()
-    try:
-        cfg = read_config(args.config, args.cfg_options)
-        model = init_model(cfg, args.checkpoint, args.device)
-        if not isinstance(model, GLUS):
-            raise ValueError(f'expected a GLUS, got {type(model).__name__}: {args.config}')
+    parser = study_parser(__doc__, out="figures of every expression, as the metric's dump_file")
+    args = parser.parse_args()
+    with refuse(parser):
+        cfg, model = load_study(args)
+        if args.out is not None:
+            cfg.test_evaluator.dump_file = args.out
         figures = measure(model, cfg, args.videos)
-    except (OSError, KeyError, ValueError) as error:
-        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
-    kinds = [name.removesuffix('/J&F') for name in figures if name.endswith('/J&F')]
     print('| J&F in % | n | true point |\n|---|---:|---:|')
-    for kind in kinds:
-        number = figures.get(f'{kind}/expressions', '-')
-        print(f'| {kind} | {number} | {figures[f"{kind}/J&F"]:.2f} |')
+    for name in figures:
+        if name.endswith('/J&F'):
+            kind = name.removesuffix('/J&F')
+            print(f'| {kind} | {figures.get(f"{kind}/expressions", "-")} | {figures[name]:.2f} |')
     print(f'| all with a target | {figures.get("expressions", "-")} | {figures["J&F"]:.2f} |')
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine import Config
+from study import study_parser, test_set, videos_of
 
 from glus_mm.apis import init_model
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
 from glus_mm.models import GLUS
-from glus_mm.registry import DATASETS, build_child
 from glus_mm.structures import RefVOSDataSample
+from glus_mm.utils.command_line import read_config
 from glus_mm.utils.masks import decode_rle
 from glus_mm.video import ArrayReader, FrameReader, open_reader
 
@@ -46,12 +46,10 @@ SHOWN = 12  # first frames, or parts of a video
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Accuracy of the speed levels')
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
+    parser = study_parser(__doc__)
+    parser.set_defaults(videos=25)
     parser.add_argument('--levels', nargs='+', choices=list(LEVELS), default=list(LEVELS),
                         help="the first one is 'exact', with which the others are compared")
-    parser.add_argument('--videos', type=int, default=25, help='of the test set, the first ones')
     parser.add_argument('--expressions', type=int, default=4, help='of each video, the first ones')
     parser.add_argument('--clip', metavar='PATH',
                         help='a video file or a folder of frames instead of the test set')
@@ -59,18 +57,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--frames', type=int, default=48, help='of the clip, the first ones')
     parser.add_argument('--data-root', metavar='DIR',
                         help='where the test set is, if not where the config says')
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument('--json', metavar='FILE')
     args = parser.parse_args()
     args.levels = list(dict.fromkeys(['exact', *args.levels]))
     if bool(args.clip) != bool(args.text):
         parser.error('expected --clip together with --text')
     return args
-
-
-def build_level(args: argparse.Namespace, name: str) -> GLUS:
-    """The model of a level."""
-    return init_model(args.config, args.checkpoint, device=args.device, cfg_options=LEVELS[name])
 
 
 def items_of(args: argparse.Namespace) -> Iterator[tuple[FrameReader, RefVOSDataSample]]:
@@ -83,16 +74,14 @@ def items_of(args: argparse.Namespace) -> Iterator[tuple[FrameReader, RefVOSData
             dataset='clip', video_id='clip', expressions=tuple(args.text),
             exp_ids=tuple(map(str, range(len(args.text))))))
         return
-    cfg = Config.fromfile(args.config).test_dataloader.dataset.to_dict()
-    dataset = build_child(DATASETS, dict(cfg, data_root=args.data_root or cfg['data_root']))
-    for i in range(min(args.videos, len(dataset))):
-        item = dataset[i]
-        sample = item['data_samples']
-        few = RefVOSDataSample(metainfo={
-            key: sample.get(key)[:args.expressions] for key in ('expressions', 'exp_ids')} | {
-            key: sample.get(key) for key in ('dataset', 'video_id')})
-        few.gt_rles = sample.gt_rles[:args.expressions]
-        yield item['inputs']['reader'], few
+    root = {'test_dataloader.dataset.data_root': args.data_root} if args.data_root else {}
+    cfg = read_config(args.config, {**(args.cfg_options or {}), **root})
+    for video in videos_of(test_set(cfg), args.videos):
+        sample = video.sample
+        sample.set_metainfo({key: sample.get(key)[:args.expressions]
+                             for key in ('expressions', 'exp_ids')})
+        sample.gt_rles = sample.gt_rles[:args.expressions]
+        yield video.reader, sample
 
 
 @torch.inference_mode()
@@ -132,7 +121,9 @@ def distances(exact: np.ndarray, tokens: np.ndarray) -> list[float]:
 def main() -> None:
     """Measure."""
     args = parse_args()
-    models = {name: build_level(args, name) for name in args.levels}
+    models = {name: init_model(args.config, args.checkpoint, args.device,
+                               {**(args.cfg_options or {}), **LEVELS[name]})
+              for name in args.levels}
     figures = {name: dict(iou=[], j_and_f=[], distance=[], cpu_s=0.0) for name in models}
     for number, (reader, sample) in enumerate(items_of(args), 1):
         exact = None
@@ -161,8 +152,8 @@ def main() -> None:
         print(f'{name:20}seg embeddings differ by, frame by frame: '
               + ' '.join(f'{value:.1e}' for value in by_frame[:SHOWN])
               + (f' ... {by_frame[-1]:.1e}' if same > SHOWN else ''))
-    if args.json:
-        Path(args.json).write_text(json.dumps(figures))
+    if args.out:
+        Path(args.out).write_text(json.dumps(figures))
 
 
 if __name__ == '__main__':

@@ -67,35 +67,18 @@ def corpus() -> Iterator[str]:
 
 
 def train() -> bytes:
-    """Trains the model.
-
-    Returns:
-        bytes: The serialized SentencePiece model.
+    """Train; returns the serialized SentencePiece model.
 
     Raises:
-        RuntimeError: If a word that has to be one piece is not.
+        RuntimeError: a word that has to be one piece is not.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=corpus(),
-        model_writer=model,
-        model_type='unigram',
-        vocab_size=NUM_PIECES,
-        byte_fallback=True,
-        character_coverage=1.0,
-        required_chars=CHARACTERS,
-        split_digits=True,
-        normalization_rule_name='identity',
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=True,
-        unk_id=0,
-        bos_id=1,
-        eos_id=2,
-        pad_id=-1,
-        num_threads=1,
-        shuffle_input_sentence=False,
-        minloglevel=2,
-    )
+        sentence_iterator=corpus(), model_writer=model, model_type='unigram',
+        vocab_size=NUM_PIECES, byte_fallback=True, character_coverage=1.0,
+        required_chars=CHARACTERS, split_digits=True, normalization_rule_name='identity',
+        remove_extra_whitespaces=False, add_dummy_prefix=True, unk_id=0, bos_id=1, eos_id=2,
+        pad_id=-1, num_threads=1, shuffle_input_sentence=False, minloglevel=2)
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     split = [word for word in SHAPES_WORDS + PROMPT_WORDS if len(processor.encode(word)) != 1]
     if split:
@@ -104,15 +87,9 @@ def train() -> bytes:
 
 
 def build() -> dict[str, str]:
-    """Returns what the bytes of the model may depend on besides this script.
-
-    Returns:
-        dict[str, str]: SentencePiece version and platform (training sums floating-point numbers).
-    """
-    return {
-        'sentencepiece': sentencepiece.__version__,
-        'platform': f'{platform.system()}-{platform.machine()}',
-    }
+    """What the bytes may depend on besides this script: training sums floating-point numbers."""
+    return dict(sentencepiece=sentencepiece.__version__,
+                platform=f'{platform.system()}-{platform.machine()}')
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import functools
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections import UserDict
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -30,35 +30,19 @@ SAM_TOLERANCE = 1e-4
 SHARD_SIZE = '5MB'
 
 
-class Arrays(Mapping):
-    """The arrays of an npz file; one that is missing is a :class:`FixtureError`.
-
-    Args:
-        path: the file.
-    """
+class Arrays(UserDict):
+    """The arrays of an npz file; one that is missing is a :class:`FixtureError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             with np.load(path) as content:
-                self._arrays = {key: content[key] for key in content.files}
+                super().__init__(content)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise FixtureError(f'expected arrays in {path}: {error}') from error
 
-    def __getitem__(self, key: str) -> np.ndarray:
-        """Return an array."""
-        if key not in self._arrays:
-            raise FixtureError(f'expected the array {key!r} in {self.path}')
-        return self._arrays[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._arrays
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
+    def __missing__(self, key: str) -> np.ndarray:
+        raise FixtureError(f'expected the array {key!r} in {self.path}')
 
 
 class OfficialFixture:

@@ -90,19 +90,14 @@ class Recording:
             kept.append(value)
 
 
+@dataclass
 class _Pending:
     """What the modules of the current frame did, one row per expression, chunk by chunk."""
 
-    def __init__(self) -> None:
-        self.ids: list[list[int]] = []
-        self.hidden: list[Tensor] = []
-        self.logits: list[Tensor] = []
-        self.ious: list[Tensor] = []
-
-    def clear(self) -> None:
-        """Forget the frame."""
-        for rows in (self.ids, self.hidden, self.logits, self.ious):
-            rows.clear()
+    ids: list[list[int]] = field(default_factory=list)
+    hidden: list[Tensor] = field(default_factory=list)
+    logits: list[Tensor] = field(default_factory=list)
+    ious: list[Tensor] = field(default_factory=list)
 
 
 @contextmanager
@@ -205,7 +200,8 @@ def _wrap(model: GLUS, recording: Recording, pending: _Pending) -> None:
             for e, step in zip(exps, _steps(t, pred, pending)):
                 key = (e, starts[e], frames.step < 0)
                 recording.passes.setdefault(key, []).append(step)
-            pending.clear()
+            for rows in vars(pending).values():
+                rows.clear()
             rows = [i for i, e in enumerate(exps) if not skip_starts or starts[e] != t]
             if rows:
                 yield t, [exps[i] for i in rows], MaskPrediction(**{

@@ -67,30 +67,23 @@ class Report:
         return bool(self._rows) and all(row.ok for row in self.rows)
 
     def close(self, name: str, ours: Any, official: Any, tolerance: float) -> None:
-        """Compare numbers by their absolute difference.
-
-        Args:
-            name: what they are.
-            ours: array-like.
-            official: array-like of the same shape.
-            tolerance: largest difference that is allowed.
-        """
-        if self._alike(name, ours, official, tolerance):
-            ours, official = _numbers(ours), _numbers(official)
-            self.add(name, np.abs(ours - official), tolerance)
+        """Compare numbers, array-like and of one shape, by their absolute difference."""
+        self._measure(name, ours, official, tolerance, lambda a, b: np.abs(a - b))
 
     def relative(self, name: str, ours: Any, official: Any, tolerance: float) -> None:
         """Compare numbers by their difference relative to the official ones."""
-        if self._alike(name, ours, official, tolerance):
-            ours, official = _numbers(ours), _numbers(official)
-            self.add(name, np.abs(ours - official) / np.abs(official), tolerance)
+        self._measure(name, ours, official, tolerance, lambda a, b: np.abs(a - b) / np.abs(b))
 
     def direction(self, name: str, ours: Any, official: Any, tolerance: float) -> None:
         """Compare whole arrays: the norm of the difference relative to the official norm."""
+        self._measure(name, ours, official, tolerance,
+                      lambda a, b: [np.linalg.norm(a - b) / np.linalg.norm(b)])
+
+    def _measure(self, name: str, ours: Any, official: Any, tolerance: float,
+                 difference: Callable[[np.ndarray, np.ndarray], Iterable[float]]) -> None:
         if self._alike(name, ours, official, tolerance):
-            ours, official = _numbers(ours), _numbers(official)
-            difference = np.linalg.norm(ours - official) / np.linalg.norm(official)
-            self.add(name, [difference], tolerance, values=ours.size)
+            ours, official = (np.asarray(values, np.float64) for values in (ours, official))
+            self.add(name, difference(ours, official), tolerance, values=ours.size)
 
     def same(self, name: str, ours: Any, official: Any) -> None:
         """Compare arrays, lists or sets that must be identical; counts what differs."""
@@ -167,16 +160,8 @@ class Report:
         return shapes[0] == shapes[1]
 
 
-def _numbers(values: Any) -> np.ndarray:
-    return np.asarray(values, np.float64)
-
-
 def _cells(row: Row) -> tuple[str, ...]:
     if row.tolerance is None:
         return (row.part, row.name, '', '', '', '-')
-    return (row.part, row.name, f'{row.values}', _number(row.largest),
-            'identical' if row.tolerance == 0 else _number(row.tolerance), row.verdict)
-
-
-def _number(value: float) -> str:
-    return f'{value:.3g}' if value else '0'
+    return (row.part, row.name, f'{row.values}', f'{row.largest:.3g}',
+            'identical' if row.tolerance == 0 else f'{row.tolerance:.3g}', row.verdict)

@@ -224,15 +224,3 @@ def test_check_dataset(davis, capsys):
     assert 'expected a config file' in capsys.readouterr().err
     assert check_dataset([config, '--cfg-options', 'train_dataloader.dataset.data_root=no']) == 1
     assert 'meta_expressions.json' in capsys.readouterr().err
-
-
-def test_benchmark_of_parsing(tmp_path):
-    tool = programs.load(ROOT / 'dev' / 'benchmark_parsing.py')
-    assert tool.write_annotation(tmp_path, videos=3) == 3 * tool.EXPRESSIONS
-    masks = 3 * tool.OBJECTS
-    # Some 900 bytes a mask, as MeViS has.
-    size = (tmp_path / 'mask_dict.json').stat().st_size / (masks * tool.FRAMES)
-    assert 700 < size < 1100
-    figures = tool.measure_parse(tmp_path, workers=0)
-    assert figures['videos'] == 3 and figures['seconds'] > 0
-    assert tool.measure_plain(tmp_path)['masks'] == masks

@@ -130,8 +130,7 @@ def test_as_a_program_with_two_workers(evaluators, tmp_path):
 def test_benchmark(monkeypatch, capsys):
     """It compares before it measures; the figures themselves depend on the machine."""
     tool = programs.load(ROOT / 'dev/benchmark_j_and_f.py')
-    monkeypatch.setattr(tool, 'SIZES', {(90, 160): 1.0})
-    monkeypatch.setattr(tool, 'GOALS', {(90, 160): 8})
+    monkeypatch.setattr(tool, 'SIZES', {(90, 160): (8, 1.0)})
     monkeypatch.setattr('sys.argv', 'benchmark --rounds 1 --pairs 2 --random 50'.split())
     tool.main()
     out = capsys.readouterr().out
@@ -140,4 +139,19 @@ def test_benchmark(monkeypatch, capsys):
     tool = programs.load(ROOT / 'dev/benchmark_j_and_f.py')
     monkeypatch.setattr(tool, 'boundary_accuracy', lambda gt, pred: 0.5)
     with pytest.raises(SystemExit, match='expected .* got .*0.5'):
-        tool.check_equal(20)
+        tool.main()
+
+
+@pytest.mark.slow
+def test_benchmarks_of_sets(tmp_path, monkeypatch, capfd):
+    tool = programs.load(ROOT / 'dev/benchmark_j_and_f.py')
+    for what, counts, expected in (
+            ('--eval-masks', '2 3 2', ('1 worker :', '2 workers: ', 'x as fast as 1')),
+            ('--compare', '2 3 4', ('2 videos, 6 expressions, 4 frames', 'report of ')),
+            ('--parse', '3 14 8', ('MeViSDataset: ', 'json.load of the masks: ', 'worker 1 '))):
+        monkeypatch.setattr('sys.argv', ['benchmark', what, str(tmp_path), '--workers', '1', '2',
+                                         '--counts', *counts.split()])
+        tool.main()
+        out = capfd.readouterr().out
+        assert all(text in out for text in expected), out
+        assert not list(tmp_path.iterdir()), 'the synthetic set is deleted'

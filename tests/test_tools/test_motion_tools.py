@@ -31,7 +31,7 @@ def root(tmp_path_factory):
 
 
 def test_linear_probes_find_what_is_linear_and_nothing_else():
-    from layer_probes.features import probe_classes, probe_places
+    from probe_layers import probe_classes, probe_places
     rng = np.random.default_rng(0)
     videos = np.repeat(np.arange(60), 10)
     features = rng.normal(size=(600, 20))
@@ -54,9 +54,9 @@ def test_linear_probes_find_what_is_linear_and_nothing_else():
 
 def test_share_of_turns():
     reversal = programs.load(TOOLS / 'moving_shapes_reversal.py')
-    cases = [reversal.Case(f'v{i // 2}', str(i), '', 0.2, 0.2 + 0.1 * (i % 4 != 3))
+    cases = [dict(video_id=f'v{i // 2}', forward=0.2, backward=0.2 + 0.1 * (i % 4 != 3))
              for i in range(400)]
-    figures = reversal.share_of_turns(cases, draws=1000)
+    figures = reversal.share_of_turns(cases)
     assert figures['turns'] == pytest.approx(75) and figures['cases'] == 400
     assert 69 < figures['low'] < 75 < figures['high'] < 81
     with pytest.raises(ValueError, match='about a direction'):
@@ -98,14 +98,13 @@ def test_reversal_of_a_model_that_knows_the_truth(root, tmp_path, monkeypatch, c
     reversal = programs.load(TOOLS / 'moving_shapes_reversal.py')
     objects = json.loads((root / 'objects.json').read_text())
     for video in reversal.load_videos(str(root)):
-        tracks = list(reversal.decode_tracks(video).values())
-        for item in video.expressions:
-            opposite = reversal.find_opposite(item['exp'], objects[video.video_id])
-            own = np.any([tracks[int(i)] for i in item['object_ids']], 0) if \
-                item['object_ids'] else np.zeros_like(tracks[0])
-            other = np.any([tracks[i] for i in opposite], 0) if opposite else own
-            for folder, masks in (('pred', own), ('back', other)):
-                place = tmp_path / folder / video.video_id / item['exp_id']
+        assert video.objects == objects[video.video_id]
+        for exp_id, item in video.expressions.items():
+            opposite = reversal.find_opposite(item['exp'], video.objects)
+            own = video.target(item['obj_id'])
+            for folder, masks in (('pred', own),
+                                  ('back', video.target(opposite) if opposite else own)):
+                place = tmp_path / folder / video.video_id / exp_id
                 place.mkdir(parents=True)
                 for name, mask in zip(video.frame_names, masks):
                     cv2.imwrite(str(place / f'{name}.png'), mask.astype(np.uint8) * 255)
@@ -113,22 +112,23 @@ def test_reversal_of_a_model_that_knows_the_truth(root, tmp_path, monkeypatch, c
                    str(tmp_path / 'back'), '--out', str(tmp_path / 'turns.json')])
     figures = json.loads((tmp_path / 'turns.json').read_text())
     assert figures['cases'] == len(figures['per_case']) >= 2
-    assert figures['turns'] == figures['low'] == 100 and figures['backward'] == 100
+    assert figures['turns'] == figures['backward'] == 100
+    assert figures['low'] is None, 'eight videos are too few for an interval'
     reversal.main([str(root), '--pred', str(tmp_path / 'pred'), '--reversed-pred',
                    str(tmp_path / 'pred')])
-    assert '| 0.0 | 0.0 to 0.0 |' in capsys.readouterr().out
+    assert '| 0.0 | - |' in capsys.readouterr().out
 
 
 def test_probes_and_ceiling_of_the_shipped_model(root, tmp_path, monkeypatch, capsys):
     data = f'test_dataloader.dataset.data_root={root}'
     probes = programs.load(TOOLS / 'probe_layers.py')
-    out = run(probes, CONFIG, CHECKPOINT, '--out', tmp_path / 'p.json', '--plot',
-              tmp_path / 'p.png', '--cfg-options', data, monkeypatch=monkeypatch, capsys=capsys)
+    out = run(probes, CONFIG, CHECKPOINT, '--out', tmp_path / 'p.json', '--cfg-options', data,
+              monkeypatch=monkeypatch, capsys=capsys)
     rows = table(out[out.index('| stage'):])
     assert {'vision tower', 'projector', 'LLM 1', 'answer, LLM 1', 'seg token'} <= set(rows)
     assert float(rows['vision tower']['colour']) > 40  # chance is below 25
     written = json.loads((tmp_path / 'p.json').read_text())
-    assert {row['stage'] for row in written} <= set(rows) and (tmp_path / 'p.png').stat().st_size
+    assert {row['stage'] for row in written} <= set(rows)
     out = run(programs.load(TOOLS / 'point_ceiling.py'), CONFIG, CHECKPOINT, '--videos', 3,
               '--cfg-options', data, monkeypatch=monkeypatch, capsys=capsys)
     assert float(table(out)['all with a target']['true point']) > 60

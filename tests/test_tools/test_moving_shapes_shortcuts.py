@@ -54,6 +54,7 @@ def split(tmp_path):
     root.mkdir()
     (root / 'meta_expressions.json').write_text(json.dumps({'videos': videos}))
     (root / 'mask_dict.json').write_text(json.dumps(masks))
+    (root / 'objects.json').write_text(json.dumps({video: [{}] * len(BOXES) for video in videos}))
     return root
 
 

@@ -29,7 +29,7 @@ def build_model(size: str, dtype: str, device: str, options: dict | None = None)
         options: further dotted keys below ``model`` and their values.
 
     Returns:
-        The model, with the weights of seed 0.
+        The model, with the weights of seed 0; its config is ``model.cfg``.
     """
     path, sizes = SIZES[size]
     cfg = Config.fromfile(path if size == 'tiny' else WHOLE)
@@ -43,6 +43,7 @@ def build_model(size: str, dtype: str, device: str, options: dict | None = None)
         model = build_child(MODELS, cfg.model.to_dict())
     if dtype == 'float64':
         model = model.double()
+    model.cfg = cfg
     return model.to(device).eval()
 
 

@@ -1,1 +1,0 @@
-"""Parts of ``probe_layers.py`` and ``point_ceiling.py``."""
