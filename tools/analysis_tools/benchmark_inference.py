@@ -21,8 +21,6 @@ import argparse
 import ast
 import contextlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -45,6 +43,7 @@ from inference_benchmark import (
 from inference_benchmark.operations import count_operations
 from inference_benchmark.runs import SHAPE, measure_memory, write_video
 from torch.utils.flop_counter import FlopCounterMode
+from train_benchmark.model import run_alone, write_figures
 
 from glus_mm.models import GLUS
 from glus_mm.models.propagators.live_session import LiveSession
@@ -137,7 +136,7 @@ def figures_of(run: Run) -> dict:
     return dict(
         frames=frames, masks=run.count, wall_s=timer.wall, cpu_s=timer.cpu,
         per_second=run.count / timer.wall, per_cpu_second=run.count / timer.cpu,
-        parts_s=timer.parts, images_per_frame={k: v / frames for k, v in timer.images.items()},
+        parts_s=timer.seconds, images_per_frame={k: v / frames for k, v in timer.images.items()},
         seg_share=run.count_seg / run.count, foreground=run.foreground / run.count)
 
 
@@ -405,15 +404,9 @@ def memory(args: argparse.Namespace) -> dict:
         for length in args.memory_frames:
             video = Path(folder) / f'{length}.mp4'
             write_video(video, make_frames(50, SHAPE), length)
-            command = [sys.executable, __file__, '--size', args.size, '--expressions',
-                       str(args.expressions), '--device', args.device, '--dtype', args.dtype,
-                       '--set', *args.set, '--measure-memory', str(video)]
-            # What is freed goes back to the system at once, so that the resident set is what is
-            # in use.
-            environment = dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536', MALLOC_ARENA_MAX='1')
-            out = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE,
-                                 text=True)
-            figures[length] = json.loads(out.stdout.splitlines()[-1])
+            figures[length] = run_alone(
+                __file__, '--size', args.size, '--expressions', args.expressions, '--device',
+                args.device, '--dtype', args.dtype, '--set', *args.set, '--measure-memory', video)
             print(f'{length} frames: ' + ', '.join(
                 f'{name} {value:.4g}' for name, value in figures[length].items()), flush=True)
     least, most = (figures[pick(figures)]['peak_gb'] for pick in (min, max))
@@ -432,10 +425,7 @@ def main() -> int:
                else memory if args.memory_frames else table if args.table
                else operations if args.operations else alone if args.alone else compare)
     figures = measure(args)
-    if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(
-            dict(arguments=vars(args), torch=torch.__version__, **figures), indent=1))
+    write_figures(args, **figures)
     for failure in figures['failures']:
         print(f'FAILED: {failure}', file=sys.stderr)
     return int(bool(figures['failures']))

@@ -12,17 +12,15 @@ losses are compared. Reading data is not measured. Examples::
 import argparse
 import gc
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from train_benchmark import PHASES, SIZES, PhaseTimer, TrainStep, Variant, build_model, make_batch
-from train_benchmark.model import MEMORY
+from train_benchmark import PHASES, SIZES, TrainStep, Variant, build_model, make_batch
+from train_benchmark.model import MEMORY, resident_gb, run_alone, step_timer, write_figures
 
 # Dense bf16 matrix throughput in TFLOP/s, from the makers' data sheets, by part of the name.
 BF16_PEAK = {'H200': 989, 'H100 PCIe': 756, 'H100': 989, 'GH200': 989, 'B200': 2250, 'A100': 312,
@@ -100,7 +98,7 @@ def measure(args: argparse.Namespace, variants: list[Variant]) -> dict[str, dict
                     entry['peak_gb'] = max(peak, entry.get('peak_gb', 0.0))
     for variant in variants:
         step.use(variant)
-        timer = PhaseTimer(model)
+        timer = step_timer(model)
         step(batch, timer)
         with FlopCounterMode(display=False) as counter:
             step(batch)
@@ -109,36 +107,20 @@ def measure(args: argparse.Namespace, variants: list[Variant]) -> dict[str, dict
     return figures
 
 
-def host_peak(args: argparse.Namespace, variant: Variant) -> dict[str, float]:
-    """Memory of a process of its own that does nothing but steps of a variant (Linux)."""
-    command = [sys.executable, __file__, '--size', args.size, '--videos', str(args.videos),
-               '--expressions', str(args.expressions), '--dtype', args.dtype,
-               '--llm-bits', str(args.llm_bits),
-               '--measure-memory', f'{variant.order},{variant.memory}']
-    # What is freed goes back to the system at once, so that the resident set is what is in use.
-    environment = dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536', MALLOC_ARENA_MAX='1')
-    out = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(out.stdout.splitlines()[-1])
-
-
 def report_host_peak(args: argparse.Namespace, variant: Variant) -> None:
-    """Print, as JSON, the resident set before a step and at its peak, in GB."""
+    """Print, as JSON, the resident set before a step and at its peak, in GB (Linux).
+
+    It is to run in a process of its own that does nothing but steps of a variant.
+    """
     model = build_model(args.size, args.dtype, 'cpu', args.llm_bits)
     step, batch = TrainStep(model), make_batch(model, args.videos, args.expressions, 0)
     step.use(variant)
     step(batch)  # makes the optimizer's state
     gc.collect()
     Path('/proc/self/clear_refs').write_text('5')
-    before = _status('VmRSS')
+    before = resident_gb('VmRSS')
     step(batch)
-    print(json.dumps(dict(before_step_gb=before, peak_gb=_status('VmHWM'))))
-
-
-def _status(key: str) -> float:
-    for line in Path('/proc/self/status').read_text().splitlines():
-        if line.startswith(f'{key}:'):
-            return int(line.split()[1]) * 1024 / 1e9
-    raise ValueError(f'expected {key} in /proc/self/status, got none')
+    print(json.dumps(dict(before_step_gb=before, peak_gb=resident_gb())))
 
 
 def bf16_peak(device: str) -> tuple[str, float | None]:
@@ -202,13 +184,13 @@ def main() -> None:
     figures = measure(args, variants)
     if args.device == 'cpu' and sys.platform == 'linux':
         for variant in variants:
-            figures[str(variant)].update(host_peak(args, variant))
+            figures[str(variant)].update(run_alone(
+                __file__, '--size', args.size, '--videos', args.videos, '--expressions',
+                args.expressions, '--dtype', args.dtype, '--llm-bits', args.llm_bits,
+                '--measure-memory', f'{variant.order},{variant.memory}'))
     summarize(args, variants, figures)
     print_report(args, variants, figures)
-    if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(
-            dict(arguments=vars(args), torch=torch.__version__, variants=figures), indent=1))
+    write_figures(args, variants=figures)
 
 
 if __name__ == '__main__':

@@ -1,17 +1,15 @@
 """Runs of two schedules of work that take turns: their time, memory, and how far they agree."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from official_order import OfficialPropagator
 from torch.nn import functional as F
+from train_benchmark.model import PartTimer, resident_gb
 
 from glus_mm.models import GLUS
 from glus_mm.models.propagators import BasePropagator
@@ -27,86 +25,15 @@ MARGIN = 1e-4
 SHAPE = (96, 128)
 
 
-class PartTimer:
-    """Adds up wall and CPU seconds of a run and of its parts; waits for the device at borders.
-
-    Methods and modules are wrapped while :meth:`watch` is active. The CPU time, of all threads,
-    hardly depends on what else runs on the machine.
-
-    Args:
-        model: the model that runs.
-    """
-
-    def __init__(self, model: GLUS) -> None:
-        self.model = model
-        self.wall = 0.0
-        self.cpu = 0.0
-        self.parts = dict.fromkeys(PARTS, 0.0)
-        self.images = {'vision tower': 0, 'SAM-2 encoder': 0}
-        self._cuda = next(model.parameters()).is_cuda
-        self._inner = 0.0
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Count the time of a block, and its parts."""
-        head, mllm = self.model.mask_head, self.model.mllm
-        restore = [
-            _wrap(mllm.vision_tower, 'forward', self._timed('vision tower')),
-            _wrap(head.sam2.image_encoder, 'forward', self._timed('SAM-2 encoder')),
-            _wrap(mllm.llm, 'forward', self._timed('LLM')),
-            _wrap(head, '_condition', self._timed('memory attention')),
-            _wrap(head, 'forward', self._timed('mask decoder')),
-            _wrap(head, 'encode_memory', self._timed('memory encoder')),
-        ]
-        before = sum(self.parts.values())
-        start, cpu = self._now(), time.process_time()
-        try:
-            yield
-        finally:
-            wall = self._now() - start
-            self.wall += wall
-            self.cpu += time.process_time() - cpu
-            self.parts['rest'] += wall - (sum(self.parts.values()) - before)
-            for undo in restore:
-                undo()
-
-    def _now(self) -> float:
-        if self._cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    def _timed(self, part: str) -> Callable:
-
-        def wrap(function: Callable) -> Callable:
-
-            def timed(*args, **kwargs):
-                if part in self.images:
-                    self.images[part] += len(args[0] if args else next(iter(kwargs.values())))
-                outer, self._inner = self._inner, 0.0
-                start = self._now()
-                out = function(*args, **kwargs)
-                seconds = self._now() - start
-                self.parts[part] += seconds - self._inner
-                self._inner = outer + seconds
-                return out
-
-            return timed
-
-        return wrap
-
-
-def _wrap(owner, name: str, wrap: Callable) -> Callable[[], None]:
-    """Put a wrapper in front of a method of one object; returns what undoes it."""
-    own = owner.__dict__.get(name)
-    setattr(owner, name, wrap(getattr(owner, name)))
-
-    def undo() -> None:
-        if own is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)
-
-    return undo
+def run_timer(model: GLUS) -> PartTimer:
+    """The parts of inference."""
+    head, mllm = model.mask_head, model.mllm
+    return PartTimer({
+        'vision tower': [(mllm.vision_tower, 'forward')],
+        'SAM-2 encoder': [(head.sam2.image_encoder, 'forward')],
+        'LLM': [(mllm.llm, 'forward')], 'memory attention': [(head, '_condition')],
+        'mask decoder': [(head, 'forward')], 'memory encoder': [(head, 'encode_memory')],
+    }, next(model.parameters()).is_cuda, encoders=('vision tower', 'SAM-2 encoder'))
 
 
 @dataclass
@@ -145,7 +72,7 @@ class Run:
     def __init__(self, model: GLUS, reader: FrameReader, expressions: int, options: dict,
                  keep: bool = True, official: bool = False) -> None:
         self.model = model
-        self.timer = PartTimer(model)
+        self.timer = run_timer(model)
         self.outcomes: dict[tuple[int, int], Outcome] = {}
         self.count = self.count_seg = 0
         self.foreground = 0.0
@@ -349,16 +276,8 @@ def measure_memory(model: GLUS, video: str, expressions: int) -> dict[str, float
     figures = dict(frames=float(len(reader)))
     for number, _ in enumerate(model.segment(session)):
         if number + 1 == WARMUP:
-            figures['early_gb'] = peak_resident_gb()
-    figures['peak_gb'] = peak_resident_gb()
+            figures['early_gb'] = resident_gb()
+    figures['peak_gb'] = resident_gb()
     if torch.cuda.is_available():
         figures['device_peak_gb'] = torch.cuda.max_memory_allocated() / 1e9
     return figures
-
-
-def peak_resident_gb() -> float:
-    """Largest resident set of this process so far."""
-    for line in Path('/proc/self/status').read_text().splitlines():
-        if line.startswith('VmHWM:'):
-            return int(line.split()[1]) * 1024 / 1e9
-    raise OSError('expected VmHWM in /proc/self/status, got none')

@@ -1,10 +1,16 @@
-"""Models with random weights at several sizes, and a batch of made-up videos for them."""
+"""What both benchmarks share: models with random weights, batches, timers, memory."""
 
+import argparse
+import json
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,61 +160,113 @@ class Variant:
         return f'{self.order}, {self.memory}'
 
 
-class PhaseTimer:
-    """Adds up the seconds of the parts of a forward pass; waits for the device at each border.
+class PartTimer:
+    """Adds up wall and CPU seconds of a run and of its parts; waits for the device at borders.
+
+    Methods are wrapped while :meth:`watch` is active; what a part calls of another one counts for
+    the latter alone. The CPU time, of all threads, hardly depends on what else runs on the machine.
 
     Args:
-        model: the model whose parts are watched while :meth:`watch` is active.
+        parts: the methods of each part, as objects and names.
+        cuda: whether they run on a GPU.
+        rest: name of what is none of them.
+        encoders: parts whose images are counted.
+
+    Attributes:
+        seconds: of each part.
+        images: of each encoder.
     """
 
-    def __init__(self, model: GLUS) -> None:
-        self.seconds = dict.fromkeys(PHASES, 0.0)
-        self._cuda = next(model.parameters()).is_cuda
-        self._parts = {
-            'vision tower': [model.mllm.vision_tower],
-            'SAM-2 encoder': [model.mask_head.sam2.image_encoder],
-            'LLM forward': [model.mllm],
-            'decode + memory': [model.mask_head, model.mask_head.sam2.memory_encoder],
-        }
-        self._start = 0.0
-
-    def now(self) -> float:
-        """Seconds on a clock, after all work so far."""
-        if self._cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter()
+    def __init__(self, parts: Mapping[str, Sequence[tuple[Any, str]]], cuda: bool,
+                 rest: str = 'rest', encoders: Sequence[str] = ()) -> None:
+        self.wall = self.cpu = self._inner = 0.0
+        self.seconds = dict.fromkeys((*parts, rest), 0.0)
+        self.images = dict.fromkeys(encoders, 0)
+        self._parts, self._cuda, self._rest = parts, cuda, rest
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the time of a block."""
-        start = self.now()
+        outer, self._inner = self._inner, 0.0
+        start = self._now()
         yield
-        self.seconds[name] += self.now() - start
+        seconds = self._now() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds - self._inner
+        self._inner = outer + seconds
 
     @contextmanager
-    def forward(self) -> Iterator[None]:
-        """Time a forward pass and its parts; what is recomputed later counts as backward."""
-        handles = [hook for name, modules in self._parts.items() for module in modules
-                   for hook in self._hooks(name, module)]
-        before = sum(self.seconds[name] for name in self._parts)
-        start = self.now()
+    def watch(self) -> Iterator[None]:
+        """Count the time of a block, and its parts."""
+        kept = [(owner, name, vars(owner).get(name)) for methods in self._parts.values()
+                for owner, name in methods]
+        for part, methods in self._parts.items():
+            for owner, name in methods:
+                setattr(owner, name, self._timed(part, getattr(owner, name)))
+        start, cpu = self._now(), time.process_time()
         try:
-            yield
+            with self.phase(self._rest):
+                yield
         finally:
-            for handle in handles:
-                handle.remove()
-        parts = sum(self.seconds[name] for name in self._parts) - before
-        self.seconds['losses and rest'] += self.now() - start - parts
+            self.wall += self._now() - start
+            self.cpu += time.process_time() - cpu
+            for owner, name, own in kept:
+                if own is None:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, own)
 
-    def _hooks(self, name: str, module: nn.Module) -> list:
+    def _now(self) -> float:
+        if self._cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
-        def enter(*_) -> None:
-            self._start = self.now()
+    def _timed(self, part: str, function: Callable) -> Callable:
 
-        def leave(*_) -> None:
-            self.seconds[name] += self.now() - self._start
+        def timed(*args, **kwargs):
+            if part in self.images:
+                self.images[part] += len(args[0] if args else next(iter(kwargs.values())))
+            with self.phase(part):
+                return function(*args, **kwargs)
 
-        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        return timed
+
+
+def step_timer(model: GLUS) -> PartTimer:
+    """The parts of a forward pass in training; what is recomputed later counts as backward."""
+    head = model.mask_head
+    return PartTimer({
+        'vision tower': [(model.mllm.vision_tower, 'forward')],
+        'SAM-2 encoder': [(head.sam2.image_encoder, 'forward')],
+        'LLM forward': [(model.mllm, 'forward')],
+        'decode + memory': [(head, 'forward'), (head.sam2.memory_encoder, 'forward')],
+    }, next(model.parameters()).is_cuda, rest='losses and rest')
+
+
+def run_alone(*command: object) -> dict[str, float]:
+    """The JSON that a process of its own prints last.
+
+    What it frees goes back to the system at once, so that the resident set is what is in use.
+    """
+    environment = dict(os.environ, MALLOC_MMAP_THRESHOLD_='65536', MALLOC_ARENA_MAX='1')
+    out = subprocess.run([sys.executable, *map(str, command)], env=environment, check=True,
+                         stdout=subprocess.PIPE, text=True)
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def resident_gb(key: str = 'VmHWM') -> float:
+    """Largest resident set of this process so far, or with ``'VmRSS'`` the present one (Linux)."""
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith(f'{key}:'):
+            return int(line.split()[1]) * 1024 / 1e9
+    raise OSError(f'expected {key} in /proc/self/status, got none')
+
+
+def write_figures(args: argparse.Namespace, **figures: Any) -> None:
+    """Write the file that ``--json`` asks for."""
+    if args.json:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.json).write_text(json.dumps(
+            dict(arguments=vars(args), torch=torch.__version__, **figures), indent=1))
 
 
 class TrainStep:
@@ -231,28 +289,19 @@ class TrainStep:
         for name, value in MEMORY[variant.memory].items():
             setattr(self.model.mask_head, name, value)
 
-    def __call__(self, batch: tuple, timer: PhaseTimer | None = None) -> dict[str, float]:
+    def __call__(self, batch: tuple, timer: PartTimer | None = None) -> dict[str, float]:
         """Do one step.
 
         Returns:
             The losses and the norm of the gradient, ``grad_norm``.
         """
-        if timer is None:
+        with timer.watch() if timer else nullcontext():
             losses = self.model(*batch, mode='loss')
+        with timer.phase('backward') if timer else nullcontext():
             self.optim.backward(self.model.parse_losses(losses)[0])
-            norm = self._update()
-        else:
-            with timer.forward():
-                losses = self.model(*batch, mode='loss')
-            with timer.phase('backward'):
-                self.optim.backward(self.model.parse_losses(losses)[0])
-            with timer.phase('optimizer'):
-                norm = self._update()
+        with timer.phase('optimizer') if timer else nullcontext():
+            grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(grads).item()
+            self.optim.step()
+            self.optim.zero_grad()
         return {**{name: value.item() for name, value in losses.items()}, 'grad_norm': norm}
-
-    def _update(self) -> float:
-        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads).item()
-        self.optim.step()
-        self.optim.zero_grad()
-        return norm
