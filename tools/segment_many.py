@@ -51,34 +51,6 @@ CHECKPOINT = 'checkpoints/glus_tiny_moving-shapes.pth'
 DIST_TIMEOUT = 24 * 3600  # seconds
 
 
-def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Segment a list of videos by texts')
-    parser.add_argument('list', metavar='LIST.jsonl', help='one video with its texts per line')
-    parser.add_argument('out_dir', metavar='OUT_DIR', help='folder for masks and results')
-    parser.add_argument('--config', default=CONFIG, help='config file (default: %(default)s)')
-    parser.add_argument('--checkpoint', default=CHECKPOINT,
-                        help='checkpoint file, folder written by tools/model_converters, or name '
-                             'of a repository on the hub (default: %(default)s)')
-    parser.add_argument('--device', default='cpu',
-                        help='cpu, cuda, cuda:1; with a launcher cuda means the GPU of the local '
-                             'rank (default: %(default)s)')
-    parser.add_argument('--format', choices=FORMATS, default='png',
-                        help='masks as PNG files or as COCO RLE in one JSONL file for each video '
-                             '(default: %(default)s)')
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument('--resume', action='store_true',
-                       help='go on in a folder with results: videos that are done are kept, '
-                            'those with errors tried again')
-    group.add_argument('--overwrite', action='store_true',
-                       help='begin anew in a folder with results')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
-                        help='override config values: a.b=1 c="[1,2]"')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
-                        help='how the processes were started (default: %(default)s)')
-    return parser, parser.parse_args()
-
-
 def restarted() -> bool:
     """Whether torchrun has started this process again after another one had died."""
     return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')) > 0
@@ -120,7 +92,30 @@ def reporter() -> Callable[[dict], None]:
 
 def main() -> None:
     """Check what was asked for, segment, and count."""
-    parser, args = parse_args()
+    parser = argparse.ArgumentParser(description='Segment a list of videos by texts')
+    parser.add_argument('list', metavar='LIST.jsonl', help='one video with its texts per line')
+    parser.add_argument('out_dir', metavar='OUT_DIR', help='folder for masks and results')
+    parser.add_argument('--config', default=CONFIG, help='config file (default: %(default)s)')
+    parser.add_argument('--checkpoint', default=CHECKPOINT,
+                        help='checkpoint file, folder written by tools/model_converters, or name '
+                             'of a repository on the hub (default: %(default)s)')
+    parser.add_argument('--device', default='cpu',
+                        help='cpu, cuda, cuda:1; with a launcher cuda means the GPU of the local '
+                             'rank (default: %(default)s)')
+    parser.add_argument('--format', choices=FORMATS, default='png',
+                        help='masks as PNG files or as COCO RLE in one JSONL file for each video '
+                             '(default: %(default)s)')
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('--resume', action='store_true',
+                       help='go on in a folder with results: videos that are done are kept, '
+                            'those with errors tried again')
+    group.add_argument('--overwrite', action='store_true',
+                       help='begin anew in a folder with results')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
+                        help='override config values: a.b=1 c="[1,2]"')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
+                        help='how the processes were started (default: %(default)s)')
+    args = parser.parse_args()
     MMLogger.get_instance('segment_many')
     with ExitStack() as stack:
         with refuse(parser):

@@ -31,6 +31,12 @@ LOGIT_TOLERANCE = 2e-2
 HALF_TOLERANCE = 8e-2
 FEATURE_TOLERANCE = 1e-3
 VIDEO = 'video/frames'
+PIXEL_TOLERANCE = 2e-3
+"""Share of the pixels of a mask."""
+SHARE_TOLERANCE = 1e-3
+"""Of predicted IoU and of stability, which lie in 0..1."""
+UNCACHED = 1
+"""Which expression is segmented once more without caches."""
 
 
 @dataclass
@@ -224,40 +230,15 @@ def _steps(frame_idx: int, pred: MaskPrediction, pending: _Pending) -> Iterator[
             next(ious).numpy() if is_seg else None)
 
 
-def encode(model: GLUS, images: Tensor) -> dict[str, Tensor]:
-    """Pooled features (M, V, width) and visual tokens (M, V, D) of images (M, 3, P, P)."""
-    seen = {}
-    handle = model.mllm.projector.register_forward_hook(
-        lambda _, args, out: seen.update(pooled=args[0], tokens=out))
-    with torch.no_grad():
-        model.mllm.encode_images(images)
-    handle.remove()
-    return seen
-
-
-PIXEL_TOLERANCE = 2e-3
-"""Share of the pixels of a mask."""
-SHARE_TOLERANCE = 1e-3
-"""Of predicted IoU and of stability, which lie in 0..1."""
-UNCACHED = 1
-"""Which expression is segmented once more without caches."""
-
-
-def options_of(record: dict) -> dict:
-    """``cfg_options`` that reproduce how a variant was recorded."""
+def prepare(fixture: OfficialFixture, record: dict, options: dict | None = None) -> GLUS:
+    """Build the model of a variant as it was recorded."""
     cfg = 'model.test_cfg'
-    return {
+    model = fixture.model({
         f'{cfg}.num_context': record['context_frame_num'],
         f'{cfg}.window': record['question_frame_num'],
         f'{cfg}.memory_stride': record['mem_stride'],
         f'{cfg}.use_memory': not record['not_use_mem_bank'],
-        'model.mask_head.official_gamma': not record['gamma_loaded'],
-    }
-
-
-def prepare(fixture: OfficialFixture, record: dict, options: dict | None = None) -> GLUS:
-    """Build the model of a variant."""
-    model = fixture.model({**options_of(record), **(options or {})})
+        'model.mask_head.official_gamma': not record['gamma_loaded'], **(options or {})})
     if 'lm_head_seg_row_multiplier' in record:
         with torch.no_grad():
             row = model.mllm.lm_head.weight[model.mllm.tokenizer.seg_id]
@@ -407,11 +388,15 @@ def _check_intermediates(fixture: OfficialFixture, report: Report, model: GLUS, 
     images = torch.from_numpy(np.stack([
         vision_tower_image(frame, model.mllm.image_size, model.mllm.vision_crop)
         for frame in frames])).permute(0, 3, 1, 2)
-    vision = encode(model, model.data_preprocessor.normalize_vision(images))
-    report.close('pooled vision features', vision['pooled'], arrays['clip_pooled_step1'],
-                 FEATURE_TOLERANCE)
-    report.close('visual tokens', vision['tokens'], arrays['mm_projector_out_step1'],
-                 FEATURE_TOLERANCE)
+    vision: dict[str, Tensor] = {}
+    handle = model.mllm.projector.register_forward_hook(
+        lambda _, args, out: vision.update(clip_pooled=args[0], mm_projector_out=out))
+    with torch.no_grad():
+        model.mllm.encode_images(model.data_preprocessor.normalize_vision(images))
+    handle.remove()
+    for name, key in (('pooled vision features', 'clip_pooled'),
+                      ('visual tokens', 'mm_projector_out')):
+        report.close(name, vision[key], arrays[f'{key}_step1'], FEATURE_TOLERANCE)
     # The shared prefix, then what all expressions have in common of their first step, then the
     # rest of each.
     hidden = torch.cat([states[0] for states in seen.llm_states[:3]])

@@ -169,6 +169,11 @@ class OfficialDraws(ObjectContrastiveLoss):
         self.negatives: list[list[int]] = []
         self.positives: list[int] = []
 
+    def forget(self) -> None:
+        """Clear what it remembers."""
+        self.negatives.clear()
+        self.positives.clear()
+
     def draw(self, num_negatives: Tensor, num_positives: Tensor, generator: torch.Generator
              ) -> tuple[Tensor, Tensor]:
         """Draw token by token, its negatives before its positive."""
@@ -182,31 +187,23 @@ class OfficialDraws(ObjectContrastiveLoss):
         return torch.tensor(negatives), torch.tensor(positives)
 
 
-class Identities:
-    """Identify tokens of the recorded names as GLUS does: frames by their positions.
+def identities(fixture: OfficialFixture, rows: Sequence[tuple[str, str, str, str]]
+               ) -> dict[str, list]:
+    """Keyword arguments of the loss for rows (data set, video, expression, frame).
 
-    Args:
-        fixture: its data set says which objects an expression refers to.
+    Frames are identified by their positions, as GLUS does. The fixture's data set says which
+    objects an expression refers to; videos that it does not know are only there to be negatives.
     """
-
-    def __init__(self, fixture: OfficialFixture) -> None:
-        self.videos = fixture.json(ANNOTATION)['videos']
-
-    def columns(self, rows: Sequence[tuple[str, str, str, str]]) -> dict[str, list]:
-        """Keyword arguments of the loss for rows (data set, video, expression, frame).
-
-        Videos that the data set does not know are only there to be negatives.
-        """
-        columns: dict[str, list] = dict(video_ids=[], exp_ids=[], object_ids=[], frame_ids=[])
-        for dataset, video, exp, frame in rows:
-            known = self.videos.get(video, dict(frames=[], expressions={}))
-            expression = known['expressions'].get(exp, dict(obj_id=[0]))
-            columns['video_ids'].append(f'{dataset}/{video}')
-            columns['exp_ids'].append(exp)
-            columns['object_ids'].append(expression['obj_id'])
-            columns['frame_ids'].append(
-                known['frames'].index(frame) if frame in known['frames'] else frame)
-        return columns
+    videos = fixture.json(ANNOTATION)['videos']
+    columns: dict[str, list] = dict(video_ids=[], exp_ids=[], object_ids=[], frame_ids=[])
+    for dataset, video, exp, frame in rows:
+        known = videos.get(video, dict(frames=[], expressions={}))
+        columns['video_ids'].append(f'{dataset}/{video}')
+        columns['exp_ids'].append(exp)
+        columns['object_ids'].append(known['expressions'].get(exp, dict(obj_id=[0]))['obj_id'])
+        columns['frame_ids'].append(
+            known['frames'].index(frame) if frame in known['frames'] else frame)
+    return columns
 
 
 def filled_loss(fixture: OfficialFixture, report: Report, loss_weight: float) -> OfficialDraws:
@@ -216,16 +213,10 @@ def filled_loss(fixture: OfficialFixture, report: Report, loss_weight: float) ->
     # An id is <data set>_<video>_<expression>.
     rows = [(*str_id.split('_', 2), frame) for str_id, frame in official['prefill']]
     loss = OfficialDraws(loss_weight)
-    loss(tokens, **Identities(fixture).columns(rows))
+    loss(tokens, **identities(fixture, rows))
     report.same('tokens in the bank', len(loss.bank), official['bank_size_after_prefill'])
-    forget(loss)
+    loss.forget()
     return loss
-
-
-def forget(loss: OfficialDraws) -> None:
-    """Clear what the loss remembers of its draws."""
-    loss.negatives.clear()
-    loss.positives.clear()
 
 
 def check_draws(report: Report, loss: OfficialDraws, calls: Sequence[Mapping]) -> None:
@@ -240,14 +231,14 @@ def check_units(fixture: OfficialFixture, report: Report) -> None:
     """Single tokens against the recorded bank: loss and gradient."""
     official = fixture.json('train/expected.json')['contrastive']
     arrays = fixture.arrays('train/contrastive.npz')
-    loss, identities = filled_loss(fixture, report, loss_weight=1.0), Identities(fixture)
+    loss = filled_loss(fixture, report, loss_weight=1.0)
     loss.min_tokens = 1
     for row, unit in enumerate(official['unit']):
-        forget(loss)
+        loss.forget()
         random.seed(unit['seed'])
         token = torch.tensor(arrays['query_tokens'][unit['token_row']][None], requires_grad=True)
         name = (unit['dataset'], unit['video'], unit['exp_id'], unit['frame_id'])
-        value = loss(token, **identities.columns([name]), store=False)
+        value = loss(token, **identities(fixture, [name]), store=False)
         check_draws(report, loss, [unit])
         value.backward()
         if unit['loss'] is not None:
@@ -256,14 +247,6 @@ def check_units(fixture: OfficialFixture, report: Report) -> None:
             report.same('losses of tokens that do not count', value.item(), 0.0)
         report.close('gradients of single tokens', token.grad[0], arrays['unit_grads'][row],
                      TOLERANCE)
-
-
-def check_in_step(report: Report, loss: OfficialDraws, value: Tensor, official: Mapping) -> None:
-    """The loss of a batch, after the tokens of the batch went into the bank."""
-    check_draws(report, loss, official['calls'])
-    report.same('tokens in the bank', len(loss.bank), official['bank_size_after'])
-    report.relative('contrastive loss', value.item(), official['losses']['contrastive_loss'],
-                    TOLERANCE)
 
 
 ZERO_NORM = 1e-5
@@ -371,25 +354,23 @@ def check_step(fixture: OfficialFixture, report: Report) -> None:
     check_outputs(report, fixture.arrays('train/preds.npz'), decoded, len(samples))
     total.backward(retain_graph=True)
     check_gradients(report, model, record['plain']['grad_norms'])
-    check_whole_gradients(fixture, report, model)
+    arrays, seg_id = fixture.arrays('train/preds.npz'), record['seg_token_idx']
+    for key, name in FULL_GRADIENTS:
+        report.direction('whole gradients', model.get_parameter(name).grad, arrays[key],
+                         NORM_TOLERANCE)
+    report.direction('whole gradients', model.mllm.lm_head.weight.grad[seg_id],
+                     arrays['grad_lm_head_seg_row'], NORM_TOLERANCE)
     report.part = 'train/contrastive'
-    check_in_step(report, model.loss_contrastive, contrastive, contrast)
+    # After the tokens of the batch went into the bank.
+    check_draws(report, model.loss_contrastive, contrast['calls'])
+    report.same('tokens in the bank', len(model.loss_contrastive.bank), contrast['bank_size_after'])
+    report.relative('contrastive loss', contrastive.item(), contrast['losses']['contrastive_loss'],
+                    TOLERANCE)
     check_losses(report, model, dict(losses, loss_contrastive=contrastive), contrast['losses'])
     contrastive.backward()
     for name, norm in contrast['grad_norms'].items():
         report.relative('gradient norms', model.get_parameter(our_name(name)).grad.norm().item(),
                         norm, NORM_TOLERANCE)
-
-
-def check_whole_gradients(fixture: OfficialFixture, report: Report, model: GLUS) -> None:
-    """Compare the gradients that are stored as a whole."""
-    arrays = fixture.arrays('train/preds.npz')
-    for key, name in FULL_GRADIENTS:
-        report.direction('whole gradients', model.get_parameter(name).grad, arrays[key],
-                         NORM_TOLERANCE)
-    seg_id = fixture.json('train/expected.json')['seg_token_idx']
-    report.direction('whole gradients', model.mllm.lm_head.weight.grad[seg_id],
-                     arrays['grad_lm_head_seg_row'], NORM_TOLERANCE)
 
 
 def check_without_memory(fixture: OfficialFixture, report: Report) -> None:

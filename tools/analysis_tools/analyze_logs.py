@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from glus_mm.utils.command_line import refuse
 from glus_mm.utils.paths import ensure_writable_file
 
 DEFAULT_KEYS = ('loss', 'loss_*', 'J&F', 'grad_norm', 'lr')
@@ -299,9 +300,8 @@ def draw(runs: dict[str, dict[str, Series]], keys: Sequence[str], smooth: float 
     return figure
 
 
-def parse_args(argv: Sequence[str] | None = None
-               ) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read the command line."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read, print and draw."""
     parser = argparse.ArgumentParser(
         description='Plot and summarise training logs', epilog=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -318,13 +318,8 @@ def parse_args(argv: Sequence[str] | None = None
     parser.add_argument('--title', metavar='TEXT', help='of the figure')
     parser.add_argument('--out', default='logs.png', metavar='F.png',
                         help='where to draw; the ending decides the format (default: %(default)s)')
-    return parser, parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Read, print and draw."""
-    parser, args = parse_args(argv)
-    try:
+    args = parser.parse_args(argv)
+    with refuse(parser):
         if not 0 <= args.smooth < 1:
             raise ValueError(f'--smooth: expected 0 <= W < 1, got {args.smooth}')
         names = name_runs(args.logs, args.legend)
@@ -333,8 +328,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         figure = draw(runs, keys, args.smooth, args.title)
         ensure_writable_file(args.out)
         figure.savefig(args.out, dpi=140)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
     print(table(runs, keys))
     print(f'drawn to {args.out}')
 

@@ -26,8 +26,8 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from glus_mm.apis.config_text import fill_tokenizers
-from glus_mm.utils.command_line import require_file
-from glus_mm.utils.config_input import ConfigOptions, config_from_file
+from glus_mm.utils.command_line import read_config, refuse
+from glus_mm.utils.config_input import ConfigOptions
 
 WORK = {
     'SampleContextQueryFrames': 'choose frames and expressions',
@@ -102,20 +102,6 @@ class Stopwatch:
             self._files[os.fspath(args[0])] += 1
 
 
-def parse_args(argv: Sequence[str] | None = None
-               ) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description='Speed of the training data')
-    parser.add_argument('config', metavar='CONFIG', help='config file')
-    parser.add_argument('--workers', type=int, metavar='N',
-                        help='processes that load data (default: those of the config)')
-    parser.add_argument('--samples', type=int, default=200, metavar='N',
-                        help='samples to measure each way (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
-                        help='override config values')
-    return parser, parser.parse_args(argv)
-
-
 def build_loader(cfg: Config, workers: int | None) -> DataLoader:
     """Build the data loader that training would have.
 
@@ -184,16 +170,22 @@ def report(watch: Stopwatch) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser, args = parse_args(argv)
+    parser = argparse.ArgumentParser(description='Speed of the training data')
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('--workers', type=int, metavar='N',
+                        help='processes that load data (default: those of the config)')
+    parser.add_argument('--samples', type=int, default=200, metavar='N',
+                        help='samples to measure each way (default: %(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
+                        help='override config values')
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    try:
+    with refuse(parser):
         if args.samples < 1 or (args.workers or 0) < 0:
             raise ValueError(f'expected --samples of at least 1 and --workers of at least 0, got '
                              f'{args.samples} and {args.workers}')
-        require_file(args.config, 'config')
-        cfg = config_from_file(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
+        cfg = read_config(args.config, args.cfg_options)
         init_default_scope(cfg.get('default_scope') or 'glus_mm')
         fill_tokenizers(cfg, None, cfg.get('load_from'))
         loader = build_loader(cfg, args.workers)
@@ -202,8 +194,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         watch = Stopwatch(loader.dataset)
         for item in islice(loader.sampler, args.samples):
             watch.make(item)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     print(report(watch))
     frames, workers = number * watch.opened / watch.samples / seconds, max(loader.num_workers, 1)
     print(f'data loader, {loader.num_workers} workers, {number} samples in batches of '

@@ -42,7 +42,6 @@ from inference_benchmark import (
 )
 from inference_benchmark.operations import count_operations
 from inference_benchmark.runs import SHAPE, measure_memory, write_video
-from torch.utils.flop_counter import FlopCounterMode
 from train_benchmark.model import run_alone, write_figures
 
 from glus_mm.models import GLUS
@@ -50,7 +49,6 @@ from glus_mm.models.propagators.live_session import LiveSession
 from glus_mm.video import ArrayReader, VideoFileReader
 
 FOREGROUND = (0.05, 0.95)
-FLOP_FRAMES = 8
 TABLE_EXPRESSIONS = (1, 2, 4, 8, 16)
 TABLE_FRAMES = (12, 60, 250, 1000)
 
@@ -73,8 +71,6 @@ def parse_args() -> argparse.Namespace:
                         help='fields of test_cfg for our schedule, such as window_stride=4')
     parser.add_argument('--seconds', type=float, metavar='S',
                         help='stop where both schedules are equally far and took so long together')
-    parser.add_argument('--flops', action='store_true',
-                        help=f'count the operations, too, on a video of {FLOP_FRAMES} frames')
     parser.add_argument('--alone', action='store_true',
                         help='our schedule alone: first as it is shipped, nothing watched, then '
                              'by part; with --set compile=True or llm_bits=4 what these give')
@@ -164,8 +160,6 @@ def compare(args: argparse.Namespace) -> dict:
     figures['agreement'] = asdict(agreement)
     if args.device.startswith('cuda'):
         figures['ours'].update(unwatched(model, frames, args))
-    if args.flops:
-        count_flops(model, frames, args, figures)
     exact = not args.options.keys() - {'prefetch', 'max_expressions', 'feature_cache'}
     figures['failures'] = failures(figures, agreement, args) if exact else []
     print_comparison(figures, agreement, args)
@@ -238,18 +232,6 @@ def alone(args: argparse.Namespace) -> dict:
     return dict(ours=figures, device=device, failures=found)
 
 
-def count_flops(model: GLUS, frames: list, args: argparse.Namespace, figures: dict) -> None:
-    """Count the operations of a short video with both schedules."""
-    frames = frames[:FLOP_FRAMES]
-    for name, expressions, options in (('official', 1, {}),
-                                       ('ours', args.expressions, args.options)):
-        run = make_run(model, frames, expressions, options, False, name == 'official')
-        with FlopCounterMode(display=False) as counter:
-            while run.step():
-                pass
-        figures[name]['gflop_per_mask'] = counter.get_total_flops() / 1e9 / run.count
-
-
 def failures(figures: dict, agreement: Agreement, args: argparse.Namespace) -> list[str]:
     """What must hold and does not."""
     found = [line for name in ('official', 'ours') for line in seg_failures(name, figures[name])]
@@ -293,8 +275,6 @@ def print_comparison(figures: dict, agreement: Agreement, args: argparse.Namespa
         row(f'images per frame, {encoder}', lambda e, k=encoder: e['images_per_frame'][k])
     row('share of steps with [SEG]', lambda e: e['seg_share'])
     row('mean foreground', lambda e: e['foreground'])
-    if 'gflop_per_mask' in both[0]:
-        row(f'GFLOP per mask ({FLOP_FRAMES} frames)', lambda e: e['gflop_per_mask'], '.1f')
     if 'plain_per_second' in both[1]:
         print(f'ours as shipped, nothing watched: {both[1]["plain_per_second"]:.2f} '
               f'expression-frames per second, peak device memory '

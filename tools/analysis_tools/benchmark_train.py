@@ -28,41 +28,6 @@ BF16_PEAK = {'H200': 989, 'H100 PCIe': 756, 'H100': 989, 'GH200': 989, 'B200': 2
              'RTX 4090': 165, 'RTX 3090': 71}
 
 
-def parse_args() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Cost of a training step')
-    parser.add_argument('--size', choices=sorted(SIZES), default='small')
-    parser.add_argument('--videos', type=int, default=2, metavar='B',
-                        help='videos of a batch (default: %(default)s, as the paper)')
-    parser.add_argument('--expressions', type=int, default=3, metavar='E',
-                        help='expressions of each video (default: %(default)s, as the paper)')
-    parser.add_argument('--memory', nargs='+', choices=sorted(MEMORY), default=['through'],
-                        help='gradient through the memory: not at all, with kept or with '
-                             'recomputed activations; the official order of work takes the first '
-                             '(default: through)')
-    parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
-                        help='type of frozen parameters (default: bfloat16 on a GPU)')
-    parser.add_argument('--llm-bits', type=int, choices=(4, 16), default=16,
-                        help='4: frozen linear layers of the LLM as QuantizeHook makes them')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1 (default: %(default)s)')
-    parser.add_argument('--steps', type=int, default=5, metavar='N',
-                        help='timed steps of each variant (default: %(default)s)')
-    parser.add_argument('--warmup', type=int, default=1, metavar='N',
-                        help='steps before (default: %(default)s)')
-    parser.add_argument('--json', metavar='FILE', help='write the figures there, too')
-    parser.add_argument('--measure-memory', metavar='ORDER,MEMORY', help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    for name in ('videos', 'expressions', 'steps'):
-        if getattr(args, name) < 1:
-            parser.error(f'expected --{name} of at least 1, got {getattr(args, name)}')
-    if args.device.startswith('cuda') and not torch.cuda.is_available():
-        parser.error(f'expected a device that is here, got --device {args.device}: no CUDA')
-    if args.dtype is None:
-        args.dtype = 'bfloat16' if args.device.startswith('cuda') else 'float32'
-    args.memory = list(dict.fromkeys(args.memory))
-    return args
-
-
 def measure(args: argparse.Namespace, variants: list[Variant]) -> dict[str, dict]:
     """Time all variants in turn; the parts and the FLOPs in further steps.
 
@@ -176,7 +141,36 @@ def print_report(args: argparse.Namespace, variants: list[Variant],
 
 def main() -> None:
     """Measure."""
-    args = parse_args()
+    parser = argparse.ArgumentParser(description='Cost of a training step')
+    parser.add_argument('--size', choices=sorted(SIZES), default='small')
+    parser.add_argument('--videos', type=int, default=2, metavar='B',
+                        help='videos of a batch (default: %(default)s, as the paper)')
+    parser.add_argument('--expressions', type=int, default=3, metavar='E',
+                        help='expressions of each video (default: %(default)s, as the paper)')
+    parser.add_argument('--memory', nargs='+', choices=sorted(MEMORY), default=['through'],
+                        help='gradient through the memory: not at all, with kept or with '
+                             'recomputed activations; the official order of work takes the first '
+                             '(default: through)')
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
+                        help='type of frozen parameters (default: bfloat16 on a GPU)')
+    parser.add_argument('--llm-bits', type=int, choices=(4, 16), default=16,
+                        help='4: frozen linear layers of the LLM as QuantizeHook makes them')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1 (default: %(default)s)')
+    parser.add_argument('--steps', type=int, default=5, metavar='N',
+                        help='timed steps of each variant (default: %(default)s)')
+    parser.add_argument('--warmup', type=int, default=1, metavar='N',
+                        help='steps before (default: %(default)s)')
+    parser.add_argument('--json', metavar='FILE', help='write the figures there, too')
+    parser.add_argument('--measure-memory', metavar='ORDER,MEMORY', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    for name in ('videos', 'expressions', 'steps'):
+        if getattr(args, name) < 1:
+            parser.error(f'expected --{name} of at least 1, got {getattr(args, name)}')
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        parser.error(f'expected a device that is here, got --device {args.device}: no CUDA')
+    if args.dtype is None:
+        args.dtype = 'bfloat16' if args.device.startswith('cuda') else 'float32'
+    args.memory = list(dict.fromkeys(args.memory))
     if args.measure_memory:
         report_host_peak(args, Variant(*args.measure_memory.split(',')))
         return

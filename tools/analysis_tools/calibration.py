@@ -23,10 +23,10 @@ import argparse
 import math
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
+from glus_mm.utils.command_line import refuse
 from glus_mm.utils.json_file import read_json_object, write_json
 from glus_mm.utils.paths import ensure_writable_dir
 
@@ -119,24 +119,19 @@ def plot(presence: np.ndarray, iou: np.ndarray | None) -> Figure:
         panels.append((iou, 'expected IoU', 'true IoU'))
     figure = Figure(figsize=(5 * len(panels), 5), layout='constrained')
     for axes, (bins, said, true) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        _draw(axes, bins)
+        axes.bar((np.arange(NUM_BINS) + 0.5) / NUM_BINS, bins[:, 0] / bins[:, 0].sum(),
+                 1 / NUM_BINS, color='#dddddd', label='share of the frames')
+        axes.plot([0, 1], [0, 1], color='#777777', linestyle='--', linewidth=1)
+        used = bins[:, 0] > 0
+        axes.plot(bins[used, 1], bins[used, 2], color='#0072b2', marker='o', markersize=4,
+                  label='mean of a bin')
+        axes.legend(loc='upper left', fontsize=8)
         axes.set(xlabel=said, ylabel=true, xlim=(0, 1), ylim=(0, 1), aspect='equal')
     return figure
 
 
-def _draw(axes: Axes, bins: np.ndarray) -> None:
-    middle = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
-    axes.bar(middle, bins[:, 0] / bins[:, 0].sum(), 1 / NUM_BINS, color='#dddddd',
-             label='share of the frames')
-    axes.plot([0, 1], [0, 1], color='#777777', linestyle='--', linewidth=1)
-    used = bins[:, 0] > 0
-    axes.plot(bins[used, 1], bins[used, 2], color='#0072b2', marker='o', markersize=4,
-              label='mean of a bin')
-    axes.legend(loc='upper left', fontsize=8)
-
-
-def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Parse the command line."""
+def main() -> None:
+    """Print the figures, write them and the plot where asked to."""
     parser = argparse.ArgumentParser(
         description='Calibration of the scores in a dump of tools/test.py')
     parser.add_argument('dump', metavar='DUMP.json')
@@ -147,17 +142,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     args = parser.parse_args()
     if not 0 < args.t_acc <= 100:
         parser.error(f'--t-acc: expected a number above 0, at most 100, got {args.t_acc}')
-    return parser, args
-
-
-def main() -> None:
-    """Print the figures, write them and the plot where asked to."""
-    parser, args = parse_args()
-    try:
+    with refuse(parser):
         rows = read_frames(args.dump)
         out_dir = None if args.out_dir is None else ensure_writable_dir(args.out_dir)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
     frames = {name: np.concatenate([row[name] for row in rows]) for name in FIELDS}
     error, presence_bins = reliability(frames['presence'], frames['visible'])
     figures = dict(frames=len(frames['J']), presence_ece=error)

@@ -16,22 +16,9 @@ from tqdm import tqdm
 
 from glus_mm.datasets import BaseRefVOSDataset, MixedRefVOSDataset
 from glus_mm.registry import DATASETS, build_child
-from glus_mm.utils.command_line import require_file
-from glus_mm.utils.config_input import ConfigOptions, config_from_file
+from glus_mm.utils.command_line import read_config
+from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.image import read_image
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description='Read all of a data set')
-    parser.add_argument('config', metavar='CONFIG', help='config with data loaders')
-    parser.add_argument('--phase', choices=('train', 'val', 'test'), default='train',
-                        help='whose data loader (default: %(default)s)')
-    parser.add_argument('--max-errors', type=int, default=20, metavar='N',
-                        help='stop after so many (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
-                        help='override config values')
-    return parser.parse_args(argv)
 
 
 def build_datasets(args: argparse.Namespace) -> list[BaseRefVOSDataset]:
@@ -44,9 +31,7 @@ def build_datasets(args: argparse.Namespace) -> list[BaseRefVOSDataset]:
         FileNotFoundError: the config, an annotation or its masks are missing.
         ValueError: the config has no such data loader, or an annotation is not as it should be.
     """
-    require_file(args.config, 'config')
-    cfg = config_from_file(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     loader = cfg.get(f'{args.phase}_dataloader')
     if not loader:
         raise ValueError(f'{args.config}: expected {args.phase}_dataloader, got none')
@@ -93,7 +78,15 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         Exit status, 1 where something is wrong.
     """
-    args = parse_args(argv)
+    parser = argparse.ArgumentParser(description='Read all of a data set')
+    parser.add_argument('config', metavar='CONFIG', help='config with data loaders')
+    parser.add_argument('--phase', choices=('train', 'val', 'test'), default='train',
+                        help='whose data loader (default: %(default)s)')
+    parser.add_argument('--max-errors', type=int, default=20, metavar='N',
+                        help='stop after so many (default: %(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
+                        help='override config values')
+    args = parser.parse_args(argv)
     try:
         datasets = build_datasets(args)
     except (OSError, KeyError, TypeError, ValueError) as error:

@@ -26,8 +26,8 @@ from glus_mm.evaluation.submissions import (
 )
 
 
-def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Parse the command line."""
+def main() -> None:
+    """Check and say what is wrong."""
     parser = argparse.ArgumentParser(description='Check a zip of masks before it is uploaded')
     parser.add_argument('zip', metavar='ZIP')
     parser.add_argument('--ann', required=True, metavar='ROOT',
@@ -39,12 +39,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
                         'DIR/<video>/<frame>.png for mose-v2')
     parser.add_argument('--max-problems', type=int, default=20, metavar='N',
                         help='stop after so many (default: %(default)s)')
-    return parser, parser.parse_args()
-
-
-def main() -> None:
-    """Check and say what is wrong."""
-    parser, args = parse_args()
+    args = parser.parse_args()
     problems: list[str] = []
     try:
         videos = open_submission_videos(args.format, args.ann)

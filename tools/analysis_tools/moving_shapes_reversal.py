@@ -1,5 +1,2 @@
 """Has moved to dev/moving_shapes_reversal.py."""
-import pathlib, runpy, sys  # noqa: E401, I001
-sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2] / 'dev')
-print('this tool has moved to dev/moving_shapes_reversal.py', file=sys.stderr)
-runpy.run_path(f'{sys.path[0]}/moving_shapes_reversal.py', run_name='__main__')
+import moved  # noqa: F401

@@ -23,7 +23,7 @@ from mmengine.registry import DefaultScope
 
 from glus_mm.registry import DATASETS, SCOPE
 from glus_mm.structures import RefVOSDataSample
-from glus_mm.utils.command_line import read_config
+from glus_mm.utils.command_line import read_config, refuse
 from glus_mm.utils.key_frames import (
     MissingEntryError,
     ScoreFile,
@@ -114,8 +114,9 @@ def _draw_thumbnails(axes: Axes, row: Row, frame_names: Sequence[str]) -> None:
         colors = [color for position, color in marks if position == frame]
         for k, color in enumerate(colors):
             inset = 0.015 + 0.03 * k
-            axes.add_patch(_frame(left + (0.04 + inset) * slot, (0.92 - 2 * inset) * slot, inset,
-                                  color))
+            axes.add_patch(Rectangle(
+                (left + (0.04 + inset) * slot, inset), (0.92 - 2 * inset) * slot, 1 - 2 * inset,
+                fill=False, edgecolor=color, linewidth=3))
         axes.text(left + slot / 2, -0.04, frame_names[frame], ha='center', va='top', fontsize=7,
                   color=colors[0] if colors else GREY)
     axes.set_xlim(-0.5, len(frame_names) - 0.5)
@@ -127,10 +128,6 @@ def _says_something(values: np.ndarray) -> bool:
     """Whether one frame is better than another; where all are equal none is marked."""
     known = values[np.isfinite(values)]
     return len(known) > 0 and (len(known) < len(values) or np.ptp(known) > 0)
-
-
-def _frame(left: float, width: float, inset: float, color: str) -> Rectangle:
-    return Rectangle((left, inset), width, 1 - 2 * inset, fill=False, edgecolor=color, linewidth=3)
 
 
 def make_rows(sample: RefVOSDataSample, reader: FrameReader, exp_ids: Sequence[str] | None,
@@ -190,8 +187,8 @@ def _thumbnail(sample: RefVOSDataSample, reader: FrameReader, exp: int, frame: i
     return visualizer.draw_frame(image, masks, [''] * len(masks), legend=False)
 
 
-def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Parse the command line."""
+def main() -> None:
+    """Draw a PNG for each video."""
     parser = argparse.ArgumentParser(description='Plot scores and IoU of the frames of videos')
     parser.add_argument('config', metavar='CONFIG', help='its test set has the videos')
     parser.add_argument('--scores', metavar='F', help='scores.json of KeyFrameMetric')
@@ -203,13 +200,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     args = parser.parse_args()
     if args.scores is None and args.ious is None:
         parser.error('expected --scores, --ious or both')
-    return parser, args
-
-
-def main() -> None:
-    """Draw a PNG for each video."""
-    parser, args = parse_args()
-    try:
+    with refuse(parser):
         cfg = read_config(args.config)
         out_dir = ensure_writable_dir(args.out_dir)
         sources = {name: path and open_scores(path)
@@ -227,8 +218,6 @@ def main() -> None:
             path = out_dir / f'{video_id.replace("/", "_")}.png'
             plot_rows(rows, item['data_samples'].frame_names, video_id).savefig(path)
             print(f'wrote {path}')
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
 
 
 if __name__ == '__main__':

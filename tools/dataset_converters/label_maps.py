@@ -28,21 +28,6 @@ import numpy as np
 from glus_mm.utils.masks import encode_mask
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description='Bring label maps into COCO format.')
-    parser.add_argument('images', type=Path, metavar='IMAGES', help='folder of the JPEG images')
-    parser.add_argument('maps', type=Path, metavar='MAPS', help='folder of the PNG label maps')
-    parser.add_argument('names', type=Path, metavar='NAMES', help='file with the names')
-    parser.add_argument('out', type=Path, metavar='OUT', help='JSON file to write')
-    parser.add_argument('--offset', type=int, default=0,
-                        help='what to add to the numbers in NAMES to get those in the maps '
-                             '(default: %(default)s; COCO-Stuff: -1)')
-    parser.add_argument('--ignore', type=int, nargs='+', default=[255],
-                        help='numbers in the maps that are no class (default: 255; ADE20K: 0)')
-    return parser.parse_args(argv)
-
-
 def read_names(path: Path, offset: int) -> dict[int, str]:
     """Read the names of the classes.
 
@@ -109,7 +94,17 @@ def convert(images: Path, maps: Path, names: dict[int, str], ignore: set[int]) -
 
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns the exit status."""
-    args = parse_args(argv)
+    parser = argparse.ArgumentParser(description='Bring label maps into COCO format.')
+    parser.add_argument('images', type=Path, metavar='IMAGES', help='folder of the JPEG images')
+    parser.add_argument('maps', type=Path, metavar='MAPS', help='folder of the PNG label maps')
+    parser.add_argument('names', type=Path, metavar='NAMES', help='file with the names')
+    parser.add_argument('out', type=Path, metavar='OUT', help='JSON file to write')
+    parser.add_argument('--offset', type=int, default=0,
+                        help='what to add to the numbers in NAMES to get those in the maps '
+                             '(default: %(default)s; COCO-Stuff: -1)')
+    parser.add_argument('--ignore', type=int, nargs='+', default=[255],
+                        help='numbers in the maps that are no class (default: 255; ADE20K: 0)')
+    args = parser.parse_args(argv)
     try:
         names = read_names(args.names, args.offset)
         content = convert(args.images, args.maps, names, set(args.ignore))

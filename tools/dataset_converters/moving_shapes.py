@@ -12,8 +12,12 @@ from tqdm import tqdm
 from glus_mm.datasets.moving_shapes import SPLIT_CODES, VARIANTS, write_split
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def main(argv: list[str] | None = None) -> int:
+    """Generate the split that the command line asks for.
+
+    Returns:
+        Exit status, 1 where the folder cannot be used.
+    """
     parser = argparse.ArgumentParser(description='Generate a split of MovingShapes.')
     parser.add_argument('out', help='root of the data set; the split becomes a folder in it')
     parser.add_argument('--videos', type=int, required=True, help='number of videos')
@@ -41,16 +45,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             parser.error(f'argument --{name}: expected a number >= {least}, got {value}')
     if args.talk and args.frames != 12:
         parser.error(f'argument --talk: expected --frames 12 with it, got {args.frames}')
-    return args
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Generate the split that the command line asks for.
-
-    Returns:
-        Exit status, 1 where the folder cannot be used.
-    """
-    args = parse_args(argv)
     with tqdm(total=args.videos, unit='video') as bar:
         try:
             folder = write_split(args.out, args.videos, args.seed, args.split,

@@ -16,6 +16,7 @@ from glus_mm.apis.mask_evaluation import write_probes
 from glus_mm.apis.mask_evaluation.compare_masks import check_comparable
 from glus_mm.evaluation.probe_table import PROBES
 from glus_mm.evaluation.protocols import PROTOCOLS
+from glus_mm.utils.command_line import refuse
 
 
 def main() -> None:
@@ -32,12 +33,10 @@ def main() -> None:
                         help='copy images; by default they are links')
     parser.add_argument('--seed', type=int, default=0, help='of orders and words')
     args = parser.parse_args()
-    try:
+    with refuse(parser):
         check_comparable(args.protocol)
         folder = write_probes(args.protocol, args.ann, args.out, args.probes, args.copy,
                               args.seed, progress=True)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
     print(f'written to {folder}')
 
 

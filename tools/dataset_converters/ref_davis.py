@@ -31,18 +31,6 @@ SAME_VIDEO = {'clasic-car': 'classic-car', 'dog-scale': 'dogs-scale', 'motor-bik
 RESOLUTION = '480p'
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description='Bring Ref-DAVIS17 into one layout.')
-    parser.add_argument('davis', metavar='DAVIS', help='root of DAVIS 2017')
-    parser.add_argument('texts', metavar='TEXTS', help='folder of the four text files')
-    parser.add_argument('out', metavar='OUT', help='what to write; must not be there yet')
-    parser.add_argument('--splits', nargs='+', choices=sorted(SPLITS), default=sorted(SPLITS),
-                        help='splits to write (default: %(default)s)')
-    parser.add_argument('--copy', action='store_true', help='copy images, do not link them')
-    return parser.parse_args(argv)
-
-
 def read_texts(path: Path) -> dict[tuple[str, str], str]:
     """Read the expressions of one annotator.
 
@@ -166,7 +154,14 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         Exit status, 1 where something is missing or wrong.
     """
-    args = parse_args(argv)
+    parser = argparse.ArgumentParser(description='Bring Ref-DAVIS17 into one layout.')
+    parser.add_argument('davis', metavar='DAVIS', help='root of DAVIS 2017')
+    parser.add_argument('texts', metavar='TEXTS', help='folder of the four text files')
+    parser.add_argument('out', metavar='OUT', help='what to write; must not be there yet')
+    parser.add_argument('--splits', nargs='+', choices=sorted(SPLITS), default=sorted(SPLITS),
+                        help='splits to write (default: %(default)s)')
+    parser.add_argument('--copy', action='store_true', help='copy images, do not link them')
+    args = parser.parse_args(argv)
     out = Path(args.out)
     try:
         if out.exists():

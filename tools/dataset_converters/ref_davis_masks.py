@@ -22,38 +22,6 @@ from glus_mm.utils.json_file import read_json_object
 from glus_mm.utils.paths import ensure_writable_file
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description='Write the masks of Ref-DAVIS17 as one file.')
-    parser.add_argument('root', metavar='ROOT', help='folder that ref_davis.py wrote')
-    parser.add_argument('--split', choices=('train', 'valid'), default='valid',
-                        help='split (default: %(default)s)')
-    parser.add_argument('--out', metavar='FILE',
-                        help='what to write (default: ROOT/<split>/mask_dict.json)')
-    parser.add_argument('--overwrite', action='store_true', help='replace an earlier file')
-    return parser.parse_args(argv)
-
-
-def track(dataset: RefDAVISDataset, expression: dict) -> list[dict | None]:
-    """Masks of an expression's object, frame by frame.
-
-    Args:
-        dataset: the data set, with palette PNGs.
-        expression: an entry of ``expressions``.
-
-    Returns:
-        COCO RLEs; None where the object is not visible.
-
-    Raises:
-        FileNotFoundError: a PNG is missing.
-        ValueError: a PNG is damaged or of another size, or the object is on none.
-    """
-    size = dataset.masks.size(expression)
-    found = [dataset.masks.rles(expression, t, size)
-             for t in range(len(expression['frame_names']))]
-    return [rles[0] if rles else None for rles in found]
-
-
 def write_masks(root: Path, split: str, out: Path) -> int:
     """Write the file; it appears complete or not at all.
 
@@ -80,9 +48,11 @@ def write_masks(root: Path, split: str, out: Path) -> int:
                    for item in dataset.get_data_info(index)['expressions']}
     with atomic_file(out) as part, open(part, 'w', encoding='ascii') as file:
         for key, number in tqdm(numbers.items(), desc=split, unit='expression'):
-            opening = '{' if number == '0' else ', '
-            masks = json.dumps(track(dataset, expressions[key]))
-            file.write(f'{opening}{json.dumps(number)}: {masks}')
+            size, length = (dataset.masks.size(expressions[key]),
+                            len(expressions[key]['frame_names']))
+            rles = [dataset.masks.rles(expressions[key], t, size) for t in range(length)]
+            masks = json.dumps([found[0] if found else None for found in rles])
+            file.write(f'{"{" if number == "0" else ", "}{json.dumps(number)}: {masks}')
         file.write('}\n')
     return len(numbers)
 
@@ -93,7 +63,14 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         Exit status, 1 where something is missing or wrong.
     """
-    args = parse_args(argv)
+    parser = argparse.ArgumentParser(description='Write the masks of Ref-DAVIS17 as one file.')
+    parser.add_argument('root', metavar='ROOT', help='folder that ref_davis.py wrote')
+    parser.add_argument('--split', choices=('train', 'valid'), default='valid',
+                        help='split (default: %(default)s)')
+    parser.add_argument('--out', metavar='FILE',
+                        help='what to write (default: ROOT/<split>/mask_dict.json)')
+    parser.add_argument('--overwrite', action='store_true', help='replace an earlier file')
+    args = parser.parse_args(argv)
     root = Path(args.root)
     out = Path(args.out) if args.out else root / args.split / 'mask_dict.json'
     try:

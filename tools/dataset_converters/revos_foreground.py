@@ -23,19 +23,6 @@ from glus_mm.utils.paths import ensure_writable_file
 ANNOTATIONS = ('meta_expressions_train_.json', 'meta_expressions_valid_.json')
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description='Unite the masks of each video of ReVOS.')
-    parser.add_argument('root', metavar='ROOT',
-                        help='folder with mask_dict.json and the annotations')
-    parser.add_argument('--ann', nargs='+', metavar='FILE',
-                        help=f'annotations in it (default: {" and ".join(ANNOTATIONS)})')
-    parser.add_argument('--out', metavar='FILE',
-                        help='what to write (default: ROOT/mask_dict_foreground.json)')
-    parser.add_argument('--overwrite', action='store_true', help='replace an earlier file')
-    return parser.parse_args(argv)
-
-
 def foreground(dataset: ReVOSDataset, index: int) -> tuple[str, dict]:
     """Unite the masks of a video.
 
@@ -98,7 +85,15 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         Exit status, 1 where something is missing or wrong.
     """
-    args = parse_args(argv)
+    parser = argparse.ArgumentParser(description='Unite the masks of each video of ReVOS.')
+    parser.add_argument('root', metavar='ROOT',
+                        help='folder with mask_dict.json and the annotations')
+    parser.add_argument('--ann', nargs='+', metavar='FILE',
+                        help=f'annotations in it (default: {" and ".join(ANNOTATIONS)})')
+    parser.add_argument('--out', metavar='FILE',
+                        help='what to write (default: ROOT/mask_dict_foreground.json)')
+    parser.add_argument('--overwrite', action='store_true', help='replace an earlier file')
+    args = parser.parse_args(argv)
     root = Path(args.root)
     out = Path(args.out) if args.out else root / 'mask_dict_foreground.json'
     annotations = args.ann or [name for name in ANNOTATIONS if (root / name).is_file()]

@@ -16,13 +16,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine import Config
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 from glus_mm.registry import DATA_SAMPLERS, DATASETS, build_child
-from glus_mm.utils.command_line import load_config
+from glus_mm.utils.command_line import load_config, refuse
 from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.frames import clip_centres
 from glus_mm.utils.masks import decode_rle
@@ -34,24 +34,6 @@ SKIPPED = ('ResizeForEncoders', 'BuildConversation', 'PackRefVOSInputs')
 # As many as the palette has colours.
 EXPRESSIONS_PER_SHEET = 8
 TEST_FRAMES = 8
-
-
-def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description='Draw samples of a config\'s data set with their frames, masks and '
-                    'expressions, one PNG each')
-    parser.add_argument('config', metavar='CONFIG', help='config file')
-    parser.add_argument('--split', choices=('train', 'val', 'test'), default='train',
-                        help='whose data loader (default: %(default)s)')
-    parser.add_argument('--out', metavar='DIR',
-                        help='folder for the PNGs (default: work_dirs/<config>/browse_<split>)')
-    parser.add_argument('--num', type=int, default=8, metavar='N',
-                        help='draw the first N samples of the sampler (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
-                        help='override config values, such as '
-                             'train_dataloader.dataset.data_root=/data/mevis/train')
-    return parser, parser.parse_args()
 
 
 def keep_what_is_drawn(dataset: dict) -> None:
@@ -162,14 +144,6 @@ def draw_sample(results: dict, title: str) -> list[np.ndarray]:
     return sheets
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write an RGB image."""
-    ok, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not ok:
-        raise OSError(f'cannot encode an image of shape {image.shape} for {path}')
-    path.write_bytes(data.tobytes())
-
-
 def browse(cfg: Config, split: str, out: Path, num: int) -> Counter:
     """Draw samples and print the name of every file.
 
@@ -191,23 +165,34 @@ def browse(cfg: Config, split: str, out: Path, num: int) -> Counter:
         for part, sheet in enumerate(sheets):
             suffix = f'_{part}' if len(sheets) > 1 else ''
             path = out / f'{number:04d}_{name}{suffix}.png'
-            write_png(path, sheet)
+            Image.fromarray(sheet).save(path)
             print(path)
     return counts
 
 
 def main() -> None:
     """Check what was asked for, then draw."""
-    parser, args = parse_args()
+    parser = argparse.ArgumentParser(
+        description='Draw samples of a config\'s data set with their frames, masks and '
+                    'expressions, one PNG each')
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('--split', choices=('train', 'val', 'test'), default='train',
+                        help='whose data loader (default: %(default)s)')
+    parser.add_argument('--out', metavar='DIR',
+                        help='folder for the PNGs (default: work_dirs/<config>/browse_<split>)')
+    parser.add_argument('--num', type=int, default=8, metavar='N',
+                        help='draw the first N samples of the sampler (default: %(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
+                        help='override config values, such as '
+                             'train_dataloader.dataset.data_root=/data/mevis/train')
+    args = parser.parse_args()
     out = args.out or str(Path('work_dirs') / Path(args.config).stem / f'browse_{args.split}')
     if args.num < 1:
         parser.error(f'--num must be at least 1, got {args.num}')
-    try:
+    with refuse(parser):
         cfg = load_config(args.config, args.cfg_options, out)
         init_default_scope(cfg.get('default_scope') or 'glus_mm')
         counts = browse(cfg, args.split, Path(out).expanduser(), args.num)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     print(f'{sum(counts.values())} samples in {out}: '
           + ', '.join(f'{name} {count}' for name, count in counts.most_common()))
 

@@ -19,7 +19,7 @@ import argparse
 from glus_mm.apis.config_text import fill_tokenizers
 from glus_mm.apis.pretrained import resolve_base
 from glus_mm.conversion.plain_weights import DTYPES, joined_state, write_weights
-from glus_mm.utils.command_line import read_config, require_file
+from glus_mm.utils.command_line import read_config, refuse, require_file
 from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.paths import ensure_writable_file
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values')
     args = parser.parse_args()
-    try:
+    with refuse(parser):
         for source in args.sources:
             require_file(source, 'checkpoint')
         ensure_writable_file(args.target)
@@ -49,8 +49,6 @@ def main() -> None:
             fill_tokenizers(cfg, args.sources[0], cfg.get('load_from'))
         size = write_weights(
             joined_state(args.sources, cfg, base), args.target, DTYPES[args.dtype])
-    except (OSError, KeyError, ValueError) as error:
-        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
     print(f'wrote {args.target}: {size / 1e6:.2f} MB')
 
 

@@ -17,7 +17,7 @@ import torch
 from glus_mm.apis import init_model
 from glus_mm.conversion.plain_weights import DTYPES, plain_state, write_weights
 from glus_mm.conversion.selector import selector_state
-from glus_mm.utils.command_line import read_config, require_file
+from glus_mm.utils.command_line import read_config, refuse, require_file
 from glus_mm.utils.config_input import ConfigOptions
 from glus_mm.utils.paths import ensure_writable_file
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override values of the config')
     args = parser.parse_args()
-    try:
+    with refuse(parser):
         require_file(args.source, 'checkpoint')
         ensure_writable_file(args.target)
         cfg = read_config(args.config, dict({'model.mllm.lora': None,
@@ -46,8 +46,6 @@ def main() -> None:
         model = init_model(cfg)
         state = selector_state(plain_state(args.source, source_cfg), model, args.source)
         size = write_weights(state, args.target, DTYPES['keep'])
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
     print(f'wrote {args.target}: {size / 1e6:.2f} MB')
 
 

@@ -1,6 +1,6 @@
 """Runs of two schedules of work that take turns: their time, memory, and how far they agree."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 
@@ -197,24 +197,22 @@ class Agreement:
            ) -> 'Agreement':
         """Compare outcomes by (expression, frame)."""
         keys = sorted(set(ours) & set(other))
-        different, pixels, max_logit, max_seg, max_low_res, other_seg = 0, 0, 0.0, 0.0, 0.0, 0
-        close = []
-        for key in keys:
-            a, b = ours[key], other[key]
-            wrong = a.mask != b.mask
-            pixels += wrong.size
-            different += int(wrong.sum())
-            if wrong.any() and a.is_seg and b.is_seg:
-                max_logit = max(max_logit, float(np.abs(_full(a)[wrong]).max()))
-            max_seg = max(max_seg, float(np.abs(a.seg_token - b.seg_token).max()))
-            if a.is_seg and b.is_seg:
-                max_low_res = max(max_low_res, float(np.abs(a.low_res - b.low_res).max()))
-            other_seg += a.is_seg != b.is_seg
-            if any(abs(o.margin) < MARGIN or
-                   (o.stability is not None and abs(o.stability - STABLE) < MARGIN)
-                   for o in (a, b)):
-                close.append(key)
-        return cls(len(keys), pixels, different, max_logit, max_seg, max_low_res, other_seg, close)
+        pairs = [(ours[key], other[key]) for key in keys]
+        both = [(a, b) for a, b in pairs if a.is_seg and b.is_seg]
+        wrong = [a.mask != b.mask for a, b in pairs]
+
+        def largest(values: Iterable[np.ndarray]) -> float:
+            return max((float(np.abs(value).max()) for value in values if value.size), default=0.0)
+
+        return cls(
+            len(keys), sum(w.size for w in wrong), sum(int(w.sum()) for w in wrong),
+            largest(_full(a)[a.mask != b.mask] for a, b in both),
+            largest(a.seg_token - b.seg_token for a, b in pairs),
+            largest(a.low_res - b.low_res for a, b in both),
+            sum(a.is_seg != b.is_seg for a, b in pairs),
+            [key for key, pair in zip(keys, pairs) if any(
+                abs(o.margin) < MARGIN or
+                (o.stability is not None and abs(o.stability - STABLE) < MARGIN) for o in pair)])
 
     def holds(self, exactly: bool = False) -> bool:
         """Whether the runs agree as they must.
