@@ -126,10 +126,18 @@ class BaseRefVOSDataset(BaseDataset):
             states it, else None) and ``expressions``, a list of dicts ``video_id``, ``exp_id``,
             ``exp``, ``object_ids`` (tuple[str], unique within the video), ``anno_ids``
             (tuple[str], for ``self.masks``), ``kind`` (str or None).
+
+        Raises:
+            ValueError: no video of ``exclude_ann_file`` is among those of ``ann_file``.
         """
         videos = self._read_videos(self.ann_file)
         self.masks = self.open_masks(videos)
-        excluded = self._excluded(videos)
+        excluded = set()
+        if self.exclude_ann_file:
+            excluded = set(self._read_videos(self.exclude_ann_file))
+            if excluded.isdisjoint(videos):
+                raise ValueError(f'{self.exclude_ann_file}: expected videos of {self.ann_file} to '
+                                 f'leave out, got none of them among {len(excluded)} videos')
         data_list = [self._parse_video(video_id, video) for video_id, video in videos.items()
                      if video_id not in excluded]
         found = {item['kind'] for video in data_list for item in video['expressions']}
@@ -228,15 +236,6 @@ class BaseRefVOSDataset(BaseDataset):
         if not videos:
             raise ValueError(f"{path}: expected at least one video in 'videos', got none")
         return videos
-
-    def _excluded(self, videos: dict) -> set[str]:
-        if not self.exclude_ann_file:
-            return set()
-        excluded = set(self._read_videos(self.exclude_ann_file))
-        if excluded.isdisjoint(videos):
-            raise ValueError(f'{self.exclude_ann_file}: expected videos of {self.ann_file} to '
-                             f'leave out, got none of them among {len(excluded)} videos')
-        return excluded
 
     def _parse_video(self, video_id: str, entry: Any) -> dict:
         where = f'{self.ann_file}: video {video_id!r}'

@@ -74,18 +74,15 @@ class Preemption:
         global _current
         _current = None
         self._stop.set()
-        self._end_workers()
-        for number, handler in self._before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-
-    def _end_workers(self) -> None:
-        """Kill what was forked: Python would ask it with SIGTERM at its exit, and wait forever."""
+        # What was forked is killed: Python would ask it with SIGTERM at its exit, and wait forever.
         workers = multiprocessing.active_children()
         if workers and hasattr(signal, 'SIGCHLD'):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises when a worker is killed
         for worker in workers:
             worker.kill()
             worker.join()
+        for number, handler in self._before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.reason = self.reason or signal.Signals(number).name

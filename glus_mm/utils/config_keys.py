@@ -135,7 +135,12 @@ def _check_names(path: Path, read_below: Collection[str] = ()) -> set[str]:
         names = {target.id for target in targets if isinstance(target, ast.Name)}
         own |= names
         if '_base_' in names:
-            bases = _strings(node.value)
+            try:
+                value = ast.literal_eval(node.value)
+            except ValueError:
+                value = ()
+            bases = [value] if isinstance(value, str) else [
+                item for item in value if isinstance(item, str)]
     read = {node.id for node in ast.walk(tree)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     of_bases = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
@@ -152,14 +157,6 @@ def _check_names(path: Path, read_below: Collection[str] = ()) -> set[str]:
                 f'file that it inherits {name!r} from has used it already. Override what it was '
                 f'used for, or use it here')
     return own | inherited
-
-
-def _strings(node: ast.AST) -> list[str]:
-    try:
-        value = ast.literal_eval(node)
-    except ValueError:
-        return []
-    return [value] if isinstance(value, str) else [item for item in value if isinstance(item, str)]
 
 
 # What MMEngine reads without a class

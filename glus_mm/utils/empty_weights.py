@@ -1,10 +1,9 @@
 """Build a model without weights and fill it from a file: no random start, no second copy."""
 
-import contextlib
 import logging
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,27 +30,21 @@ def build_empty(build: Callable[[], nn.Module]) -> nn.Module:
     Returns:
         The model, to be filled by :func:`fill_weights`.
     """
+    draw = nn.init._no_grad_normal_
+
+    def draw_data(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return tensor if tensor.is_meta else draw(tensor, *args, **kwargs)
+
+    # Tensors without data stay as they are; torch would import its compiler to draw nothing.
+    nn.init._no_grad_normal_ = draw_data
     try:
-        with init_empty_weights(include_buffers=False), _no_normal_values():
+        with init_empty_weights(include_buffers=False):
             return build()
     except (RuntimeError, NotImplementedError) as error:
         # What torch raises where data of meta tensors are asked for. Any other cause shows again.
         print_log(f'built with random weights first, as it cannot be built without: '
                   f'{str(error).splitlines()[0]}', 'current', logging.WARNING)
         return build()
-
-
-@contextlib.contextmanager
-def _no_normal_values() -> Iterator[None]:
-    """Let tensors without data stay as they are; torch imports its compiler to draw nothing."""
-    draw = nn.init._no_grad_normal_
-
-    def draw_data(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return tensor if tensor.is_meta else draw(tensor, *args, **kwargs)
-
-    nn.init._no_grad_normal_ = draw_data
-    try:
-        yield
     finally:
         nn.init._no_grad_normal_ = draw
 

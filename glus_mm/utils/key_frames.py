@@ -200,24 +200,22 @@ class KeyFrameFile:
         content = read_json_object(path)
         if content.get('format') == ScoreFile.FORMAT:
             self.scores = ScoreFile(path)
+        elif content.get('format', self.FORMAT) != self.FORMAT:
+            raise ValueError(f"{path}: expected 'format': {self.FORMAT!r} or "
+                             f'{ScoreFile.FORMAT!r}, got {content["format"]!r}')
         elif 'format' in content:
-            self._take_own(content)
+            self.dataset, self.names = content.get('dataset'), content.get('key_frames')
+            if not isinstance(self.names, dict) or not all(
+                    isinstance(video, dict)
+                    and all(isinstance(name, str) for name in video.values())
+                    for video in self.names.values()):
+                raise ValueError(f"{path}: expected 'key_frames': {{video: {{expression: name of a "
+                                 f'frame}}}}, got {self.names!r:.80}')
         else:
             self.numbers = {key: _number(value, f'{path}: {key!r}')
                             for key, value in content.items()}
             if not self.numbers:
                 raise ValueError(f'{path}: expected key frames, got an empty object')
-
-    def _take_own(self, content: dict) -> None:
-        if content['format'] != self.FORMAT:
-            raise ValueError(f"{self.path}: expected 'format': {self.FORMAT!r} or "
-                             f'{ScoreFile.FORMAT!r}, got {content["format"]!r}')
-        self.dataset, self.names = content.get('dataset'), content.get('key_frames')
-        if not isinstance(self.names, dict) or not all(
-                isinstance(video, dict) and all(isinstance(name, str) for name in video.values())
-                for video in self.names.values()):
-            raise ValueError(f"{self.path}: expected 'key_frames': {{video: {{expression: name of "
-                             f'a frame}}}}, got {self.names!r:.80}')
 
     def frame_id(self, dataset: str | None, video_id: str, exp_id: str,
                  frame_names: Sequence[str]) -> int:
@@ -245,7 +243,16 @@ class KeyFrameFile:
                                         f'all {len(scores)}')
             return best_frame(scores)
         if self.names is not None:
-            return self._by_name(dataset, video_id, exp_id, frame_names, where)
+            if dataset is not None and self.dataset is not None and dataset != self.dataset:
+                raise ValueError(f'{self.path}: expected key frames of the data set {dataset!r}, '
+                                 f'got those of {self.dataset!r}')
+            name = self.names.get(video_id, {}).get(exp_id)
+            if name is None:
+                raise MissingEntryError(f'{where}: expected a key frame, got none')
+            if name not in frame_names:
+                raise MissingEntryError(f'{where}: expected one of the {len(frame_names)} frames '
+                                        f'{frame_names[0]!r}..{frame_names[-1]!r}, got {name!r}')
+            return list(frame_names).index(name)
         key = f'{video_id}_{exp_id}'
         if key not in self.numbers:
             raise MissingEntryError(f'{where}: expected an entry {key!r}, got none among '
@@ -258,19 +265,6 @@ class KeyFrameFile:
         if self.scores is None:
             return None
         return self.scores.get(dataset, video_id, exp_id, frame_names)
-
-    def _by_name(self, dataset: str | None, video_id: str, exp_id: str,
-                 frame_names: Sequence[str], where: str) -> int:
-        if dataset is not None and self.dataset is not None and dataset != self.dataset:
-            raise ValueError(f'{self.path}: expected key frames of the data set {dataset!r}, got '
-                             f'those of {self.dataset!r}')
-        name = self.names.get(video_id, {}).get(exp_id)
-        if name is None:
-            raise MissingEntryError(f'{where}: expected a key frame, got none')
-        if name not in frame_names:
-            raise MissingEntryError(f'{where}: expected one of the {len(frame_names)} frames '
-                                    f'{frame_names[0]!r}..{frame_names[-1]!r}, got {name!r}')
-        return list(frame_names).index(name)
 
 
 def _number(value: object, where: str) -> int:

@@ -42,7 +42,12 @@ def choose_dist_backend(cfg: Config) -> str:
             print_log('CUDA is not available: backend gloo instead of nccl', 'current',
                       logging.INFO)
             backend = 'gloo'
-        cfg.model_wrapper_cfg = _without_device(cfg)
+        wrapper = dict(cfg.get('model_wrapper_cfg') or dict(
+            type='MMDistributedDataParallel', broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False)))
+        if wrapper.get('type', 'MMDistributedDataParallel') == 'MMDistributedDataParallel':
+            wrapper.setdefault('device_ids', None)
+        cfg.model_wrapper_cfg = wrapper
     cfg.env_cfg = dict(env_cfg, dist_cfg=dict(dist_cfg, backend=backend))
     return backend
 
@@ -100,7 +105,10 @@ def join_processes(launcher: str, backend: str = 'gloo', timeout: float | None =
             raise KeyError(f'launcher {launcher}: the environment variable {source} is not set')
         os.environ[name] = os.environ[source]
     if launcher == 'slurm':
-        os.environ.setdefault('MASTER_ADDR', _first_slurm_host())
+        shown = subprocess.run(
+            ['scontrol', 'show', 'hostnames', os.environ.get('SLURM_NODELIST', '')], check=True,
+            capture_output=True, text=True)
+        os.environ.setdefault('MASTER_ADDR', shown.stdout.split()[0])
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', DEFAULT_PORT)
     place = {}
@@ -112,19 +120,3 @@ def join_processes(launcher: str, backend: str = 'gloo', timeout: float | None =
                      world_size=world_size)
     torch_dist.init_process_group(
         backend=backend, timeout=None if timeout is None else timedelta(seconds=timeout), **place)
-
-
-def _without_device(cfg: Config) -> dict:
-    wrapper = dict(cfg.get('model_wrapper_cfg') or dict(
-        type='MMDistributedDataParallel', broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False)))
-    if wrapper.get('type', 'MMDistributedDataParallel') == 'MMDistributedDataParallel':
-        wrapper.setdefault('device_ids', None)
-    return wrapper
-
-
-def _first_slurm_host() -> str:
-    nodes = os.environ.get('SLURM_NODELIST', '')
-    shown = subprocess.run(['scontrol', 'show', 'hostnames', nodes], check=True,
-                           capture_output=True, text=True)
-    return shown.stdout.split()[0]

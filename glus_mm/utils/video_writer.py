@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from os import PathLike
 from types import TracebackType
@@ -174,8 +175,10 @@ class OverlayVideoWriter:
         container, self._container = self._container, None
         with container:
             if self._is_gif:
-                for picture in _drain(self._palette):
-                    container.mux(self._stream.encode(picture))
+                self._palette.push(None)
+                with suppress(av.BlockingIOError, av.EOFError):
+                    while True:
+                        container.mux(self._stream.encode(self._palette.pull()))
             container.mux(self._stream.encode(None))
             # No longer than the last frame is shown.
             end = float((self._last + self._step) * self._time_base)
@@ -206,15 +209,6 @@ def _palette_graph(width: int, height: int, time_base: Fraction) -> av.filter.Gr
     use.link_to(graph.add('buffersink'))
     graph.configure()
     return graph
-
-
-def _drain(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
-    graph.push(None)
-    while True:
-        try:
-            yield graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
 
 
 def _copied(source: av.container.InputContainer, stream: av.AudioStream,

@@ -67,7 +67,17 @@ def read_weights(folder: str | Path) -> Weights:
     if path.suffix != '.json':
         tensors = read_weight_file(path)
         return Weights(folder, tensors, dict.fromkeys(tensors, path))
-    return _read_shards(path)
+    weight_map, tensors, files = _read_index(path), {}, {}
+    for shard in sorted(set(weight_map.values())):
+        place = folder / shard
+        if not place.is_file():
+            raise FileNotFoundError(f'expected the shard {place}, which {path.name} names, but '
+                                    'there is no such file')
+        held = read_weight_file(place)
+        _check_shard(held, shard, weight_map, files, path)
+        tensors.update(held)
+        files.update(dict.fromkeys(held, place))
+    return Weights(folder, tensors, files)
 
 
 def read_weight_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
@@ -98,22 +108,6 @@ def read_weight_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
             raise ValueError(f'expected a dict with the key {key!r} in {path}, got {got}')
         content = content[key]
     return _named_tensors(content, path)
-
-
-def _read_shards(index_file: Path) -> Weights:
-    folder = index_file.parent
-    weight_map = _read_index(index_file)
-    tensors, files = {}, {}
-    for shard in sorted(set(weight_map.values())):
-        path = folder / shard
-        if not path.is_file():
-            raise FileNotFoundError(f'expected the shard {path}, which {index_file.name} names, '
-                                    'but there is no such file')
-        held = read_weight_file(path)
-        _check_shard(held, shard, weight_map, files, index_file)
-        tensors.update(held)
-        files.update(dict.fromkeys(held, path))
-    return Weights(folder, tensors, files)
 
 
 def _check_shard(held: Mapping[str, Tensor], shard: str, weight_map: Mapping[str, str],

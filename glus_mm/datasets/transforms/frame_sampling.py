@@ -201,7 +201,13 @@ class ProbeVideo(BaseTransform):
             raise ValueError(f'the probe {self.probe!r} needs masks: expected gt_rles of video '
                              f'{results["video_id"]!r}, got a data set without ground truth')
         if self.probe == 'swap':
-            return self._swap(results)
+            expressions = results['expressions']
+            texts = swapped_texts(expressions, results['rng'])
+            results['gt_rles'] = [rles for item, rles in zip(expressions, results['gt_rles'])
+                                  if item['exp_id'] in texts]
+            results['expressions'] = [dict(item, exp=texts[item['exp_id']]) for item in expressions
+                                      if item['exp_id'] in texts]
+            return results
         frames = list(range(len(results['frame_names'])))
         seed = None
         if self.probe == 'still':
@@ -213,15 +219,6 @@ class ProbeVideo(BaseTransform):
             seed = int(results['rng'].integers(2**32))
         results['reader'] = ReorderedReader(results['reader'], frames, seed)
         results['gt_rles'] = [[rles[t] for t in frames] for rles in results['gt_rles']]
-        return results
-
-    def _swap(self, results: dict) -> dict:
-        expressions = results['expressions']
-        texts = swapped_texts(expressions, results['rng'])
-        results['gt_rles'] = [rles for item, rles in zip(expressions, results['gt_rles'])
-                              if item['exp_id'] in texts]
-        results['expressions'] = [dict(item, exp=texts[item['exp_id']]) for item in expressions
-                                  if item['exp_id'] in texts]
         return results
 
 

@@ -12,7 +12,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner, find_latest_checkpoint
-from torch import Tensor, nn
+from torch import Tensor
 
 from glus_mm.engine.batches import CallAfter
 from glus_mm.engine.checkpoint_loaders import ATOMIC
@@ -169,7 +169,19 @@ class SafeCheckpointHook(CheckpointHook):
         stored = complete_state(checkpoint, source, self.base,
                                 verify=os.environ.get('LOCAL_RANK', '0') == '0')
         state = adapt_lora(model, stored, source)
-        self._check_fit(model, state, source, self.strict or bool(runner._resume))
+        try:
+            unknown = check_fit(model, state, source)
+        except BadWeightsError:
+            raise
+        except ValueError as error:
+            if self.strict or runner._resume:
+                raise
+            print_log(f'{error}\nLoaded what fits, as strict=False asks.', 'current',
+                      logging.WARNING)
+        else:
+            if unknown:
+                print_log(list_keys(f'{source}: left aside, unknown to the model', unknown),
+                          'current', logging.WARNING)
         check_finite(state, source)
         if runner._resume:
             if 'iter' not in (checkpoint.get('meta') or {}):
@@ -188,22 +200,6 @@ class SafeCheckpointHook(CheckpointHook):
         for key in ('message_hub', 'meta'):
             if key in checkpoint:
                 checkpoint[key] = from_plain(checkpoint[key])
-
-    @staticmethod
-    def _check_fit(model: nn.Module, state: dict[str, Tensor], source: str, strict: bool) -> None:
-        try:
-            unknown = check_fit(model, state, source)
-        except BadWeightsError:
-            raise
-        except ValueError as error:
-            if strict:
-                raise
-            print_log(f'{error}\nLoaded what fits, as strict=False asks.', 'current',
-                      logging.WARNING)
-        else:
-            if unknown:
-                print_log(list_keys(f'{source}: left aside, unknown to the model', unknown),
-                          'current', logging.WARNING)
 
     def _find_base(self, runner: Runner, checkpoint: dict, stored: dict[str, Tensor],
                    state: dict[str, Tensor]) -> FrozenBase | None:

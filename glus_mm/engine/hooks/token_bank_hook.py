@@ -77,7 +77,14 @@ class TokenBankHook(Hook):
             raise ValueError('expected broadcast_buffers=False in model_wrapper_cfg or gather=True '
                              'in loss_contrastive, got neither: the token bank of the first '
                              'process would replace all others in every iteration')
-        self._check_datasets(runner, loss)
+        # A misspelt name would leave a data set out without a word.
+        dataset = runner.train_dataloader.dataset
+        names = {str(child.metainfo['dataset']) for child in getattr(dataset, 'datasets', [dataset])
+                 if 'dataset' in getattr(child, 'metainfo', {})}
+        unknown = sorted((loss.datasets or frozenset()) - names)
+        if unknown and names:
+            raise ValueError(f'model.loss_contrastive.datasets: expected names of the data sets of '
+                             f'the training, {sorted(names)}, got {unknown}')
         if runner.iter == 0:
             return
         if loaded is None:
@@ -113,17 +120,6 @@ class TokenBankHook(Hook):
         if self._states is not None:
             checkpoint[KEY] = dict(ranks=[
                 {name: value.cpu() for name, value in state.items()} for state in self._states])
-
-    def _check_datasets(self, runner: Runner, loss: ObjectContrastiveLoss) -> None:
-        """A misspelt name would leave a data set out without a word."""
-        dataset = runner.train_dataloader.dataset
-        children = getattr(dataset, 'datasets', [dataset])
-        names = {str(child.metainfo['dataset']) for child in children
-                 if 'dataset' in getattr(child, 'metainfo', {})}
-        unknown = sorted((loss.datasets or frozenset()) - names)
-        if unknown and names:
-            raise ValueError(f'model.loss_contrastive.datasets: expected names of the data sets of '
-                             f'the training, {sorted(names)}, got {unknown}')
 
     def _check(self, loss: ObjectContrastiveLoss) -> None:
         """Say what is wrong if no token could count so far in any process."""

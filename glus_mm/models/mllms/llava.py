@@ -84,10 +84,20 @@ class LlavaMLLM(CausalMLLM):
         self.vision_tower = CLIPVisionModel(hf_config(CLIPVisionConfig, vision_tower,
                                                       'model.mllm.vision_tower'))
         self.image_size = self.vision_tower.config.image_size
-        self._check_pooling()
-        patches = (self.image_size // self.vision_tower.config.patch_size)**2
-        self.tokens_per_image = patches if pooling == 'none' else patches // 4
-        self._check_select_layer()
+        patch = self.vision_tower.config.patch_size
+        side = self.image_size // patch
+        # Patches at the end must not be dropped. Four tokens in a row of the raster and a square of
+        # patches alike need an even side.
+        if self.image_size % patch or (pooling != 'none' and side % 2):
+            raise ValueError(
+                f'model.mllm.pooling={pooling!r} does not divide the patches of '
+                f'model.mllm.vision_tower: image_size {self.image_size}, patch_size {patch}')
+        self.tokens_per_image = side**2 if pooling == 'none' else side**2 // 4
+        count = self.vision_tower.config.num_hidden_layers + 1
+        if not isinstance(vision_select_layer, int) or not -count <= vision_select_layer < count:
+            raise ValueError(f'model.mllm.vision_select_layer must be in {-count}..{count - 1}, '
+                             f'as the vision tower has {count} hidden states, got '
+                             f'{vision_select_layer!r}')
         config = hf_config(LlamaConfig, self._with_token_ids(llm), 'model.mllm.llm')
         self.llm = LlamaModel(config)
         for layer in self.llm.layers:
@@ -177,23 +187,6 @@ class LlavaMLLM(CausalMLLM):
             raise ValueError(f'model.mllm.llm.vocab_size follows the tokenizer, which has '
                              f'{len(self.tokenizer)} tokens, and may only be larger, got {size!r}')
         return dict(llm, **derived, vocab_size=size)
-
-    def _check_select_layer(self) -> None:
-        count = self.vision_tower.config.num_hidden_layers + 1
-        layer = self.vision_select_layer
-        if not isinstance(layer, int) or not -count <= layer < count:
-            raise ValueError(f'model.mllm.vision_select_layer must be in {-count}..{count - 1}, '
-                             f'as the vision tower has {count} hidden states, got {layer!r}')
-
-    def _check_pooling(self) -> None:
-        """Refuse a pooling that would drop patches at the end."""
-        patch = self.vision_tower.config.patch_size
-        side = self.image_size // patch
-        # Four tokens in a row of the raster and a square of patches alike need an even side.
-        if self.image_size % patch or (self.pooling != 'none' and side % 2):
-            raise ValueError(
-                f'model.mllm.pooling={self.pooling!r} does not divide the patches of '
-                f'model.mllm.vision_tower: image_size {self.image_size}, patch_size {patch}')
 
     def _pool(self, tokens: Tensor) -> Tensor:
         if self.pooling == 'none':

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,15 @@ class GLUS(HubMixin, BaseModel):
         super().__init__(preprocessor, init_cfg)
         checked(CE_TARGETS, 'model.', ce_target=ce_target)
         checked(EXISTENCE, 'model.', existence=existence)
-        self._build_networks(mllm, mask_head, parse_dtype(dtype, 'model.dtype'))
+        dtype = parse_dtype(dtype, 'model.dtype')
+        self.mask_head = build_child(MODELS, mask_head)
+        # An MLLM may be too large to be built in float32 first; SAM-2 is small, and its random
+        # buffer has to be float32.
+        with nullcontext() if dtype == torch.float32 else default_dtype(dtype):
+            self.mllm = build_child(MODELS, mllm, seg_dim=self.mask_head.token_dim)
+        if dtype != torch.float32:
+            for part in (self.mllm, self.mask_head):
+                set_precision(part, dtype, part.precision_parts)
         if existence == 'answer':
             self.mllm.check_absent()
         self.loss_ce = build_child(MODELS, loss_ce or dict(type='TokenCELoss'))
@@ -169,19 +178,6 @@ class GLUS(HubMixin, BaseModel):
         if self.test_cfg.llm_bits < 16:
             check_llm_bits(self, self.test_cfg.llm_bits)
         self._to_compile = self.test_cfg.compile
-
-    def _build_networks(self, mllm: dict, mask_head: dict, dtype: torch.dtype) -> None:
-        """Build the parts that have parameters, frozen ones in ``dtype``."""
-        self.mask_head = build_child(MODELS, mask_head)
-        if dtype == torch.float32:
-            self.mllm = build_child(MODELS, mllm, seg_dim=self.mask_head.token_dim)
-            return
-        # An MLLM may be too large to be built in float32 first; SAM-2 is small, and its random
-        # buffer has to be float32.
-        with default_dtype(dtype):
-            self.mllm = build_child(MODELS, mllm, seg_dim=self.mask_head.token_dim)
-        for part in (self.mllm, self.mask_head):
-            set_precision(part, dtype, part.precision_parts)
 
     def forward(self, inputs: dict, data_samples: list[RefVOSDataSample] | None = None,
                 mode: str = 'tensor'):

@@ -198,7 +198,11 @@ def check_config(value: Any, source: str, key: str = 'model') -> None:
             if name.startswith('_') or (name == 'init_cfg' and child):
                 raise ValueError(f'{source}: {place} is not allowed, as it can load or run other '
                                  'files; remove it, or use a model whose author you trust')
-            if name == 'type' and not _is_known(child):
+            if name == 'type':
+                MODELS.import_from_location()
+            # A dotted name would be imported from anywhere; none is registered.
+            if name == 'type' and not (isinstance(child, str)
+                                       and child.removeprefix(f'{SCOPE}.') in MODELS.module_dict):
                 raise ValueError(f'{source}: expected the name of a class of glus_mm as {place}, '
                                  f'got {child!r}; import the package that registers it first, if '
                                  'you trust it')
@@ -209,15 +213,6 @@ def check_config(value: Any, source: str, key: str = 'model') -> None:
     elif isinstance(value, str) and _FILE.match(value):
         raise ValueError(f'{source}: {key} names a file, {value!r}, which does not come with the '
                          'model; write its content into the config, or leave it out')
-
-
-def _is_known(name: Any) -> bool:
-    """Whether a class of this name is registered; a dotted one would be imported from anywhere."""
-    if not isinstance(name, str):
-        return False
-    name = name.removeprefix(f'{SCOPE}.')
-    MODELS.import_from_location()
-    return '.' not in name and name in MODELS.module_dict
 
 
 def _read_config(folder: Path) -> dict:

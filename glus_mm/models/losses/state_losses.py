@@ -1,4 +1,5 @@
-"""Visual tokens that know how their object moves."""
+"""Losses on states inside of the LLM, for words that find the visual tokens they name, and visual
+tokens that know how their object moves."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,6 +14,73 @@ from glus_mm.structures import RefVOSDataSample
 # Of what readers give, as a part of the side: states may be large and displacements are small, so
 # that the steps of an optimizer would drown them.
 UNIT = 0.05
+
+
+@MODELS.register_module()
+class GroundingLoss(BaseModule):
+    """Align the state that predicts ``[SEG]`` with the visual tokens of its target; training only.
+
+    A mask loss, or a loss on places, reaches the words only through attention that looks at every
+    object alike: a model that is trained from scratch stays there for a long time. Two terms, at
+    the input of one layer of the LLM, make the way short. The first compares contents, as the
+    alignment loss of MDETR (arXiv 2104.12763) does: the state, linearly mapped, has to have its
+    largest products with the mapped visual tokens of the target. The second is about the layer's
+    own attention: from that state it has to fall on the target in the query frame, on each of its
+    objects, and thereby brings its place along. Were it enough to fall on any of them, one of "both
+    circles" would do.
+
+    Args:
+        width: D of the LLM; GLUS fills it in.
+        layer: after how many layers of the LLM states are compared; the attention is that of the
+            next one.
+        coverage: least part of its cell that a target covers where a token counts as its own.
+        content_weight: factor of the first term.
+        loss_weight: factor of the result.
+    """
+
+    def __init__(self,
+                 width: int,
+                 layer: int = 3,
+                 coverage: float = 0.15,
+                 content_weight: float = 1.0,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.layer = layer
+        self.coverage = coverage
+        self.content_weight = content_weight
+        self.loss_weight = loss_weight
+        self.word = nn.Linear(width, width)
+        self.visual = nn.Linear(width, width)
+
+    def forward(self, words: Tensor, visual: Tensor, attention: Tensor, cells: Tensor,
+                owners: Tensor) -> Tensor:
+        """Loss of K query frames of conversations, whose targets have N objects in all.
+
+        Args:
+            words: (K, D) states that predict ``[SEG]``.
+            visual: (K, V, D) states of the visual tokens of that query frame.
+            attention: (K, heads, V) logarithms of the attention of that state on these tokens.
+            cells: (N, V) how much of the cell of each token an object covers.
+            owners: int64 (N), which of the K an object is a target of.
+
+        Returns:
+            Scalar, weighted; rows whose target has no token are left out, and the loss is 0 where
+            none has one.
+        """
+        objects = cells > self.coverage
+        visible = objects.any(1)
+        objects, owners = objects[visible], owners[visible]
+        number = torch.bincount(owners, minlength=len(words))
+        target = torch.zeros_like(visual[..., 0]).index_add(0, owners, objects.to(visual)) > 0
+        share = target / target.sum(1, keepdim=True).clamp(min=1)
+        products = torch.einsum(
+            'kvd,kd->kv', self.visual(visual), self.word(words)) / words.shape[-1]**0.5
+        content = -(share * products.log_softmax(-1)).sum(1)
+        on_object = attention[owners].masked_fill(~objects[:, None], float('-inf'))
+        missed = -on_object.logsumexp(-1).mean(1)
+        looked = torch.zeros_like(content).index_add(0, owners, missed) / number.clamp(min=1)
+        loss = self.content_weight * content + looked
+        return self.loss_weight * loss.sum() / (number > 0).sum().clamp(min=1)
 
 
 @MODELS.register_module()
@@ -97,9 +165,13 @@ class MotionLoss(BaseModule):
             seen = [(frame[before.any(1)], place[before.any(1)], before[before.any(1)])
                     for frame, place, _, before, _ in tokens]
             target = torch.cat([before for _, _, before in seen])
-            followed = [self._follow(attention(layer, [some[:2] for some in seen]), target)
-                        for layer in self.track]
-            loss = loss + self.track_weight * sum(followed) / len(followed)
+            missed = []  # how little of the attention of half of the heads falls on the target
+            for layer in self.track:
+                heads = attention(layer, [some[:2] for some in seen])
+                heads = heads[:, :max(heads.shape[1] // 2, 1)]
+                looked = heads.masked_fill(~target[:, None], float('-inf')).logsumexp(-1)
+                missed.append(-looked.sum() / max(looked.numel(), 1))
+            loss = loss + self.track_weight * sum(missed) / len(missed)
         return loss
 
     def _tokens(self, sample: RefVOSDataSample, states: Tensor) -> tuple[Tensor, ...]:
@@ -139,10 +211,3 @@ class MotionLoss(BaseModule):
         loss = F.smooth_l1_loss(UNIT * reader(picked.to(reader.weight)), true.to(reader.weight),
                                 reduction='none', beta=self.beta)
         return loss.sum() / max(loss.numel(), 1)
-
-    @staticmethod
-    def _follow(attention: Tensor, target: Tensor) -> Tensor:
-        """How little of the attention (K, heads, V) falls on the target (K, V)."""
-        heads = attention[:, :max(attention.shape[1] // 2, 1)]
-        looked = heads.masked_fill(~target[:, None], float('-inf')).logsumexp(-1)
-        return -looked.sum() / max(looked.numel(), 1)
