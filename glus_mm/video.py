@@ -733,36 +733,30 @@ def _open_stream(name: str, format: str | None = None, options: dict | None = No
         raise ValueError(f'expected a video, but {name} cannot be opened as one: '
                          f'{reason}') from error
     try:
-        stream = _video_stream(container, name)
+        streams = [stream for stream in container.streams.video
+                   if not stream.disposition & Disposition.attached_pic]
+        if not streams:
+            kinds = sorted({stream.type for stream in container.streams})
+            raise ValueError(f'expected a video, but {name} has no pictures that move, only '
+                             f'{", ".join(kinds) or "an empty container"}')
+        stream = streams[0]
+        if stream.codec_context is None:
+            # PyAV has no other name for it, and gives this one only while it logs: which it does
+            # not otherwise, as a decoder's threads may then wait for Python's lock for ever.
+            level = av.logging.get_level()
+            av.logging.set_level(av.logging.INFO)
+            codec = re.search(r'Video: ([^,\n]+)', container.dumps_format())
+            av.logging.set_level(level)
+            raise ValueError(
+                f'expected a video that can be decoded, but FFmpeg {av.ffmpeg_version_info} in '
+                f'PyAV {av.__version__} has no decoder for {codec[1] if codec else "the codec"} of '
+                f'{name}; encode it anew where it plays: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4')
     except BaseException:
         container.close()
         raise
-    return container, stream
-
-
-def _video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
-    """The video of a container, ready to be decoded."""
-    streams = [stream for stream in container.streams.video
-               if not stream.disposition & Disposition.attached_pic]
-    if not streams:
-        kinds = sorted({stream.type for stream in container.streams})
-        raise ValueError(f'expected a video, but {name} has no pictures that move, only '
-                         f'{", ".join(kinds) or "an empty container"}')
-    stream = streams[0]
-    if stream.codec_context is None:
-        # PyAV has no other name for it, and gives this one only while it logs: which it does not
-        # otherwise, as a decoder's threads may then wait for Python's lock for ever.
-        level = av.logging.get_level()
-        av.logging.set_level(av.logging.INFO)
-        codec = re.search(r'Video: ([^,\n]+)', container.dumps_format())
-        av.logging.set_level(level)
-        raise ValueError(
-            f'expected a video that can be decoded, but FFmpeg {av.ffmpeg_version_info} in PyAV '
-            f'{av.__version__} has no decoder for {codec[1] if codec else "the codec"} of {name}; '
-            'encode it anew where it plays: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4')
     stream.codec_context.thread_type = 'AUTO'
     stream.codec_context.thread_count = min(_THREADS, os.cpu_count() or 1)
-    return stream
+    return container, stream
 
 
 def _fps_of(stream: av.VideoStream) -> float:

@@ -42,8 +42,18 @@ class MeViSDataset(BaseRefVOSDataset):
         required = self.masks is not None
         object_ids = parse_ids(entry, 'obj_id', where, required)
         anno_ids = parse_ids(entry, 'anno_id', where, required)
-        if required:
-            self._check_masks(object_ids, anno_ids, len(video['frame_names']), where)
+        if required and len(object_ids) != len(anno_ids):
+            raise ValueError(f"{where}: expected one 'anno_id' per 'obj_id', got obj_id "
+                             f'{list(object_ids)} and anno_id {list(anno_ids)}')
+        num_frames = len(video['frame_names'])
+        for anno_id in anno_ids if required else ():
+            if anno_id not in self.masks:
+                raise ValueError(f'{where}: expected the masks of anno {anno_id!r} in '
+                                 f'{self.masks.path}, got none')
+            if self.masks.num_frames(anno_id) != num_frames:
+                raise ValueError(f"{where}: expected {num_frames} masks (as in 'frames') for anno "
+                                 f'{anno_id!r} in {self.masks.path}, got '
+                                 f'{self.masks.num_frames(anno_id)}')
         return dict(object_ids=object_ids, anno_ids=anno_ids, kind=self.parse_kind(entry, where))
 
     def parse_kind(self, entry: dict, where: str) -> str | None:
@@ -65,20 +75,6 @@ class MeViSDataset(BaseRefVOSDataset):
             raise ValueError(f"{where}, key 'type_id': expected 0 to {len(self.TYPES) - 1}, got "
                              f'{type_id}')
         return self.TYPES[type_id]
-
-    def _check_masks(self, object_ids: tuple[str, ...], anno_ids: tuple[str, ...],
-                     num_frames: int, where: str) -> None:
-        if len(object_ids) != len(anno_ids):
-            raise ValueError(f"{where}: expected one 'anno_id' per 'obj_id', got obj_id "
-                             f'{list(object_ids)} and anno_id {list(anno_ids)}')
-        for anno_id in anno_ids:
-            if anno_id not in self.masks:
-                raise ValueError(f'{where}: expected the masks of anno {anno_id!r} in '
-                                 f'{self.masks.path}, got none')
-            if self.masks.num_frames(anno_id) != num_frames:
-                raise ValueError(f"{where}: expected {num_frames} masks (as in 'frames') for anno "
-                                 f'{anno_id!r} in {self.masks.path}, got '
-                                 f'{self.masks.num_frames(anno_id)}')
 
 
 @DATASETS.register_module()

@@ -195,7 +195,17 @@ class MixedVideoSampler(BaseVideoSampler):
         if 0 in self.sizes:
             raise ValueError(f'MixedVideoSampler: expected videos in every data set, got '
                              f'{self.sizes}')
-        self.ratios = _check_ratios(ratios, len(children))
+        if isinstance(ratios, (str, bytes)) or not isinstance(ratios, Sequence):
+            raise TypeError(f'ratios must be a list of numbers, got {ratios!r}')
+        if len(ratios) != len(children):
+            raise ValueError(f'ratios must hold one number for each of the {len(children)} data '
+                             f'sets, got {list(ratios)}')
+        for ratio in ratios:
+            if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) \
+                    or not math.isfinite(ratio) or ratio <= 0:
+                raise ValueError(f'ratios must be positive finite numbers, got {ratio!r} in '
+                                 f'{list(ratios)}')
+        self.ratios = [float(ratio) for ratio in ratios]
         # Scaled against overflow. The bounds end in exactly 1, which random numbers stay below.
         sums = np.cumsum(np.divide(self.ratios, max(self.ratios)))
         self._bounds = sums / sums[-1]
@@ -210,20 +220,6 @@ class MixedVideoSampler(BaseVideoSampler):
     def state_dict(self) -> dict[str, Any]:
         """Return what the sequence depends on, as plain values."""
         return dict(super().state_dict(), sizes=list(self.sizes), ratios=list(self.ratios))
-
-
-def _check_ratios(ratios: Sequence[float], number: int) -> list[float]:
-    if isinstance(ratios, (str, bytes)) or not isinstance(ratios, Sequence):
-        raise TypeError(f'ratios must be a list of numbers, got {ratios!r}')
-    if len(ratios) != number:
-        raise ValueError(f'ratios must hold one number for each of the {number} data sets, got '
-                         f'{list(ratios)}')
-    for ratio in ratios:
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) \
-                or not math.isfinite(ratio) or ratio <= 0:
-            raise ValueError(f'ratios must be positive finite numbers, got {ratio!r} in '
-                             f'{list(ratios)}')
-    return [float(ratio) for ratio in ratios]
 
 
 @DATA_SAMPLERS.register_module()

@@ -152,7 +152,12 @@ class FinishedVideosHook(Hook):
             store = FinishedVideos(Path(runner.work_dir) / 'finished' / name)
             if not self.resume:
                 store.clear()
-            records = with_files(_folders(runner.hooks, metrics), store.read())
+            # Where masks and overlays of each video are written.
+            folders = [getattr(metric, 'output_dir', None) for metric in metrics]
+            folders += [hook.out_dir for hook in runner.hooks if isinstance(
+                hook, RefVOSVisualizationHook) and hook.draw and hook.interval == 1]
+            records = with_files([Path(folder) for folder in folders if folder is not None],
+                                 store.read())
             found = [name, video_fingerprints(dataset), records]
         # Nobody writes before this: the main process may just have removed the folder.
         broadcast_object_list(found)
@@ -203,14 +208,6 @@ class FinishedVideosHook(Hook):
         print_log(f'tested {number} videos in {seconds:.2f} s, in which the CPUs worked '
                   f'{", ".join(f"{value:.2f}" for value in busy)} s for the processes', 'current',
                   logging.INFO)
-
-
-def _folders(hooks: Sequence[Hook], metrics: Sequence[BaseMetric]) -> list[Path]:
-    """Where a test writes masks and overlays of each video."""
-    drawn = [hook.out_dir for hook in hooks if isinstance(hook, RefVOSVisualizationHook)
-             and hook.draw and hook.interval == 1]
-    masks = [getattr(metric, 'output_dir', None) for metric in metrics]
-    return [Path(folder) for folder in (*masks, *drawn) if folder is not None]
 
 
 def with_files(folders: Sequence[Path], records: dict[tuple[str, str], tuple[str, list]]

@@ -119,12 +119,10 @@ def check_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) 
     own = model.state_dict()
     missing = [key for key in own if key not in state]
     unknown = [key for key in state if key not in own]
-    shapes = [f'{key}: expected {tuple(value.shape)}, got {tuple(state[key].shape)}'
-              for key, value in own.items()
-              if key in state and isinstance(value, torch.Tensor)
-              and value.shape != state[key].shape]
     both = {key: (value, state[key]) for key, value in own.items()
             if key in state and isinstance(value, torch.Tensor)}
+    shapes = [f'{key}: expected {tuple(value.shape)}, got {tuple(stored.shape)}'
+              for key, (value, stored) in both.items() if value.shape != stored.shape]
     types = [f'{key}: expected {value.dtype}, got {stored.dtype}'
              for key, (value, stored) in both.items()
              if value.is_floating_point() != stored.is_floating_point() or stored.is_complex()]

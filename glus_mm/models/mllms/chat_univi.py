@@ -55,7 +55,15 @@ class ChatUniViMLLM(LlavaMLLM):
             vision_tower, llm, seg_dim, tokenizer=tokenizer, template=template, pooling='none',
             vision_select_layer=vision_select_layer, vision_crop=vision_crop, lora=lora,
             trainable=trainable, gradient_checkpointing=gradient_checkpointing, init_cfg=init_cfg)
-        self.spatial_clusters = self._check_clusters(spatial_clusters)
+        # Numbers that the patches allow; ratios are not taken.
+        patches = (self.image_size // self.vision_tower.config.patch_size)**2
+        self.spatial_clusters, levels = tuple(spatial_clusters), len(SPATIAL_NEIGHBOURS)
+        if len(self.spatial_clusters) != levels or not all(
+                type(n) is int and 1 <= n <= limit
+                for n, limit in zip(self.spatial_clusters, (patches, *self.spatial_clusters))):
+            raise ValueError(
+                f'model.mllm.spatial_clusters must be {levels} integers, none larger than the one '
+                f'before and than the {patches} patches of a frame, got {self.spatial_clusters}')
         self.tokens_per_image = sum(self.spatial_clusters)
         if not 0 < temporal_cluster_rate <= 1:
             raise ValueError('model.mllm.temporal_cluster_rate must be in (0, 1], '
@@ -86,16 +94,3 @@ class ChatUniViMLLM(LlavaMLLM):
         """Tokens (M, V, width) of frames (M, patches, width): the three levels one after another.
         """
         return torch.cat(merge_frames(tokens, self.spatial_clusters, self.cluster_seed), 1)
-
-    def _check_clusters(self, counts: Sequence[int]) -> tuple[int, ...]:
-        """Refuse counts that the patches do not allow; ratios are not taken."""
-        side = self.image_size // self.vision_tower.config.patch_size
-        counts = tuple(counts)
-        limits = (side**2, *counts)
-        levels = len(SPATIAL_NEIGHBOURS)
-        if len(counts) != levels or not all(
-                type(n) is int and 1 <= n <= limit for n, limit in zip(counts, limits)):
-            raise ValueError(
-                f'model.mllm.spatial_clusters must be {levels} integers, none larger than the one '
-                f'before and than the {side**2} patches of a frame, got {counts}')
-        return counts
