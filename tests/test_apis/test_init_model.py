@@ -38,10 +38,8 @@ def test_built_from_path_and_from_config(tiny_config, model):
 def test_half_precision_weights_become_float32(tiny_config, model, checkpoint):
     config, options = tiny_config
     loaded = init_model(config, checkpoint, 'cpu', options)
-    for (name, value), expected in zip(loaded.state_dict().items(), model.state_dict().values()):
-        assert value.dtype == expected.dtype, name
-        wanted = expected.to(torch.bfloat16) if expected.is_floating_point() else expected
-        torch.testing.assert_close(value, wanted.to(expected.dtype), rtol=0, atol=0)
+    expected = model.mllm.lm_head.weight
+    assert torch.equal(loaded.mllm.lm_head.weight, expected.bfloat16().float())
     torch.save(model.state_dict(), checkpoint, _use_new_zipfile_serialization=False)
     loaded = init_model(config, str(checkpoint), cfg_options=options)  # of an older torch
     torch.testing.assert_close(loaded.mllm.lm_head.weight, model.mllm.lm_head.weight)

@@ -44,13 +44,6 @@ def test_beside_inside_and_absolute(official):
     assert same(load(official), official)
 
 
-@pytest.mark.parametrize(('kind', 'shards'), [('safetensors', 1), ('bin', 3), ('legacy', 1),
-                                              ('safetensors', 2)])
-def test_files(official, write_weights, kind, shards):
-    write_weights(official.clip, official.tower, kind, shards)
-    assert same(load(official), official)
-
-
 def test_names_of_transformers_5(official, write_weights):
     bare = {name.removeprefix('vision_model.'): value for name, value in official.tower.items()}
     write_weights(official.clip, bare)

@@ -141,26 +141,6 @@ def test_adapters_are_merged(official, ours, dtype):
     assert torch.equal(weights[k_proj], official.tensors[k_proj].to(dtype))
 
 
-def test_merged_model_computes_the_same(official, ours):
-    checkpoint, _ = lora_checkpoint(ours, official)
-    adapted = build_child(MODELS, Config.fromfile(ours / 'config.py').model).eval()
-    adapted.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])
-    export(ours, official.out, checkpoint)
-    convert_glus(official.out, official.root / 'merged', sam2=official.yaml)
-    merged = build_child(MODELS, Config.fromfile(official.root / 'merged/config.py').model).eval()
-    merged.load_state_dict(torch.load(official.root / 'merged/model.pth',
-                                      weights_only=True)['state_dict'])
-    ids = torch.arange(3, 40)[None]
-    with torch.no_grad():
-        ours, theirs = (model.mllm.llm(ids).last_hidden_state for model in (adapted, merged))
-    # With random weights of this size rounding grows from layer to layer.
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
-    base = torch.load(official.root / 'ours/model.pth', weights_only=True)['state_dict']
-    merged.load_state_dict(base)
-    with torch.no_grad():
-        assert (merged.mllm.llm(ids).last_hidden_state - ours).abs().max() > 0.1
-
-
 def test_adapters_and_their_config(official, ours, fails):
     plain = (ours / 'config.py').read_text()
     checkpoint, _ = lora_checkpoint(ours, official)

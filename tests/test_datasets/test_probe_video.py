@@ -29,13 +29,10 @@ def load(tmp_path_factory):
 
 
 def test_still_reverse_shuffle(load):
-    (frames, sample, context), (shown, probed, _) = load(), load('still')
-    assert len(shown) == 12 and all(np.array_equal(frame, frames[6]) for frame in shown)
-    assert probed.gt_rles == [[rles[6]] * 12 for rles in sample.gt_rles]
+    """Frames and masks of the first two are compared with the files of probes in test_probes.py."""
+    (frames, sample, context), (_, probed, _) = load(), load('still')
     assert probed.frame_names == sample.frame_names and context == [1, 4, 7, 10]
-    (frames, sample, _), (shown, probed, context) = load(), load('reverse')
-    assert all(np.array_equal(*pair) for pair in zip(shown, frames[::-1]))
-    assert probed.gt_rles == [rles[::-1] for rles in sample.gt_rles]
+    _, probed, context = load('reverse')
     # A picture keeps its name, so that its mask is written under it.
     assert probed.frame_names == sample.frame_names[::-1] and context == [1, 4, 7, 10]
     assert probed.expressions == sample.expressions

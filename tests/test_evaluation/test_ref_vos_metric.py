@@ -197,7 +197,8 @@ def edited(sample, **metainfo):
 
 @pytest.mark.parametrize('edit,message', [
     (dict(video_id='bear'), "val.txt: expected video 'bear' among the 4 sequences"),
-    (dict(frame_names=('00000', ) * 12), "12 frames of .*Annotations_unsupervised.* in video 'boat-a'"),
+    (dict(frame_names=('00000', ) * 12),
+     "12 frames of .*Annotations_unsupervised.* in video 'boat-a'"),
     (dict(exp_ids=tuple('abcdefghijkl')), "video 'boat-a': expected the id .*got 'a'"),
     (dict(exp_ids=tuple(str(4 * e) for e in range(12))), "video 'boat-a': .* of anno_1"),
 ])

@@ -157,16 +157,6 @@ def test_reuse_is_exact(make_glus, emit_seg, video, make_sample, options, always
     assert masks.any()
 
 
-@pytest.mark.parametrize('num_frames', [1, 2, 3])
-def test_videos_shorter_than_window_and_context(talking, video, make_sample, num_frames):
-    """Also against the official schedule of work."""
-    frames = video[:num_frames]
-    out, masks = predict(talking(), frames, make_sample())
-    assert masks.shape == (3, num_frames, 40, 56) and len(out.pred_masks[0]) == num_frames
-    other = predict(talking({'test_cfg.propagator': OFFICIAL}), frames, make_sample())[0]
-    assert out.pred_masks == other.pred_masks
-
-
 @pytest.mark.parametrize('options', [
     {'test_cfg.num_context': 1000}, {'test_cfg.window': 10**9}, {'mllm.pooling': 'none',
                                                                  'test_cfg.num_context': 61}])

@@ -12,7 +12,6 @@ from glus_mm.apis import GLUSInferencer, init_model
 from glus_mm.conversion import convert_sam2
 from glus_mm.models import MemoryBank
 from glus_mm.models.heads import sam2_arch
-from glus_mm.models.heads.transformers_parts import from_transformers, to_transformers
 from glus_mm.registry import MODELS, build_child
 
 SIZES = dict(embed_dim=8, stages=(1, 1, 2, 1), global_att_blocks=(3, ), d_model=128, mem_dim=64,
@@ -90,18 +89,6 @@ def test_masks_scores_and_gradients_are_equal(heads):
     least = 1e-6 * max(value.norm() for value in grads.values())
     for name, value in grads.items():
         assert (grads2[name] - value).norm() <= 1e-4 * value.norm() + least, name
-
-
-@needs_sam2
-def test_weights_go_to_transformers_and_back(heads):
-    stock = dict(heads[0].sam2.state_dict())
-    version = '2.1' if 'no_obj_embed_spatial' in stock else '2'
-    arch = sam2_arch.sam2_sizes(**dict(SIZES, version=version))
-    theirs = to_transformers(stock, arch, 64)
-    assert 'vision_encoder.backbone.blocks.0.attn.qkv.weight' in theirs
-    back = from_transformers(theirs)
-    assert set(back) == set(stock)
-    assert all(torch.equal(back[name], value) for name, value in stock.items())
 
 
 @needs_sam2

@@ -87,18 +87,6 @@ def test_prefix_reuse_equals_the_whole_prompt(make_glus, visual, template, num_c
             close(alone.tokens[0], whole.tokens[i])
 
 
-def test_a_window_of_turns_predicts_what_training_sees(mllm, visual):
-    """With 'compact' the prompt of turn i is the conversation's part up to its answer's [SEG]."""
-    ids, labels = conversation(mllm, TEXTS[1], 4)
-    with torch.no_grad():
-        train = mllm([ids], [labels], [visual], 'seg')[0].tokens[0]
-        for turns in range(1, 5):
-            prompt = mllm.prompt(TEXTS[1], NUM_CONTEXT, turns)
-            assert prompt == ids[:len(prompt)].tolist()
-            close(mllm.next_seg_tokens([prompt], visual[:NUM_CONTEXT + turns]).tokens[0],
-                  train[turns - 1])
-
-
 def test_prompts_are_those_that_are_built(mllm):
     """They are remembered, in a bounded number; who changes one changes nobody else's."""
     for _ in range(2):
