@@ -1,5 +1,6 @@
 """One letter too many, too few or another one in any key of a config is a refusal."""
 
+import argparse
 import copy
 import random
 import string
@@ -12,6 +13,7 @@ from torch import nn
 from glus_mm.datasets import MovingShapesDataset
 from glus_mm.registry import HOOKS, METRICS, MODELS, TRANSFORMS, VISUALIZERS
 from glus_mm.utils.command_line import load_config, read_config
+from glus_mm.utils.config_input import ConfigOptions, config_from_file
 from glus_mm.utils.config_keys import check_config_keys, check_custom_keys, top_keys
 from glus_mm.utils.spelling import is_one_edit
 from glus_mm.visualization import RefVOSLocalVisualizer
@@ -162,3 +164,40 @@ def test_edits_and_the_optimizer():
     assert all(is_one_edit(*pair) and is_one_edit(*pair[::-1]) for pair in pairs)
     assert not any(is_one_edit(*pair) for pair in [
         ('model', 'model'), ('model', 'mdoell'), ('abc', 'cba'), ('', ''), ('seed', 'steps')])
+
+
+# Configs and options that cannot be read at all
+
+
+@pytest.fixture
+def parse():
+    parser = argparse.ArgumentParser(prog='tool')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    return lambda *args: parser.parse_args(['--cfg-options', *args]).cfg_options
+
+
+def test_options(parse):
+    assert parse('a.b=1', 'c=[1,2]', 'd=x=y', 'e=') == {
+        'a.b': 1, 'c': [1, 2], 'd': 'x=y', 'e': ''}
+
+
+@pytest.mark.parametrize('option', ['nonsense', '=3', ' =3', 'a=[1,2', ''])
+def test_options_that_are_none(parse, capsys, option):
+    with pytest.raises(SystemExit, match='2'):
+        parse(option)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('tool: error: argument --cfg-options: ')
+    assert option.strip() in error
+
+
+@pytest.mark.parametrize('name, text, told', [
+    ('a.py', 'model = dict(\n', "a.py, line 1 cannot be read: SyntaxError: '(' was never closed"),
+    ('a.py', 'model = nothing\n', "a.py cannot be read: NameError: name 'nothing' is not defined"),
+    ('a.py', "_base_ = ['no.py']\n", 'a.py cannot be read: FileNotFoundError'),
+    ('a.json', '{', 'a.json cannot be read: JSONDecodeError'),
+    ('a.png', 'x', 'a.png cannot be read: OSError')])
+def test_configs_that_cannot_be_read(tmp_path, name, text, told):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError) as found:
+        config_from_file(tmp_path / name)
+    assert told in str(found.value) and '\n' not in str(found.value)
