@@ -69,7 +69,6 @@ from glus_mm.datasets.mask_sources import BinaryMaskStore
 from glus_mm.datasets.video_list import read_requests
 from glus_mm.engine.finished_videos import FinishedVideos
 from glus_mm.evaluation.davis_annotations import MOSEAnnotations
-from glus_mm.evaluation.predictions.png_file import write_label_png
 from glus_mm.models.segmentors.hub_mixin import HubMixin
 from glus_mm.registry import MODELS
 from glus_mm.utils.base_weights import complete_state
@@ -77,7 +76,7 @@ from glus_mm.utils.checkpoint import check_finite, check_fit
 from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.command_line import read_config
 from glus_mm.utils.key_frames import KeyFrameFile
-from glus_mm.utils.masks import decode_rle, encode_mask
+from glus_mm.utils.masks import decode_rle, encode_mask, write_label_png
 from glus_mm.video import open_reader
 
 ROOT = Path(__file__).resolve().parents[1]

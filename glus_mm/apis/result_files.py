@@ -15,7 +15,7 @@ from torch import nn
 from glus_mm.models.inference import MaskPrediction
 from glus_mm.utils.checkpoint_files import checkpoint_digest
 from glus_mm.utils.json_file import write_json
-from glus_mm.utils.masks import decode_rle, encode_mask, write_mask_png
+from glus_mm.utils.masks import decode_rle, encode_mask, read_mask_png, write_mask_png
 from glus_mm.utils.paths import ensure_writable_dir, ensure_writable_file
 from glus_mm.version import __version__
 from glus_mm.video import FrameReader
@@ -188,9 +188,6 @@ def open_masks(out_dir: Path, name: str, frame_names: Sequence[str], num_texts: 
         ``FileNotFoundError`` where one is not there, a ``ValueError`` where one is damaged.
     """
     if format == 'png':
-        # Here, as masks are made without what evaluates them.
-        from glus_mm.evaluation.predictions.png_file import read_mask_png
-
         def read(frame_idx: int) -> np.ndarray:
             paths = [mask_path(out_dir, name, e, frame_names[frame_idx]) for e in range(num_texts)]
             return np.stack([read_mask_png(path, f'text {e}, frame {frame_idx}') > 127

@@ -14,6 +14,7 @@ from glus_mm.text.tokenizer import (
     SEG_TOKEN,
     SegTokenizer,
 )
+from glus_mm.utils.config_input import config_from_file
 from glus_mm.utils.paths import ensure_writable_dir
 from glus_mm.utils.resources import find_resource
 from glus_mm.version import __version__
@@ -35,26 +36,8 @@ GLUS_USAGE = """\
 #     python demo/video_demo.py VIDEO THIS_FOLDER/config.py THIS_FOLDER/model.pth \\
 #         --text "..." --out-dir DIR
 """
-GROUND_TRUTH = "            dict(type='LoadRefVOSGroundTruth'),\n"
-# As in configs/_base_/datasets/mevis.py, written out so that the folder stands alone.
 DATA = """
 # MeViS valid_u; --cfg-options test_dataloader.dataset.data_root=... for another split or place.
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    sampler=dict(type='BalancedVideoSampler'),
-    dataset=dict(
-        type='MeViSDataset',
-        data_root='data/mevis/valid_u',
-        min_frames=4,
-        test_mode=True,
-        pipeline=[
-            dict(type='SampleContextQueryFrames', test_mode=True),
-            dict(type='OpenFrameReader'),
-{ground_truth}            dict(type='PackRefVOSInputs')
-        ]))
-test_evaluator = {evaluator}
-test_cfg = dict(type='TestLoop')
 """
 _STAGING = '.unfinished'
 
@@ -75,13 +58,18 @@ def config_text(model: dict[str, Any], origin: str, tokenizer: SegTokenizer) -> 
     comment = '\n'.join(f'# {line}' for line in plain.split('\n'))
     header = HEADER.format(title=model['type'], origin=comment, tokens=ids,
                            usage=GLUS_USAGE if is_glus else '')
-    data = DATA.format(
-        ground_truth=GROUND_TRUTH if is_glus else '', evaluator="dict(type='RefVOSMetric')"
-        if is_glus else "dict(type='KeyFrameMetric', out_dir='work_dirs/key_frames')")
+    # Written out, so that the folder stands alone.
+    mevis = config_from_file(find_resource('configs/_base_/datasets/mevis.py'))
+    loader, evaluator = mevis.test_dataloader.to_dict(), mevis.test_evaluator.to_dict()
+    if not is_glus:
+        loader['dataset']['pipeline'] = [step for step in loader['dataset']['pipeline']
+                                         if step['type'] != 'LoadRefVOSGroundTruth']
+        evaluator = dict(type='KeyFrameMetric', out_dir='work_dirs/key_frames')
+    data = dict(test_dataloader=loader, test_evaluator=evaluator, test_cfg=dict(type='TestLoop'))
     # What every run shares, without the comment on how to inherit from it.
     runtime = find_resource('configs/_base_/default_runtime.py').read_text(encoding='utf-8')
-    return (f'{header}model = {_format(model, 0, len("model = "))}\n{data}'
-            f'{runtime[runtime.index("default_scope"):]}')
+    return (header + _format(dict(model=model)) + DATA + _format(data)
+            + runtime[runtime.index('default_scope'):])
 
 
 def origin_text(tool: str, folder: Path, architecture: str, tower: str, sam2: str | None,
@@ -104,17 +92,26 @@ def origin_text(tool: str, folder: Path, architecture: str, tower: str, sam2: st
         f'({architecture}),', f'{parts}.', *notes])
 
 
-def _format(value: Any, indent: int, used: int) -> str:
+def _format(settings: dict[str, Any]) -> str:
+    """Python text of settings, a statement each."""
+    return ''.join(f'{key} = {_python(value, 0, len(key) + 3)}\n'
+                   for key, value in settings.items())
+
+
+def _python(value: Any, indent: int, used: int) -> str:
     """Python text of a value, dicts as ``dict(...)``; ``used`` characters stand before it."""
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, (dict, list)) or not value:
         return repr(value)
-    one_line = 'dict(' + ', '.join(f'{k}={_format(v, 0, -10**6)}' for k, v in value.items()) + ')'
+    start, end = ('dict(', ')') if isinstance(value, dict) else '[]'
+    items = [(f'{key}=', item) for key, item in value.items()] if isinstance(
+        value, dict) else [('', item) for item in value]
+    one_line = start + ', '.join(key + _python(v, 0, -10**6) for key, v in items) + end
     if used + len(one_line) < WIDTH:
         return one_line
     inner = ' ' * (indent + 4)
-    lines = [f'{inner}{key}={_format(item, indent + 4, len(inner) + len(key) + 1)}'
-             for key, item in value.items()]
-    return 'dict(\n' + ',\n'.join(lines) + ')'
+    lines = [f'{inner}{key}{_python(item, indent + 4, len(inner) + len(key))}'
+             for key, item in items]
+    return start + '\n' + ',\n'.join(lines) + end
 
 
 def check_output_folder(folder: Path, own: Sequence[str], inputs: Sequence[Path],

@@ -1,7 +1,6 @@
 """Official checkpoints become a folder that glus_mm runs."""
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from mmengine import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from glus_mm.conversion.clip_tower import ClipTower, clip_folder, load_clip_tower
 from glus_mm.conversion.config_file import (
     HERE,
     check_output_folder,
@@ -19,7 +17,14 @@ from glus_mm.conversion.config_file import (
     origin_text,
     output_folder,
 )
-from glus_mm.conversion.official_config import LLAVA, OfficialConfig, read_official_config
+from glus_mm.conversion.official_config import (
+    LLAVA,
+    ClipTower,
+    OfficialConfig,
+    clip_folder,
+    load_clip_tower,
+    read_official_config,
+)
 from glus_mm.conversion.official_weights import (
     OFFICIAL_FCS,
     SAM2,
@@ -211,21 +216,13 @@ def _write(source: Source, out_dir: Path, sam2: str, test_cfg: GLUSTestCfg, tool
         expected = empty_model(Config.fromfile(config), where).state_dict()
         source.state = with_tower_names_of(expected, source.state)
         if seed is not None:
-            source.state.update(_new_seg_projector(expected, seed))
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                for layer in (0, 2):
+                    width, wide = expected[f'{SEG_PROJECTOR}{layer}.weight'].shape
+                    source.state |= {f'{SEG_PROJECTOR}{layer}.{name}': value for name, value
+                                     in nn.Linear(wide, width).state_dict().items()}
         check_converted(expected, source.state, str(source.folder), sam2)
         check_space(staging, out_dir, sum(value.nbytes for value in source.state.values()))
         meta = dict(inv_freq_dtype=source.inv_freq_dtype)
         torch.save(dict(meta=meta, state_dict=own_storages(source.state)), staging / 'model.pth')
-
-
-def _new_seg_projector(expected: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Initial values of the projector of seg tokens, of the shapes that the model has."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        state = {}
-        for layer in (0, 2):
-            width, wide = expected[f'{SEG_PROJECTOR}{layer}.weight'].shape
-            linear = nn.Linear(wide, width)
-            state |= {f'{SEG_PROJECTOR}{layer}.{name}': value
-                      for name, value in linear.state_dict().items()}
-    return state

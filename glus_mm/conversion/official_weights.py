@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
-from glus_mm.conversion.official_config import OfficialConfig
+from glus_mm.conversion.official_config import CLIP_PREFIX, OfficialConfig
 from glus_mm.conversion.sam2_weights import fitting_configs
 from glus_mm.utils.checkpoint import is_finite, list_keys
 from glus_mm.utils.weight_files import DTYPES, Weights
@@ -31,7 +31,6 @@ SAM2 = 'mask_head.sam2.'
 SEG_PROJECTOR = 'mllm.seg_projector.'
 # LISA has one; a longer list would be unknown here.
 OFFICIAL_FCS = 'model.text_hidden_fcs.'
-CLIP_PREFIX = 'vision_model.'
 # Where official checkpoints that hold the vision tower have it (most leave it out).
 OFFICIAL_TOWER = 'model.vision_tower.vision_tower.'
 INV_FREQ = '.self_attn.rotary_emb.inv_freq'

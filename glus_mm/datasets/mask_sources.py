@@ -1,10 +1,8 @@
 """Where the masks of a data set come from: JSON files, PNG files of three kinds, COCO."""
 
 import os.path as osp
-import struct
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
-from io import BytesIO
 from os import PathLike
 from typing import Any
 
@@ -17,7 +15,15 @@ from glus_mm.utils.bounded_cache import BoundedCache
 from glus_mm.utils.checked import checked
 from glus_mm.utils.json_file import read_json_object
 from glus_mm.utils.json_index import JSONIndex
-from glus_mm.utils.masks import check_rle, check_size, compress_runs, encode_mask, merge_rles
+from glus_mm.utils.masks import (
+    DAMAGED,
+    check_rle,
+    check_size,
+    compress_runs,
+    decode_png,
+    encode_mask,
+    merge_rles,
+)
 from glus_mm.utils.paths import read_regular
 
 
@@ -230,20 +236,13 @@ class PNGMaskStore(MaskSource):
     @staticmethod
     def _decode(path: str, where: str) -> Image.Image:
         try:
-            data = BytesIO(read_regular(path))
-            # Decoding alone does not look at the checksums: a flipped bit could go unseen.
-            Image.open(data, formats=['PNG']).verify()
-            image = Image.open(data, formats=['PNG'])
-            image.load()
+            return decode_png(read_regular(path))
         except FileNotFoundError as error:
             raise FileNotFoundError(f'{where}: expected a PNG file with the mask, got nothing at '
                                     f'{path}') from error
-        # What Pillow raises for files that are damaged in one place or another.
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error,
-                Image.DecompressionBombError) as error:
+        except DAMAGED as error:
             raise ValueError(f'{where}: expected a PNG file with the mask, but {path} cannot be '
                              f'decoded: {error}') from error
-        return image
 
     def rles(self, expression: dict, frame_idx: int, size: tuple[int, int]) -> list[dict]:
         """Masks of one expression's objects on one frame; see :class:`MaskSource`."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from glus_mm.evaluation.predictions.png_file import read_mask_png
 from glus_mm.evaluation.protocols import MOSEv2Protocol, ObjectProtocol
 from glus_mm.evaluation.protocols.object_protocol import VOID
 from glus_mm.utils.json_file import read_json_object
+from glus_mm.utils.masks import read_mask_png
 
 _RESOLUTION = '480p'
 
@@ -51,7 +51,7 @@ class LabelMaps:
 
 
 class DAVISAnnotations(LabelMaps):
-    """The true label maps of a subset of DAVIS 2017.
+    """The true label maps of the subset ``val`` of DAVIS 2017.
 
     ::
 
@@ -63,7 +63,6 @@ class DAVISAnnotations(LabelMaps):
     Args:
         root: the folder.
         folder: ``'Annotations'`` or ``'Annotations_unsupervised'``.
-        subset: name of the list of sequences.
 
     Raises:
         FileNotFoundError: the list, or the folder of a sequence, is not there.
@@ -71,9 +70,9 @@ class DAVISAnnotations(LabelMaps):
             holds no or other files.
     """
 
-    def __init__(self, root: str | PathLike, folder: str, subset: str = 'val') -> None:
+    def __init__(self, root: str | PathLike, folder: str) -> None:
         self.folder = Path(root) / folder / _RESOLUTION
-        self.list_file = Path(root) / 'ImageSets' / '2017' / f'{subset}.txt'
+        self.list_file = Path(root) / 'ImageSets' / '2017' / 'val.txt'
         self.frames = {sequence: self._list_frames(sequence) for sequence in self._read_list()}
 
     def _read_list(self) -> list[str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glus_mm.evaluation.predictions.png_file import decode_mask_png
 from glus_mm.utils.checkpoint_files import atomic_file
+from glus_mm.utils.masks import decode_mask_png
 
 __all__ = ['SUBMISSION_FORMATS', 'SubmissionFormat', 'SubmissionVideo', 'check_submission',
            'write_submission']

@@ -1,12 +1,19 @@
 """Masks as COCO RLE and as PNG files."""
 
+import struct
 from collections.abc import Sequence
+from io import BytesIO
 from os import PathLike
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
+
+# What Pillow raises for files that are damaged in one place or another.
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
 def encode_mask(mask: np.ndarray) -> dict:
@@ -172,3 +179,99 @@ def write_mask_png(path: str | PathLike, mask: np.ndarray) -> None:
         raise OSError(f'cannot encode a mask of shape {mask.shape} for {path}')
     with open(path, 'wb') as file:
         file.write(data.tobytes())
+
+
+def decode_png(data: bytes) -> Image.Image:
+    """Decode a PNG file; one of :data:`DAMAGED` is raised for one that is damaged."""
+    stream = BytesIO(data)
+    # Decoding alone does not look at the checksums: a flipped bit could go unseen.
+    Image.open(stream, formats=['PNG']).verify()
+    image = Image.open(stream, formats=['PNG'])
+    image.load()
+    return image
+
+
+def read_mask_png(path: str | PathLike, where: str, modes: Sequence[str] = ('L', ),
+                  size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read the values of a PNG file with one channel of 8 bits.
+
+    Args:
+        path: the file.
+        where: what an error names beside the file, such as video, expression and frame.
+        modes: the modes (as Pillow names them) that are accepted: ``'L'`` grey, ``'P'`` palette.
+        size: ``(H, W)`` that it must have; any if None.
+
+    Returns:
+        uint8 (H, W): grey values, or indices into the palette.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no PNG file, is damaged, or has another mode or size.
+        OSError: it cannot be read.
+    """
+    try:
+        with open(path, 'rb') as file:
+            data = file.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{path}: expected a PNG file with the mask of {where}, got '
+                                'nothing there') from None
+    except OSError as error:
+        raise type(error)(f'{path}: expected a PNG file with the mask of {where}, but it cannot '
+                          f'be read: {error.strerror or error}') from error
+    return decode_mask_png(data, path, where, modes, size)
+
+
+def decode_mask_png(data: bytes, path: str | PathLike, where: str, modes: Sequence[str] = ('L', ),
+                    size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode the content of a PNG file with one channel of 8 bits.
+
+    Args:
+        data: the content.
+        path, where: where it comes from, for errors.
+        modes, size: see :func:`read_mask_png`.
+
+    Returns:
+        uint8 (H, W): grey values, or indices into the palette.
+
+    Raises:
+        ValueError: it is no PNG file, is damaged, or has another mode or size.
+    """
+    try:
+        image = decode_png(data)
+    except DAMAGED as error:
+        if not data.startswith(_SIGNATURE):
+            got = f'{len(data)} bytes of something else' if data else 'an empty file'
+        elif isinstance(error, UnidentifiedImageError):
+            got = 'one whose head is damaged'
+        else:
+            got = f'one that cannot be decoded: {error}'
+        raise ValueError(f'{path}: expected a PNG file with the mask of {where}, got {got}') \
+            from error
+    if image.mode not in modes:
+        raise ValueError(f'{path}: expected a PNG file of mode {" or ".join(modes)} for {where}, '
+                         f'got mode {image.mode}')
+    found = image.size[::-1]
+    if size is not None and found != tuple(size):
+        raise ValueError(f'{path}: expected a mask of size (H, W) = {tuple(size)} for {where}, got '
+                         f'{found}')
+    return np.asarray(image)
+
+
+def write_label_png(path: str | PathLike, labels: np.ndarray) -> None:
+    """Write a label map as DAVIS has them: a palette PNG, index = number of the object.
+
+    Args:
+        path: the file to write; its folder exists.
+        labels: uint8 (H, W).
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    image = Image.fromarray(labels)
+    image.putpalette(_PALETTE)
+    image.save(path, format='PNG')
+
+
+# The colours of PASCAL VOC and DAVIS: the bits of an index, spread over R, G and B.
+_PALETTE = [sum((index >> 3 * place + channel & 1) << 7 - place for place in range(8))
+            for index in range(256) for channel in range(3)]

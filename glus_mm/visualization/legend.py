@@ -17,7 +17,7 @@ MAX_LINES = 2
 _MAX_CHARACTERS = 400
 _ELLIPSIS = '\N{HORIZONTAL ELLIPSIS}'
 _PANEL_DARKENING = 0.32
-_GROUND = 32
+GROUND = 32
 _WHITE: Color = (255, 255, 255)
 
 
@@ -92,7 +92,7 @@ def draw_caption(image: np.ndarray, text: str) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def title_strip(text: str, color: Color, width: int, font_size: int, ground: int) -> np.ndarray:
+def title_strip(text: str, color: Color, width: int, font_size: int) -> np.ndarray:
     """Make a strip that holds a text on its one or two lines.
 
     Args:
@@ -100,14 +100,13 @@ def title_strip(text: str, color: Color, width: int, font_size: int, ground: int
         color: RGB of the text.
         width: of the strip, in pixels.
         font_size: in pixels.
-        ground: grey value of the strip.
 
     Returns:
         uint8 (h, width, 3).
     """
     font, pad, step = load_font(font_size), font_size // 2, round(font_size * 1.3)
     lines = wrap_text(text, font, max(1, width - 2 * pad))
-    canvas = Image.new('RGB', (width, len(lines) * step + pad), (ground, ground, ground))
+    canvas = Image.new('RGB', (width, len(lines) * step + pad), (GROUND, ) * 3)
     draw = ImageDraw.Draw(canvas)
     for i, line in enumerate(lines):
         draw.text((pad, pad + i * step + step // 2), line, fill=color, font=font, anchor='lm')
@@ -195,7 +194,7 @@ def _draw(entries: Sequence[LegendEntry], width: int, image: np.ndarray | None) 
     rows = [line for lines in blocks for line in lines] + [f'+ {left_off} more'] * bool(left_off)
     height = len(rows) * step + pad
     if image is None:
-        canvas = Image.new('RGB', (width, height), (_GROUND, ) * 3)
+        canvas = Image.new('RGB', (width, height), (GROUND, ) * 3)
     else:
         right = round(max(map(font.getlength, rows))) + indent + pad
         canvas = Image.fromarray(darken(image, 0, 0, height, min(width, right)))

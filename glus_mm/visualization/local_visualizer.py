@@ -186,7 +186,7 @@ class RefVOSLocalVisualizer(Visualizer):
         if not expression:
             return drawn
         strip = title_strip(expression, (255, 255, 255), drawn.shape[1],
-                            font_size_for(drawn.shape[1]), 32)
+                            font_size_for(drawn.shape[1]))
         return np.concatenate([strip, drawn])
 
     def _enlarge(self, image: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,11 +8,10 @@ import numpy as np
 
 from glus_mm.utils.checked import checked
 from glus_mm.utils.image import check_frame
-from glus_mm.visualization.legend import Color, title_strip
+from glus_mm.visualization.legend import GROUND, Color, title_strip
 from glus_mm.visualization.local_visualizer import RefVOSLocalVisualizer
 
 _GAP = 4
-_GROUND = 32
 _WHITE: Color = (255, 255, 255)
 _GREY: Color = (176, 176, 176)
 _FULL, _HOLLOW = '\N{BLACK SQUARE}', '\N{WHITE SQUARE}'
@@ -50,7 +49,7 @@ def contact_sheet(frames: Sequence[np.ndarray],
     size = check_frame(frames[0], 'frame 0 of the contact sheet').shape[1::-1]
     parts = []
     for row in range(rows):
-        strip = np.full((size[1] + 2 * _GAP, columns * (size[0] + _GAP) + _GAP, 3), _GROUND,
+        strip = np.full((size[1] + 2 * _GAP, columns * (size[0] + _GAP) + _GAP, 3), GROUND,
                         np.uint8)
         for i, frame in enumerate(frames[row * columns:(row + 1) * columns]):
             check_frame(frame, f'frame {row * columns + i} of the contact sheet')
@@ -61,7 +60,7 @@ def contact_sheet(frames: Sequence[np.ndarray],
             strip[_GAP:_GAP + size[1], left:left + size[0]] = frame
         if row_titles is not None:
             parts.append(title_strip(row_titles[row], colors[row], strip.shape[1],
-                                     max(14, size[0] // 12), _GROUND))
+                                     max(14, size[0] // 12)))
         parts.append(strip)
     return np.concatenate(parts)
 
@@ -122,14 +121,14 @@ def sample_sheet(title: str,
         parts.append((heading, contact_sheet(tiles, columns)))
     width = max(sheet.shape[1] for _, sheet in parts)
     font_size = max(_LABEL_SIZE, min(26, width // 64))
-    rows = [title_strip(title, _WHITE, width, font_size, _GROUND)]
+    rows = [title_strip(title, _WHITE, width, font_size)]
     for e, (text, is_seen) in enumerate(zip(expressions, seen)):
         rows.append(title_strip(f'{_FULL if is_seen else _HOLLOW} {text}', visualizer.color(e),
-                                width, font_size, _GROUND))
+                                width, font_size))
     for heading, sheet in parts:
-        rows.append(title_strip(heading, _GREY, width, font_size, _GROUND))
+        rows.append(title_strip(heading, _GREY, width, font_size))
         rows.append(np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)),
-                           constant_values=_GROUND))
+                           constant_values=GROUND))
     return np.concatenate(rows)
 
 
@@ -146,7 +145,7 @@ def _tile(frame: SheetFrame, expressions: Sequence[str], visualizer: RefVOSLocal
     if image.shape[1] > size[0]:
         image, masks = shrink_frame(image, masks, size)
     drawn = visualizer.draw_frame(image, masks, expressions, legend=False)
-    label = title_strip(frame.label, _WHITE, drawn.shape[1], _LABEL_SIZE, _GROUND)
+    label = title_strip(frame.label, _WHITE, drawn.shape[1], _LABEL_SIZE)
     return np.concatenate([label, drawn])
 
 

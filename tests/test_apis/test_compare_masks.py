@@ -273,12 +273,12 @@ def test_examples(compared):
                            'Best for first: where it is furthest ahead', 'Worst for both',
                            'Best for both']
     for items in kinds.values():
-        assert 1 <= len(items) <= 3 and len({item.where for item in items}) == len(items)
+        assert 1 <= len(items) <= 3 and len({item['where'] for item in items}) == len(items)
     best = kinds['Best for second: where it is furthest ahead']
-    gains = [item.scores[1] - item.scores[0] for item in best]
+    gains = [item['scores'][1] - item['scores'][0] for item in best]
     assert gains == sorted(gains, reverse=True) and gains[-1] > 0.5
-    assert [frame.name for frame in best[0].frames] == ['00000', '00001', '00002', '00003']
-    assert best[0].frames[0].masks[2].sum() == 20
+    assert [frame['name'] for frame in best[0]['frames']] == ['00000', '00001', '00002', '00003']
+    assert best[0]['frames'][0]['masks'][2].sum() == 20
 
 
 def test_page_in_a_browser(browser, systems, tmp_path):

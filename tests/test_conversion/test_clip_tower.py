@@ -6,8 +6,11 @@ import shutil
 import pytest
 import torch
 
-from glus_mm.conversion.clip_tower import OPENAI_TOWERS, load_clip_tower
-from glus_mm.conversion.official_config import read_official_config
+from glus_mm.conversion.official_config import (
+    OPENAI_TOWERS,
+    load_clip_tower,
+    read_official_config,
+)
 
 SIZES = dict(hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
              image_size=28, patch_size=14, hidden_act='quick_gelu', layer_norm_eps=1e-5)

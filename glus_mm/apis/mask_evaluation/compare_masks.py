@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,38 +35,6 @@ THUMBNAIL_WIDTH = 240
 # The truth is green; the systems are Okabe and Ito's blue and vermilion.
 _COLORS: tuple[Color, ...] = ((0, 158, 115), (0, 114, 178), (213, 94, 0))
 _JPEG_QUALITY = 80
-
-
-class ReportFrame(NamedTuple):
-    """A frame of an example.
-
-    Attributes:
-        name: of the frame.
-        image: uint8 (H, W, 3) in RGB.
-        masks: truth, first and second system, each bool (H, W), or None where there is none.
-        scores: J&F of the two systems on the frame, as fractions of 1.
-    """
-
-    name: str
-    image: np.ndarray
-    masks: Sequence[np.ndarray | None]
-    scores: tuple[float, float]
-
-
-class ReportExample(NamedTuple):
-    """An expression with some of its frames.
-
-    Attributes:
-        text: the expression.
-        where: video and id, for people.
-        scores: J&F of the two systems, as fractions of 1.
-        frames: some frames.
-    """
-
-    text: str
-    where: str
-    scores: tuple[float, float]
-    frames: Sequence[ReportFrame]
 
 
 class MaskComparison:
@@ -132,14 +100,17 @@ class MaskComparison:
             version=__version__, p_text=p_text, signed=_signed, place=_place, thumbnail=partial(
                 _thumbnail, RefVOSLocalVisualizer(min_width=THUMBNAIL_WIDTH, alpha=0.5)))
 
-    def examples(self, number: int = 4) -> list[tuple[str, list[ReportExample]]]:
+    def examples(self, number: int = 4) -> list[tuple[str, list[dict[str, Any]]]]:
         """Expressions that the systems differ most on, and those that neither gets or both get.
 
         Args:
             number: of each; with enough of them no two of one heading are of one video.
 
         Returns:
-            Headings with their examples, frames included.
+            Headings with their examples: ``text``, ``where``, the video and the id for people,
+            ``scores``, J&F of the two systems as fractions of 1, and ``frames``. A frame has
+            ``name``, ``image``, uint8 (H, W, 3) in RGB, its ``scores``, and the ``masks`` of the
+            truth and the two systems, each bool (H, W), or None where there is none.
 
         Raises:
             OSError: a file cannot be read.
@@ -170,7 +141,7 @@ class MaskComparison:
                 for heading, chosen in result]
 
     def _example(self, item: SlicedExpression,
-                 readers: Sequence[Callable | None]) -> ReportExample:
+                 readers: Sequence[Callable | None]) -> dict[str, Any]:
         video, expression = self._keys[item.key]
         size = self.annotation.size(video)
         scores = [of_system[item.key]['J&F'] for of_system in self._frames]
@@ -185,10 +156,11 @@ class MaskComparison:
                 (*size, 3), 64, np.uint8)
             truth = self.annotation.target(video, expression, t, size) > 0
             masks = [reader and reader(video, expression, name, size) for reader in readers]
-            frames.append(ReportFrame(name, image, [truth, *masks],
-                                      (scores[0][t], scores[1][t])))
-        return ReportExample(expression['exp'], f'video {video["video_id"]}, expression '
-                             f'{expression["exp_id"]}', tuple(item.figures.values()), frames)
+            frames.append(dict(name=name, image=image, masks=[truth, *masks],
+                               scores=(scores[0][t], scores[1][t])))
+        where = f'video {video["video_id"]}, expression {expression["exp_id"]}'
+        return dict(text=expression['exp'], where=where, scores=tuple(item.figures.values()),
+                    frames=frames)
 
 
 def _mask_reader(annotation: AnnotatedExpressions, path: str | PathLike, pred_format: str
@@ -388,12 +360,12 @@ def _place(value: float, limit: float) -> str:
     return f'{160 + 145 * max(-1.0, min(1.0, value / limit)):.1f}'
 
 
-def _thumbnail(visualizer: RefVOSLocalVisualizer, frame: ReportFrame, place: int
+def _thumbnail(visualizer: RefVOSLocalVisualizer, frame: dict[str, Any], place: int
                ) -> dict[str, str | int]:
     """The frame with the truth (0), or with a system's mask and the truth's outline, as an img."""
-    height, width = frame.image.shape[:2]
+    height, width = frame['image'].shape[:2]
     size = (THUMBNAIL_WIDTH, max(1, round(height * THUMBNAIL_WIDTH / width)))
-    image, masks = frame.image, np.stack([frame.masks[place], frame.masks[0]])
+    image, masks = frame['image'], np.stack([frame['masks'][place], frame['masks'][0]])
     if width > size[0]:
         image, masks = shrink_frame(image, masks, size)
     elif width < size[0]:
@@ -406,9 +378,7 @@ def _thumbnail(visualizer: RefVOSLocalVisualizer, frame: ReportFrame, place: int
                                     cv2.CHAIN_APPROX_NONE)
         drawn = np.ascontiguousarray(drawn)
         cv2.drawContours(drawn, lines, -1, (255, 255, 255), 1, cv2.LINE_AA)
-    ok, data = cv2.imencode('.jpg', cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR),
-                            [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    if not ok:
-        raise ValueError(f'expected a frame {frame.name!r} that can be encoded, got {drawn.shape}')
+    _, data = cv2.imencode('.jpg', cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR),
+                           [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     source = base64.b64encode(data.tobytes()).decode('ascii')
     return dict(width=size[0], height=size[1], src=f'data:image/jpeg;base64,{source}')

@@ -8,7 +8,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -39,20 +38,6 @@ from glus_mm.evaluation.protocols.object_protocol import ANNOTATORS, ObjectScore
 from glus_mm.utils.checked import checked
 
 MISSING_POLICIES = ('error', 'empty', 'skip')
-
-
-class Scored(NamedTuple):
-    """Figures of one job.
-
-    Attributes:
-        tracks: of its expression, or of the objects of its sequence.
-        num_frames: number of frames that were scored.
-        grey_frames: number of them whose values are more than background and one other.
-    """
-
-    tracks: list[Track]
-    num_frames: int
-    grey_frames: int = 0
 
 
 class MaskScorer(ABC):
@@ -102,8 +87,12 @@ class MaskScorer(ABC):
         return len(self.folders[self.jobs[job]].frames)
 
     @abstractmethod
-    def score(self, job: int) -> Scored:
+    def score(self, job: int) -> tuple[list[Track], int]:
         """Score one job.
+
+        Returns:
+            Figures of its expression, or of the objects of its sequence; and the number of its
+            frames whose values are more than background and one other.
 
         Raises:
             OSError: a file cannot be read.
@@ -170,7 +159,7 @@ class ExpressionScorer(MaskScorer):
         super().__init__(protocol, open_predictions(pred_format, pred_dir, folders, extra),
                          [video['video_id'] for video, _ in self.items], missing)
 
-    def score(self, job: int) -> Scored:
+    def score(self, job: int) -> tuple[list[Track], int]:
         """Score one expression; see the base class."""
         position = self.jobs[job]
         video, expression = self.items[position]
@@ -183,7 +172,7 @@ class ExpressionScorer(MaskScorer):
             values, predicted = self.protocol.score(self._frames(position, grey))
         track = Track(self.annotation.dataset, video['video_id'], expression['exp_id'], values,
                       expression['kind'], bool(expression['object_ids']), predicted, unpredicted)
-        return Scored([track], self.num_frames(job), len(grey))
+        return [track], len(grey)
 
     def notes(self) -> dict:
         """Add what foreground pixels are worth, where it matters; see the base class."""
@@ -285,7 +274,7 @@ class SequenceScorer(MaskScorer):
                                 extra=extra, modes=('P', 'L'))
         super().__init__(protocol, source, [sequence for _, sequence in self.items], missing)
 
-    def score(self, job: int) -> Scored:
+    def score(self, job: int) -> tuple[list[Track], int]:
         """Score one sequence; see the base class."""
         position = self.jobs[job]
         part, sequence = self.items[position]
@@ -300,7 +289,7 @@ class SequenceScorer(MaskScorer):
         tracks = [Track('mose_v2' if self.mose else 'davis', sequence, str(score.number),
                         score.values, video_unpredicted=unpredicted, part=part, notes=score.notes)
                   for score in scores if score.number in objects]
-        return Scored(tracks, self.num_frames(job))
+        return tracks, 0
 
     def _frames(self, position: int, num_objects: int) -> Iterator[LabelFrame]:
         """Read the label maps of a sequence, frame by frame."""
@@ -397,19 +386,19 @@ def evaluate_masks(protocol: str,
         rules = ReVOSProtocol((pred_values or 255, )) if kind is ReVOSProtocol else kind()
         scorer = ExpressionScorer(rules, ann_root, pred_dir, missing, extra, pred_values,
                                   pred_format)
-    scored = []
+    found, grey_frames = [], 0
     with tqdm(total=sum(map(scorer.num_frames, range(len(scorer)))), desc=protocol, unit='frame',
               disable=not progress) as bar:
-        for item in _score_all(scorer, workers):
-            scored.append(item)
-            bar.update(item.num_frames)
-    tracks = tuple(sorted((track for item in scored for track in item.tracks),
-                          key=lambda track: track.key))
-    notes = dict(scorer.notes(), grey_frames=sum(item.grey_frames for item in scored))
+        for job, (scored, grey) in enumerate(_score_all(scorer, workers)):
+            found += scored
+            grey_frames += grey
+            bar.update(scorer.num_frames(job))
+    tracks = tuple(sorted(found, key=lambda track: track.key))
+    notes = dict(scorer.notes(), grey_frames=grey_frames)
     return MaskEvaluation(rules, tracks, rules.summarise(tracks), notes)
 
 
-def _score_all(scorer: MaskScorer, workers: int) -> Iterator[Scored]:
+def _score_all(scorer: MaskScorer, workers: int) -> Iterator[tuple[list[Track], int]]:
     """Score all jobs in their order."""
     jobs = range(len(scorer))
     workers = min(workers, len(jobs))
@@ -444,5 +433,5 @@ def _start_worker(scorer: MaskScorer) -> None:
     _WORKER[:] = [scorer]
 
 
-def _score(job: int) -> Scored:
+def _score(job: int) -> tuple[list[Track], int]:
     return _WORKER[0].score(job)

@@ -6,7 +6,6 @@ from os import PathLike
 from pathlib import Path
 
 from glus_mm.evaluation.predictions.npz_files import NPZFiles
-from glus_mm.evaluation.predictions.png_file import read_mask_png, write_label_png
 from glus_mm.evaluation.predictions.prediction_tree import (
     ConvertedTree,
     FrameFolder,
@@ -18,6 +17,7 @@ from glus_mm.evaluation.predictions.prediction_tree import (
 )
 from glus_mm.evaluation.predictions.rle_file import RLEFile
 from glus_mm.utils.checked import checked
+from glus_mm.utils.masks import read_mask_png, write_label_png
 
 __all__ = ['PREDICTION_FORMATS', 'ConvertedTree', 'FrameFolder', 'NPZFiles', 'PredictionSource',
            'PredictionTree', 'RLEFile', 'TreeScan', 'find_format', 'open_predictions',

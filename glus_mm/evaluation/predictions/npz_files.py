@@ -2,7 +2,8 @@
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -84,14 +85,12 @@ class NPZFiles(PredictionSource):
             raise ValueError(f'{where}: expected a mask of size (H, W) = {tuple(size)}, got '
                              f'{shape}')
         t, length = folder.frames.index(frame), shape[0] * shape[1] * member.dtype.itemsize
-        try:
+        with _readable(f'{where}: expected a mask, but it cannot be read'):
             if self._open is None or self._open[0] != position or self._open[2] > t:
                 self._open = (position, _open_array(member)[0], 0)
             _, file, at = self._open
             for _ in range(t - at + 1):
                 data = file.read(length)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f'{where}: expected a mask, but it cannot be read: {error}') from error
         if len(data) != length:
             raise ValueError(f'{where}: expected {length} bytes of a mask, got {len(data)}')
         self._open = (position, file, t + 1)
@@ -121,24 +120,28 @@ class NPZFiles(PredictionSource):
 
 def _names_in(path: Path, where: str) -> list[str]:
     """Names of the arrays in an archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix('.npy') for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f'{path}: expected a NumPy archive with the masks of {where}, got one '
-                         f'that cannot be read: {error}') from error
+    with _readable(f'{path}: expected a NumPy archive with the masks of {where}, got one that '
+                   'cannot be read'), zipfile.ZipFile(path) as archive:
+        return [name.removesuffix('.npy') for name in archive.namelist()]
 
 
 def _head(path: Path, name: str, where: str) -> _Member:
     """Shape and type of an array."""
     member = _Member(path, name, (), np.dtype(bool))
-    try:
+    with _readable(f'{path}: expected an array with the masks of {where} as {name!r}, got one that '
+                   'cannot be read'):
         file, shape, dtype = _open_array(member)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f'{path}: expected an array with the masks of {where} as {name!r}, got '
-                         f'one that cannot be read: {error}') from error
     file.close()
     return member._replace(shape=shape, dtype=dtype)
+
+
+@contextmanager
+def _readable(message: str) -> Iterator[None]:
+    """A ``ValueError`` that begins with a message for what goes wrong in an archive."""
+    try:
+        yield
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f'{message}: {error}') from error
 
 
 def _open_array(member: _Member) -> tuple[BinaryIO, tuple[int, ...], np.dtype]:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glus_mm.evaluation.predictions.png_file import read_mask_png
 from glus_mm.utils.checked import checked
+from glus_mm.utils.masks import read_mask_png
 
 EXTRA_POLICIES = ('warn', 'error')
 _IGNORED = ('__MACOSX', )

@@ -1,7 +1,7 @@
 """The protocols that score label maps with one object per pixel."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -129,21 +129,6 @@ class ObjectProtocol(BaseProtocol):
         return Summary(dict(figures, objects=len(tracks)) if figures else {})
 
 
-def measure_pair(gt: np.ndarray, pred: np.ndarray) -> tuple[float, float]:
-    """J and F of two binary masks (H, W)."""
-    return region_similarity(gt, pred), boundary_accuracy(gt, pred)
-
-
-def labels_in(labels: np.ndarray) -> Iterator[int]:
-    """The numbers but 0 that occur in a label map, ascending.
-
-    Args:
-        labels: integers (H, W).
-    """
-    counts = np.bincount(labels.ravel(), minlength=256)
-    yield from (int(label) for label in np.flatnonzero(counts) if label)
-
-
 class DAVISSemiProtocol(ObjectProtocol):
     """The semi-supervised protocol of davis2017-evaluation.
 
@@ -196,15 +181,24 @@ class DAVISUnsupProtocol(ObjectProtocol):
 
     def score(self, frames: Iterable[LabelFrame], num_objects: int) -> list[ObjectScore]:
         """Compare all pairs, then match; see the base class."""
-        columns = [_measure_frame(frame, num_objects) for frame in frames]
+        columns: list[dict[int, np.ndarray]] = []
+        for frame in frames:
+            pred = np.where(frame.gt == VOID, 0, frame.pred)
+            objects = [frame.gt == number for number in range(1, num_objects + 1)]
+            # J and F (2, objects) by proposal; under 0 those of one that is not visible.
+            pairs = {0: _measure_all(objects, np.zeros(pred.shape, dtype=bool))}
+            # Numbers count even where void covers all their pixels.
+            for number in np.flatnonzero(np.bincount(frame.pred.ravel(), minlength=256)[1:]) + 1:
+                mask = pred == number
+                pairs[int(number)] = _measure_all(objects, mask) if mask.any() else pairs[0]
+            columns.append(pairs)
         # A proposal that is on no frame at all is still one, if a higher number exists.
-        num_proposals = max([num_objects, *(max(pairs) for _, pairs in columns)])
+        num_proposals = max([num_objects, *map(max, columns)])
         table = np.empty((2, num_proposals, num_objects, len(columns)))
-        for t, (unmatched, pairs) in enumerate(columns):
-            table[:, :, :, t] = unmatched[:, None]
+        for t, pairs in enumerate(columns):
+            table[:, :, :, t] = pairs.pop(0)[:, None]
             for proposal, pair in pairs.items():
-                if proposal:
-                    table[:, proposal - 1, :, t] = pair
+                table[:, proposal - 1, :, t] = pair
         means = table.mean(axis=3)
         from scipy.optimize import linear_sum_assignment  # takes half a second
 
@@ -217,24 +211,10 @@ class DAVISUnsupProtocol(ObjectProtocol):
         return scores
 
 
-def _measure_frame(frame: LabelFrame,
-                   num_objects: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Compare all objects with all proposals that are visible on a frame.
-
-    Returns:
-        J and F (2, objects) against a proposal that is not visible; by proposal the same against
-        it, and under 0 nothing of interest, so that there is a highest number.
-    """
-    pred = np.where(frame.gt == VOID, 0, frame.pred)
-    objects = [frame.gt == number for number in range(1, num_objects + 1)]
-    nothing = np.zeros(pred.shape, dtype=bool)
-    unmatched = np.array([measure_pair(mask, nothing) for mask in objects]).T
-    # Numbers count even where void covers all their pixels.
-    pairs = {0: unmatched, **dict.fromkeys(labels_in(frame.pred), unmatched)}
-    for proposal in labels_in(pred):
-        mask = pred == proposal
-        pairs[proposal] = np.array([measure_pair(gt, mask) for gt in objects]).T
-    return unmatched, pairs
+def _measure_all(objects: Sequence[np.ndarray], pred: np.ndarray) -> np.ndarray:
+    """J and F (2, objects) of a mask (H, W) against each object."""
+    return np.array([(region_similarity(gt, pred), boundary_accuracy(gt, pred))
+                     for gt in objects]).T
 
 
 ANNOTATORS = tuple(f'anno_{a}' for a in range(NUM_ANNOTATORS))
