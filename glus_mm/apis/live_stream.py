@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from queue import Empty, Queue
 from threading import Lock, Thread
@@ -130,7 +130,7 @@ class LiveFrame:
     presence: np.ndarray
 
 
-class LiveStream:
+class LiveStream(AbstractContextManager['LiveStream']):
     """Iterate over it for the masks of a source; :meth:`add` and :meth:`drop` texts meanwhile.
 
     Made by :meth:`GLUSInferencer.stream`; see there for arguments and errors. ``add`` and ``drop``
@@ -242,9 +242,6 @@ class LiveStream:
         self._ended = True
         if isinstance(self._frames, BackgroundIterator):
             self._frames.close()
-
-    def __enter__(self) -> 'LiveStream':
-        return self
 
     def __exit__(self, *args: object) -> None:
         self.close()

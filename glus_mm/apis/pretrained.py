@@ -29,6 +29,7 @@ from glus_mm.utils.checkpoint_files import read_checkpoint
 from glus_mm.utils.deprecation import ignored
 from glus_mm.utils.hub import download, is_hub_name, split_revision
 from glus_mm.utils.resources import find_resource
+from glus_mm.utils.weight_files import download_weights
 
 if TYPE_CHECKING:
     from mmengine.runner import FlexibleRunner, Runner
@@ -39,8 +40,6 @@ CACHE_VARIABLE = 'GLUS_MM_CACHE'
 _FORMAT = 'v1'
 _DEFAULTS = (('sam2', 'sam2_hiera_l'), )
 _SETTINGS = ('config.json', *TOKENIZER_FILES)
-_SAFETENSORS = ('model*.safetensors', 'model*.safetensors.index.json')
-_BIN = ('pytorch_model*.bin', 'pytorch_model*.bin.index.json')
 
 
 def resolve_checkpoint(name: str | PathLike, clip: str | None = None,
@@ -268,9 +267,7 @@ def _convert(name: str, folder: Path, options: dict[str, Any]) -> None:
     from glus_mm.conversion import convert_chat_univi, convert_glus, convert_lisa
 
     repo = split_revision(name)[0]
-    source = download(name, (*_SETTINGS, *_SAFETENSORS), _hint(repo))
-    if not any(source.glob('model*.safetensors')):
-        source = download(name, (*_SETTINGS, *_BIN), _hint(repo))
+    source = download_weights(name, _SETTINGS, _hint(repo))
     print_log(f'converting {name} into {folder} (once)', 'current')
     tool = _tool(source)
     if tool == 'glus2mm':

@@ -1,7 +1,7 @@
 """Texts and clicks: the masks of a video that a person corrects."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any
@@ -36,7 +36,7 @@ def check_takes_clicks(model: GLUS) -> None:
                          f'{type(model.propagator).__name__} and {model.token_update}')
 
 
-class RefinementSession:
+class RefinementSession(AbstractContextManager['RefinementSession']):
     """The masks of a video, which clicks and boxes correct; from :meth:`GLUSInferencer.session`.
 
     Clicks join the seg token as prompts of the same mask decoder. The clicked frame's memory is
@@ -157,9 +157,6 @@ class RefinementSession:
         """Close the video; the results stay."""
         if self._owns_reader:
             self._session.reader.close()
-
-    def __enter__(self) -> 'RefinementSession':
-        return self
 
     def __exit__(self, *args: object) -> None:
         self.close()

@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -46,7 +46,7 @@ def masks_path(video: str, format: str) -> str:
     return {'png': video, 'rle': f'{video}.jsonl'}.get(format, f'{video}/{format}.json')
 
 
-class ResultFiles:
+class ResultFiles(AbstractContextManager['ResultFiles']):
     """Write the masks of one video as they come, then what they are; a context manager.
 
     COCO and YouTube-VIS have one file, written at the end: until then an RLE for each mask is
@@ -110,9 +110,6 @@ class ResultFiles:
             write_json(self.out_dir / masks_path(self.name, self.format), write(out, self._rles),
                        indent=None)
         write_results(self.out_dir, out, model, self.format)
-
-    def __enter__(self) -> 'ResultFiles':
-        return self
 
     def __exit__(self, *args: object) -> None:
         if self._file is not None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -40,7 +41,7 @@ FOLDER_FPS = 10.0
 OVERLAY, SHEET = 'overlay.mp4', 'contact_sheet.png'
 
 
-class SegmentJob:
+class SegmentJob(AbstractContextManager['SegmentJob']):
     """One video, some texts and a folder for the results, checked before a model is built.
 
     Use it as a context manager; it holds the video open.
@@ -144,9 +145,6 @@ class SegmentJob:
         return _summary(out, self.out_dir / masks_path(self.name, self.format),
                         self.out_dir / self.name, places)
 
-    def __enter__(self) -> 'SegmentJob':
-        return self
-
     def __exit__(self, *exc: object) -> None:
         self.reader.close()
 
@@ -168,7 +166,7 @@ def _summary(out: Segmentation, masks: Path, folder: Path, places: dict[str, Pat
 _TIME_BASE = Fraction(1, 90_000)
 
 
-class LiveJob:
+class LiveJob(AbstractContextManager['LiveJob']):
     """A live source, some texts and a folder for the results; a context manager.
 
     Frames that come while another one is segmented are left out, and each mask and each frame of
@@ -275,9 +273,6 @@ class LiveJob:
         folder = self.out_dir / self.name
         return _summary(out, folder, folder,
                         {} if self.overlay is None else {'overlay': self.overlay})
-
-    def __enter__(self) -> 'LiveJob':
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self.source.close()

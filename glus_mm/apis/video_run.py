@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -31,7 +31,7 @@ Callback = Callable[[int, list[int], MaskPrediction], None]
 MAX_WAITING = 2
 
 
-class VideoRun:
+class VideoRun(AbstractContextManager['VideoRun']):
     """What becomes of a video; see :class:`GLUSInferencer` for arguments, results and errors.
 
     Everything is checked here, before any work. A context manager: its end waits for what is still
@@ -154,9 +154,6 @@ class VideoRun:
     def close(self) -> None:
         """Wait for what is being written, and close what was opened."""
         self._stack.close()
-
-    def __enter__(self) -> 'VideoRun':
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()

@@ -14,7 +14,7 @@ from transformers import CLIPConfig, CLIPVisionConfig, LlamaConfig
 from glus_mm.models.data_preprocessor import RefVOSDataPreprocessor
 from glus_mm.utils.hub import download, is_hub_name
 from glus_mm.utils.json_file import read_json_object
-from glus_mm.utils.weight_files import BIN, SAFETENSORS, read_weights
+from glus_mm.utils.weight_files import download_weights, read_weights
 
 LLAVA = 'a checkpoint of GLUS, LISA or LLaVA v1 in the layout of Hugging Face'
 # Those of transformers 4.31, which the official code runs on.
@@ -223,10 +223,8 @@ def _find_folder(name: str, clip: str | None, official: OfficialConfig,
             'on the hub such as openai/clip-vit-large-patch14, got neither; give one with --clip')
     hint = (f'Where there is a network, run "hf download {name} --local-dir DIR", and give that '
             'folder with --clip DIR.')
-    folder = download(name, [*SETTINGS, *SAFETENSORS * with_weights], hint)
-    if with_weights and not any(folder.glob(SAFETENSORS[0])):
-        folder = download(name, [*SETTINGS, *BIN], hint)
-    return folder
+    return download_weights(name, SETTINGS, hint) if with_weights else download(
+        name, SETTINGS, hint)
 
 
 def _read_sizes(file: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Read the weight files of a Hugging Face folder: named tensors, and nothing that is run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glus_mm.utils.checkpoint import list_keys
 from glus_mm.utils.checkpoint_files import check_start, read_checkpoint
+from glus_mm.utils.hub import download
 from glus_mm.utils.json_file import read_json_object
 
 # In the order in which they are preferred; an index lists the shards of one format.
@@ -35,6 +36,22 @@ class Weights:
     folder: Path
     tensors: dict[str, Tensor]
     files: dict[str, Path]
+
+
+def download_weights(name: str, others: Sequence[str], hint: str) -> Path:
+    """Download the weights of a repository, in the format that is preferred, and other files.
+
+    Args:
+        name, hint: as for :func:`download`, likewise the errors.
+        others: patterns of the other files.
+
+    Returns:
+        The folder of the snapshot.
+    """
+    folder = download(name, (*others, *SAFETENSORS), hint)
+    if not any(folder.glob(SAFETENSORS[0])):
+        folder = download(name, (*others, *BIN), hint)
+    return folder
 
 
 def read_weights(folder: str | Path) -> Weights:

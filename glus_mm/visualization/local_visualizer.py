@@ -264,17 +264,26 @@ class RefVOSLocalVisualizer(Visualizer):
         Raises:
             OSError: ``out_file`` cannot be written.
         """
+        count, sides = 0 if data_sample is None else len(data_sample), []
+        if count and draw_gt:
+            sides.append(('ground truth', gt_masks_of(data_sample, frame_idx), None))
+        if count and draw_pred:
+            sides.append(('prediction', pred_masks_of(data_sample, frame_idx),
+                          _scores(data_sample, frame_idx)))
+        sides = [side for side in sides if side[1] is not None]
+        colors = [self.color(e) for e in range(count)]
         rows = []
-        for start in range(0, len(data_sample) if data_sample is not None else 0,
-                           self.expressions_per_row):
-            chosen = slice(start, start + self.expressions_per_row)
-            panels = self._panels(image, data_sample, chosen, draw_gt, draw_pred, frame_idx)
-            if panels:
-                # Texts below may have more lines beside scores.
-                height = max(panel.shape[0] for panel in panels)
-                rows.append(np.concatenate([
-                    np.pad(panel, ((0, height - panel.shape[0]), (0, 0), (0, 0)))
-                    for panel in panels], axis=1))
+        for start in range(0, count if sides else 0, self.expressions_per_row):
+            part = slice(start, start + self.expressions_per_row)
+            panels = [self.draw_frame(
+                image, masks[part], data_sample.expressions[part], colors[part], caption=title,
+                scores=None if scores is None else scores[part])
+                for title, masks, scores in sides]
+            # Texts below may have more lines beside scores.
+            height = max(panel.shape[0] for panel in panels)
+            rows.append(np.concatenate([
+                np.pad(panel, ((0, height - panel.shape[0]), (0, 0), (0, 0)))
+                for panel in panels], axis=1))
         if not rows:
             rows.append(self.draw_frame(image, np.zeros((0, *image.shape[:2])), []))
         drawn = np.concatenate(rows)
@@ -284,21 +293,6 @@ class RefVOSLocalVisualizer(Visualizer):
             write_image(Path(out_file), drawn)
         else:
             self.add_image(name, drawn, step)
-
-    def _panels(self, image: np.ndarray, sample: RefVOSDataSample, chosen: slice, draw_gt: bool,
-                draw_pred: bool, frame_idx: int) -> list[np.ndarray]:
-        """The frame with the truth and with the prediction of some expressions."""
-        panels = []
-        colors = [self.color(e) for e in range(len(sample))][chosen]
-        for title, masks_of, wanted in [('ground truth', gt_masks_of, draw_gt),
-                                        ('prediction', pred_masks_of, draw_pred)]:
-            masks = masks_of(sample, frame_idx) if wanted else None
-            if masks is not None:
-                scores = _scores(sample, frame_idx) if masks_of is pred_masks_of else None
-                panels.append(self.draw_frame(
-                    image, masks[chosen], sample.expressions[chosen], colors, caption=title,
-                    scores=None if scores is None else scores[chosen]))
-        return panels
 
 
 def _draw_lines(image: np.ndarray, contours: Sequence[np.ndarray], color: Color,
