@@ -1,5 +1,6 @@
 """The tools find what is wrong with a call before they start to work."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -101,13 +102,17 @@ def test_amp_without_accelerator(call, config):
 def test_test_options_reach_the_config(config, checkpoint, tmp_path):
     from glus_mm.cli import test as tool
     cfg = Config.fromfile(config)
-    tool.set_evaluator(cfg, 'output_dir', 'masks')
-    tool.set_show_dir(cfg, 'shown')
-    assert cfg.test_evaluator.output_dir == 'masks'
-    assert cfg.default_hooks.visualization.out_dir == 'shown'
+
+    def asked(**options):
+        return Namespace(**{**dict(out=None, dump=None, show_dir=None), **options})
+
+    masks, shown, figures = (str(tmp_path / name) for name in ('masks', 'shown', 'f.json'))
+    tool.set_outputs(cfg, asked(out=masks, show_dir=shown))
+    assert cfg.test_evaluator.output_dir == masks
+    assert cfg.default_hooks.visualization.out_dir == shown
     cfg.test_evaluator = [dict(type='Other'), dict(type='glus_mm.RefVOSMetric')]
-    tool.set_evaluator(cfg, 'dump_file', 'f.json')
-    assert cfg.test_evaluator[1].dump_file == 'f.json'
+    tool.set_outputs(cfg, asked(dump=figures), 'swap')
+    assert cfg.test_evaluator[1].dump_file == str(tmp_path / 'f_swap.json')
     assert 'dump_file' not in cfg.test_evaluator[0]
     for resume in (False, True):  # as from the config that the first run wrote
         tool.record_videos(cfg, resume)
