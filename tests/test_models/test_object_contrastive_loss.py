@@ -170,18 +170,6 @@ def two_objects(frames, same_frame_pairs=2):
                         frame_ids=frame_ids)
 
 
-@pytest.mark.parametrize(('options', 'negatives', 'positives'), [
-    (dict(same_object_negatives=True), [2, 2, 2, 2], [1, 1, 1, 1]),
-    (dict(same_object_negatives=False), [1, 1, 1, 1], [1, 1, 1, 1]),
-    (dict(positives='video'), [1, 1, 1, 1], [2, 2, 2, 2])])
-def test_same_object_in_other_frames(options, negatives, positives):
-    """a and b in the frames 0 and 1, c: per token one partner there, one in the other frame."""
-    loss = OfficialDraws(num_negatives=1, **options)
-    tokens, names = two_objects(frames=[0, 1])
-    loss(tokens, **names)
-    assert loss.drawn[2:] == (negatives, positives)
-
-
 def test_min_tokens():
     tokens, names = two_objects(frames=[0], same_frame_pairs=1)
     for min_tokens, counts in ((1, True), (2, True), (3, False)):
