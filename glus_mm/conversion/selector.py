@@ -31,8 +31,8 @@ from glus_mm.text.tokenizer import (
     SCORE_TOKEN,
     TOKENIZER_FILES,
     SegTokenizer,
+    read_added_tokens,
 )
-from glus_mm.text.tokenizer_files import read_added_tokens
 from glus_mm.utils.checkpoint import list_keys
 from glus_mm.utils.deprecation import ignored
 from glus_mm.utils.json_file import read_json_object

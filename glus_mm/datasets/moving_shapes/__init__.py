@@ -1,6 +1,6 @@
 """MovingShapes: the embedded data set, made by a seeded generator in the MeViS layout."""
 from .expressions import KINDS, VARIANT_KINDS, unknown_words
-from .variants import VARIANTS
+from .scene import VARIANTS
 from .video import SPLIT_CODES, MovingShapesVideo, generate_video
 from .writer import write_split
 

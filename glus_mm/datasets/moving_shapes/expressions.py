@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scene import COLOURS, DIRECTIONS, SHAPES, Scene, motion_of
-from .variants import VARIANTS, Variant
+from .scene import COLOURS, DIRECTIONS, SHAPES, VARIANTS, Scene, Variant, motion_of
 
 KINDS = ('appearance', 'position', 'motion', 'event', 'look-alike', 'group', 'no-target')
 # Those that only variants have.

@@ -7,8 +7,13 @@ import cv2
 import numpy as np
 
 from glus_mm.datasets.moving_shapes.expressions import Expression, sample_expressions
-from glus_mm.datasets.moving_shapes.scene import COLOURS, NUM_FRAMES, MovingObject, sample_scene
-from glus_mm.datasets.moving_shapes.variants import get_variant
+from glus_mm.datasets.moving_shapes.scene import (
+    COLOURS,
+    NUM_FRAMES,
+    MovingObject,
+    get_variant,
+    sample_scene,
+)
 from glus_mm.utils.checked import checked
 
 _SUPERSAMPLING = 4

@@ -13,9 +13,8 @@ from glus_mm.utils.checked import checked
 from glus_mm.utils.masks import encode_mask
 from glus_mm.utils.video_writer import OverlayVideoWriter
 
-from .scene import NUM_FRAMES, motion_of
+from .scene import NUM_FRAMES, get_variant, motion_of
 from .talk import Pair, sample_talk
-from .variants import get_variant
 from .video import SPLIT_CODES, MovingShapesVideo, generate_video
 
 JPEG_QUALITY = 92

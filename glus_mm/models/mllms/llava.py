@@ -11,11 +11,11 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from glus_mm.models.mllms.base_mllm import ConversationTrace
 from glus_mm.models.mllms.causal_mllm import (
     CausalMLLM,
+    LoRA,
     cast_to_layer,
     checkpoint_activations,
     hf_config,
 )
-from glus_mm.models.mllms.lora import LoRA
 from glus_mm.registry import MODELS
 from glus_mm.text.prompt import get_template, load_tokenizer
 from glus_mm.utils.checked import checked
