@@ -50,6 +50,11 @@ SAMPLES = (
     (54, 'the leftmost shape\nthe shape at the very bottom\nall red shapes'),
 )
 SAMPLE_SEED, SAMPLE_FPS = 777, 6.0
+LIMITS = dict(
+    max_upload_mb='largest file', max_seconds='longest video',
+    max_frames='most frames that are segmented',
+    max_megapixels='larger frames are scaled down to this',
+    max_work_seconds='time that the model may work on a run')
 FRAME_RATES = (('all frames', 0), ('at most 12', 12), ('at most 6', 6), ('at most 3', 3))
 DEFAULT_FPS = 12
 CSS = """
@@ -77,7 +82,6 @@ CLICKS = ('**Wrong mask?** Choose whose it is, then click on the frame: on what 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    limits = WebLimits()
     parser = argparse.ArgumentParser(description='Segment videos by texts in a browser')
     parser.add_argument('--config', default=CONFIG, help='config file (default: %(default)s)')
     parser.add_argument('--checkpoint', default=CHECKPOINT,
@@ -92,16 +96,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                              '(default: %(default)s)')
     parser.add_argument('--port', type=int, default=7860,
                         help='port; 0 takes a free one (default: %(default)s)')
-    parser.add_argument('--max-upload-mb', type=float, default=limits.max_upload_mb,
-                        help='largest file (default: %(default)s)')
-    parser.add_argument('--max-seconds', type=float, default=limits.max_seconds,
-                        help='longest video (default: %(default)s)')
-    parser.add_argument('--max-frames', type=int, default=limits.max_frames,
-                        help='most frames that are segmented (default: %(default)s)')
-    parser.add_argument('--max-megapixels', type=float, default=limits.max_megapixels,
-                        help='larger frames are scaled down to this (default: %(default)s)')
-    parser.add_argument('--max-run-seconds', type=float, default=limits.max_work_seconds,
-                        help='time that the model may work on a run (default: %(default)s)')
+    for name, what in LIMITS.items():
+        default = getattr(WebLimits(), name)
+        parser.add_argument(f'--{name.replace("work", "run").replace("_", "-")}', dest=name,
+                            type=int if name == 'max_frames' else float,
+                            default=default, help=f'{what} (default: %(default)s)')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='K=V',
                         help='override config values: a.b=1 c="[1,2]"')
     args = parser.parse_args(argv)
@@ -407,9 +406,7 @@ def main(argv: list[str] | None = None) -> None:
     """Check what was asked for, then serve until interrupted."""
     args = parse_args(argv)
     try:
-        limits = WebLimits(max_upload_mb=args.max_upload_mb, max_seconds=args.max_seconds,
-                           max_frames=args.max_frames, max_megapixels=args.max_megapixels,
-                           max_work_seconds=args.max_run_seconds)
+        limits = WebLimits(**{name: getattr(args, name) for name in LIMITS})
         print(f'Loading {args.checkpoint} ...', flush=True)
         model = init_model(find_resource(args.config), find_resource(args.checkpoint),
                            args.device, args.cfg_options)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
 
 from web_parts.store import TemporaryStore, WebLimits
 
@@ -64,7 +65,7 @@ class WebGate:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
-            await _answer(send, *refusal)
+            await _refuse(*refusal)(scope, receive, send)
             return
         scope = dict(scope)
         for key in ('raw_path', 'query_string'):
@@ -77,7 +78,7 @@ class WebGate:
             body = await self._body(receive)
             refusal = None if body is None else self._unknown_file(body)
             if refusal is not None:
-                await _answer(send, *refusal)
+                await _refuse(*refusal)(scope, receive, send)
                 return
             receive = _given(body, receive)
         await self.app(scope, receive, self._hiding(send))
@@ -212,9 +213,5 @@ def _most(path: str, limits: WebLimits) -> int:
     return limits.max_upload_bytes + _FORM if path.startswith(_UPLOAD) else _MAX_BODY
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
-    body = json.dumps(dict(detail=text)).encode()
-    headers = [(b'content-type', b'application/json'),
-               (b'content-length', str(len(body)).encode()), (b'connection', b'close')]
-    await send(dict(type='http.response.start', status=status, headers=headers))
-    await send(dict(type='http.response.body', body=body))
+def _refuse(status: int, text: str) -> JSONResponse:
+    return JSONResponse(dict(detail=text), status, headers={'connection': 'close'})

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,8 +34,9 @@ FALLBACKS = ('middle', 'first', 'error')
 
 
 @dataclass(frozen=True)
-class VideoQACfg:
-    """``model.test_cfg`` of a :class:`VideoQASelector`.
+class VideoQACfg(AnswerCfg):
+    """``model.test_cfg`` of a :class:`VideoQASelector`; the mean of the answers that name a moment
+    counts.
 
     Attributes:
         num_frames: the most frames that the model is shown.
@@ -43,9 +44,6 @@ class VideoQACfg:
         question: text with ``{x}`` for the expression, and possibly ``{frames}`` for how many
             frames are shown and ``{seconds}``; by default that of the unit.
         fps: frames per second, for ``'time'``; by default what the video file says.
-        num_answers: answers to each question; the mean of those that name a moment counts.
-        max_new_tokens: bound of an answer.
-        temperature: 0 takes the most likely token each time, else tokens are drawn.
         seed: of the drawing; the answers to an expression depend on it, on the video's and the
             expression's id, and on nothing else.
         fallback: what to do where no answer names a moment: start at the ``'middle'`` (T // 2) or
@@ -56,9 +54,6 @@ class VideoQACfg:
     unit: str = 'percent'
     question: str | None = None
     fps: float | None = None
-    num_answers: int = 1
-    max_new_tokens: int = 64
-    temperature: float = 0.0
     seed: int = 0
     fallback: str = 'middle'
 
@@ -72,13 +67,9 @@ class VideoQACfg:
         if self.fps is not None and not 0 < self.fps < float('inf'):
             raise ValueError(f'model.test_cfg.fps must be a positive number, got {self.fps!r}')
         try:
-            self.answers()
+            super().__post_init__()
         except ValueError as error:
             raise ValueError(f'model.test_cfg: {error}') from error
-
-    def answers(self) -> AnswerCfg:
-        """How answers are made."""
-        return AnswerCfg(**{field.name: getattr(self, field.name) for field in fields(AnswerCfg)})
 
 
 @MODELS.register_module()
@@ -195,7 +186,7 @@ class VideoQASelector(BaseModel, BaseKeyFrameSelector):
         generators = [_generator(cfg.seed, data_sample.video_id, exp_id)
                       for exp_id in data_sample.exp_ids]
         return self.mllm.answer_questions(
-            self._images(reader, frames), questions, cfg.answers(), generators)
+            self._images(reader, frames), questions, cfg, generators)
 
     def _question(self, expression: str, reader: FrameReader) -> str:
         # VISA cuts the question mark of expressions that are questions themselves.
