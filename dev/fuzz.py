@@ -309,27 +309,17 @@ def rle(draw: random.Random) -> Made:
 
 def _is_sound(counts: str) -> bool:
     """Whether a code is the one that its own mask has."""
-    runs, place, values = [], 0, []
-    for char in counts:
-        value = ord(char) - 48
+    runs, number, shift = [], 0, 0
+    for value in (ord(char) - 48 for char in counts):
         if not 0 <= value < 64:
             return False
-        values.append(value)
-    while place < len(values):
-        number = shift = 0
-        while True:
-            if place >= len(values):
-                return False
-            value = values[place]
-            place += 1
-            number |= (value & 31) << (5 * shift)
-            shift += 1
-            if not value & 32:
-                break
-        if value & 16:
-            number -= 1 << (5 * shift)
-        runs.append(number + (runs[-2] if len(runs) > 2 else 0))
-    return all(run >= 0 for run in runs) and sum(runs) == SHAPE[0] * SHAPE[1]
+        number |= (value & 31) << shift
+        shift += 5
+        if not value & 32:
+            number -= (value & 16) // 16 << shift
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+            number = shift = 0
+    return not shift and min(runs, default=-1) >= 0 and sum(runs) == SHAPE[0] * SHAPE[1]
 
 
 def read_frames(folder: Path, damage: Damage = nothing) -> Any:
