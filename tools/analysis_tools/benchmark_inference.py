@@ -67,6 +67,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1 (default: %(default)s)')
     parser.add_argument('--dtype', choices=('float32', 'float64', 'bfloat16', 'float16'),
                         help='(default: bfloat16 on a GPU, float32 on a CPU)')
+    parser.add_argument('--backend', choices=('sam2', 'transformers'), default='sam2',
+                        help='code of the mask head (default: %(default)s)')
     parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
                         help='fields of test_cfg for our schedule, such as window_stride=4')
     parser.add_argument('--seconds', type=float, metavar='S',
@@ -115,7 +117,12 @@ def prepared_model(args: argparse.Namespace, expressions: int) -> GLUS:
                   if name in args.options}
     model = build_model(args.size, args.dtype, args.device, built_with).prepare()
     emit_seg_always(model, make_frames(2, args.shape), expressions)
-    return model
+    if args.backend == 'sam2':
+        return model
+    other = build_model(args.size, args.dtype, args.device, dict(
+        built_with, **{'mask_head.backend': args.backend})).prepare()
+    other.load_state_dict(model.state_dict())
+    return other
 
 
 def make_run(model: GLUS, frames: list, expressions: int, options: dict, keep: bool,
