@@ -1,8 +1,8 @@
 """Measure how much faster several processes test a data set whose videos are of uneven length.
 
-A data set of MovingShapes videos is made, their frames repeated forward and backward up to lengths
-between ``--min-frames`` and ``--max-frames`` (evenly on a logarithmic scale: many short ones, few
-long ones). ``tools/test.py`` then tests it with one process and with several, in turns, so that
+A data set of MovingShapes videos in slow motion is made and cut to lengths between
+``--min-frames`` and ``--max-frames`` (evenly on a logarithmic scale: many short ones, few long
+ones). ``tools/test.py`` then tests it with one process and with several, in turns, so that
 other work on the machine meets both alike. Each process has one thread. The time counts from the
 first video to the last figure; the whole time of the command, imports and all, stands beside it.
 So does the CPU time of the busiest process from the first video to the last figure: its ratio is
@@ -36,25 +36,17 @@ COLUMNS = {'seconds': 'first video to last figure, s', 'busy': 'CPU of the busie
 
 def make_videos(root: Path, args: argparse.Namespace) -> list[int]:
     """Write the data set below ``root/valid_u``; returns frames x expressions of each video."""
-    folder = write_split(root, args.videos, SEED, 'valid_u', mp4=False)
+    folder = write_split(root, args.videos, SEED, 'valid_u', mp4=False,
+                         num_frames=max(args.max_frames, 12))
     meta = json.loads((folder / 'meta_expressions.json').read_text())
     masks = json.loads((folder / 'mask_dict.json').read_text())
     lengths = np.geomspace(args.min_frames, args.max_frames, args.videos).round().astype(int)
     np.random.default_rng(SEED).shuffle(lengths)
     costs = []
-    for length, (video_id, video) in zip(lengths.tolist(), meta['videos'].items()):
-        names = video['frames']
-        order = [*range(len(names)), *range(len(names) - 2, 0, -1)]
-        places = [order[t % len(order)] for t in range(length)]
-        video['frames'] = [f'{t:05d}' for t in range(length)]
-        images = folder / 'JPEGImages' / video_id
-        originals = images.rename(folder / f'originals_{video_id}')
-        images.mkdir()
-        for frame, place in zip(video['frames'], places):
-            os.link(originals / f'{names[place]}.jpg', images / f'{frame}.jpg')
-        # What an expression refers to, with all of its objects, each repeated once.
-        ids = {str(i) for item in video['expressions'].values() for i in item['anno_id']}
-        masks.update({key: [masks[key][place] for place in places] for key in ids})
+    for length, video in zip(lengths.tolist(), meta['videos'].values()):
+        video['frames'] = video['frames'][:length]
+        for item in video['expressions'].values():
+            masks.update({str(i): masks[str(i)][:length] for i in item['anno_id']})
         video['expressions'] = dict(list(video['expressions'].items())[:args.expressions])
         costs.append(length * len(video['expressions']))
     (folder / 'meta_expressions.json').write_text(json.dumps(meta))
