@@ -7,7 +7,7 @@ import pytest
 
 import programs
 from glus_mm.evaluation.functional import boundary_accuracy, region_similarity
-from glus_mm.utils.masks import encode_mask, write_mask_png
+from glus_mm.utils.masks import encode_mask
 from programs import ROOT
 
 FILE = ROOT / 'dev' / 'moving_shapes_shortcuts.py'
@@ -69,26 +69,13 @@ def targets(video, exp_id):
     return masks
 
 
-@pytest.fixture
-def preds(tmp_path):
-    """The truth as PNGs, and a folder with nothing predicted."""
-    for name in ('truth', 'blank'):
-        for video in 'ab':
-            for exp_id in '0123':
-                folder = tmp_path / name / video / exp_id
-                folder.mkdir(parents=True)
-                for t, mask in enumerate(targets(video, exp_id)):
-                    write_mask_png(folder / f'{t:05d}.png', mask & (name == 'truth'))
-    return tmp_path / 'truth', tmp_path / 'blank'
-
-
-def test_shortcuts_alone(tool, split, capsys):
+def test_shortcuts(tool, split, capsys):
     tool.main([str(split)])
     table = capsys.readouterr().out.splitlines()
     assert table[0] == '| J&F in % | n | everything | largest | centre blob |'
     assert [line.split(' | ')[0] for line in table[2:]] == [
         '| appearance', '| group', '| motion', '| all with a target']
-    rows = tool.measure(str(split), {})['per_kind']
+    rows = tool.measure(str(split))['per_kind']
     hidden = [('a', t) for t in range(3)] + [('b', t) for t in range(3)]
     # All objects, among them the one that no expression refers to.
     everything = [np.any([targets(v, '2')[t], box('silent', t)], axis=0) for v, t in hidden]
@@ -101,27 +88,3 @@ def test_shortcuts_alone(tool, split, capsys):
     assert rows['all with a target']['n'] == 6
     assert rows['all with a target']['everything'] == pytest.approx(
         np.mean([rows[kind]['everything'] for kind in ('appearance', 'group', 'motion')]))
-
-
-def test_model_blank_frames_and_swapped(tool, split, preds, tmp_path, capsys):
-    out = tmp_path / 'new' / 'figures.json'
-    tool.main([str(split), '--pred', str(preds[0]), '--blank-pred', str(preds[1]),
-               '--out', str(out)])
-    printed = capsys.readouterr().out
-    assert printed.splitlines()[0].endswith('| centre blob | swapped | pairs |')
-    assert 'N-acc of model: 100.00' in printed
-    summary = json.loads(out.read_text())
-    rows = summary['per_kind']
-    for kind in ('appearance', 'group', 'motion', 'all with a target'):
-        assert rows[kind]['model'] == 100
-    # Nothing is right on the one frame of three, in one video of two, that shows no target.
-    assert rows['motion']['blank frames'] == pytest.approx(100 / 6)
-    assert rows['appearance']['blank frames'] == 0
-    # Only big and small have disjoint targets, in either direction, in both videos.
-    assert rows['all with a target']['pairs'] == 4
-    assert rows['motion']['pairs'] == rows['appearance']['pairs'] == 2
-    assert 'pairs' not in rows['group']
-    assert rows['all with a target']['swapped'] == 0
-    assert summary['N-acc'] == {'model': 100, 'blank frames': 100}
-    folders = {'model': str(preds[0]), 'blank frames': str(preds[1])}
-    assert tool.measure(str(split), folders) == summary
