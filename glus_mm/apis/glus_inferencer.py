@@ -115,7 +115,7 @@ class GLUSInferencer:
                         run.take(t, exps, pred)
                         bar.update(len(exps))
             except FrameError as error:
-                raise run.incomplete(error) from error
+                return run.finish(error)
             return run.finish()
 
     def session(self, video: Video, texts: str | Sequence[str],
@@ -158,7 +158,7 @@ class GLUSInferencer:
         except BaseException as error:
             run.close()
             if isinstance(error, FrameError):
-                raise run.incomplete(error) from error
+                run.finish(error)
             raise
 
     @torch.inference_mode()
@@ -210,12 +210,10 @@ class GLUSInferencer:
                     stack.enter_context(run)
                 try:
                     with explain_out_of_memory(self.model.test_cfg, sizes.pop(number)):
-                        if isinstance(error, FrameError) and run is not None:
-                            raise run.incomplete(error) from error
-                        if error is not None:
-                            raise error
-                        assert run is not None  # an error otherwise
-                        return run.finish()
+                        if run is not None and (error is None or isinstance(error, FrameError)):
+                            return run.finish(error)
+                        assert error is not None  # there is no run
+                        raise error
                 except Exception as told:  # noqa: BLE001 - the others go on
                     return told
 

@@ -176,7 +176,7 @@ class RefinementSession(AbstractContextManager['RefinementSession']):
                  ) -> dict[str, Any]:
         """A refinement as ``results.json`` has it."""
         num_frames, (height, width) = len(self._session.reader), self._session.reader.shape
-        if not _is_number(frame, Integral) or not 0 <= frame < num_frames:
+        if not _are_numbers([frame], 1, Integral) or not 0 <= frame < num_frames:
             raise ValueError(f'expected a frame from 0 to {num_frames - 1}, got {frame!r:.80}')
         points = list(_tuples(points, 2, 'points as pairs (x, y)'))
         if labels is None:
@@ -247,13 +247,9 @@ class RefinementSession(AbstractContextManager['RefinementSession']):
         return before
 
 
-def _is_number(value: Any, kind: type = Real) -> bool:
-    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
-
-
 def _are_numbers(values: Any, count: int, kind: type = Real) -> bool:
     return isinstance(values, (Sequence, np.ndarray)) and len(values) == count and all(
-        _is_number(value, kind) for value in values)
+        isinstance(value, kind) and not isinstance(value, (bool, np.bool_)) for value in values)
 
 
 def _tuples(values: Any, size: int, expected: str) -> Iterator[tuple]:

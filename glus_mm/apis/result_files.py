@@ -3,10 +3,10 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -219,16 +219,13 @@ def coco_document(out: 'Segmentation', rles: Sequence[Sequence[dict | None]]) ->
         rles: (E)(T) COCO RLEs.
     """
     annotations: list[dict] = []
-    for e, (track, scores) in enumerate(zip(rles, _scores(out))):
-        for t, rle in enumerate(track):
-            area, box = _measures(rle)
+    for e, track in enumerate(_tracks(out, rles)):
+        for t, (rle, area, box, score) in enumerate(track):
             if area:
-                entry: dict[str, Any] = dict(id=len(annotations) + 1, image_id=t + 1, video_id=1,
-                             category_id=e + 1, track_id=e + 1, segmentation=rle, area=area,
-                             bbox=box, iscrowd=0)
-                if scores is not None:
-                    entry['score'] = scores[t]
-                annotations.append(entry)
+                annotations.append(dict(
+                    id=len(annotations) + 1, image_id=t + 1, video_id=1, category_id=e + 1,
+                    track_id=e + 1, segmentation=rle, area=area, bbox=box, iscrowd=0,
+                    **({} if score is None else dict(score=score))))
     height, width = out.size
     return dict(
         _head(out),
@@ -241,18 +238,14 @@ def _ytvis(out: 'Segmentation', rles: Sequence[Sequence[dict | None]]) -> dict:
     """A YouTube-VIS document: one annotation for each text, with its masks over time."""
     height, width = out.size
     annotations = []
-    for e, (track, scores) in enumerate(zip(rles, _scores(out))):
-        measures = [_measures(rle) for rle in track]
-        entry = dict(id=e + 1, video_id=1, category_id=e + 1, iscrowd=0, width=width,
-                     height=height, length=len(out),
-                     segmentations=[rle if area else None
-                                    for rle, (area, _) in zip(track, measures)],
-                     areas=[area or None for area, _ in measures],
-                     bboxes=[box if area else None for area, box in measures])
-        known = [score for score in scores or [] if score is not None]
-        if known:
-            entry['score'] = sum(known) / len(known)
-        annotations.append(entry)
+    for e, track in enumerate(_tracks(out, rles)):
+        known = [score for *_, score in track if score is not None]
+        annotations.append(dict(
+            id=e + 1, video_id=1, category_id=e + 1, iscrowd=0, width=width, height=height,
+            length=len(out), segmentations=[rle if area else None for rle, area, *_ in track],
+            areas=[area or None for _, area, *_ in track],
+            bboxes=[box if area else None for _, area, box, _ in track],
+            **(dict(score=sum(known) / len(known)) if known else {})))
     document = dict(_head(out), annotations=annotations)
     document['videos'][0]['file_names'] = [f'{out.name}/{frame}' for frame in out.frame_names]
     return document
@@ -267,18 +260,15 @@ def _head(out: 'Segmentation') -> dict:
         categories=[dict(id=e + 1, name=text) for e, text in enumerate(out.texts)])
 
 
-def _scores(out: 'Segmentation') -> list[list[float | None] | None]:
-    """(E)(T) scores of a model that was trained to give some."""
-    trained = 'scores' in out.trained_scores
-    return [numbers(*row) if trained else None for row in zip(out.scores, out.made)]
-
-
-def _measures(rle: dict | None) -> tuple[int, list[float] | None]:
-    """Area in pixels, and the box as x, y, width and height."""
-    if rle is None:
-        return 0, None
-    packed = dict(rle, counts=rle['counts'].encode('ascii'))
-    return int(coco_mask.area(packed)), coco_mask.toBbox(packed).tolist()
+def _tracks(out: 'Segmentation', rles: Sequence[Sequence[dict | None]]) -> Iterator[list[tuple]]:
+    """Of each text by frame: the RLE, its area in pixels, its box as x, y, width and height, and
+    the score of a model that was trained to give some."""
+    for track, scores, made in zip(rles, out.scores, out.made):
+        known = numbers(scores, made) if 'scores' in out.trained_scores else [None] * len(track)
+        packed = [rle and dict(rle, counts=rle['counts'].encode('ascii')) for rle in track]
+        yield [(rle, int(coco_mask.area(mask)) if mask else 0,
+                coco_mask.toBbox(mask).tolist() if mask else None, score)
+               for rle, mask, score in zip(track, packed, known)]
 
 
 def numbers(values: Sequence[float] | np.ndarray, there: Sequence[bool] | np.ndarray | None = None

@@ -93,36 +93,36 @@ class VideoRun(AbstractContextManager['VideoRun']):
         if len(self._waiting) > MAX_WAITING:
             self._waiting.popleft().result()
 
-    def finish(self) -> Segmentation:
-        """The result, once all frames were taken."""
-        while self._waiting:
+    def finish(self, error: FrameError | None = None) -> Segmentation:
+        """The result, once all frames were taken, or one could not be used.
+
+        Args:
+            error: what is wrong with that frame.
+
+        Raises:
+            IncompleteVideoError: for ``error``, or as the video breaks off; what was made before
+                is kept.
+        """
+        if error is not None:
+            self._pool.shutdown()
+        while self._waiting and error is None:
             self._waiting.popleft().result()
-        self.out.error = self.reader.breaks_off
+        self.out.error = self.reader.breaks_off if error is None else str(error)
         if self._files is not None:
             self._files.finish(self.out, self.model)
-        if self.reader.breaks_off:
-            raise self._incomplete(self.reader.breaks_off, len(self.reader))
+        if self.out.error is not None:
+            kept = '' if self.out.masks is None else ' and are in .result of this error'
+            kept = kept if self.out_dir is None else f' and are in {self.out_dir}'
+            raise IncompleteVideoError(
+                f'{self.out.error}. {self.out.made.sum()} of {self.out.made.size} masks were made'
+                f'{kept}', len(self.reader) if error is None else error.frame_idx,
+                self.out) from error
         missing = (~self.out.is_seg).sum(1).tolist()
         if any(missing):
             parts = ', '.join(f'{text!r:.60}: {n}' for text, n in zip(self.texts, missing) if n)
             print_log(f'no [SEG] on {sum(missing)} of {self.out.is_seg.size} masks, which are '
                       f'empty ({parts})', 'current', logging.WARNING)
         return self.out
-
-    def incomplete(self, error: FrameError) -> IncompleteVideoError:
-        """The error to raise for a frame that cannot be used; what was made before is kept."""
-        self._pool.shutdown()
-        self.out.error = str(error)
-        if self._files is not None:
-            self._files.finish(self.out, self.model)
-        return self._incomplete(str(error), error.frame_idx)
-
-    def _incomplete(self, reason: str, frame_idx: int) -> IncompleteVideoError:
-        kept = '' if self.out.masks is None else ' and are in .result of this error'
-        kept = kept if self.out_dir is None else f' and are in {self.out_dir}'
-        return IncompleteVideoError(
-            f'{reason}. {self.out.made.sum()} of {self.out.made.size} masks were made{kept}',
-            frame_idx, self.out)
 
     def _keep(self, frame_idx: int, exps: list[int], pred: MaskPrediction) -> None:
         if self._files is not None:

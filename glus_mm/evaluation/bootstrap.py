@@ -114,8 +114,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     order = np.argsort(p_values, kind='stable')
     corrected = np.empty(len(p_values))
-    highest = 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = highest
+    # None comes out below one that was smaller.
+    corrected[order] = np.maximum.accumulate(np.minimum(
+        1, np.arange(len(order), 0, -1) * np.asarray(p_values)[order]))
     return corrected.tolist()

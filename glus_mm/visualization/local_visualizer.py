@@ -268,8 +268,10 @@ class RefVOSLocalVisualizer(Visualizer):
         if count and draw_gt:
             sides.append(('ground truth', gt_masks_of(data_sample, frame_idx), None))
         if count and draw_pred:
+            trained = 'scores' in data_sample.get('trained_scores', ('scores', ))
             sides.append(('prediction', pred_masks_of(data_sample, frame_idx),
-                          _scores(data_sample, frame_idx)))
+                          data_sample.pred_scores[:, frame_idx].tolist()
+                          if trained and 'pred_scores' in data_sample else None))
         sides = [side for side in sides if side[1] is not None]
         colors = [self.color(e) for e in range(count)]
         rows = []
@@ -323,13 +325,6 @@ def pred_masks_of(sample: RefVOSDataSample, frame_idx: int) -> np.ndarray | None
     if 'pred_masks' not in sample:
         return None
     return _decode(sample, sample.pred_masks, frame_idx)
-
-
-def _scores(sample: RefVOSDataSample, frame_idx: int) -> list[float] | None:
-    """Confidences (E) of a frame, or None where the sample has none that the model learned."""
-    if 'pred_scores' not in sample or 'scores' not in sample.get('trained_scores', ('scores', )):
-        return None
-    return sample.pred_scores[:, frame_idx].tolist()
 
 
 def _decode(sample: RefVOSDataSample, tracks: Sequence[Sequence[dict | None]],

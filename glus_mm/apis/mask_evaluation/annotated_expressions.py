@@ -125,25 +125,22 @@ def open_expressions(protocol: str, root: str | PathLike) -> AnnotatedExpression
     if not os.path.isdir(root):
         raise FileNotFoundError(f'{root}: expected a folder with annotations, got no such folder')
     kind = _DATASETS[protocol]
-    options = _find_ref_davis(Path(root)) if kind is RefDAVISDataset else {}
+    options: dict[str, Any] = {}
     if kind is ReVOSDataset:
         options = dict(ann_file='meta_expressions_valid_.json')
+    elif kind is RefDAVISDataset:
+        # Expressions and masks are side by side, or in folders of splits.
+        options = dict(ann_file='meta_expressions.json', data_prefix=dict(mask='mask_dict.json'))
+        nested = 'meta_expressions/valid/meta_expressions.json'
+        if not Path(root, 'meta_expressions.json').is_file() and Path(root, nested).is_file():
+            masks = 'valid/mask_dict.json'
+            options = dict(ann_file=nested, data_prefix=dict(
+                mask=masks if Path(root, masks).is_file() else 'valid/Annotations'))
     foreground = Path(root) / FOREGROUND_FILE
     # Without data-loading workers there is nothing to serialise for.
     return AnnotatedExpressions(
         kind(data_root=str(root), test_mode=True, serialize_data=False, **options),
         foreground if kind is ReVOSDataset and foreground.exists() else None)
-
-
-def _find_ref_davis(root: Path) -> dict[str, Any]:
-    """Where Ref-DAVIS17 has its expressions and masks: side by side, or in folders of splits."""
-    nested = 'meta_expressions/valid/meta_expressions.json'
-    if (root / 'meta_expressions.json').is_file() or not (root / nested).is_file():
-        return dict(ann_file='meta_expressions.json', data_prefix=dict(mask='mask_dict.json'))
-    masks = 'valid/mask_dict.json'
-    if not (root / masks).is_file():
-        masks = 'valid/Annotations'
-    return dict(ann_file=nested, data_prefix=dict(mask=masks))
 
 
 class _FoldersOfReasonVOS(ReasonVOSDataset):

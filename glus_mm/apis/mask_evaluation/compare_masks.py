@@ -258,20 +258,15 @@ def read_figures(path: str | PathLike, protocol: str) -> dict:
         if not isinstance(rows, Mapping) or not rows:
             raise ValueError(f'{path}: expected figures under {part!r}, got {type(rows).__name__}')
         for key, row in rows.items():
-            if not isinstance(row, Mapping) or not _has_figures(row, part == 'per_frame'):
+            values = row.get('J&F') if isinstance(row, Mapping) else None
+            values = values if part == 'per_frame' else [values]
+            if not isinstance(values, list) or not all(
+                    isinstance(value, (int, float)) and not isinstance(value, bool)
+                    and 0 <= value <= 1 for value in values) or not all(
+                    isinstance(row.get(name, True), bool) for name in ('has_target', 'predicted')):
                 raise ValueError(f"{path}, key {part!r}: expected 'J&F' of {key!r}, from 0 to 1, "
                                  f'and whether it has a target, got {row!r:.80}')
     return document
-
-
-def _has_figures(row: Mapping, is_list: bool) -> bool:
-    """Whether an entry of figures has what is read of it."""
-    values = row.get('J&F')
-    if is_list != isinstance(values, list):
-        return False
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
-               for value in (values if is_list else [values])) and all(
-        isinstance(row.get(key, True), bool) for key in ('has_target', 'predicted'))
 
 
 def check_comparable(protocol: str) -> None:

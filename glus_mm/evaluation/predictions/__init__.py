@@ -98,7 +98,8 @@ def find_format(path: Path, folders: Sequence[FrameFolder]) -> tuple[str, Path]:
         if any(entry.name in videos and entry.is_dir() for entry in found):
             return _format_of_tree(root, path, folders), root
         files = Counter(Path(entry.name).suffix for entry in found if entry.is_file())
-        if any(_is_archive(entry.name, videos) for entry in found):
+        stems = [entry.name[:-4] for entry in found if entry.name.endswith('.npz')]
+        if any(stem in videos or stem.rpartition('_')[0] in videos for stem in stems):
             return 'npz', root
         inside = [entry for entry in found if entry.is_dir()]
         named = [entry for entry in inside if entry.name == 'Annotations'] or inside
@@ -146,11 +147,6 @@ def _format_of_tree(root: Path, path: Path, folders: Sequence[FrameFolder]) -> s
     else:
         got = f'videos of several forms ({", ".join(sorted(kinds))})' if kinds else 'empty folders'
     raise ValueError(_unclear(path, folders, f'got {got}, in {root}'))
-
-
-def _is_archive(name: str, videos: set[str]) -> bool:
-    stem = name.removesuffix('.npz')
-    return name != stem and (stem in videos or stem.rpartition('_')[0] in videos)
 
 
 def _describe(folder: Path) -> str:

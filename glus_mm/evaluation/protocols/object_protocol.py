@@ -348,7 +348,9 @@ class MOSEv2Protocol(DAVISSemiProtocol):
         """J, F-dot, F and whether the object is visible; (H, W), see the base class."""
         gt, pred = gt.view(np.uint8), pred.view(np.uint8)
         boundary, adaptive = adaptive_boundary_accuracy(gt, pred)
-        return _smooth_iou(gt, pred), adaptive, boundary, float(cv2.countNonZero(gt) > 0)
+        both, area = cv2.countNonZero(cv2.bitwise_and(gt, pred)), cv2.countNonZero(gt)
+        union = area + cv2.countNonZero(pred) - both
+        return (both + 1) / (union + 1), adaptive, boundary, float(area > 0)
 
     def track_figures(self, track: Track) -> Figures:
         """'J', 'F-dot', 'F' and their means; 'J&F-d' and 'J&F-r' where there are such frames."""
@@ -363,13 +365,6 @@ class MOSEv2Protocol(DAVISSemiProtocol):
                                 for track in tracks])
         spans = [_spans(track) for track in tracks if not track.video_unpredicted]
         return Summary(dict(_with_means(figures, spans), objects=len(tracks)))
-
-
-def _smooth_iou(gt: np.ndarray, pred: np.ndarray) -> float:
-    """(intersection + 1) / (union + 1) of two masks of 0 and 1; 1 where both are empty."""
-    both = cv2.countNonZero(cv2.bitwise_and(gt, pred))
-    union = cv2.countNonZero(gt) + cv2.countNonZero(pred) - both
-    return (both + 1) / (union + 1)
 
 
 def _spans(track: Track) -> dict[str, tuple[float, float]]:
