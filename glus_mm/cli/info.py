@@ -36,7 +36,11 @@ def run(args: argparse.Namespace) -> None:
     print('\nmodels (glus-mm segment --model NAME)')
     named = [model for model in report['models'] if model['weights'] is not None]
     for model in named:
-        print(f'  {model["name"]:32} {_weights(model)}')
+        weights = f'weights on the Hugging Face hub: {model["weights"]}'
+        if Path(model['weights']).is_absolute():
+            weights = ('weights come with the package' if Path(model['weights']).is_file() else
+                       'weights missing')
+        print(f'  {model["name"]:32} {weights}')
         for dataset, metrics in model['results'].items():
             figures = ', '.join(f'{key} {value:g}' for key, value in metrics.items())
             print(f'    {dataset}: {figures}')
@@ -59,10 +63,3 @@ def _collect() -> dict:
         glus_mm=__version__, package=str(Path(glus_mm.__file__).parent),
         configs=str(resource_root() / 'configs'), versions=describe_versions(),
         devices=describe_devices(), models=models, missing=list_missing())
-
-
-def _weights(model: dict) -> str:
-    weights = model['weights']
-    if Path(weights).is_absolute():
-        return 'weights come with the package' if Path(weights).is_file() else 'weights missing'
-    return f'weights on the Hugging Face hub: {weights}'

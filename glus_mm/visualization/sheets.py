@@ -114,10 +114,23 @@ def sample_sheet(title: str,
     seen = np.zeros(len(expressions), dtype=bool)
     parts = []
     for heading, frames in sections:
-        tiles = [_tile(frame, expressions, visualizer, size) for frame in frames]
+        tiles = []
         for frame in frames:
-            if frame.masks is not None:
-                seen |= frame.masks.any(axis=(1, 2))
+            image, masks, texts = frame.image, frame.masks, expressions
+            check_frame(image, f'frame {frame.label!r} of the sheet')
+            if masks is None:
+                texts, masks = [], np.zeros((0, *image.shape[:2]), dtype=bool)
+            expected = (len(texts), *image.shape[:2])
+            if masks.shape != expected:
+                raise ValueError(f'frame {frame.label!r} of the sheet: expected masks (E, H, W) = '
+                                 f'{expected}, got {masks.shape}')
+            if texts:
+                seen |= masks.any(axis=(1, 2))
+            if image.shape[1] > size[0]:
+                image, masks = shrink_frame(image, masks, size)
+            drawn = visualizer.draw_frame(image, masks, texts, legend=False)
+            tiles.append(np.concatenate(
+                [title_strip(frame.label, _WHITE, drawn.shape[1], _LABEL_SIZE), drawn]))
         parts.append((heading, contact_sheet(tiles, columns)))
     width = max(sheet.shape[1] for _, sheet in parts)
     font_size = max(_LABEL_SIZE, min(26, width // 64))
@@ -130,23 +143,6 @@ def sample_sheet(title: str,
         rows.append(np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)),
                            constant_values=GROUND))
     return np.concatenate(rows)
-
-
-def _tile(frame: SheetFrame, expressions: Sequence[str], visualizer: RefVOSLocalVisualizer,
-          size: tuple[int, int]) -> np.ndarray:
-    image, masks = frame.image, frame.masks
-    check_frame(image, f'frame {frame.label!r} of the sheet')
-    if masks is None:
-        expressions, masks = [], np.zeros((0, *image.shape[:2]), dtype=bool)
-    expected = (len(expressions), *image.shape[:2])
-    if masks.shape != expected:
-        raise ValueError(f'frame {frame.label!r} of the sheet: expected masks (E, H, W) = '
-                         f'{expected}, got {masks.shape}')
-    if image.shape[1] > size[0]:
-        image, masks = shrink_frame(image, masks, size)
-    drawn = visualizer.draw_frame(image, masks, expressions, legend=False)
-    label = title_strip(frame.label, _WHITE, drawn.shape[1], _LABEL_SIZE)
-    return np.concatenate([label, drawn])
 
 
 def shrink_frame(image: np.ndarray, masks: np.ndarray,

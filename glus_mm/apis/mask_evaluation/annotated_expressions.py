@@ -218,8 +218,21 @@ def open_submission_videos(format_name: str, root: str | PathLike) -> list[Submi
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(f'{root}: expected a folder with annotations, got no such folder')
-    if format_name == 'mose-v2':
-        return _mose_videos(Path(root) / 'JPEGImages')
+    videos = []
+    if format_name == 'mose-v2':  # whose videos are folders of images
+        images = Path(root) / 'JPEGImages'
+        if not images.is_dir():
+            raise FileNotFoundError(f'{images}: expected the folders of the videos, got no such '
+                                    'folder')
+        for folder in sorted(path for path in images.iterdir() if path.is_dir()):
+            frames = sorted(path.stem for path in folder.glob('*.jpg'))
+            if not frames:
+                raise ValueError(f'{folder}: expected the frames of the video, got no .jpg')
+            size = read_image(str(folder / f'{frames[0]}.jpg')).shape[:2]
+            videos.append(SubmissionVideo(folder.name, ('', ), frames, size))
+        if not videos:
+            raise ValueError(f'{images}: expected the folder of at least one video, got none')
+        return videos
     dataset: BaseRefVOSDataset
     if format_name in ('mevis', 'mevis-v2'):
         dataset = MeViSDataset(data_root=str(root), test_mode=True, serialize_data=False)
@@ -229,7 +242,6 @@ def open_submission_videos(format_name: str, root: str | PathLike) -> list[Submi
             ann_file='meta_expressions/valid/meta_expressions.json',
             exclude_ann_file='meta_expressions/test/meta_expressions.json',
             data_prefix=dict(img='valid/JPEGImages', mask='valid/Annotations'))
-    videos = []
     for index in range(len(dataset)):
         video = dataset.get_data_info(index)
         size, image = video['ori_shape'], video['img_paths'][0]
@@ -237,20 +249,4 @@ def open_submission_videos(format_name: str, root: str | PathLike) -> list[Submi
             size = read_image(image, upright=False).shape[:2]
         exp_ids = tuple(expression['exp_id'] for expression in video['expressions'])
         videos.append(SubmissionVideo(video['video_id'], exp_ids, video['frame_names'], size))
-    return videos
-
-
-def _mose_videos(images: Path) -> list[SubmissionVideo]:
-    """The videos of MOSE, which are folders of images."""
-    if not images.is_dir():
-        raise FileNotFoundError(f'{images}: expected the folders of the videos, got no such folder')
-    videos = []
-    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
-        frames = sorted(path.stem for path in folder.glob('*.jpg'))
-        if not frames:
-            raise ValueError(f'{folder}: expected the frames of the video, got no .jpg')
-        size = read_image(str(folder / f'{frames[0]}.jpg')).shape[:2]
-        videos.append(SubmissionVideo(folder.name, ('', ), frames, size))
-    if not videos:
-        raise ValueError(f'{images}: expected the folder of at least one video, got none')
     return videos

@@ -105,17 +105,13 @@ def object_tracks(annotation: AnnotatedExpressions, video: dict) -> dict[str, li
         for object_id, anno_id in zip(expression['object_ids'], expression['anno_ids']):
             if object_id not in tracks:
                 alone = dict(expression, object_ids=(object_id, ), anno_ids=(anno_id, ))
-                tracks[object_id] = [_packed(annotation.masks.rles(alone, t, size), size)
-                                     for t in range(len(video['frame_names']))]
+                tracks[object_id] = []
+                for t in range(len(video['frame_names'])):
+                    rle = merge_rles(annotation.masks.rles(alone, t, size), size)
+                    rle['counts'] = rle['counts'].encode('ascii')
+                    # Some files hold an empty mask where others have none.
+                    tracks[object_id].append(rle if coco_mask.area(rle) else None)
     return tracks
-
-
-def _packed(rles: Sequence[dict], size: tuple[int, int]) -> dict | None:
-    """One RLE, with its counts as bytes so that they need not be converted again."""
-    merged = merge_rles(rles, size)
-    rle = dict(merged, counts=merged['counts'].encode('ascii'))
-    # Some files hold an empty mask where others have none.
-    return rle if coco_mask.area(rle) else None
 
 
 def camera_motion(img_paths: Sequence[str], boxes: Sequence[np.ndarray],

@@ -90,18 +90,12 @@ class FrameIoUMetric(_PlainMetric):
     def _result(self, sample: dict) -> dict:
         check_sample(sample, with_gt=True)
         check_path_names(sample)
-        return dict(
-            dataset=sample.get('dataset'), video_id=sample['video_id'],
-            frames=list(sample['frame_names']),
-            expressions={exp_id: self._ious(sample, exp)
-                         for exp, exp_id in enumerate(sample['exp_ids'])})
-
-    def _ious(self, sample: dict, exp: int) -> list[float]:
-        ious = []
-        for _, pred, gt in iter_masks(sample, exp, with_gt=True):
-            nothing = self.absent == 'zero' and not gt.any()
-            ious.append(0.0 if nothing else round(region_similarity(gt, pred), 6))
-        return ious
+        ious = {exp_id: [
+            0.0 if self.absent == 'zero' and not gt.any() else round(region_similarity(gt, pred), 6)
+            for _, pred, gt in iter_masks(sample, exp, with_gt=True)]
+            for exp, exp_id in enumerate(sample['exp_ids'])}
+        return dict(dataset=sample.get('dataset'), video_id=sample['video_id'],
+                    frames=list(sample['frame_names']), expressions=ious)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float | int]:
         """Write the file.

@@ -363,9 +363,13 @@ class ConvertedTree(PredictionSource):
         total: np.ndarray | None = None
         for part in self._parts[position]:
             path = self.tree.locate(part.folder, frame)
-            mask = _one_channel(read_mask_png(path, where, self.tree.modes, size))
+            mask = read_mask_png(path, where, self.tree.modes, size)
+            if mask.ndim == 3:
+                mask = mask[..., :1 if mask.shape[2] == 2 else 3].any(axis=2)
             if part.value is not None:
-                mask = (mask == part.value).view(np.uint8) * np.uint8(255)
+                mask = mask == part.value
+            if mask.dtype != np.uint8:
+                mask = (mask != 0).view(np.uint8) * np.uint8(255)
             if total is not None and total.shape != mask.shape:
                 raise ValueError(f'{path}: expected a mask of size (H, W) = {total.shape} for '
                                  f'{where}, got {mask.shape}')
@@ -383,10 +387,3 @@ def _label(obj: str, folder: FrameFolder) -> int:
         raise ValueError(f'{folder.where}: expected the number of an object from 1 to 255, as '
                          f'values of label maps are, got {obj!r}')
     return int(obj)
-
-
-def _one_channel(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (H, W): 8-bit values as they are, 255 where anything else is not 0."""
-    if pixels.ndim == 3:
-        pixels = pixels[..., :1 if pixels.shape[2] == 2 else 3].any(axis=2)
-    return pixels if pixels.dtype == np.uint8 else (pixels != 0).view(np.uint8) * np.uint8(255)
