@@ -125,19 +125,6 @@ def write_samples(folder: Path) -> list[tuple[Path, str]]:
     return samples
 
 
-def what_it_knows(args: argparse.Namespace) -> str:
-    """What is said of the model above the upload."""
-    if args.about is not None:
-        return args.about
-    return TINY_KNOWS if args.config == CONFIG else f'Model: {Path(args.config).stem}'
-
-
-def progress_html(preview: Preview) -> str:
-    """How far a run is."""
-    return (f'<progress max="{preview.total}" value="{preview.done}"></progress><br>'
-            f'{preview.done} of {preview.total} masks')
-
-
 def result_html(result: SegmentationResult) -> str:
     """What came out, for the status line; texts of users are escaped."""
     lines = [f'Done: {_count(len(result.texts), "expression")} on '
@@ -260,7 +247,9 @@ def build_page(service: SegmentationService, samples: list[tuple[Path, str]],
             try:
                 for event in service.segment(video, text, fps):
                     if isinstance(event, Preview):
-                        yield {status: progress_html(event), frame: event.image,
+                        bar = f'<progress max="{event.total}" value="{event.done}"></progress><br>'
+                        yield {status: f'{bar}{event.done} of {event.total} masks',
+                               frame: event.image,
                                slider: gr.update(value=event.frame_idx, maximum=max(
                                    1, event.frame_idx))}
                     else:
@@ -427,7 +416,8 @@ def main(argv: list[str] | None = None) -> None:
         service = SegmentationService(GLUSInferencer(model), store, limits)
         try:
             page = launch(service, write_samples(samples.root), args.host, args.port,
-                          what_it_knows(args))
+                          args.about if args.about is not None else TINY_KNOWS
+                          if args.config == CONFIG else f'Model: {Path(args.config).stem}')
         except OSError as error:
             sys.exit(f'web_demo.py: error: {error}')
         print(f'Open {page.local_url} in a browser; Ctrl+C ends the demo.', flush=True)

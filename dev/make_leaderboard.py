@@ -53,7 +53,8 @@ def load(path: Path = SOURCE) -> dict:
                              f'got {system}')
         for benchmark, figure in system['figures'].items():
             _check_figure(content, benchmark, figure, f'{where}, {benchmark!r}')
-    unused = set(content['sources']) - {figure['source'] for _, figure in _figures(content)}
+    unused = set(content['sources']) - {figure['source'] for system in content['systems']
+                                        for figure in system['figures'].values()}
     if unused:
         raise ValueError(f'{path}: expected only sources that figures have, got {sorted(unused)}')
     return content
@@ -73,11 +74,6 @@ def _check_figure(content: dict, benchmark: str, figure: dict, where: str) -> No
         raise ValueError(f'{where}: expected J&F in percent, 1 to 100, got {figure["value"]!r}')
     if not figure.get('verified', True) and not figure.get('note'):
         raise ValueError(f'{where}: expected a note with a figure that was not verified')
-
-
-def _figures(content: dict) -> list[tuple[str, dict]]:
-    return [(system['name'], figure) for system in content['systems']
-            for figure in system['figures'].values()]
 
 
 def render(content: dict) -> str:

@@ -94,7 +94,7 @@ class WebGate:
         length = dict(scope['headers']).get(b'content-length')
         if length is None or not length.isdigit():
             return 411, 'expected a request that states its length'
-        most = _most(path, self.limits)
+        most = self.limits.max_upload_bytes + _FORM if path.startswith(_UPLOAD) else _MAX_BODY
         if int(length) > most:
             return 413, f'expected at most {most >> 10} KiB, got {int(length) >> 10} KiB'
         if path.startswith(_UPLOAD):
@@ -207,10 +207,6 @@ def _given(body: bytes | None, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return read
-
-
-def _most(path: str, limits: WebLimits) -> int:
-    return limits.max_upload_bytes + _FORM if path.startswith(_UPLOAD) else _MAX_BODY
 
 
 def _refuse(status: int, text: str) -> JSONResponse:

@@ -135,7 +135,11 @@ class Report:
 
     def table(self) -> str:
         """All rows as text."""
-        cells = [HEADER, *(_cells(row) for row in self.rows)]
+        cells = [HEADER, *(
+            (row.part, row.name, '', '', '', '-') if row.tolerance is None else
+            (row.part, row.name, f'{row.values}', f'{row.largest:.3g}',
+             'identical' if row.tolerance == 0 else f'{row.tolerance:.3g}', row.verdict)
+            for row in self.rows)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(HEADER))]
         lines = ['  '.join(cell.rjust(width) if 2 <= i <= 4 else cell.ljust(width)
                            for i, (cell, width) in enumerate(zip(line, widths))).rstrip()
@@ -158,10 +162,3 @@ class Report:
             self.add(name, [np.nan], tolerance, values=0,
                      note=f'expected the shape {shapes[1]}, got {shapes[0]}')
         return shapes[0] == shapes[1]
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    if row.tolerance is None:
-        return (row.part, row.name, '', '', '', '-')
-    return (row.part, row.name, f'{row.values}', f'{row.largest:.3g}',
-            'identical' if row.tolerance == 0 else f'{row.tolerance:.3g}', row.verdict)

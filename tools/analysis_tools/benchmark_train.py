@@ -88,17 +88,12 @@ def report_host_peak(args: argparse.Namespace, variant: Variant) -> None:
     print(json.dumps(dict(before_step_gb=before, peak_gb=resident_gb())))
 
 
-def bf16_peak(device: str) -> tuple[str, float | None]:
-    """Name of the device and its bf16 peak in TFLOP/s, None where it is not known."""
-    if not device.startswith('cuda'):
-        return 'CPU', None
-    name = torch.cuda.get_device_name(device)
-    return name, next((peak for part, peak in BF16_PEAK.items() if part in name), None)
-
-
 def summarize(args: argparse.Namespace, variants: list[Variant], figures: dict[str, dict]) -> None:
     """Add samples/s and comparisons with the first variant, the official order of work."""
-    device, peak = bf16_peak(args.device)
+    device, peak = 'CPU', None
+    if args.device.startswith('cuda'):
+        device = torch.cuda.get_device_name(args.device)
+        peak = next((value for part, value in BF16_PEAK.items() if part in device), None)
     base = figures[str(variants[0])]
     for entry in figures.values():
         entry['device'] = device

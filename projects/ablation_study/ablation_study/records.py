@@ -30,13 +30,10 @@ def load_records(out: Path) -> list[dict[str, Any]]:
             return []
         first, *lines = (out / LOG).read_text(encoding='utf-8').splitlines()
         kinds = json.loads(first)['kinds']
-        return [_with_kinds(json.loads(line), kinds) for line in lines]
+        return [dict(record, kinds={video: kinds[video] for video in record['figures']})
+                for record in map(json.loads, lines)]
     except (json.JSONDecodeError, KeyError) as error:
         raise ValueError(f'expected records of a study in {out}, got {error!r}') from error
-
-
-def _with_kinds(record: dict[str, Any], kinds: dict[str, dict]) -> dict[str, Any]:
-    return dict(record, kinds={video: kinds[video] for video in record['figures']})
 
 
 def write_log(out: Path) -> None:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine import Config
-from torch import Tensor, nn
+from torch import Tensor
 from train_benchmark.model import CONFIGS, SIZES
 
 from glus_mm.models import GLUS
@@ -119,10 +119,3 @@ def _run_few(model: GLUS, frames: list[np.ndarray], expressions: int, handles: l
         pass
     for handle in handles:
         handle.remove()
-
-
-def count_images(module: nn.Module) -> list[int]:
-    """A list that grows by the batch size of each call of an image encoder."""
-    counts: list[int] = []
-    module.register_forward_pre_hook(lambda _, args: counts.append(len(args[0])))
-    return counts

@@ -110,7 +110,11 @@ def make_batch(model: GLUS, videos: int, expressions: int, seed: int
             object_ids=tuple((str(e), ) for e in range(expressions)),
             context_frame_ids=list(range(NUM_CONTEXT)),
             query_frame_ids=list(range(NUM_CONTEXT, NUM_CONTEXT + NUM_QUERY))))
-        sample.gt_masks = torch.from_numpy(_masks(expressions, rng))
+        masks = np.zeros((expressions, NUM_QUERY, *FRAME), dtype=np.uint8)
+        for e in range(expressions):
+            top, left = rng.integers(0, FRAME[0] // 2), rng.integers(0, FRAME[1] // 2)
+            masks[e, :, top:top + FRAME[0] // 3, left:left + FRAME[1] // 3] = 1
+        sample.gt_masks = torch.from_numpy(masks)
         samples.append(sample)
     data = model.data_preprocessor(dict(inputs=inputs, data_samples=samples), True)
     return data['inputs'], data['data_samples']
@@ -126,14 +130,6 @@ def _conversation(model: GLUS, number: int, rng: np.random.Generator
     text = f'{"abcdefgh"[number % 8]} one'
     return build_conversation(
         model.mllm.tokenizer, template, text, NUM_CONTEXT, questions, answers)
-
-
-def _masks(expressions: int, rng: np.random.Generator) -> np.ndarray:
-    masks = np.zeros((expressions, NUM_QUERY, *FRAME), dtype=np.uint8)
-    for e in range(expressions):
-        top, left = rng.integers(0, FRAME[0] // 2), rng.integers(0, FRAME[1] // 2)
-        masks[e, :, top:top + FRAME[0] // 3, left:left + FRAME[1] // 3] = 1
-    return masks
 
 
 MEMORY = {
