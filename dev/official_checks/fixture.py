@@ -82,23 +82,17 @@ class OfficialFixture:
         """Content of an npz file."""
         return Arrays(self.path(name))
 
-    @property
-    def sam2_config(self) -> Path:
-        """The YAML file of SAM-2."""
-        found = sorted(self.root.glob('sam2*.yaml'))
-        if len(found) != 1:
-            raise FixtureError(f'expected one sam2*.yaml in {self.root}, got {len(found)}')
-        return found[0]
-
     @functools.cached_property
     def converted(self) -> Path:
         """Folder with the converted checkpoint, made on first use."""
-        out = self.work_dir / 'converted'
+        out, sam2 = self.work_dir / 'converted', sorted(self.root.glob('sam2*.yaml'))
+        if len(sam2) != 1:
+            raise FixtureError(f'expected one sam2*.yaml in {self.root}, got {len(sam2)}')
         record = self.json('inference/expected.json')
         try:
             convert_glus(
                 self.path('checkpoint'), out, clip=str(self.path('clip')),
-                sam2=str(self.sam2_config), num_context=record['context_frame_num'],
+                sam2=str(sam2[0]), num_context=record['context_frame_num'],
                 num_query=record['question_frame_num'], memory_stride=record['mem_stride'])
         except (OSError, ValueError) as error:
             raise FixtureError(f'the checkpoint cannot be converted: {error}') from error
@@ -146,8 +140,13 @@ def check_preprocessing(fixture: OfficialFixture, report: Report) -> None:
                 ('vision tower', lambda i: _vision(preprocessor, i), VISION_TOLERANCE),
                 ('SAM-2', lambda i: preprocessor.normalize_sam(sam2_image(i, 1024)),
                  SAM_TOLERANCE)):
-            key = _stored(arrays, f'{"sam" if encoder == "SAM-2" else "clip"}_{size}')
-            every = int(key.rsplit('_s', 1)[1])
+            # Every n-th pixel is stored, as <prefix>_s<n>.
+            prefix = f'{"sam" if encoder == "SAM-2" else "clip"}_{size}'
+            found = [key for key in arrays if re.fullmatch(rf'{prefix}_s\d+', key)]
+            if len(found) != 1:
+                raise FixtureError(
+                    f'expected one array {prefix}_s<step> in {arrays.path}, got {found}')
+            key, every = found[0], int(found[0].rsplit('_s', 1)[1])
             report.close(f'image of {encoder}, {size}', make(image)[:, ::every, ::every],
                          arrays[key], tolerance)
 
@@ -155,14 +154,6 @@ def check_preprocessing(fixture: OfficialFixture, report: Report) -> None:
 def _vision(preprocessor: RefVOSDataPreprocessor, image: np.ndarray) -> torch.Tensor:
     small = torch.from_numpy(vision_tower_image(image, 224).copy()).permute(2, 0, 1)
     return preprocessor.normalize_vision(small)
-
-
-def _stored(arrays, prefix: str) -> str:
-    """The key of an array that holds every n-th pixel, ``<prefix>_s<n>``."""
-    found = [key for key in arrays if re.fullmatch(rf'{prefix}_s\d+', key)]
-    if len(found) != 1:
-        raise FixtureError(f'expected one array {prefix}_s<step> in {arrays.path}, got {found}')
-    return found[0]
 
 
 def pattern(height: int, width: int) -> np.ndarray:

@@ -246,13 +246,6 @@ def prepare(fixture: OfficialFixture, record: dict, options: dict | None = None)
     return model
 
 
-def raw_texts(fixture: OfficialFixture, record: dict) -> list[str]:
-    """The expressions of a variant as a data set gives them, each one once, in their order."""
-    video = next(iter(fixture.json('video/expressions.json')['videos'].values()))
-    raw = {item['exp'].removesuffix('.'): item['exp'] for item in video['expressions'].values()}
-    return [raw[text] for text in dict.fromkeys(call['exp'] for call in record['calls'])]
-
-
 def check_variant(fixture: OfficialFixture, report: Report, variant: str) -> None:
     """Compare one recorded run of the official inference code.
 
@@ -264,7 +257,10 @@ def check_variant(fixture: OfficialFixture, report: Report, variant: str) -> Non
     official = fixture.json(f'{name}.json')
     arrays = fixture.arrays(f'{name}.npz')
     model = prepare(fixture, official)
-    texts = raw_texts(fixture, official)
+    # The expressions as a data set gives them, each one once, in their order.
+    video = next(iter(fixture.json('video/expressions.json')['videos'].values()))
+    raw = {item['exp'].removesuffix('.'): item['exp'] for item in video['expressions'].values()}
+    texts = [raw[text] for text in dict.fromkeys(call['exp'] for call in official['calls'])]
     key_frame = official.get('key_frame_index', 0)
     with record(model, limit=0 if variant else 4) as seen:
         result = GLUSInferencer(model)(
