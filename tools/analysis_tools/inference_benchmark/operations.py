@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from train_benchmark.model import SIZES
 
 from glus_mm.models import GLUS
-from glus_mm.models.heads import HeadOutput, SAM2Features
+from glus_mm.models.heads import HeadOutput, MemoryBank, SAM2Features
 from glus_mm.text.prompt import IMAGE_TOKEN_INDEX
 from inference_benchmark.model import build_model
 
@@ -55,18 +55,14 @@ def count_operations(size: str, others: int, text: str = 'the red square'
     two = mllm.prompt(text, cfg.num_context, 2)[len(prefix):]
     turn = mllm.split_prefix(two, 1) + per_image - 1
     keys = positions[0] + cfg.window * turn
-    decode = _decoding(model)
+    decode, logits = _decoding(model), 2e-9 * vocabulary * width
+    each = {'vision tower': vision / others, 'SAM-2 encoder': sam / others}
     return dict(
         official={
             'vision tower': vision * (cfg.num_context + cfg.window), 'SAM-2 encoder': sam,
-            'LLM': _llm(mllm, layers, 0, length) + 2e-9 * length * vocabulary * width, **decode},
-        ours={
-            'vision tower': vision / others, 'SAM-2 encoder': sam / others,
-            'LLM': shared + own + 2e-9 * vocabulary * width, **decode},
-        turns={
-            'vision tower': vision / others, 'SAM-2 encoder': sam / others,
-            'LLM': _llm(mllm, layers, keys - turn, keys) + 2e-9 * vocabulary * width,
-            **decode})
+            'LLM': _llm(mllm, layers, 0, length) + length * logits, **decode},
+        ours={**each, 'LLM': shared + own + logits, **decode},
+        turns={**each, 'LLM': _llm(mllm, layers, keys - turn, keys) + logits, **decode})
 
 
 def _llm(mllm, layers: int, seen: int, length: int) -> float:
@@ -90,17 +86,9 @@ def _decoding(model: GLUS) -> dict[str, float]:
     logits = _meta(1, 4 * side, 4 * side)
     return {
         'memory attention': _gflop(lambda: head._attend(top, top, stored)),
-        'mask decoder': _gflop(lambda: head(feats, _meta(1, channels), [_NoMemory()], 0)),
+        'mask decoder': _gflop(lambda: head(feats, _meta(1, channels), [MemoryBank(1)], 0)),
         'memory encoder': _gflop(lambda: head.encode_memory(HeadOutput(logits, None, top))),
     }
-
-
-class _NoMemory:
-    """A bank of the first frame."""
-
-    def select(self, frame_idx: int) -> list[Tensor]:
-        """Nothing is stored."""
-        return []
 
 
 def _gflop(run: Callable) -> float:
