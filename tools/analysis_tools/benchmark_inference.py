@@ -125,14 +125,6 @@ def prepared_model(args: argparse.Namespace, expressions: int) -> GLUS:
     return other
 
 
-def make_run(model: GLUS, frames: list, expressions: int, options: dict, keep: bool,
-             official: bool = False) -> Run:
-    """A run with the number of its masks. Nothing is prepared while another run has its turn."""
-    run = Run(model, ArrayReader(frames), expressions, {'prefetch': 0, **options}, keep, official)
-    run.total = expressions * len(frames)
-    return run
-
-
 def figures_of(run: Run) -> dict:
     """What a run gives."""
     timer, frames = run.timer, len(run.frames)
@@ -147,10 +139,10 @@ def compare(args: argparse.Namespace) -> dict:
     """Let both schedules take turns, and compare them."""
     model = prepared_model(args, args.expressions)
     frames = make_frames(args.frames, args.shape)
-    official = make_run(model, frames, args.official_expressions, {}, True, official=True)
-    ours = make_run(model, frames, args.expressions, args.options, True)
+    official = Run(model, frames, args.official_expressions, {}, True, official=True)
+    ours = Run(model, frames, args.expressions, args.options, True)
     for run in (official, ours):  # not timed: what libraries set up at first
-        make_run(model, frames[:1], 1, {} if run is official else args.options, False,
+        Run(model, frames[:1], 1, {} if run is official else args.options, False,
                  run is official).step()
 
     def say(runs: list[Run]) -> None:
@@ -222,7 +214,7 @@ def alone(args: argparse.Namespace) -> dict:
     unwatched(model, frames[:model.test_cfg.window + 2], args)
     warm_up = time.perf_counter() - start
     figures = unwatched(model, frames, args)
-    run = make_run(model, frames, args.expressions, args.options, False)
+    run = Run(model, frames, args.expressions, args.options, False)
     while run.step():
         pass
     figures = dict(figures_of(run), warm_up_s=warm_up, **figures)
@@ -293,12 +285,12 @@ def table(args: argparse.Namespace) -> dict:
     sizes = [(e, TABLE_FRAMES[0]) for e in TABLE_EXPRESSIONS] + [
         (e, t) for e in (1, 4) for t in TABLE_FRAMES[1:] if t * e <= args.frames * 100]
     frames = make_frames(max(length for _, length in sizes), args.shape)
-    make_run(model, frames[:2], 2, args.options, False).step()
+    Run(model, frames[:2], 2, args.options, False).step()
     rows = []
     print(f'{"expressions":>12}{"frames":>8}{"seconds":>10}{"CPU s":>10}'
           f'{"CPU ms per mask":>17}{"images per frame":>18}')
     for expressions, length in sizes:
-        run = make_run(model, frames[:length], expressions, args.options, False)
+        run = Run(model, frames[:length], expressions, args.options, False)
         while run.step():
             pass
         figure = figures_of(run)

@@ -13,7 +13,7 @@ from train_benchmark.model import PartTimer, resident_gb
 
 from glus_mm.models import GLUS
 from glus_mm.models.propagators import BasePropagator
-from glus_mm.video import FrameReader, VideoFileReader
+from glus_mm.video import ArrayReader, FrameReader, VideoFileReader
 from inference_benchmark.model import make_sample
 
 PARTS = ('vision tower', 'SAM-2 encoder', 'LLM', 'memory attention', 'mask decoder',
@@ -62,26 +62,27 @@ class Run:
 
     Args:
         model: the model; its ``test_cfg`` is set before each step, so that runs may take turns.
-        reader: the frames.
+        frames: uint8 (H, W, 3); nothing of them is prepared while another run has its turn.
         expressions: number E.
         options: fields of ``test_cfg`` that differ from the model's.
         keep: whether the outcomes are kept.
         official: work in the official order.
     """
 
-    def __init__(self, model: GLUS, reader: FrameReader, expressions: int, options: dict,
-                 keep: bool = True, official: bool = False) -> None:
+    def __init__(self, model: GLUS, frames: list[np.ndarray], expressions: int, options: dict,
+                 keep: bool, official: bool = False) -> None:
         self.model = model
         self.timer = run_timer(model)
         self.outcomes: dict[tuple[int, int], Outcome] = {}
+        self.total = expressions * len(frames)
         self.count = self.count_seg = 0
         self.foreground = 0.0
         self.frames: set[int] = set()
         self.keep = keep
-        self._cfg = replace(model.test_cfg, **options)
+        self._cfg = replace(model.test_cfg, **{'prefetch': 0, **options})
         self._seen: dict[str, list[float]] = dict(margin=[], stability=[])
         propagator = OfficialPropagator() if official else model.propagator
-        self._steps = self._segment(propagator, reader, expressions)
+        self._steps = self._segment(propagator, ArrayReader(frames), expressions)
 
     def step(self) -> int:
         """Do what the next yield of the model needs; returns the number of masks, 0 at the end."""
@@ -147,7 +148,7 @@ def interleave(runs: Sequence[Run], seconds: float | None = None,
     the machine hits all of them.
 
     Args:
-        runs: the runs; each has ``total`` masks to do.
+        runs: the runs.
         seconds: stop where all are equally far and have taken so long together.
         say: called after each step with the runs.
     """
