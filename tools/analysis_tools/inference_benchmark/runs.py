@@ -148,7 +148,7 @@ def interleave(runs: Sequence[Run], seconds: float | None = None,
     the machine hits all of them.
 
     Args:
-        runs: the runs.
+        runs: each is stepped until all its masks are done.
         seconds: stop where all are equally far and have taken so long together.
         say: called after each step with the runs.
     """
