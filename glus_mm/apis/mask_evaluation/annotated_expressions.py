@@ -30,6 +30,10 @@ class AnnotatedExpressions:
         foreground_file: ReVOS's file with all objects of each video together; without one, the
             objects of the video's expressions are united.
 
+    Attributes:
+        videos (list[dict]): as the data set has them.
+        items (list[tuple[dict, dict]]): each expression behind its video.
+
     Raises:
         FileNotFoundError: the data set has no masks.
         ValueError: the file with the foreground is not as it should be.
@@ -42,6 +46,8 @@ class AnnotatedExpressions:
         self.masks = dataset.masks
         self.dataset = dataset.metainfo['dataset']
         self.videos = [dataset.get_data_info(index) for index in range(len(dataset))]
+        self.items = [(video, expression) for video in self.videos
+                      for expression in video['expressions']]
         self._sizes: dict[str, tuple[int, int] | None] = {}
         self._foreground: dict[str, list] = {}
         self._foreground_file = foreground_file

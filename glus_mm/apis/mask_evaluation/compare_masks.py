@@ -166,11 +166,9 @@ class MaskComparison:
 def _mask_reader(annotation: AnnotatedExpressions, path: str | PathLike, pred_format: str
                  ) -> Callable[[dict, dict, str, tuple[int, int]], np.ndarray]:
     """Reads single masks of a system; one that is missing is empty, as it was counted."""
-    items = [(video, expression) for video in annotation.videos
-             for expression in video['expressions']]
     positions = {(video['video_id'], expression['exp_id']): place
-                 for place, (video, expression) in enumerate(items)}
-    source = open_predictions(pred_format, path, expression_folders(items))
+                 for place, (video, expression) in enumerate(annotation.items)}
+    source = open_predictions(pred_format, path, expression_folders(annotation.items))
     missing = source.scan().missing
 
     def read(video: dict, expression: dict, frame: str, size: tuple[int, int]) -> np.ndarray:
@@ -188,15 +186,11 @@ def expression_keys(annotation: AnnotatedExpressions) -> dict[str, tuple[dict, d
     Returns:
         By ``<video>_<exp>`` where that is unique, and by ``<dataset>/<video>/<exp>``.
     """
-    pairs = [(video, expression) for video in annotation.videos
-             for expression in video['expressions']]
-    names = [f'{video["video_id"]}_{expression["exp_id"]}' for video, expression in pairs]
+    names = [f'{video["video_id"]}_{exp["exp_id"]}' for video, exp in annotation.items]
     count = Counter(names)
-    keys = {name: pair for name, pair in zip(names, pairs) if count[name] == 1}
-    for video, expression in pairs:
-        keys[f'{annotation.dataset}/{video["video_id"]}/{expression["exp_id"]}'] = \
-            (video, expression)
-    return keys
+    keys = {name: item for name, item in zip(names, annotation.items) if count[name] == 1}
+    return keys | {f'{annotation.dataset}/{item[0]["video_id"]}/{item[1]["exp_id"]}': item
+                   for item in annotation.items}
 
 
 def slice_figures(protocol: str, ann_root: str | PathLike, document: Mapping,

@@ -153,8 +153,7 @@ class ExpressionScorer(MaskScorer):
         if pred_values is None and protocol.needs_foreground:
             pred_values = 255
         self.pred_values = pred_values
-        self.items = [(video, expression) for video in self.annotation.videos
-                      for expression in video['expressions']]
+        self.items = self.annotation.items
         folders = expression_folders(self.items)
         super().__init__(protocol, open_predictions(pred_format, pred_dir, folders, extra),
                          [video['video_id'] for video, _ in self.items], missing)
