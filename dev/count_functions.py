@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
 
 import glus_mm
 from glus_mm.datasets.moving_shapes import write_split
@@ -49,6 +50,8 @@ def main() -> None:
     cfg = Config.fromfile(ROOT.parent / 'configs/glus/glus_tiny_moving-shapes.py')
     init_default_scope(SCOPE)
     model = MODELS.build(cfg.model)
+    # With the shipped weights: those of random ones say no [SEG], and no mask is decoded.
+    load_checkpoint(model, str(ROOT.parent / 'checkpoints/glus_tiny_moving-shapes.pth'))
     with tempfile.TemporaryDirectory() as folder:
         data = str(write_split(Path(folder), 1, seed=1, split='train', mp4=False))
         train, test = (DATASETS.build(dict(cfg[f'{phase}_dataloader'].dataset, data_root=data))
