@@ -1,6 +1,7 @@
 """Count the functions of the package that a training step and an inference step pass through.
 
-Of the embedded default, on one video that is generated; each function counts once. Example::
+Of the embedded default, on one video that is generated; each function counts once. Loading the
+video is counted apart. Example::
 
     python dev/count_functions.py
 """
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -56,11 +58,14 @@ def main() -> None:
         data = str(write_split(Path(folder), 1, seed=1, split='train', mp4=False))
         train, test = (DATASETS.build(dict(cfg[f'{phase}_dataloader'].dataset, data_root=data))
                        for phase in ('train', 'test'))
-        batch = pseudo_collate([train[0]])
         wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
-        print('training step: ', count(lambda: model.train().train_step(batch, wrapper)))
-        batch = pseudo_collate([test[0]])
-        print('inference step:', count(lambda: model.eval().test_step(batch)))
+        for name, data, step in (
+                ('training step', train, lambda batch: model.train().train_step(batch, wrapper)),
+                ('inference step', test, lambda batch: model.eval().test_step(batch))):
+            batch = pseudo_collate([data[0]])
+            alone = count(partial(step, batch))
+            print(f'{name}: {alone}; with its data: '
+                  + count(lambda data=data, step=step: step(pseudo_collate([data[0]]))))
 
 
 if __name__ == '__main__':
