@@ -101,12 +101,14 @@ class TemporaryStore:
                 entry.touch()
 
     def trim(self, reserve: int = 0) -> None:
-        """Remove what is too old, then the oldest until there is room.
+        """Remove what is too old, then the oldest until there is room; nothing of a closed store.
 
         Args:
             reserve: bytes that are about to be written.
         """
         with self._lock:
+            if self._closed.is_set():
+                return
             entries = sorted((_changed(entry), entry) for entry in self.root.iterdir())
             sizes = {entry: _bytes_of(entry) for _, entry in entries}
             total, now = sum(sizes.values()) + reserve, time.time()

@@ -71,6 +71,7 @@ def test_limits_and_what_is_left(store):
         (other.new_folder() / 'x').write_bytes(b'1')
         assert other.root.is_dir() and other.root != store.root
     assert not other.root.exists()
+    other.trim()
     other.close()
 
 
