@@ -1,8 +1,8 @@
 """Data sets, samplers and transforms."""
 
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.benchmarks import GroundMoReDataset, MOSEDataset, ReasonVOSDataset
 from glus_mm.datasets.conversation_dataset import ConversationDataset
+from glus_mm.datasets.groundmore import GroundMoReDataset
 from glus_mm.datasets.image_datasets import (
     BaseImageDataset,
     COCOClassDataset,
@@ -26,11 +26,10 @@ from glus_mm.datasets.mevis import (
     ReVOSDataset,
 )
 from glus_mm.datasets.mixed_ref_vos_dataset import MixedRefVOSDataset
-from glus_mm.datasets.ref_youtube_vos import (
-    LVVISDataset,
-    RefDAVISDataset,
-    RefYouTubeVOSDataset,
-)
+from glus_mm.datasets.mose import MOSEDataset
+from glus_mm.datasets.reason_vos import ReasonVOSDataset
+from glus_mm.datasets.ref_davis import RefDAVISDataset
+from glus_mm.datasets.ref_youtube_vos import LVVISDataset, RefYouTubeVOSDataset
 from glus_mm.datasets.samplers import (
     BalancedVideoSampler,
     InfiniteVideoSampler,

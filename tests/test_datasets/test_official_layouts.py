@@ -30,7 +30,7 @@ from glus_mm.datasets import (
     RefYouTubeVOSDataset,
     ReVOSDataset,
 )
-from glus_mm.datasets.ref_youtube_vos import number_expressions
+from glus_mm.datasets.ref_davis import number_expressions
 from glus_mm.registry import DATASETS
 from glus_mm.utils.masks import decode_rle
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from glus_mm.datasets import RefDAVISDataset
-from glus_mm.datasets.ref_youtube_vos import number_expressions
+from glus_mm.datasets.ref_davis import number_expressions
 from glus_mm.utils.checkpoint_files import atomic_file
 from glus_mm.utils.json_file import read_json_object
 from glus_mm.utils.paths import ensure_writable_file

@@ -11,9 +11,11 @@ from pycocotools import mask as coco_mask
 
 from glus_mm.datasets.annotation_fields import get_field
 from glus_mm.datasets.base_ref_vos_dataset import BaseRefVOSDataset
-from glus_mm.datasets.benchmarks import GroundMoReDataset, ReasonVOSDataset
+from glus_mm.datasets.groundmore import GroundMoReDataset
 from glus_mm.datasets.mevis import LongRVOSDataset, MeViSDataset, RefSAVDataset, ReVOSDataset
-from glus_mm.datasets.ref_youtube_vos import RefDAVISDataset, RefYouTubeVOSDataset
+from glus_mm.datasets.reason_vos import ReasonVOSDataset
+from glus_mm.datasets.ref_davis import RefDAVISDataset
+from glus_mm.datasets.ref_youtube_vos import RefYouTubeVOSDataset
 from glus_mm.evaluation.submissions import SubmissionVideo
 from glus_mm.utils.image import read_image
 from glus_mm.utils.json_file import read_json_object
