@@ -78,7 +78,7 @@ class ResultFiles(AbstractContextManager['ResultFiles']):
             raise ValueError(f'expected frames with different names, as their masks are files of '
                              f'these names, got {twice[0]!r} more than once in {reader.source}')
         ensure_writable_file(out_dir / name / RESULTS)
-        remove_results(out_dir, name)
+        remove_results(out_dir, name, len(self.texts))
         if format == 'png':
             for e in range(len(self.texts)):
                 ensure_writable_dir(mask_path(out_dir, name, e, reader.frame_names[0]).parent)
@@ -116,7 +116,7 @@ class ResultFiles(AbstractContextManager['ResultFiles']):
             self._file.close()
 
 
-def remove_results(out_dir: Path, name: str) -> None:
+def remove_results(out_dir: Path, name: str, num_texts: int) -> None:
     """Remove what ``results.json`` says of an earlier run, and the PNG masks that it names.
 
     Those of its other texts or frames would pass for masks of the run that begins.
@@ -124,6 +124,7 @@ def remove_results(out_dir: Path, name: str) -> None:
     Args:
         out_dir: folder of the results.
         name: of the video.
+        num_texts: of the run that begins, whose folders stay.
     """
     results = out_dir / name / RESULTS
     try:
@@ -137,8 +138,9 @@ def remove_results(out_dir: Path, name: str) -> None:
             for frame in frames:
                 if Path(frame).name == frame:
                     mask_path(out_dir, name, e, frame).unlink(missing_ok=True)
-            with suppress(OSError):  # there is something else in it
-                (out_dir / name / str(e)).rmdir()
+            if e >= num_texts:
+                with suppress(OSError):  # there is something else in it
+                    (out_dir / name / str(e)).rmdir()
     results.unlink(missing_ok=True)
 
 

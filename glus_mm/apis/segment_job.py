@@ -198,7 +198,6 @@ class LiveJob(AbstractContextManager['LiveJob']):
         self.source, self.texts, self.seconds = source, list(texts), seconds
         self.timeout = timeout
         self.out_dir = ensure_writable_dir(out_dir)
-        remove_results(self.out_dir, self.name)
         for e in range(len(texts)):
             ensure_writable_dir(self.out_dir / self.name / str(e))
         self.overlay = ensure_writable_file(self.out_dir / OVERLAY) if overlay else None
@@ -219,6 +218,7 @@ class LiveJob(AbstractContextManager['LiveJob']):
             OSError: the source breaks off or stalls; ``results.json`` says so, if there are masks.
             ValueError: it has no frame, or one that cannot be used; likewise.
         """
+        remove_results(self.out_dir, self.name, len(self.texts))
         names: list[str] = []
         times, is_seg, scores, shape, failed = [], [], [], (0, 0), None
         writer = None if self.overlay is None else OverlayVideoWriter(

@@ -198,6 +198,15 @@ def test_a_url_of_a_file_and_a_live_stream(call, address, video, tmp_path, monke
     overlay = VideoFileReader(tmp_path / 'live/overlay.mp4')
     assert [float(overlay.time(t)) for t in range(len(names))] == pytest.approx(times, abs=1e-4)
 
+    # Masks of this run go when the next one begins, not when one cannot.
+    stale = tmp_path / 'live/live/0/999999.png'
+    stale.touch()
+    results['video']['frames'].append('999999')
+    (tmp_path / 'live/live/results.json').write_text(json.dumps(results))
+    again = ('segment', f'{address}/live', '--text', 'the red circle', '--out-dir', 'live')
+    assert call(*again, '--cfg-options', 'model.no=1')[0] == 2 and stale.exists()
+    assert call(*again, '--no-video')[0] == 0 and not stale.exists()
+
     status, _, error = call('segment', f'{address}/changing', '--text', 'the red circle',
                             '--out-dir', 'changing', '--no-video')
     assert status == 1 and 'as the frames before, got (64, 64)' in error
